@@ -1,0 +1,33 @@
+// Package deps only holds the requirements while the packages are being written.
+package deps
+
+import (
+	_ "github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	_ "github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	_ "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
+	_ "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	_ "github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+	_ "github.com/container-storage-interface/spec/lib/go/csi"
+	_ "github.com/golang-jwt/jwt/v5"
+	_ "github.com/google/go-cmp/cmp"
+	_ "github.com/prometheus/client_golang/prometheus/collectors"
+	_ "github.com/prometheus/client_golang/prometheus/promhttp"
+	_ "github.com/prometheus/client_golang/prometheus/testutil"
+	_ "go.yaml.in/yaml/v3"
+	_ "golang.org/x/crypto/x509roots/fallback"
+	_ "golang.org/x/net/http/httpproxy"
+	_ "golang.org/x/net/http2"
+	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sync/singleflight"
+	_ "golang.org/x/sys/unix"
+	_ "google.golang.org/grpc"
+	_ "google.golang.org/grpc/codes"
+	_ "google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/status"
+	_ "k8s.io/klog/v2"
+	_ "k8s.io/klog/v2/textlogger"
+	_ "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+	_ "k8s.io/mount-utils"
+	_ "k8s.io/utils/clock"
+	_ "software.sslmate.com/src/go-pkcs12"
+)

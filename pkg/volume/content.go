@@ -1,0 +1,38 @@
+package volume
+
+import (
+	"io/fs"
+	"time"
+)
+
+// Content is what answers a [Request]: a complete set of files, or an error in its place; never a part.
+type Content struct {
+	Files   []File   // in the order of their paths, each path once
+	Folders []string // exist even when empty, beside those that the paths of Files imply
+
+	// Fetched is when the oldest object of the set was read from its vault. The age of a volume counts from here.
+	Fetched time.Time
+}
+
+// File is one file of a volume.
+type File struct {
+	Path string      // slash-separated, relative, validated by Parse
+	Mode fs.FileMode // permission bits; 0 means the default of the volume (0644, with fsGroup 0640)
+	Data Secret
+}
+
+// Mount is what the kubelet asks of the mount itself, beside its content.
+type Mount struct {
+	Target string  // absolute path at which the pod's volume appears
+	Group  *uint32 // the pod's fsGroup; nil when it has none
+
+	// SELinuxContext is the label that the kubelet wants on the whole mount (CSIDriver.spec.seLinuxMount); empty
+	// when the container runtime relabels by itself.
+	SELinuxContext string
+}
+
+// Usage is what a mounted volume occupies.
+type Usage struct {
+	TotalBytes, UsedBytes, AvailableBytes    int64
+	TotalInodes, UsedInodes, AvailableInodes int64
+}
