@@ -8,5 +8,8 @@
 // Everything that a user wrote is judged here and nowhere else: names, versions, vault hosts, paths, modes and
 // tokens. Whoever holds a Request may rely on it.
 //
+// What only the vault can tell, such as the secrets that a selection matches, is judged by the same rules when it is
+// known: [ValidName] for names, [Tree] for the paths of one volume.
+//
 // The package is a leaf and pure: no network, no files, no clock, and no import of CSI, gRPC, Azure or mount code.
 package volume

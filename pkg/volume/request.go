@@ -48,7 +48,11 @@ type Identity struct {
 	ClientID   string // workload, servicePrincipal, managed (user-assigned)
 	ObjectID   string // managed: the identity by object id
 	ResourceID string // managed: the identity by Azure resource id
-	TenantID   string // GUID or domain; empty means: ask the vault's own 401 challenge
+	TenantID   string // GUID or domain; empty means: ask the vault's own 401 challenge (cluster: see DetectTenant)
+
+	// DetectTenant is set when the pod says "auto". It matters to identity cluster, for which an empty TenantID
+	// otherwise means the tenant of the cluster's file.
+	DetectTenant bool
 
 	ClientSecret              Secret // servicePrincipal
 	ClientCertificate         Secret // servicePrincipal: PEM or PFX bytes
@@ -163,6 +167,8 @@ type Selection struct {
 	Prefix string            // of the name; compared without regard to case, as vault names are
 	Tags   map[string]string // all must be present with these values
 
-	// Each gives the object that one selected secret stands for. Its Source is that of the selection.
+	// Each gives the object that one selected secret stands for. Its Source is that of the selection. It is optional:
+	// a secret that goes or is disabled between the list and the get writes nothing. Each does not look at the name,
+	// which comes from a vault: ValidName does, and Tree.Add looks at the paths.
 	Each func(name string) Object
 }

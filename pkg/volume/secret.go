@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 )
@@ -10,25 +11,30 @@ const redacted = "[redacted]"
 // Secret holds bytes that must not be printed: a value from a vault, a client secret, a token.
 //
 // Every way in which Go's usual printers and encoders look at a value gives "[redacted]". The bytes stand behind a
-// pointer because fmt cannot call methods on unexported fields of a struct that holds a Secret: it then prints an
-// address, not the bytes.
+// function because fmt cannot call methods on unexported fields of a struct that holds a Secret: it then prints an
+// address. It would follow a pointer, for a verb that does not fit one (%s is enough), and go-cmp always does.
+//
+// Secrets are compared with Equal; == does not compile, and reflect.DeepEqual finds no two of them equal.
 type Secret struct {
-	bytes *[]byte
+	reveal func() []byte
 }
 
 // NewSecret wraps b, which the caller must not change afterwards.
-func NewSecret(b []byte) Secret { return Secret{bytes: &b} }
+func NewSecret(b []byte) Secret { return Secret{reveal: func() []byte { return b }} }
 
 // Reveal gives the bytes, for the one place that must send or write them. The caller must not change them.
 func (s Secret) Reveal() []byte {
-	if s.bytes == nil {
+	if s.reveal == nil {
 		return nil
 	}
-	return *s.bytes
+	return s.reveal()
 }
 
 // IsEmpty says whether there are no bytes.
 func (s Secret) IsEmpty() bool { return len(s.Reveal()) == 0 }
+
+// Equal says whether both hold the same bytes; go-cmp uses it too.
+func (s Secret) Equal(other Secret) bool { return bytes.Equal(s.Reveal(), other.Reveal()) }
 
 // Format implements fmt.Formatter, so that no verb or flag reaches the bytes.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
