@@ -1,0 +1,126 @@
+package driver
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+)
+
+// Each row changes one thing of a valid request. DIR stands for the test's folder.
+func TestNodePublishVolumeChecks(t *testing.T) {
+	t.Parallel()
+	h := startDriver(t, newFakes())
+
+	mount := func(r *csi.NodePublishVolumeRequest) *csi.VolumeCapability_MountVolume {
+		return r.GetVolumeCapability().GetMount()
+	}
+	for name, tc := range map[string]struct {
+		change func(*csi.NodePublishVolumeRequest)
+		code   codes.Code
+		text   string
+	}{
+		"valid":          {change: func(*csi.NodePublishVolumeRequest) {}},
+		"writable":       {change: func(r *csi.NodePublishVolumeRequest) { r.Readonly = false }},
+		"fs type":        {change: func(r *csi.NodePublishVolumeRequest) { mount(r).FsType = "ext4" }},
+		"group":          {change: func(r *csi.NodePublishVolumeRequest) { mount(r).VolumeMountGroup = "4294967294" }},
+		"label":          {change: func(r *csi.NodePublishVolumeRequest) { mount(r).MountFlags = []string{`context="a:b:c:s0:c1,c2"`} }},
+		"no ephemeral":   {change: func(r *csi.NodePublishVolumeRequest) { delete(r.VolumeContext, "csi.storage.k8s.io/ephemeral") }},
+		"staging":        {change: func(r *csi.NodePublishVolumeRequest) { r.StagingTargetPath = "/staging" }},
+		"trailing slash": {change: func(r *csi.NodePublishVolumeRequest) { r.TargetPath += "/" }},
+		"no volume id": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.VolumeId = "" },
+			code:   codes.InvalidArgument, text: "volume_id is missing",
+		},
+		"no target": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.TargetPath = "" },
+			code:   codes.InvalidArgument, text: "target_path is missing",
+		},
+		"relative target": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.TargetPath = "pods/mount" },
+			code:   codes.InvalidArgument, text: `target_path "pods/mount" is not an absolute path`,
+		},
+		"target outside": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.TargetPath = "/etc" },
+			code:   codes.InvalidArgument, text: `target_path "/etc" is not below the kubelet's root DIR/kubelet/ (--kubelet-root)`,
+		},
+		"target climbs out": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.TargetPath = h.config.KubeletRoot + "/pods/../../x" },
+			code:   codes.InvalidArgument, text: `target_path "DIR/x" is not below the kubelet's root DIR/kubelet/ (--kubelet-root)`,
+		},
+		"target beside": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.TargetPath = h.config.KubeletRoot + "-2/x" },
+			code:   codes.InvalidArgument, text: `target_path "DIR/kubelet-2/x" is not below the kubelet's root DIR/kubelet/ (--kubelet-root)`,
+		},
+		"target is the root": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.TargetPath = h.config.KubeletRoot },
+			code:   codes.InvalidArgument, text: `target_path "DIR/kubelet" is not below the kubelet's root DIR/kubelet/ (--kubelet-root)`,
+		},
+		"no capability": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability = nil },
+			code:   codes.InvalidArgument, text: "volume_capability is missing",
+		},
+		"no access type": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.VolumeCapability.AccessType = nil },
+			code:   codes.InvalidArgument, text: "volume_capability has no access type; this driver needs mount",
+		},
+		"block": {
+			change: func(r *csi.NodePublishVolumeRequest) {
+				r.VolumeCapability.AccessType = &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}
+			},
+			code: codes.InvalidArgument, text: "a block volume was asked for; this driver has file systems only",
+		},
+		"persistent": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.VolumeContext["csi.storage.k8s.io/ephemeral"] = "false" },
+			code:   codes.InvalidArgument, text: "a persistent volume was asked for; this driver has inline volumes of pods only",
+		},
+		"group by name": {
+			change: func(r *csi.NodePublishVolumeRequest) { mount(r).VolumeMountGroup = "staff" },
+			code:   codes.InvalidArgument, text: `volume_mount_group "staff" is not a group id`,
+		},
+		"negative group": {
+			change: func(r *csi.NodePublishVolumeRequest) { mount(r).VolumeMountGroup = "-1" },
+			code:   codes.InvalidArgument, text: `volume_mount_group "-1" is not a group id`,
+		},
+		"group that is none": {
+			change: func(r *csi.NodePublishVolumeRequest) { mount(r).VolumeMountGroup = "4294967295" },
+			code:   codes.InvalidArgument, text: `volume_mount_group "4294967295" is not a group id`,
+		},
+		"mount flag": {
+			change: func(r *csi.NodePublishVolumeRequest) { mount(r).MountFlags = []string{"context=a:b", "exec"} },
+			code:   codes.InvalidArgument, text: `mount flag "exec" is not supported; only context= is`,
+		},
+		"empty label": {
+			change: func(r *csi.NodePublishVolumeRequest) { mount(r).MountFlags = []string{`context=""`} },
+			code:   codes.InvalidArgument, text: `mount flag "context=\"\"" is not one SELinux label`,
+		},
+		"label that ends early": {
+			change: func(r *csi.NodePublishVolumeRequest) { mount(r).MountFlags = []string{`context="a",size=9g"`} },
+			code:   codes.InvalidArgument, text: `mount flag "context=\"a\",size=9g\"" is not one SELinux label`,
+		},
+		"two labels": {
+			change: func(r *csi.NodePublishVolumeRequest) { mount(r).MountFlags = []string{"context=a:b", "context=a:c"} },
+			code:   codes.InvalidArgument, text: `mount flag "context=a:c" is not one SELinux label`,
+		},
+		"bad attributes": {
+			change: func(r *csi.NodePublishVolumeRequest) {
+				r.VolumeContext["rotationInterval"] = "1s"
+				r.VolumeContext["timeout"] = "2h"
+			},
+			code: codes.InvalidArgument,
+			text: `rotationInterval: "1s" must be a Go duration of at least 30s such as "5m", or "0" for never; ` +
+				`timeout: "2h" must be a Go duration above 0 and up to 110s such as "90s"`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) { // not parallel: the rows share one target
+			r := h.request()
+			tc.change(r)
+			_, err := h.node.NodePublishVolume(t.Context(), r)
+			wantStatus(t, err, tc.code, strings.ReplaceAll(tc.text, "DIR", h.dir))
+			if _, err := h.node.NodeUnpublishVolume(t.Context(), h.unpublish()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

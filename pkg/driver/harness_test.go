@@ -1,0 +1,316 @@
+package driver
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/textlogger"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// harness is a driver that serves on real sockets, with everything behind its three interfaces played by the test.
+type harness struct {
+	node     csi.NodeClient
+	identity csi.IdentityClient
+	fakes    *fakes
+	driver   *Driver
+	config   Config
+	dir      string // holds the sockets, and the kubelet's root
+	http     string // http://host:port, if HTTPAddress is set
+	log      *logBuffer
+	level    int // of the log
+
+	stop func() error // ends the context of Run and gives its error; may be called again
+}
+
+// fakes play the policy, the fetcher and the store. Each field that is set replaces a method; without it the policy
+// allows, the fetcher gives an empty set of now, and the store remembers sets in memory.
+type fakes struct {
+	allow     func(volume.Request) error
+	fetch     func(context.Context, volume.Request) (volume.Content, error)
+	refreshed func(target string) (time.Time, bool, error)
+	publish   func(context.Context, volume.Mount, volume.Content) (bool, error)
+	unpublish func(string) error
+	usage     func(string) (volume.Usage, error)
+
+	mu    sync.Mutex
+	now   time.Time
+	sets  map[string]time.Time
+	calls map[string]int
+}
+
+func newFakes() *fakes {
+	return &fakes{
+		now:   time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC),
+		sets:  make(map[string]time.Time),
+		calls: make(map[string]int),
+	}
+}
+
+func (f *fakes) count(method string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls[method]++
+}
+
+func (f *fakes) called(method string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls[method]
+}
+
+func (f *fakes) clock() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now
+}
+
+func (f *fakes) step(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now = f.now.Add(d)
+}
+
+func (f *fakes) Allow(r volume.Request) error {
+	f.count("Allow")
+	if f.allow != nil {
+		return f.allow(r)
+	}
+	return nil
+}
+
+func (f *fakes) Fetch(ctx context.Context, r volume.Request) (volume.Content, error) {
+	f.count("Fetch")
+	if f.fetch != nil {
+		return f.fetch(ctx, r)
+	}
+	return volume.Content{Fetched: f.clock()}, nil
+}
+
+func (f *fakes) Refreshed(target string) (time.Time, bool, error) {
+	f.count("Refreshed")
+	if f.refreshed != nil {
+		return f.refreshed(target)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fetched, complete := f.sets[target]
+	return fetched, complete, nil
+}
+
+func (f *fakes) Publish(ctx context.Context, m volume.Mount, c volume.Content) (bool, error) {
+	f.count("Publish")
+	if f.publish != nil {
+		return f.publish(ctx, m, c)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sets[m.Target] = c.Fetched
+	return true, nil
+}
+
+func (f *fakes) Unpublish(target string) error {
+	f.count("Unpublish")
+	if f.unpublish != nil {
+		return f.unpublish(target)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.sets, target)
+	return nil
+}
+
+func (f *fakes) Usage(path string) (volume.Usage, error) {
+	if f.usage != nil {
+		return f.usage(path)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.sets[path]; !ok {
+		return volume.Usage{}, volume.Errorf(volume.ErrNotFound, "no volume is published at %s", path)
+	}
+	return volume.Usage{
+		TotalBytes: 1000, UsedBytes: 400, AvailableBytes: 600,
+		TotalInodes: 10, UsedInodes: 4, AvailableInodes: 6,
+	}, nil
+}
+
+// logBuffer collects the log at the highest verbosity.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+// shortDir is a folder whose path leaves room for a socket's name in a sockaddr_un.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "csi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func testConfig(dir string, f *fakes) Config {
+	return Config{
+		Name:        "keyvault-csi.io",
+		Version:     "v1.2.3",
+		NodeID:      "node-1",
+		Endpoint:    "unix://" + filepath.Join(dir, "csi.sock"),
+		KubeletRoot: filepath.Join(dir, "kubelet"),
+		Defaults:    volume.Defaults{RotationInterval: 2 * time.Minute},
+		Policy:      f,
+		Fetcher:     f,
+		Store:       f,
+		Registry:    prometheus.NewRegistry(),
+		Now:         f.clock,
+	}
+}
+
+// newHarness has a valid configuration and nothing that runs.
+func newHarness(t testing.TB, f *fakes, configure ...func(*Config)) *harness {
+	t.Helper()
+	h := &harness{fakes: f, dir: shortDir(t), log: &logBuffer{}, level: 10}
+	h.config = testConfig(h.dir, f)
+	for _, change := range configure {
+		change(&h.config)
+	}
+	return h
+}
+
+// startDriver runs a driver until the test ends, whose Run must then have given nil.
+func startDriver(t testing.TB, f *fakes, configure ...func(*Config)) *harness {
+	t.Helper()
+	h := newHarness(t, f, configure...)
+	h.start(t)
+	t.Cleanup(func() {
+		if err := h.stop(); err != nil {
+			t.Errorf("Run = %v, want nil", err)
+		}
+	})
+	return h
+}
+
+// start runs the driver of h.config. The caller must call h.stop.
+func (h *harness) start(t testing.TB) {
+	t.Helper()
+	var err error
+	if h.driver, err = New(h.config); err != nil {
+		t.Fatal(err)
+	}
+	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Verbosity(h.level), textlogger.Output(h.log)))
+	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logger))
+	l, err := h.driver.listen(ctx)
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	if l.http != nil {
+		h.http = "http://" + l.http.Addr().String()
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- h.driver.serve(ctx, l) }()
+	h.stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+
+	conn := dial(t, h.driver.socket)
+	h.node, h.identity = csi.NewNodeClient(conn), csi.NewIdentityClient(conn)
+}
+
+// silent is the test's context with a logger that drops everything, for drivers that are meant to fail.
+func silent(t testing.TB) context.Context { return klog.NewContext(t.Context(), klog.Logger{}) }
+
+func dial(t testing.TB, socket string, options ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix://"+socket, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func (h *harness) target() string {
+	return filepath.Join(h.dir, "kubelet/pods/uid-1/volumes/kubernetes.io~csi/secrets/mount")
+}
+
+const testAudience = "api://AzureADTokenExchange"
+
+// testToken is a service account token as far as anybody but Entra ID looks at it.
+func testToken(signature string) string {
+	encode := base64.RawURLEncoding.EncodeToString
+	return encode([]byte(`{"alg":"RS256"}`)) + "." +
+		encode([]byte(`{"sub":"system:serviceaccount:payments:api"}`)) + "." +
+		encode([]byte(signature))
+}
+
+// request is valid in every way; tests change one thing.
+func (h *harness) request() *csi.NodePublishVolumeRequest {
+	return &csi.NodePublishVolumeRequest{
+		VolumeId:   "csi-1",
+		TargetPath: h.target(),
+		Readonly:   true,
+		VolumeCapability: &csi.VolumeCapability{
+			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
+			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+		},
+		VolumeContext: map[string]string{
+			"vault":                                    "https://myvault.vault.azure.net",
+			"clientID":                                 "11111111-2222-3333-4444-555555555555",
+			"secrets":                                  "db-password",
+			"csi.storage.k8s.io/ephemeral":             "true",
+			"csi.storage.k8s.io/pod.name":              "api-0",
+			"csi.storage.k8s.io/pod.namespace":         "payments",
+			"csi.storage.k8s.io/pod.uid":               "uid-1",
+			"csi.storage.k8s.io/serviceAccount.name":   "api",
+			"csi.storage.k8s.io/serviceAccount.tokens": `{"` + testAudience + `":{"token":"` + testToken("sig") + `"}}`,
+		},
+	}
+}
+
+func (h *harness) unpublish() *csi.NodeUnpublishVolumeRequest {
+	return &csi.NodeUnpublishVolumeRequest{VolumeId: "csi-1", TargetPath: h.target()}
+}
+
+func (h *harness) publish(t testing.TB) error {
+	_, err := h.node.NodePublishVolume(t.Context(), h.request())
+	return err
+}
+
+// wantStatus asserts code and text; both empty mean success.
+func wantStatus(t testing.TB, err error, code codes.Code, text string) {
+	t.Helper()
+	if got := status.Convert(err); got.Code() != code || got.Message() != text {
+		t.Errorf("got  %v %q\nwant %v %q", got.Code(), got.Message(), code, text)
+	}
+}

@@ -1,0 +1,64 @@
+package driver
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"google.golang.org/grpc/codes"
+)
+
+// metrics are the driver's own. No label has a value that a user could choose.
+type metrics struct {
+	operations *prometheus.HistogramVec
+	rotations  *prometheus.CounterVec
+}
+
+// The results of a rotation: a refresh of a set that was there and had come of age.
+const (
+	rotationChanged   = "changed"
+	rotationUnchanged = "unchanged"
+	rotationFailed    = "failed"
+)
+
+func newMetrics(registry *prometheus.Registry, version string) (*metrics, error) {
+	m := &metrics{
+		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "keyvault_csi_operations_seconds",
+			Help: "Duration of CSI calls by method and gRPC code.",
+			// From a republish that finds nothing to do (tens of microseconds) over a warm fetch (milliseconds) to the
+			// two minutes after which the kubelet gives up.
+			Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120},
+		}, []string{"method", "code"}),
+		rotations: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "keyvault_csi_rotations_total",
+			Help: "Refreshes of volumes that had come of age, by result.",
+		}, []string{"result"}),
+	}
+	// An alert on the rate of failures needs the series before the first failure.
+	for _, result := range []string{rotationChanged, rotationUnchanged, rotationFailed} {
+		m.rotations.WithLabelValues(result)
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "keyvault_csi_build_info",
+		Help: "Always 1; the labels say which build runs.",
+	}, []string{"version", "go"})
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+
+	for _, c := range []prometheus.Collector{
+		m.operations, m.rotations, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	} {
+		if err := registry.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) operation(method string, code codes.Code, d time.Duration) {
+	m.operations.WithLabelValues(method, code.String()).Observe(d.Seconds())
+}
+
+func (m *metrics) rotation(result string) { m.rotations.WithLabelValues(result).Inc() }

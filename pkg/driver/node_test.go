@@ -1,0 +1,342 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+func TestNodePublishVolumePassesOn(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	var got volume.Mount
+	var request volume.Request
+	f.fetch = func(ctx context.Context, r volume.Request) (volume.Content, error) {
+		request = r
+		if _, limited := ctx.Deadline(); !limited {
+			t.Error("the context of Fetch has no deadline")
+		}
+		return volume.Content{Fetched: f.clock(), Folders: []string{"mark"}}, nil
+	}
+	f.publish = func(_ context.Context, m volume.Mount, c volume.Content) (bool, error) {
+		got = m
+		if !cmp.Equal(c.Folders, []string{"mark"}) {
+			t.Errorf("Publish got %v, want what Fetch gave", c)
+		}
+		return true, nil
+	}
+	h := startDriver(t, f)
+
+	r := h.request()
+	r.TargetPath = h.config.KubeletRoot + "/pods//x/./mount/"
+	r.GetVolumeCapability().GetMount().VolumeMountGroup = "2000"
+	r.GetVolumeCapability().GetMount().MountFlags = []string{`context="u:r:t:s0:c1,c2"`}
+	if _, err := h.node.NodePublishVolume(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	group := uint32(2000)
+	want := volume.Mount{Target: h.config.KubeletRoot + "/pods/x/mount", Group: &group, SELinuxContext: "u:r:t:s0:c1,c2"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Publish got another mount (-want +got):\n%s", diff)
+	}
+	wantPod := volume.Pod{Name: "api-0", Namespace: "payments", UID: "uid-1", ServiceAccount: "api"}
+	if request.Pod != wantPod || request.RotationInterval != h.config.Defaults.RotationInterval {
+		t.Errorf("Fetch got %+v every %v, want %+v and the default", request.Pod, request.RotationInterval, wantPod)
+	}
+}
+
+// A refusal of the policy or a failed fetch leaves the node as it was.
+func TestNothingIsStoredAfterAFailure(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(*fakes){
+		"policy": func(f *fakes) {
+			f.allow = func(volume.Request) error { return volume.Errorf(volume.ErrDenied, "no") }
+		},
+		"fetch": func(f *fakes) {
+			f.fetch = func(context.Context, volume.Request) (volume.Content, error) {
+				return volume.Content{}, volume.Errorf(volume.ErrDenied, "no")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFakes()
+			prepare(f)
+			h := startDriver(t, f)
+			wantStatus(t, h.publish(t), codes.PermissionDenied, "no")
+			if n := f.called("Publish"); n != 0 {
+				t.Errorf("the store was called %d times", n)
+			}
+		})
+	}
+}
+
+func TestNodeUnpublishVolume(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	h := startDriver(t, f)
+
+	for name, tc := range map[string]struct {
+		change func(*csi.NodeUnpublishVolumeRequest)
+		text   string
+	}{
+		"no volume id":    {func(r *csi.NodeUnpublishVolumeRequest) { r.VolumeId = "" }, "volume_id is missing"},
+		"no target":       {func(r *csi.NodeUnpublishVolumeRequest) { r.TargetPath = "" }, "target_path is missing"},
+		"relative target": {func(r *csi.NodeUnpublishVolumeRequest) { r.TargetPath = "x" }, `target_path "x" is not an absolute path`},
+		"target outside": {
+			func(r *csi.NodeUnpublishVolumeRequest) { r.TargetPath = "/" },
+			`target_path "/" is not below the kubelet's root DIR/kubelet/ (--kubelet-root)`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := h.unpublish()
+			tc.change(r)
+			_, err := h.node.NodeUnpublishVolume(t.Context(), r)
+			wantStatus(t, err, codes.InvalidArgument, strings.ReplaceAll(tc.text, "DIR", h.dir))
+		})
+	}
+	if n := f.called("Unpublish"); n != 0 {
+		t.Errorf("the store was called %d times for bad requests", n)
+	}
+
+	for range 2 { // of what is not there is success
+		if _, err := h.node.NodeUnpublishVolume(t.Context(), h.unpublish()); err != nil {
+			t.Error(err)
+		}
+	}
+	f.unpublish = func(string) error { return errors.New("umount: busy") }
+	_, err := h.node.NodeUnpublishVolume(t.Context(), h.unpublish())
+	wantStatus(t, err, codes.Internal, "umount: busy")
+}
+
+func TestPublishTenTimesIsOneSet(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	h := startDriver(t, f)
+	for range 10 {
+		if err := h.publish(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if fetches, stores := f.called("Fetch"), f.called("Publish"); fetches != 1 || stores != 1 {
+		t.Errorf("%d fetches and %d stores, want 1 and 1", fetches, stores)
+	}
+}
+
+// While one call for a target runs, others are refused: also for unpublish, and for another spelling of the path.
+func TestClaim(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	inside, leave := make(chan struct{}), make(chan struct{})
+	f.fetch = func(context.Context, volume.Request) (volume.Content, error) {
+		inside <- struct{}{}
+		<-leave
+		return volume.Content{Fetched: f.clock()}, nil
+	}
+	h := startDriver(t, f)
+	done := make(chan error)
+	go func() { done <- h.publish(t) }()
+	<-inside
+
+	busy := "a call for " + h.target() + " runs already"
+	wantStatus(t, h.publish(t), codes.Aborted, busy)
+	r := h.request()
+	r.TargetPath += "/../mount/"
+	_, err := h.node.NodePublishVolume(t.Context(), r)
+	wantStatus(t, err, codes.Aborted, busy)
+	_, err = h.node.NodeUnpublishVolume(t.Context(), h.unpublish())
+	wantStatus(t, err, codes.Aborted, busy)
+
+	// Another target is free.
+	r = h.request()
+	r.VolumeId, r.TargetPath = "csi-2", r.TargetPath+"2"
+	go func() {
+		_, err := h.node.NodePublishVolume(t.Context(), r)
+		done <- err
+	}()
+	<-inside
+
+	close(leave)
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := h.node.NodeUnpublishVolume(t.Context(), h.unpublish()); err != nil {
+		t.Errorf("the claim was not released: %v", err)
+	}
+}
+
+func TestNodeGetVolumeStats(t *testing.T) {
+	t.Parallel()
+	h := startDriver(t, newFakes())
+	if err := h.publish(t); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := h.node.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: "csi-1", VolumePath: h.target()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([][4]int64, 0, 2)
+	for _, u := range resp.GetUsage() {
+		got = append(got, [4]int64{int64(u.GetUnit()), u.GetTotal(), u.GetUsed(), u.GetAvailable()})
+	}
+	want := [][4]int64{{int64(csi.VolumeUsage_BYTES), 1000, 400, 600}, {int64(csi.VolumeUsage_INODES), 10, 4, 6}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("usage (-want +got):\n%s", diff)
+	}
+
+	for name, tc := range map[string]struct {
+		id, path string
+		code     codes.Code
+		text     string
+	}{
+		"no volume id":  {"", h.target(), codes.InvalidArgument, "volume_id is missing"},
+		"no path":       {"csi-1", "", codes.InvalidArgument, "volume_path is missing"},
+		"relative path": {"csi-1", "some/path", codes.NotFound, `no volume is published: volume_path "some/path" is not an absolute path`},
+		"no volume":     {"csi-1", h.target() + "2", codes.NotFound, "no volume is published at " + h.target() + "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := h.node.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: tc.id, VolumePath: tc.path})
+			wantStatus(t, err, tc.code, tc.text)
+		})
+	}
+}
+
+func TestNodeGetVolumeHealthChecks(t *testing.T) {
+	t.Parallel()
+	h := startDriver(t, newFakes())
+	if err := h.publish(t); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		id, path string
+		code     codes.Code
+		text     string
+	}{
+		"volume":        {id: "csi-1", path: h.target()},
+		"without path":  {id: "csi-1"},
+		"no volume id":  {"", h.target(), codes.InvalidArgument, "volume_id is missing"},
+		"relative path": {"csi-1", "x", codes.NotFound, `no volume is published: volume_publish_path "x" is not an absolute path`},
+		"no volume":     {"csi-1", h.target() + "2", codes.NotFound, "no volume is published at " + h.target() + "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp, err := h.node.NodeGetVolumeHealth(t.Context(), &csi.NodeGetVolumeHealthRequest{VolumeId: tc.id, VolumePublishPath: tc.path})
+			wantStatus(t, err, tc.code, tc.text)
+			if err == nil && (resp.GetVolumeHealth().GetVolumeId() != tc.id || len(resp.GetVolumeHealth().GetHealthStatuses()) != 0) {
+				t.Errorf("got %v, want no adverse status of %s", resp, tc.id)
+			}
+		})
+	}
+}
+
+func TestWhatTheDriverIs(t *testing.T) {
+	t.Parallel()
+	h := startDriver(t, newFakes())
+
+	if r, err := h.identity.GetPluginInfo(t.Context(), &csi.GetPluginInfoRequest{}); err != nil ||
+		r.GetName() != "keyvault-csi.io" || r.GetVendorVersion() != "v1.2.3" {
+		t.Errorf("GetPluginInfo = %v, %v", r, err)
+	}
+	if r, err := h.identity.GetPluginCapabilities(t.Context(), &csi.GetPluginCapabilitiesRequest{}); err != nil || len(r.GetCapabilities()) != 0 {
+		t.Errorf("GetPluginCapabilities = %v, %v, want none", r, err)
+	}
+	if r, err := h.identity.Probe(t.Context(), &csi.ProbeRequest{}); err != nil || !r.GetReady().GetValue() {
+		t.Errorf("Probe = %v, %v, want ready", r, err)
+	}
+	if r, err := h.node.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{}); err != nil || r.GetNodeId() != "node-1" {
+		t.Errorf("NodeGetInfo = %v, %v", r, err)
+	}
+
+	caps, err := h.node.NodeGetCapabilities(t.Context(), &csi.NodeGetCapabilitiesRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range caps.GetCapabilities() {
+		got = append(got, c.GetRpc().GetType().String())
+	}
+	if diff := cmp.Diff([]string{"GET_VOLUME_STATS", "4", "GET_VOLUME_HEALTH", "VOLUME_MOUNT_GROUP"}, got); diff != "" {
+		t.Errorf("capabilities (-want +got):\n%s", diff)
+	}
+
+	_, err = h.node.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{})
+	wantStatus(t, err, codes.Unimplemented, "method NodeStageVolume not implemented")
+	_, err = h.node.NodeExpandVolume(t.Context(), &csi.NodeExpandVolumeRequest{})
+	wantStatus(t, err, codes.Unimplemented, "method NodeExpandVolume not implemented")
+}
+
+func TestNodeGetCapabilitiesDoesNotAllocate(t *testing.T) {
+	n := &nodeServer{capabilities: newCapabilities()}
+	if allocs := testing.AllocsPerRun(100, func() {
+		_, _ = n.NodeGetCapabilities(context.Background(), nil)
+	}); allocs != 0 {
+		t.Errorf("%v allocations, want none", allocs)
+	}
+}
+
+// A kubelet that was built against CSI 1.12 reads the condition of a volume from the statistics.
+func TestVolumeConditionOfCSI112(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	h := startDriver(t, f)
+	if err := h.publish(t); err != nil {
+		t.Fatal(err)
+	}
+	condition := func() (abnormal bool, message string) {
+		t.Helper()
+		resp, err := h.node.NodeGetVolumeStats(t.Context(), statsRequest(h))
+		if err != nil {
+			t.Fatal(err)
+		}
+		number, kind, n := protowire.ConsumeTag(resp.ProtoReflect().GetUnknown())
+		if number != 2 || kind != protowire.BytesType {
+			t.Fatalf("field %d of type %d, want the field 2 of CSI 1.12", number, kind)
+		}
+		body, _ := protowire.ConsumeBytes(resp.ProtoReflect().GetUnknown()[n:])
+		for len(body) > 0 {
+			number, kind, n := protowire.ConsumeTag(body)
+			body = body[n:]
+			switch {
+			case number == 1 && kind == protowire.VarintType:
+				v, n := protowire.ConsumeVarint(body)
+				abnormal, body = protowire.DecodeBool(v), body[n:]
+			case number == 2 && kind == protowire.BytesType:
+				v, n := protowire.ConsumeString(body)
+				message, body = v, body[n:]
+			default:
+				t.Fatalf("field %d of type %d in the condition", number, kind)
+			}
+		}
+		return abnormal, message
+	}
+	if abnormal, message := condition(); abnormal || message != "the last refresh of the volume worked" {
+		t.Errorf("a healthy volume: %v, %q", abnormal, message)
+	}
+	f.fetch = func(context.Context, volume.Request) (volume.Content, error) {
+		return volume.Content{}, volume.Errorf(volume.ErrUnavailable, "the vault fails")
+	}
+	f.step(3 * time.Minute)
+	if err := h.publish(t); err != nil {
+		t.Fatal(err)
+	}
+	if abnormal, message := condition(); !abnormal || message != "the vault fails" {
+		t.Errorf("after a failed refresh: %v, %q", abnormal, message)
+	}
+	f.fetch = nil
+	if err := h.publish(t); err != nil {
+		t.Fatal(err)
+	}
+	if abnormal, _ := condition(); abnormal {
+		t.Error("abnormal after the volume recovered")
+	}
+}
