@@ -1,0 +1,249 @@
+package tmpfs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mounter is one of the two ways to mount a tmpfs and to write into one that is mounted read-only.
+type mounter interface {
+	// mount makes a tmpfs, lets fill write into it, and has it at target, read-only, if and only if that all succeeded. The
+	// last element of target is made if it is missing, and removed again after a failure.
+	mount(ctx context.Context, target string, o mountOptions, fill func(*os.Root) error) error
+
+	// writable gives fn a view of the volume at p through which it can write. No other process can reach it.
+	writable(p *place, fn func(view) error) error
+}
+
+// view is a writable view of a volume, valid during one call.
+type view struct {
+	*os.Root
+	resize func(room) error // makes the tmpfs at least this big; never smaller
+}
+
+// mountOptions are those of a new tmpfs.
+type mountOptions struct {
+	room
+	group   *uint32
+	context string // SELinux label; empty for none
+}
+
+// attributes of every mount of a volume, beside read-only.
+const attributes = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
+
+type option struct{ key, value string }
+
+func (r room) options() []option {
+	return []option{{"size", strconv.FormatInt(r.bytes, 10)}, {"nr_inodes", strconv.FormatInt(r.inodes, 10)}}
+}
+
+func (o mountOptions) options() []option {
+	mode, gid := "0755", uint32(0)
+	if o.group != nil {
+		mode, gid = "2750", *o.group
+	}
+	all := append(o.room.options(), option{"mode", mode}, option{"uid", "0"}, option{"gid", strconv.FormatUint(uint64(gid), 10)})
+	if o.context != "" {
+		all = append(all, option{"context", o.context})
+	}
+	return all
+}
+
+// probe calls each of the system calls of Linux 5.2 to 5.12 with a descriptor that does not exist. EBADF or EINVAL means
+// that the kernel looked at it, ENOSYS that it does not know the call, EPERM that a filter or a missing capability is
+// in the way.
+func probe() error {
+	const none = -1
+	_, fsmount := unix.Fsmount(none, 0, 0)
+	_, fspick := unix.Fspick(none, "", unix.FSPICK_EMPTY_PATH)
+	_, openTree := unix.OpenTree(none, "", unix.OPEN_TREE_CLONE|unix.AT_EMPTY_PATH)
+	calls := []struct {
+		name string
+		err  error
+	}{
+		{"fsconfig", unix.FsconfigCreate(none)},
+		{"fsmount", fsmount},
+		{"fspick", fspick},
+		{"open_tree", openTree},
+		{"move_mount", unix.MoveMount(none, "", none, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)},
+		{"mount_setattr", unix.MountSetattr(none, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})},
+	}
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("fsopen: %w", err)
+	}
+	_ = unix.Close(fs)
+	for _, call := range calls {
+		if errors.Is(call.err, unix.ENOSYS) || errors.Is(call.err, unix.EPERM) {
+			return fmt.Errorf("%s: %w", call.name, call.err)
+		}
+	}
+	return nil
+}
+
+// detached mounts with the calls that Linux has had since 5.12: a tmpfs is filled before it is attached anywhere, and the
+// kernel frees it with its descriptor if it never is.
+type detached struct{ swap *swapOption }
+
+func (d *detached) mount(ctx context.Context, target string, o mountOptions, fill func(*os.Root) error) (err error) {
+	mnt, err := d.create(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(mnt) }()
+	if err := within(mnt, fill); err != nil {
+		return err
+	}
+	if err := setReadOnly(ctx, mnt); err != nil {
+		return fmt.Errorf("make it read-only: %w", err)
+	}
+	return atTarget(target, func(folder int) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := unix.MoveMount(mnt, "", folder, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
+			return fmt.Errorf("attach: %w", err)
+		}
+		return nil
+	})
+}
+
+// setReadOnly waits a little for EBUSY to pass. All files are closed here, but where this process starts another one, that has
+// copies of all descriptors from its fork to its exec.
+func setReadOnly(ctx context.Context, mnt int) error {
+	const tries = 100
+	for try := 1; ; try++ {
+		err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+		if !errors.Is(err, unix.EBUSY) || try == tries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// create gives the descriptor of a tmpfs that is attached nowhere.
+func (d *detached) create(ctx context.Context, o mountOptions) (int, error) {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("fsopen: %w", err)
+	}
+	defer func() { _ = unix.Close(fs) }()
+	if err := configure(fs, o.options()); err != nil {
+		return -1, err
+	}
+	if !d.swap.refused.Load() {
+		switch err := unix.FsconfigSetFlag(fs, "noswap"); {
+		case errors.Is(err, unix.EINVAL):
+			d.swap.refuse(ctx)
+		case err != nil:
+			return -1, fmt.Errorf("option noswap: %w", err)
+		}
+	}
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return -1, fmt.Errorf("create a tmpfs: %w", err)
+	}
+	mnt, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
+	if err != nil {
+		return -1, fmt.Errorf("fsmount: %w", err)
+	}
+	return mnt, nil
+}
+
+func configure(fs int, options []option) error {
+	for _, o := range options {
+		if err := unix.FsconfigSetString(fs, o.key, o.value); err != nil {
+			return fmt.Errorf("option %s=%s: %w", o.key, o.value, err)
+		}
+	}
+	return nil
+}
+
+// writable clones the mount. The clone is attached nowhere and shares the files, not the read-only attribute.
+func (d *detached) writable(p *place, fn func(view) error) error {
+	clone, err := unix.OpenTree(p.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return fmt.Errorf("clone the mount: %w", err)
+	}
+	defer func() { _ = unix.Close(clone) }()
+	if err := unix.MountSetattr(clone, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return fmt.Errorf("make the clone writable: %w", err)
+	}
+	return within(clone, func(root *os.Root) error {
+		return fn(view{Root: root, resize: func(r room) error { return d.resize(clone, r) }})
+	})
+}
+
+func (d *detached) resize(mnt int, want room) error {
+	bigger, err := grown(mnt, want)
+	if err != nil || bigger == nil {
+		return err
+	}
+	return d.swap.repeat(func(noswap bool) error {
+		fs, err := unix.Fspick(mnt, "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
+		if err != nil {
+			return fmt.Errorf("fspick: %w", err)
+		}
+		defer func() { _ = unix.Close(fs) }()
+		if err := configure(fs, bigger.options()); err != nil {
+			return err
+		}
+		if noswap {
+			if err := unix.FsconfigSetFlag(fs, "noswap"); err != nil {
+				return err
+			}
+		}
+		return unix.FsconfigReconfigure(fs)
+	})
+}
+
+// grown gives the room that a tmpfs must get to have at least what is wanted; nil if it has that already.
+func grown(mnt int, want room) (*room, error) {
+	st, err := statfs(mnt)
+	if err != nil {
+		return nil, err
+	}
+	have := room{bytes: int64(st.Blocks) * st.Bsize, inodes: int64(st.Files)} //nolint:gosec // G115: our own size, bounded by Options
+	if have.bytes >= want.bytes && have.inodes >= want.inodes {
+		return nil, nil
+	}
+	return &room{bytes: max(have.bytes, want.bytes), inodes: max(have.inodes, want.inodes)}, nil
+}
+
+// within opens the root of a mount for fn. All paths go through it, so none can lead out.
+func within(mnt int, fn func(*os.Root) error) error {
+	root, err := os.OpenRoot(procPath(mnt))
+	if err != nil {
+		return fmt.Errorf("open the root of the tmpfs: %w", cause(err))
+	}
+	defer func() { _ = root.Close() }()
+	return fn(root)
+}
+
+// atTarget gives fn a descriptor of the folder target, which is made if it is missing, and removed again if fn fails.
+func atTarget(target string, fn func(folder int) error) (err error) {
+	made := unix.Mkdir(target, 0o750)
+	if made != nil && !errors.Is(made, unix.EEXIST) {
+		return fmt.Errorf("make the folder of the target: %w", made)
+	}
+	defer func() {
+		if err != nil && made == nil {
+			_ = unix.Rmdir(target) // fails if somebody else has put something there
+		}
+	}()
+	folder, err := openFolder(target)
+	if err != nil {
+		return fmt.Errorf("open the folder of the target: %w", err)
+	}
+	defer func() { _ = unix.Close(folder) }()
+	return fn(folder)
+}

@@ -1,0 +1,190 @@
+package tmpfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// state is what stands at a target.
+type state int
+
+const (
+	missing    state = iota // no such path, or a parent is missing
+	notFolder               // a symbolic link or a file
+	notMounted              // a folder
+	incomplete              // a tmpfs without ..data: the classic way, killed before the set was complete
+	complete                // a volume
+	foreign                 // another mount
+)
+
+// place is a target that has been looked at. The descriptor (O_PATH, so it opens nothing and follows no link) pins what was
+// seen: later steps act on that, not on what a path means by then.
+type place struct {
+	path  string
+	fd    int // -1 if there is no folder
+	state state
+
+	// Of a mount:
+	device  uint64
+	current string    // complete: what ..data names
+	fetched time.Time // complete: the mtime of current
+}
+
+// open looks at target, whose path must be clean. An error is trouble of the kernel's; everything else is a state.
+func open(target string) (*place, error) {
+	p := &place{path: target, fd: -1}
+	fd, err := openFolder(target)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return p, nil
+	case errors.Is(err, unix.ENOTDIR):
+		p.state = notFolder
+		return p, nil
+	case err != nil:
+		return nil, fmt.Errorf("look at target path %q: %w", target, err)
+	}
+	p.fd = fd
+	if err := p.inspect(); err != nil {
+		p.close()
+		return nil, fmt.Errorf("look at target path %q: %w", target, err)
+	}
+	return p, nil
+}
+
+// openFolder opens path if it is a folder, and not a link to one.
+func openFolder(path string) (int, error) {
+	return unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+func (p *place) close() {
+	if p.fd >= 0 {
+		_ = unix.Close(p.fd) // nothing was written through it
+		p.fd = -1
+	}
+}
+
+func (p *place) inspect() error {
+	var st unix.Statx_t
+	if err := unix.Statx(p.fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st); err != nil {
+		return err
+	}
+	p.device = unix.Mkdev(st.Dev_major, st.Dev_minor)
+	mounted, err := p.isMountRoot(&st)
+	if err != nil {
+		return err
+	}
+	if !mounted {
+		p.state = notMounted
+		return nil
+	}
+	sfs, err := statfs(p.fd)
+	if err != nil {
+		return err
+	}
+	if sfs.Type != unix.TMPFS_MAGIC {
+		p.state = foreign
+		return nil
+	}
+	return p.inspectData()
+}
+
+// isMountRoot asks the kernel directly from Linux 5.8 on. Before, a tmpfs is known by its device, which is never
+// that of the folder above it.
+func (p *place) isMountRoot(st *unix.Statx_t) (bool, error) {
+	if st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
+	}
+	var above unix.Stat_t
+	if err := unix.Fstatat(p.fd, "..", &above, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return false, err
+	}
+	return above.Dev != p.device, nil
+}
+
+// inspectData looks for the mark of a complete set: ..data, and the folder that it names.
+func (p *place) inspectData() error {
+	buf := make([]byte, len(folderLayout)+1)
+	n, err := unix.Readlinkat(p.fd, dataLink, buf)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return p.inspectRest()
+	case errors.Is(err, unix.EINVAL) || err == nil && !isSet(string(buf[:n])):
+		p.state = foreign // a ..data that this driver did not make
+		return nil
+	case err != nil:
+		return err
+	}
+	current := string(buf[:n])
+	var st unix.Stat_t
+	switch err := unix.Fstatat(p.fd, current, &st, unix.AT_SYMLINK_NOFOLLOW); {
+	case errors.Is(err, unix.ENOENT):
+		return p.inspectRest()
+	case err != nil:
+		return err
+	}
+	p.state, p.current = complete, current
+	p.fetched = time.Unix(st.Mtim.Unix())
+	return nil
+}
+
+// inspectRest tells a half-made volume, which may be thrown away, from a tmpfs of somebody else, which may not.
+func (p *place) inspectRest() error {
+	entries, err := os.ReadDir(procPath(p.fd))
+	if err != nil {
+		return cause(err)
+	}
+	p.state = incomplete
+	for _, e := range entries {
+		if !isSet(e.Name()) && e.Type() != fs.ModeSymlink {
+			p.state = foreign
+		}
+	}
+	return nil
+}
+
+// describe says what is mounted at the place, for an error: its type, and where it comes from.
+func (p *place) describe() string {
+	const unknown = "an unknown file system"
+	info, err := os.ReadFile(filepath.Join("/proc/thread-self/fdinfo", fmt.Sprint(p.fd)))
+	if err != nil {
+		return unknown
+	}
+	_, id, _ := strings.Cut(string(info), "mnt_id:")
+	id, _, _ = strings.Cut(strings.TrimSpace(id), "\n")
+	table, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		return unknown
+	}
+	for line := range strings.Lines(string(table)) {
+		mount, super, _ := strings.Cut(line, " - ")
+		fields := strings.Fields(super)
+		if strings.HasPrefix(mount, id+" ") && len(fields) >= 2 {
+			return fmt.Sprintf("a file system of type %s from %q", fields[0], fields[1])
+		}
+	}
+	return unknown
+}
+
+// procPath is a path to what the descriptor refers to, for calls that only take paths.
+func procPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+func statfs(fd int) (st unix.Statfs_t, err error) {
+	err = unix.Fstatfs(fd, &st)
+	return st, err
+}
+
+// cause takes from an error of package os what the kernel said. The paths around it hold descriptors and times, which
+// would make the text a new one each time.
+func cause(err error) error {
+	if errno, ok := errors.AsType[unix.Errno](err); ok {
+		return errno
+	}
+	return err
+}

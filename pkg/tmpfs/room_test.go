@@ -1,0 +1,182 @@
+package tmpfs_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+func TestFullVolumeRotates(t *testing.T) {
+	t.Parallel()
+	const limit = 2 << 20
+	long := strings.Repeat("n", 240)
+	tests := map[string]struct {
+		files int
+		set   func(round int) volume.Content
+	}{
+		"one big file": {1, func(round int) volume.Content {
+			return content("big", strings.Repeat(fmt.Sprint(round), limit))
+		}},
+		"as many files as allowed, which fill their last pages badly": {64, func(round int) volume.Content {
+			var c volume.Content
+			for i := range 64 {
+				data := bytes.Repeat([]byte{byte(round)}, limit/64-4095*(i%2)+4095*((i+1)%2))
+				c.Files = append(c.Files, volume.File{Path: fmt.Sprint(i), Data: volume.NewSecret(data)})
+			}
+			return c
+		}},
+		"names that need a page each, other ones in each round": {64, func(round int) volume.Content {
+			var c volume.Content
+			for i := range 64 {
+				data := bytes.Repeat([]byte{byte(round)}, limit/64)
+				c.Files = append(c.Files, volume.File{Path: fmt.Sprintf("%s-%d-%d", long, i, round), Data: volume.NewSecret(data)})
+			}
+			return c
+		}},
+		"as many folders as allowed": {64, func(round int) volume.Content {
+			var c volume.Content
+			for i := range 64 {
+				c.Files = append(c.Files, volume.File{Path: fmt.Sprintf("%s%d/x/%d-%d", long, i, i, round), Data: volume.NewSecret([]byte("x"))})
+				c.Folders = append(c.Folders, fmt.Sprint(i))
+			}
+			return c
+		}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ways(t, tmpfs.Options{MaxBytes: limit, MaxFiles: tt.files}, func(t *testing.T, f fixture) {
+				for round := range 4 {
+					c := tt.set(round)
+					if changed := f.publish(t, c); !changed {
+						t.Error("changed = false")
+					}
+					for _, file := range c.Files {
+						if got := read(t, filepath.Join(f.target, file.Path)); got != string(file.Data.Reveal()) {
+							t.Fatalf("round %d: %s does not hold what was published", round, file.Path)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// When the kernel has no room after all, the set before stays whole.
+func TestNoRoomLeavesTheSet(t *testing.T) {
+	// Not parallel: a child that another test starts holds the descriptor of the file for a moment, and so its room.
+	ways(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 8}, func(t *testing.T, f fixture) {
+		f.publish(t, content("a", "1", "old", "2"))
+		ballast := unnamedFile(t, f.target)
+		// For some rounds the volume grows around what is kept open; then that ends.
+		for round := range 10 {
+			fill(t, f.target, ballast, 512<<10)
+			want := tree(t, f.target)
+			name := fmt.Sprint("new", round)
+			next := content("a", strings.Repeat("x", 300<<10), name, strings.Repeat(fmt.Sprint(round), 300<<10))
+			changed, err := f.Publish(t.Context(), f.mount(), next)
+			if err == nil {
+				continue
+			}
+			if changed || round == 0 {
+				t.Errorf("round %d: changed = %v", round, changed)
+			}
+			wantError(t, err, volume.ErrTooLarge, fmt.Sprintf("rotate the volume at %q: no room is left in its tmpfs, though the content is within the limits: "+
+				"containers still use too many old sets, by open files or subPath; restart them or raise --max-volume-bytes", f.target))
+			if got := tree(t, f.target); !slices.Equal(got, want) {
+				t.Error("the volume has changed")
+			}
+			if err := ballast.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if !f.publish(t, next) {
+				t.Error("with room again, changed = false")
+			}
+			return
+		}
+		t.Error("the volume grows without end")
+	})
+}
+
+// unnamedFile is a file in the volume that a container keeps open since its set was removed.
+func unnamedFile(t *testing.T, target string) (file *os.File) {
+	t.Helper()
+	backDoor(t, target, func(dir string) {
+		var err error
+		if file, err = os.Create(filepath.Join(dir, "unnamed")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(dir, "unnamed")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Cleanup(func() { _ = file.Close() })
+	return file
+}
+
+// fill makes file so big that so many bytes of the volume are left.
+func fill(t *testing.T, target string, file *os.File, left int64) {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(target, &st); err != nil {
+		t.Fatal(err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free > left {
+		if _, err := file.Write(make([]byte, free-left)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What a killed rotation left behind is removed by the next call, also if that finds nothing new.
+func TestLeftoversOfAKilledRotation(t *testing.T) {
+	t.Parallel()
+	for name, next := range map[string]volume.Content{"rotation": content("a", "2"), "refresh": content("a", "1")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ways(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 4}, func(t *testing.T, f fixture) {
+				f.publish(t, content("a", "1"))
+				backDoor(t, f.target, func(dir string) {
+					half := filepath.Join(dir, "..2026_11_23_02_20_12.000000000")
+					mkdir(t, half)
+					write(t, filepath.Join(half, "half"), strings.Repeat("x", 1<<20))
+					for link, to := range map[string]string{"..data_tmp": filepath.Base(half), "half": "..data/half"} {
+						if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+							t.Fatal(err)
+						}
+					}
+				})
+				f.publish(t, next)
+				if got := tree(t, f.target); len(got) != 5 { // root, ..data, link, folder, file
+					t.Errorf("the volume holds %v", got)
+				}
+			})
+		})
+	}
+}
+
+func TestUsageNotFound(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, tmpfs.Options{})
+	folder, foreign := filepath.Join(f.root, "folder"), filepath.Join(f.root, "foreign")
+	mkdir(t, folder)
+	mountTmpfs(t, foreign)
+	t.Cleanup(func() { detach(foreign) })
+	for _, path := range []string{f.target, folder, foreign, "some/path", "/", "", "/etc"} {
+		if _, err := f.Usage(path); !errors.Is(err, volume.ErrNotFound) {
+			t.Errorf("Usage(%q): %v, want volume.ErrNotFound", path, err)
+		} else if err.Error() != fmt.Sprintf("no volume is mounted at %q", path) {
+			t.Error(err)
+		}
+	}
+}

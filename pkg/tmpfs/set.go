@@ -1,0 +1,102 @@
+package tmpfs
+
+import (
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// extraFolders is how many folders a set may have beside two for each file that it is allowed. Four are the
+// predecessor's; the rest lets a volume with a small limit still have a few levels.
+const extraFolders = 64
+
+// The modes of a volume. With an fsGroup, the group and the set-group-id bit come with the root of the tmpfs, and
+// folders inherit both.
+const (
+	folderPerm, groupFolderPerm fs.FileMode = 0o755, 0o750
+	filePerm, groupFilePerm     fs.FileMode = 0o644, 0o640
+)
+
+// set is a volume.Content as it stands on disk: checked, with folders and modes made explicit.
+type set struct {
+	files      []volume.File // mode never 0
+	folders    []string      // parents before children
+	top        []string      // names in the root of the set, sorted
+	folderMode fs.FileMode   // with fs.ModeSetgid if there is a group
+	fetched    time.Time
+}
+
+// newSet checks the content against the limits of the store.
+func (s *Store) newSet(c volume.Content, grouped bool) (*set, error) {
+	var size int64
+	for _, f := range c.Files {
+		size += int64(len(f.Data.Reveal()))
+	}
+	switch {
+	case size > s.maxBytes:
+		return nil, volume.Errorf(volume.ErrTooLarge, "the volume's content is %d bytes, over the limit of %d (--max-volume-bytes)", size, s.maxBytes)
+	case len(c.Files) > s.maxFiles:
+		return nil, volume.Errorf(volume.ErrTooLarge, "the volume has %d files, over the limit of %d (--max-volume-files)", len(c.Files), s.maxFiles)
+	}
+
+	n := &set{folderMode: folderPerm, fetched: c.Fetched}
+	mode := filePerm
+	if grouped {
+		n.folderMode, mode = groupFolderPerm|fs.ModeSetgid, groupFilePerm
+	}
+	folders, top := map[string]struct{}{}, map[string]struct{}{}
+	add := func(folder string) {
+		for ; folder != "."; folder = path.Dir(folder) {
+			if _, known := folders[folder]; known {
+				return
+			}
+			folders[folder] = struct{}{}
+		}
+	}
+	for _, f := range c.Files {
+		if err := checkPath(f.Path, top); err != nil {
+			return nil, err
+		}
+		add(path.Dir(f.Path))
+		if f.Mode = f.Mode.Perm(); f.Mode == 0 {
+			f.Mode = mode
+		}
+		n.files = append(n.files, f)
+	}
+	for _, folder := range c.Folders {
+		if err := checkPath(folder, top); err != nil {
+			return nil, err
+		}
+		add(folder)
+	}
+	if limit := 2*s.maxFiles + extraFolders; len(folders) > limit {
+		return nil, volume.Errorf(volume.ErrTooLarge, "the volume has %d folders, over the limit of %d (2 for each of --max-volume-files, and %d)",
+			len(folders), limit, extraFolders)
+	}
+	n.folders, n.top = sortedKeys(folders), sortedKeys(top)
+	return n, nil
+}
+
+// checkPath adds the first component of p to top. Whoever made the content has validated its paths; this only makes sure
+// that none can name what the layout needs for itself.
+func checkPath(p string, top map[string]struct{}) error {
+	if !fs.ValidPath(p) || p == "." || strings.HasPrefix(p, "..") {
+		return volume.Errorf(volume.ErrInvalid, "path %q cannot stand in a volume", p)
+	}
+	first, _, _ := strings.Cut(p, "/")
+	top[first] = struct{}{}
+	return nil
+}
+
+func sortedKeys(m map[string]struct{}) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
