@@ -1,0 +1,106 @@
+package devcloud
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// caller is who an access token speaks for.
+type caller struct{ clientID, objectID, issuer string }
+
+func (c caller) String() string {
+	return fmt.Sprintf("appid=%s;oid=%s;iss=%s", c.clientID, c.objectID, c.issuer)
+}
+
+// accessClaims are the claims of an access token (version 1) that a vault looks at.
+type accessClaims struct {
+	jwt.RegisteredClaims
+	ClientID string `json:"appid"`
+	ObjectID string `json:"oid"`
+}
+
+// authenticate verifies the access token of a request: signature, time, audience and issuer. Its refusals carry the
+// challenge that says where a token is to be had.
+func (c *Cloud) authenticate(v *Vault, r *http.Request) (caller, error) {
+	refuse := func(message string) (caller, error) {
+		return caller{}, &refusal{
+			status: http.StatusUnauthorized, code: "Unauthorized", message: message,
+			challenge: fmt.Sprintf(`Bearer authorization="https://%s/%s", resource="%s"`, v.nation.login, v.tenant.id, v.nation.resource()),
+		}
+	}
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return refuse("AKV10000: Request is missing a Bearer or PoP token.")
+	}
+	var claims accessClaims
+	_, err := jwt.ParseWithClaims(token, &claims, c.signer.public,
+		jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired(), jwt.WithTimeFunc(c.now))
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return refuse("[TokenExpired] Error validating token: 'IDX10223: Lifetime validation failed. The token is expired.'")
+	case errors.Is(err, errUnknownKey):
+		return refuse("AKV10046: Unable to resolve the key used for signature validation.")
+	case err != nil:
+		return refuse("[BearerReadAccessTokenFailed] Error parsing or validating the token.")
+	}
+	if expected := v.nation.resource(); len(claims.Audience) != 1 || claims.Audience[0] != expected {
+		return refuse(fmt.Sprintf("AKV10022: Invalid audience. Expected %s, found: %s.", expected, strings.Join(claims.Audience, ", ")))
+	}
+	if expected := v.nation.issuer(v.tenant.id); claims.Issuer != expected {
+		return refuse(fmt.Sprintf("AKV10032: Invalid issuer. Expected one of %s, found %s.", expected, claims.Issuer))
+	}
+	return caller{claims.ClientID, claims.ObjectID, claims.Issuer}, nil
+}
+
+// authorize checks the firewall and the caller's rights. It needs the lock.
+func (v *Vault) authorize(who caller, op operation, address string) error {
+	if v.firewall {
+		host, _, _ := net.SplitHostPort(address)
+		return forbidden("ForbiddenByFirewall", fmt.Sprintf("Client address is not authorized and caller is not a trusted service.\r\n"+
+			"Client address: %s\r\nCaller: %s\r\nVault: %s;location=%s", host, who, v.name, location))
+	}
+	verb := "get"
+	if op.list {
+		verb = "list"
+	}
+	if v.grants[strings.ToLower(who.clientID)][Right(string(op.kind)+"/"+verb)] {
+		return nil
+	}
+	if !v.rbac {
+		return forbidden("ForbiddenByPolicy", fmt.Sprintf(
+			"The user, group or application '%s' does not have %s %s permission on key vault '%s;location=%s'. "+
+				"For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125287",
+			who, op.kind, verb, v.name, location))
+	}
+	resource := "/subscriptions/" + subscription + "/resourcegroups/dev/providers/microsoft.keyvault/vaults/" + v.name
+	if op.name != "" {
+		resource += "/" + string(op.kind) + "/" + strings.ToLower(op.name)
+	}
+	return forbidden("ForbiddenByRbac", fmt.Sprintf("Caller is not authorized to perform action on resource.\r\n"+
+		"If role assignments, deny assignments or role definitions were changed recently, please observe propagation time.\r\n"+
+		"Caller: %s\r\nAction: '%s'\r\nResource: '%s'\r\nAssignment: (not found)\r\nDenyAssignmentId: null\r\n"+
+		"DecisionReason: 'DeniedWithNoValidRBAC' \r\nVault: %s;location=%s\r\n", who, action(op.kind, verb), resource, v.name, location))
+}
+
+const subscription = "5ca1ab1e-0000-4000-8000-000000000001"
+
+// action names a data action of Azure's role definitions.
+func action(kind Kind, verb string) string {
+	switch {
+	case kind == Secrets && verb == "get":
+		return "Microsoft.KeyVault/vaults/secrets/getSecret/action"
+	case kind == Secrets:
+		return "Microsoft.KeyVault/vaults/secrets/readMetadata/action"
+	default:
+		return "Microsoft.KeyVault/vaults/" + string(kind) + "/read"
+	}
+}
+
+func forbidden(inner, message string) error {
+	return &refusal{status: http.StatusForbidden, code: "Forbidden", inner: inner, message: message}
+}

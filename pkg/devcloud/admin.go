@@ -1,0 +1,294 @@
+package devcloud
+
+import (
+	"cmp"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// adminHelp is what GET / answers.
+const adminHelp = `The dev cloud's admin API. Bodies and answers are JSON; field names are those of the Go package, in any case.
+An answer other than 200 has a text that says what was wrong.
+
+Objects (setting one that exists adds a version; kind is secrets, certificates or keys; no version means the latest)
+  POST /secrets       {"vault":"shop","name":"db-password","value":"new","contentType":"","tags":{"env":"prod"},"disabled":false}
+  POST /certificates  {"vault":"shop","name":"web-tls","contentType":"application/x-pkcs12","keyType":"RSA-2048","intermediates":1}
+  POST /keys          {"vault":"shop","name":"signing-key","keyType":"P-256"}
+  POST /rotate        {"vault":"shop","kind":"secrets","name":"db-password"}
+  POST /disable       {"vault":"shop","kind":"secrets","name":"db-password","version":""}      and /enable
+  POST /delete        {"vault":"shop","kind":"secrets","name":"db-password"}
+
+Who may do what (no rights means all: secrets/get, secrets/list, certificates/get, ...)
+  POST /vaults        {"name":"other","tenant":"TENANT","suffix":"vault.azure.net","rbac":false}
+  POST /identities    {"tenant":"TENANT","clientID":"ID","secrets":[{"value":"S"}],
+                       "federated":[{"issuer":"https://cluster","subject":"system:serviceaccount:ns:name"}],"managed":false}
+  POST /deny          {"vault":"shop","clientID":"ID","rights":["secrets/get"]}                and /grant
+  POST /firewall      {"vault":"shop","on":true}
+  POST /issuers       {"url":"https://cluster","jwks":{"keys":[...]}}     without jwks: an issuer that /tokens can use
+  POST /tokens        {"issuer":"https://cluster","namespace":"ns","serviceAccount":"name","life":"1h"}
+  POST /token-life    {"life":"10m"}                                      of access tokens from now on
+
+Faults (each field but action may be left out; times 0 means until they are cleared)
+  POST /faults        {"action":"throttle","service":"vault","host":"shop","path":"/secrets","times":3,"retryAfter":"5s"}
+                      action: throttle, fail (status), delay (delay), hang, cut (after), malformed (text),
+                      challenge (text), reset. service: vault, login, imds
+  DELETE /faults
+
+What happened
+  GET /counts         number of requests by service, host, kind and status; status 0 has no answer yet
+  GET /requests       the newest requests
+  DELETE /counts      forgets both
+`
+
+// adminHandler serves the admin API.
+func (c *Cloud) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte(adminHelp))
+	})
+	mux.HandleFunc("GET /counts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, c.countList()) })
+	mux.HandleFunc("GET /requests", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, c.Requests()) })
+	mux.HandleFunc("DELETE /counts", func(w http.ResponseWriter, _ *http.Request) { c.ResetCounts(); writeJSON(w, http.StatusOK, done) })
+	mux.HandleFunc("DELETE /faults", func(w http.ResponseWriter, _ *http.Request) { c.ClearFaults(); writeJSON(w, http.StatusOK, done) })
+	mux.Handle("POST /secrets", post(c.adminSecret))
+	mux.Handle("POST /certificates", post(c.adminCertificate))
+	mux.Handle("POST /keys", post(c.adminKey))
+	mux.Handle("POST /rotate", c.onObject(func(v *Vault, o adminObject) (any, error) {
+		id, err := v.Rotate(o.Kind, o.Name)
+		return adminVersion{id}, err
+	}))
+	mux.Handle("POST /disable", c.onObject(func(v *Vault, o adminObject) (any, error) { return done, v.Disable(o.Kind, o.Name, o.Version) }))
+	mux.Handle("POST /enable", c.onObject(func(v *Vault, o adminObject) (any, error) { return done, v.Enable(o.Kind, o.Name, o.Version) }))
+	mux.Handle("POST /delete", c.onObject(func(v *Vault, o adminObject) (any, error) { return done, v.Delete(o.Kind, o.Name) }))
+	mux.Handle("POST /vaults", post(c.adminVault))
+	mux.Handle("POST /identities", post(c.adminIdentity))
+	mux.Handle("POST /grant", post(func(a adminAccess) (any, error) { return c.adminAccess(a, (*Vault).Grant) }))
+	mux.Handle("POST /deny", post(func(a adminAccess) (any, error) { return c.adminAccess(a, (*Vault).Deny) }))
+	mux.Handle("POST /firewall", post(c.adminFirewall))
+	mux.Handle("POST /issuers", post(c.adminIssuer))
+	mux.Handle("POST /tokens", post(c.adminTokens))
+	mux.Handle("POST /token-life", post(c.adminTokenLife))
+	mux.Handle("POST /faults", post(c.adminFault))
+	return mux
+}
+
+var done = struct{}{}
+
+type adminVersion struct {
+	Version string `json:"version"`
+}
+
+// post decodes a body strictly, calls f and writes what it gives.
+func post[T any](f func(T) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var in T
+		d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<20))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&in); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		out, err := f(in)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		writeJSON(w, http.StatusOK, out)
+	})
+}
+
+func (c *Cloud) named(vault string) (*Vault, error) {
+	if v := c.Vault(vault); v != nil {
+		return v, nil
+	}
+	return nil, fmt.Errorf("devcloud: no vault %q", vault)
+}
+
+type adminObject struct {
+	Vault         string
+	Kind          Kind
+	Name, Version string
+}
+
+func (c *Cloud) onObject(f func(*Vault, adminObject) (any, error)) http.Handler {
+	return post(func(o adminObject) (any, error) {
+		v, err := c.named(o.Vault)
+		if err != nil {
+			return nil, err
+		}
+		o.Kind = cmp.Or(o.Kind, Secrets)
+		return f(v, o)
+	})
+}
+
+func (c *Cloud) adminSecret(in struct {
+	Vault, Name, Value string
+	SecretOptions
+}) (any, error) {
+	v, err := c.named(in.Vault)
+	if err != nil {
+		return nil, err
+	}
+	return adminVersion{v.SetSecret(in.Name, in.Value, in.SecretOptions)}, nil
+}
+
+func (c *Cloud) adminCertificate(in struct {
+	Vault, Name string
+	CertificateOptions
+}) (any, error) {
+	v, err := c.named(in.Vault)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := v.SetCertificate(in.Name, in.CertificateOptions)
+	if err != nil {
+		return nil, err
+	}
+	return adminVersion{cert.Version}, nil
+}
+
+func (c *Cloud) adminKey(in struct {
+	Vault, Name, Version string
+	KeyType              KeyType
+	Tags                 map[string]string
+	Disabled             bool
+}) (any, error) {
+	v, err := c.named(in.Vault)
+	if err != nil {
+		return nil, err
+	}
+	id, err := v.SetKey(in.Name, KeyOptions{Version: in.Version, KeyType: in.KeyType, Tags: in.Tags, Disabled: in.Disabled})
+	return adminVersion{id}, err
+}
+
+func (c *Cloud) adminVault(in struct {
+	Name string
+	VaultOptions
+}) (any, error) {
+	v, err := c.AddVault(in.Name, in.VaultOptions)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"url": v.URL()}, nil
+}
+
+func (c *Cloud) adminIdentity(in struct {
+	Identity
+	Certificates string // PEM
+}) (any, error) {
+	for rest := []byte(in.Certificates); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return done, c.AddIdentity(in.Identity)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		in.Identity.Certificates = append(in.Identity.Certificates, cert)
+	}
+}
+
+type adminAccess struct {
+	Vault, ClientID string
+	Rights          []Right
+}
+
+func (c *Cloud) adminAccess(in adminAccess, change func(*Vault, string, ...Right)) (any, error) {
+	v, err := c.named(in.Vault)
+	if err != nil {
+		return nil, err
+	}
+	change(v, in.ClientID, in.Rights...)
+	return done, nil
+}
+
+func (c *Cloud) adminFirewall(in struct {
+	Vault string
+	On    bool
+}) (any, error) {
+	v, err := c.named(in.Vault)
+	if err != nil {
+		return nil, err
+	}
+	v.SetFirewall(in.On)
+	return done, nil
+}
+
+func (c *Cloud) adminIssuer(in struct {
+	URL  string
+	JWKS json.RawMessage
+}) (any, error) {
+	if in.URL == "" {
+		return nil, errors.New("devcloud: an issuer needs a url")
+	}
+	if in.JWKS == nil {
+		c.NewIssuer(in.URL)
+		return done, nil
+	}
+	return done, c.TrustIssuer(in.URL, in.JWKS)
+}
+
+// duration reads "1h30m" from JSON.
+type duration time.Duration
+
+func (d *duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	*d = duration(parsed)
+	return err
+}
+
+func (c *Cloud) adminTokens(in struct {
+	Issuer string
+	Life   duration
+	ServiceAccountToken
+}) (any, error) {
+	issuer := c.Issuer(in.Issuer)
+	if issuer == nil {
+		return nil, fmt.Errorf("devcloud: no issuer %q of which the key is known", in.Issuer)
+	}
+	in.ServiceAccountToken.Life = time.Duration(in.Life)
+	token, err := issuer.Token(in.ServiceAccountToken)
+	return map[string]string{"token": token}, err
+}
+
+func (c *Cloud) adminTokenLife(in struct{ Life duration }) (any, error) {
+	if in.Life <= 0 {
+		return nil, errors.New("devcloud: tokens need a life")
+	}
+	c.SetTokenLife(time.Duration(in.Life))
+	return done, nil
+}
+
+func (c *Cloud) adminFault(in struct {
+	Fault
+	RetryAfter, Delay duration
+}) (any, error) {
+	in.Fault.RetryAfter, in.Fault.Delay = time.Duration(in.RetryAfter), time.Duration(in.Delay)
+	in.Action = Action(strings.ToLower(string(in.Action)))
+	_, err := c.Inject(in.Fault)
+	return done, err
+}
+
+func (c *Cloud) countList() any {
+	type line struct {
+		CountKey
+		Count int `json:"count"`
+	}
+	lines := []line{}
+	for key, n := range c.Counts() {
+		lines = append(lines, line{key, n})
+	}
+	slices.SortFunc(lines, func(a, b line) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Status, b.Status))
+	})
+	return lines
+}

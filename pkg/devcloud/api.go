@@ -1,0 +1,285 @@
+package devcloud
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// refusal is an error as Key Vault answers it.
+type refusal struct {
+	status             int
+	code, message      string
+	inner              string // innererror.code; empty means there is none
+	challenge, allowed string // the headers WWW-Authenticate and Allow
+}
+
+func (r *refusal) Error() string { return r.message }
+
+// serveVault is the data plane of a vault, as far as reading goes.
+func (c *Cloud) serveVault(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Pragma", "no-cache")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Strict-Transport-Security", "max-age=31536000;includeSubDomains")
+	h.Set("x-ms-keyvault-region", location)
+	h.Set("x-ms-keyvault-service-version", "1.9.2746.1")
+	h.Set("x-ms-request-id", newGUID())
+	if id := r.Header.Get("x-ms-client-request-id"); id != "" {
+		h.Set("x-ms-client-request-id", id)
+	}
+
+	body, err := c.answer(r)
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		if refused.challenge != "" {
+			h.Set("WWW-Authenticate", refused.challenge)
+		}
+		if refused.allowed != "" {
+			h.Set("Allow", refused.allowed)
+		}
+		writeJSON(w, refused.status, refused.body())
+		return
+	}
+	writeJSON(w, http.StatusOK, body)
+}
+
+const location = "westeurope"
+
+// body is the JSON of Azure's errors: {"error":{"code","message","innererror":{"code"}}}.
+func (r *refusal) body() any {
+	type code struct {
+		Code string `json:"code"`
+	}
+	var out struct {
+		Error struct {
+			code
+			Message string `json:"message"`
+			Inner   *code  `json:"innererror,omitempty"`
+		} `json:"error"`
+	}
+	out.Error.Code, out.Error.Message = r.code, r.message
+	if r.inner != "" {
+		out.Error.Inner = &code{r.inner}
+	}
+	return out
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // the client may have gone
+}
+
+// operation is a parsed request to a vault.
+type operation struct {
+	vault         *Vault
+	kind          Kind
+	name, version string
+	list          bool // of all objects, or of the versions of name
+	query         url.Values
+}
+
+// answer checks a request in the order of Azure: token, method and version of the API, path, firewall, rights, object.
+func (c *Cloud) answer(r *http.Request) (any, error) {
+	c.mu.Lock()
+	vault := c.vaults[hostOf(r)]
+	c.mu.Unlock()
+	if vault == nil { // its name had a certificate on this connection, and is gone since
+		return nil, &refusal{status: http.StatusNotFound, code: "VaultNotFound", message: "no such host " + hostOf(r)}
+	}
+	who, err := c.authenticate(vault, r)
+	if err != nil {
+		return nil, err
+	}
+	c.identified(r, who.clientID)
+	op, err := parse(vault, r)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := vault.authorize(who, op, r.RemoteAddr); err != nil {
+		return nil, err
+	}
+	body, err := op.run()
+	if err != nil {
+		return nil, err
+	}
+	// Encoded under the lock, since the answer points into the vault.
+	text, err := json.Marshal(body)
+	return json.RawMessage(text), err
+}
+
+var (
+	objectName    = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
+	objectVersion = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
+	apiVersion    = regexp.MustCompile(`^(7\.[0-6](-preview\.\d)?|20[12]\d-[01]\d-[0-3]\d(-preview)?)$`)
+)
+
+// parse accepts a slash at the end: the Azure SDKs send one where a version could stand.
+func parse(vault *Vault, r *http.Request) (operation, error) {
+	op := operation{vault: vault, query: r.URL.Query()}
+	if r.Method != http.MethodGet {
+		return op, &refusal{
+			status: http.StatusMethodNotAllowed, code: "BadParameter", allowed: http.MethodGet,
+			message: fmt.Sprintf("Method %s is not allowed. The dev cloud only reads; its admin API writes.", r.Method),
+		}
+	}
+	switch v := op.query.Get("api-version"); {
+	case v == "":
+		return op, badParameter("api-version must be specified")
+	case !apiVersion.MatchString(v):
+		return op, badParameter("The specified version (" + v + ") is not recognized. " +
+			"Consider using the latest supported version (2026-04-01).")
+	}
+	parts := strings.Split(strings.TrimSuffix(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/"), "/")
+	op.kind = Kind(parts[0])
+	if !slices.Contains([]Kind{Secrets, Certificates, Keys}, op.kind) || len(parts) > 3 {
+		return op, &refusal{status: http.StatusNotFound, code: "NotFound", message: "Resource not found"}
+	}
+	if len(parts) == 1 {
+		op.list = true
+		return op, nil
+	}
+	if op.name = parts[1]; !objectName.MatchString(op.name) {
+		return op, badParameter("The request URI contains an invalid name: " + op.name)
+	}
+	if len(parts) == 3 {
+		op.version = parts[2]
+		op.list = op.version == "versions"
+		if !op.list && !objectVersion.MatchString(op.version) {
+			return op, badParameter("The request URI contains an invalid version: " + op.version)
+		}
+	}
+	return op, nil
+}
+
+func badParameter(message string) error {
+	return &refusal{status: http.StatusBadRequest, code: "BadParameter", message: message}
+}
+
+// singular is the kind as it stands in texts and codes.
+func (k Kind) singular() string { return strings.TrimSuffix(string(k), "s") }
+
+// run needs the lock.
+func (op operation) run() (any, error) {
+	if op.list {
+		return op.page()
+	}
+	o, ver := op.vault.find(op.kind, op.name, op.version)
+	if ver == nil {
+		return nil, op.notFound()
+	}
+	singular := op.kind.singular()
+	if ver.disabled && op.kind == Secrets { // certificates and keys show themselves also when they are disabled
+		return nil, &refusal{
+			status: http.StatusForbidden, code: "Forbidden", inner: "SecretDisabled",
+			message: "Operation get is not allowed on a disabled " + singular + ".",
+		}
+	}
+	switch op.kind {
+	case Certificates:
+		return op.vault.certificateBundle(o, ver), nil
+	case Keys:
+		return op.vault.keyBundle(o, ver), nil
+	default:
+		return op.vault.secretBundle(o, ver), nil
+	}
+}
+
+func (op operation) notFound() error {
+	singular := op.kind.singular()
+	id := op.name
+	if op.version != "" && op.version != "versions" {
+		id += "/" + op.version
+	}
+	return &refusal{
+		status: http.StatusNotFound,
+		code:   strings.ToUpper(singular[:1]) + singular[1:] + "NotFound",
+		message: "A " + singular + " with (name/id) " + id + " was not found in this key vault. " +
+			"If you recently deleted this " + singular + " you may be able to recover it using the correct recovery command. " +
+			"For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125182",
+	}
+}
+
+// pageSize is the most that Key Vault puts into one answer.
+const pageSize = 25
+
+// page answers a list, with the link to the rest. It needs the lock.
+func (op operation) page() (any, error) {
+	size := pageSize
+	if text := op.query.Get("maxresults"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > pageSize {
+			return nil, badParameter("Invalid 'maxresults' value: it must be between 1 and 25")
+		}
+		size = n
+	}
+	items, err := op.items()
+	if err != nil {
+		return nil, err
+	}
+	start := 0
+	if token := op.query.Get("$skiptoken"); token != "" {
+		text, err := base64.RawURLEncoding.DecodeString(token)
+		if start, _ = strconv.Atoi(string(text)); err != nil || start < 1 || start > len(items) {
+			return nil, badParameter("The skiptoken is not valid")
+		}
+	}
+	end := min(start+size, len(items))
+	var next *string
+	if end < len(items) {
+		query := url.Values{"api-version": {op.query.Get("api-version")}, "maxresults": {strconv.Itoa(size)}}
+		query.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(end))))
+		path := op.vault.id(op.kind, op.name, op.version)
+		link := strings.TrimSuffix(path, "/") + "?" + query.Encode()
+		next = &link
+	}
+	return struct {
+		Value    []any   `json:"value"`
+		NextLink *string `json:"nextLink"`
+	}{items[start:end], next}, nil
+}
+
+func (op operation) items() ([]any, error) {
+	items := []any{}
+	if op.name == "" {
+		for _, o := range op.vault.live(op.kind) {
+			items = append(items, op.vault.item(op.kind, op.vault.id(op.kind, o.name, ""), o.versions[len(o.versions)-1]))
+		}
+		return items, nil
+	}
+	o, _ := op.vault.find(op.kind, op.name, "")
+	if o == nil {
+		return nil, op.notFound()
+	}
+	for _, ver := range o.versions {
+		items = append(items, op.vault.item(op.kind, op.vault.id(op.kind, o.name, ver.id), ver))
+	}
+	return items, nil
+}
+
+func (v *Vault) item(kind Kind, id string, ver *version) any {
+	switch kind {
+	case Certificates:
+		return v.certificateItem(id, ver)
+	case Keys:
+		return v.keyItem(id, ver)
+	default:
+		return v.secretItem(id, ver)
+	}
+}

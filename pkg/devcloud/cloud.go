@@ -1,0 +1,253 @@
+package devcloud
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+)
+
+// Options say how a cloud is started. The zero value is an empty public cloud on free loopback ports.
+type Options struct {
+	// The listen addresses, host:port; empty means a free port on 127.0.0.1.
+	Listen      string // TLS: vaults and login hosts
+	ProxyListen string // the CONNECT proxy
+	AdminListen string // the admin API
+	IMDSListen  string // the instance metadata service
+
+	// CustomVaultSuffix and CustomLoginHost add a cloud of one's own beside the three that Azure has, for example
+	// "vault.local.azurestack.external" and "login.local.azurestack.external". Both or neither.
+	CustomVaultSuffix string
+	CustomLoginHost   string
+
+	// TokenLife is how long an access token lasts. 0 means one hour, as Entra ID mostly has it.
+	TokenLife time.Duration
+
+	// Now is the clock of tokens, assertions and timestamps. nil means time.Now.
+	Now func() time.Time
+}
+
+// Cloud is a running Key Vault, Entra ID and instance metadata service. Its methods may be called from any
+// goroutine, also while requests are under way.
+type Cloud struct {
+	now       func() time.Time
+	nations   []nation
+	authority *authority
+	signer    *signer
+	issuing   issuing
+
+	tlsListener, proxyListener, adminListener, imdsListener net.Listener
+
+	ctx     context.Context // ends with Close; whatever waits watches it
+	cancel  context.CancelFunc
+	servers []*http.Server
+	running sync.WaitGroup // servers, handlers and tunnels
+
+	mu        sync.Mutex
+	closed    bool
+	tokenLife time.Duration
+	vaults    map[string]*Vault  // by host, lower case
+	tenants   map[string]*tenant // by id and by domain, lower case
+	issuers   map[string]keySet  // by issuer URL
+	faults    []*activeFault     // in the order in which they were injected
+	counts    map[CountKey]int   // every request since the last reset
+	requests  []*Request         // the newest maxRequests of them
+	epoch     int                // how often the counts were reset
+	arrived   chan struct{}      // closed and replaced with every change of counts
+	tunnels   map[net.Conn]bool  // client sides of CONNECT, to be closed with the cloud
+	minters   map[string]*Issuer // issuers that NewIssuer made, by URL
+}
+
+// Start starts a cloud. It serves until Close is called or ctx ends.
+func Start(ctx context.Context, opts Options) (*Cloud, error) {
+	nations, err := opts.nations()
+	if err != nil {
+		return nil, err
+	}
+	ca, err := newAuthority()
+	if err != nil {
+		return nil, err
+	}
+	c := &Cloud{
+		now:       opts.Now,
+		nations:   nations,
+		authority: ca,
+		signer:    newSigner(),
+		tokenLife: opts.TokenLife,
+		vaults:    map[string]*Vault{},
+		tenants:   map[string]*tenant{},
+		issuers:   map[string]keySet{},
+		counts:    map[CountKey]int{},
+		arrived:   make(chan struct{}),
+		tunnels:   map[net.Conn]bool{},
+		minters:   map[string]*Issuer{},
+	}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	if c.tokenLife == 0 {
+		c.tokenLife = time.Hour
+	}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	if err := c.listen(opts); err != nil {
+		c.cancel()
+		c.shutdown()
+		return nil, err
+	}
+	c.serve()
+	c.running.Go(func() {
+		<-c.ctx.Done()
+		c.shutdown()
+	})
+	return c, nil
+}
+
+func (c *Cloud) listen(opts Options) error {
+	var config net.ListenConfig
+	for _, l := range []struct {
+		listener *net.Listener
+		address  string
+	}{
+		{&c.tlsListener, opts.Listen},
+		{&c.proxyListener, opts.ProxyListen},
+		{&c.adminListener, opts.AdminListen},
+		{&c.imdsListener, opts.IMDSListen},
+	} {
+		if l.address == "" {
+			l.address = "127.0.0.1:0"
+		}
+		listener, err := config.Listen(c.ctx, "tcp", l.address)
+		if err != nil {
+			return err
+		}
+		*l.listener = listener
+	}
+	return nil
+}
+
+func (c *Cloud) serve() {
+	secure := c.newServer(c.observe(http.HandlerFunc(c.serveTLS)))
+	secure.TLSConfig = &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: c.certificateFor,
+	}
+	c.run(func() error { return secure.ServeTLS(c.tlsListener, "", "") })
+	for _, s := range []struct {
+		listener net.Listener
+		handler  http.Handler
+	}{
+		{c.proxyListener, http.HandlerFunc(c.serveProxy)},
+		{c.imdsListener, c.observe(http.HandlerFunc(c.serveIMDS))},
+		{c.adminListener, c.adminHandler()},
+	} {
+		server := c.newServer(s.handler)
+		c.run(func() error { return server.Serve(s.listener) })
+	}
+}
+
+func (c *Cloud) newServer(handler http.Handler) *http.Server {
+	server := &http.Server{
+		Handler:           c.tracked(handler),
+		ReadHeaderTimeout: time.Minute,
+		BaseContext:       func(net.Listener) context.Context { return c.ctx },
+		ConnContext:       withConn,
+		ErrorLog:          log.New(io.Discard, "", 0), // handshakes that clients give up are part of the game
+	}
+	c.servers = append(c.servers, server)
+	return server
+}
+
+func (c *Cloud) run(serve func() error) {
+	c.running.Go(func() { _ = serve() })
+}
+
+// tracked lets Close wait for the handlers, which http.Server.Close does not.
+func (c *Cloud) tracked(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.mu.Lock()
+		closed := c.closed
+		if !closed {
+			c.running.Add(1)
+		}
+		c.mu.Unlock()
+		if closed {
+			panic(http.ErrAbortHandler)
+		}
+		defer c.running.Done()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Close stops the cloud: requests under way, hanging ones included, are cut. It returns when nothing runs any more.
+// It may be called more than once.
+func (c *Cloud) Close() {
+	c.cancel()
+	c.running.Wait()
+}
+
+// shutdown ends whatever Close waits for.
+func (c *Cloud) shutdown() {
+	c.mu.Lock()
+	c.closed = true
+	for conn := range c.tunnels {
+		_ = conn.Close()
+	}
+	c.mu.Unlock()
+	for _, s := range c.servers {
+		_ = s.Close()
+	}
+	for _, l := range []net.Listener{c.tlsListener, c.proxyListener, c.adminListener, c.imdsListener} {
+		if l != nil {
+			_ = l.Close() // those that a server has are closed already
+		}
+	}
+}
+
+// CA is the PEM bundle that a client must trust: the content of SSL_CERT_FILE or of the driver's --ca-bundle.
+func (c *Cloud) CA() []byte { return c.authority.pem() }
+
+// TLSAddr is the host:port at which vaults and login hosts are served by their names (SNI and Host).
+func (c *Cloud) TLSAddr() string { return c.tlsListener.Addr().String() }
+
+// ProxyURL is the value for HTTPS_PROXY, for example "http://127.0.0.1:41000".
+func (c *Cloud) ProxyURL() string { return "http://" + c.proxyListener.Addr().String() }
+
+// AdminURL is the root of the admin API. A GET of it explains the rest.
+func (c *Cloud) AdminURL() string { return "http://" + c.adminListener.Addr().String() }
+
+// IMDSURL is the root of the instance metadata service, which Azure has at http://169.254.169.254.
+func (c *Cloud) IMDSURL() string { return "http://" + c.imdsListener.Addr().String() }
+
+// HTTPClient is a client that goes through the proxy and trusts the CA, with connections of its own. Requests to
+// 169.254.169.254 go to the cloud's metadata service. It suits the Transport of the Azure SDK's client options.
+func (c *Cloud) HTTPClient() *http.Client {
+	proxy := &url.URL{Scheme: "http", Host: c.proxyListener.Addr().String()}
+	return &http.Client{Transport: &http.Transport{
+		ForceAttemptHTTP2: true,
+		TLSClientConfig:   &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: c.authority.pool()},
+		Proxy: func(r *http.Request) (*url.URL, error) {
+			if r.URL.Scheme != "https" {
+				return nil, nil
+			}
+			return proxy, nil
+		},
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if address == "169.254.169.254:80" {
+				address = c.imdsListener.Addr().String()
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}}
+}
+
+// SetTokenLife changes how long the access tokens last that are issued from now on.
+func (c *Cloud) SetTokenLife(life time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tokenLife = life
+}

@@ -1,0 +1,81 @@
+package devcloud_test
+
+import (
+	"context"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+)
+
+// Nothing of a cloud runs on after Close, whatever was under way: a request that hangs, an open tunnel, a listener. Not
+// parallel, since it looks at all goroutines of the process.
+func TestCloseLeavesNothing(t *testing.T) {
+	cloud, vault := newCloud(t, devcloud.Options{})
+	client := cloud.HTTPClient()
+	defer client.CloseIdleConnections()
+	get(t, client, http.MethodGet, vault.URL()+"/secrets/a", nil)
+	if !strings.Contains(goroutines(), "pkg/devcloud.(*Cloud).join") {
+		t.Error("no tunnel in the stacks: this test would see nothing")
+	}
+	inject(t, cloud, devcloud.Fault{Action: devcloud.Hang})
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		r, _ := http.NewRequestWithContext(context.Background(), http.MethodPost, vault.URL()+"/secrets/a", nil)
+		if resp, err := client.Do(r); err == nil {
+			_ = resp.Body.Close()
+		}
+	})
+	if err := cloud.Wait(t.Context(), devcloud.CountKey{Service: devcloud.ServiceVault}, 2); err != nil {
+		t.Fatal(err)
+	}
+	cloud.Close()
+	if stacks := goroutines(); strings.Contains(stacks, "pkg/devcloud.(*") {
+		t.Errorf("still running:\n%s", stacks)
+	}
+	asking.Wait()
+}
+
+func goroutines() string {
+	buffer := make([]byte, 1<<20)
+	return string(buffer[:runtime.Stack(buffer, true)])
+}
+
+// Clients read while everything changes under them; the race detector has the last word.
+func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
+	cloud, vault := newCloud(t, devcloud.Options{})
+	vault.SetSecret("a", "x", devcloud.SecretOptions{Tags: map[string]string{"k": "v"}})
+	client := defaultClient(t, cloud, vault)
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 10 {
+				if _, err := client.GetSecret(t.Context(), "a", "", nil); err != nil {
+					t.Error(err)
+				}
+				if _, err := client.NewListSecretPropertiesPager(nil).NextPage(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 10 {
+		if _, err := vault.Rotate(devcloud.Secrets, "a"); err != nil {
+			t.Error(err)
+		}
+		version := vault.SetSecret("b", "y", devcloud.SecretOptions{})
+		_ = vault.Disable(devcloud.Secrets, "b", version)
+		inject(t, cloud, devcloud.Fault{Action: devcloud.Delay, Path: "/secrets/a", Times: 1})
+		vault.Grant("other", devcloud.SecretsGet)
+		cloud.Counts()
+		cloud.Requests()
+	}
+	all.Wait()
+	if n := cloud.Count(devcloud.CountKey{Service: devcloud.ServiceVault, Status: 200}); n != 80 {
+		t.Errorf("%d answers", n)
+	}
+}

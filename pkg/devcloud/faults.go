@@ -1,0 +1,235 @@
+package devcloud
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Action is what a [Fault] does to a request instead of answering it properly.
+type Action string
+
+// The actions.
+const (
+	Throttle  Action = "throttle"  // 429 with the service's own text, and Retry-After if the fault has one
+	Fail      Action = "fail"      // an error with Status, 503 if it is 0
+	Delay     Action = "delay"     // the proper answer, after Fault.Delay
+	Hang      Action = "hang"      // no answer until the client gives up, the fault is cleared or the cloud is closed
+	Cut       Action = "cut"       // the head of the proper answer and After bytes of its body, then the end of the connection
+	Malformed Action = "malformed" // status 200 with Text, which is no JSON if it is not set
+	Challenge Action = "challenge" // 401 with Text as WWW-Authenticate; no such header if it is empty
+	Reset     Action = "reset"     // the connection is reset before any answer
+)
+
+// Fault disturbs the requests that match it. The oldest one that matches decides alone.
+type Fault struct {
+	Action Action
+
+	// Which requests. An empty field matches all.
+	Service Service // vault, login or imds
+	Host    string  // "shop.vault.azure.net", or the name of a vault in the public cloud
+	Path    string  // prefix of the path, e.g. "/secrets/db-password"; without regard to case
+	Times   int     // how many requests; 0 means until the fault is cleared
+
+	Status     int           // of Fail
+	RetryAfter time.Duration // of Throttle and Fail, in whole seconds; 0 sends no header
+	Delay      time.Duration // before any action
+	After      int           // of Cut, in bytes
+	Text       string        // of Malformed and Challenge
+}
+
+type activeFault struct {
+	Fault
+	left    int           // requests, if Times is set
+	cleared chan struct{} // ends those that hang
+}
+
+// Inject adds a fault and gives the function that clears it. It may be called more than once.
+func (c *Cloud) Inject(f Fault) (stop func(), err error) {
+	actions := []Action{Throttle, Fail, Delay, Hang, Cut, Malformed, Challenge, Reset}
+	if !slices.Contains(actions, f.Action) {
+		return nil, fmt.Errorf("devcloud: no fault %q, only %v", f.Action, actions)
+	}
+	if f.Host != "" && !strings.Contains(f.Host, ".") {
+		f.Host += ".vault.azure.net"
+	}
+	active := &activeFault{Fault: f, left: f.Times, cleared: make(chan struct{})}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.faults = append(c.faults, active)
+	return func() { c.clearFaults(func(a *activeFault) bool { return a == active }) }, nil
+}
+
+// ClearFaults ends all faults, also for the requests that hang.
+func (c *Cloud) ClearFaults() { c.clearFaults(func(*activeFault) bool { return true }) }
+
+func (c *Cloud) clearFaults(which func(*activeFault) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.faults = slices.DeleteFunc(c.faults, func(a *activeFault) bool {
+		if !which(a) {
+			return false
+		}
+		close(a.cleared)
+		return true
+	})
+}
+
+// faultFor takes one request from the first fault that matches; nil means that there is none.
+func (c *Cloud) faultFor(note *Request, path string) *activeFault {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.faults {
+		if a.Times > 0 && a.left == 0 || !a.matches(note, path) {
+			continue
+		}
+		a.left--
+		return a
+	}
+	return nil
+}
+
+func (f *Fault) matches(note *Request, path string) bool {
+	return (f.Service == "" || f.Service == note.Service) &&
+		(f.Host == "" || strings.EqualFold(f.Host, note.Host)) &&
+		strings.HasPrefix(strings.ToLower(path), strings.ToLower(f.Path))
+}
+
+// withFaults answers a request, disturbed or not.
+func (c *Cloud) withFaults(w http.ResponseWriter, r *http.Request, note *Request, next http.Handler) {
+	f := c.faultFor(note, r.URL.Path)
+	if f == nil {
+		next.ServeHTTP(w, r)
+		return
+	}
+	if f.Delay > 0 && !f.wait(r.Context(), f.Delay) {
+		panic(http.ErrAbortHandler)
+	}
+	switch f.Action {
+	case Throttle:
+		f.fail(w, note.Service, http.StatusTooManyRequests)
+	case Fail:
+		status := f.Status
+		if status == 0 {
+			status = http.StatusServiceUnavailable
+		}
+		f.fail(w, note.Service, status)
+	case Hang:
+		f.wait(r.Context(), 0)
+		panic(http.ErrAbortHandler)
+	case Cut:
+		cut(w, r, next, f.After)
+	case Malformed:
+		text := f.Text
+		if text == "" {
+			text = `{"value": "half a `
+		}
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.WriteHeader(http.StatusOK)
+		_, _ = w.Write([]byte(text))
+	case Challenge:
+		if f.Text != "" {
+			w.Header().Set("WWW-Authenticate", f.Text)
+		}
+		missing := refusal{code: "Unauthorized", message: "AKV10000: Request is missing a Bearer or PoP token."}
+		writeJSON(w, http.StatusUnauthorized, missing.body())
+	case Reset:
+		resetConnection(r)
+		panic(http.ErrAbortHandler)
+	default:
+		next.ServeHTTP(w, r)
+	}
+}
+
+// wait returns true after the time or when the fault is cleared, and false when the request or the cloud has ended. No
+// time means for ever.
+func (f *activeFault) wait(ctx context.Context, d time.Duration) bool {
+	var over <-chan time.Time
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		over = timer.C
+	}
+	select {
+	case <-over:
+	case <-f.cleared:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// fail answers as the service does when it is not well.
+func (f *activeFault) fail(w http.ResponseWriter, service Service, status int) {
+	if f.RetryAfter > 0 {
+		seconds := (f.RetryAfter + time.Second - 1) / time.Second
+		w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
+	}
+	throttled := status == http.StatusTooManyRequests
+	if service != ServiceVault {
+		code, text := "temporarily_unavailable", "AADSTS90033: A transient error has occurred. Please try again."
+		if throttled {
+			code, text = "too_many_requests", "AADSTS90055: The server is busy. Too many requests."
+		}
+		writeJSON(w, status, map[string]string{"error": code, "error_description": text})
+		return
+	}
+	r := refusal{code: strings.ReplaceAll(http.StatusText(status), " ", ""), message: "The dev cloud was told to fail."}
+	switch {
+	case throttled:
+		r.code, r.message = "Throttled", "Request was not processed because too many requests were received. Reason: VaultRequestTypeLimitReached"
+	case status == http.StatusServiceUnavailable:
+		r.message = "Service unavailable. Please retry your request later."
+	case status == http.StatusInternalServerError:
+		r.message = "The service encountered an internal error and could not complete the request."
+	}
+	writeJSON(w, status, r.body())
+}
+
+// cut lets the service answer into a buffer, and sends less than its Content-Length announces.
+func cut(w http.ResponseWriter, r *http.Request, next http.Handler, after int) {
+	whole := &buffer{header: w.Header(), status: http.StatusOK}
+	next.ServeHTTP(whole, r)
+	w.Header().Set("Content-Length", strconv.Itoa(whole.body.Len()))
+	w.WriteHeader(whole.status)
+	_, _ = w.Write(whole.body.Next(after))
+	_ = http.NewResponseController(w).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+type buffer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (b *buffer) Header() http.Header         { return b.header }
+func (b *buffer) WriteHeader(status int)      { b.status = status }
+func (b *buffer) Write(p []byte) (int, error) { return b.body.Write(p) }
+
+type connKey struct{}
+
+// withConn is the ConnContext of the servers, so that a fault can reach the connection under a request.
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// resetConnection makes the kernel answer the client with RST. With HTTP/2 that ends the other requests of the
+// connection, too, as it does in life.
+func resetConnection(r *http.Request) {
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+		_ = tcp.Close()
+	}
+}

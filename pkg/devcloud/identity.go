@@ -1,0 +1,111 @@
+package devcloud
+
+import (
+	"cmp"
+	"crypto/x509"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+)
+
+// tenant is one directory of Entra ID.
+type tenant struct {
+	id         string
+	identities []*Identity
+}
+
+// Identity is an application or a managed identity of a tenant.
+type Identity struct {
+	Tenant   string // id; made if it does not exist
+	ClientID string
+	ObjectID string // empty means a random one
+	Name     string // as error texts show it; empty means the client id
+
+	Secrets      []ClientSecret
+	Federated    []FederatedCredential
+	Certificates []*x509.Certificate // whose keys may sign assertions
+
+	// Managed assigns the identity to the node, so that the metadata service gives out its tokens: SystemAssigned to
+	// callers that name none, all others by client id, object id or ResourceID.
+	Managed        bool
+	SystemAssigned bool
+	ResourceID     string
+}
+
+// ClientSecret is a password of an application. A zero Expires means never.
+type ClientSecret struct {
+	Value   string
+	Expires time.Time
+}
+
+// FederatedCredential trusts the tokens of an issuer for one subject. All three are compared byte by byte, as Entra ID
+// does.
+type FederatedCredential struct {
+	Issuer   string
+	Subject  string // "system:serviceaccount:NAMESPACE:NAME"
+	Audience string // empty means DefaultAudience
+}
+
+// DefaultAudience is the audience of assertions for Entra ID in the public cloud.
+const DefaultAudience = "api://AzureADTokenExchange"
+
+// AddTenant makes a directory, also known by domains. One that exists gets the domains.
+func (c *Cloud) AddTenant(id string, domains ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.tenant(id)
+	for _, domain := range domains {
+		c.tenants[strings.ToLower(domain)] = t
+	}
+}
+
+// tenant finds or makes a directory. It needs the lock.
+func (c *Cloud) tenant(id string) *tenant {
+	id = strings.ToLower(id)
+	if c.tenants[id] == nil {
+		c.tenants[id] = &tenant{id: id}
+	}
+	return c.tenants[id]
+}
+
+// AddIdentity adds an identity, or replaces the one with the same tenant and client id.
+func (c *Cloud) AddIdentity(id Identity) error {
+	if id.Tenant == "" || id.ClientID == "" {
+		return errors.New("devcloud: an identity needs a tenant and a client id")
+	}
+	id.ObjectID = cmp.Or(id.ObjectID, newGUID())
+	id.Secrets, id.Federated = slices.Clone(id.Secrets), slices.Clone(id.Federated)
+	for i := range id.Federated {
+		id.Federated[i].Audience = cmp.Or(id.Federated[i].Audience, DefaultAudience)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.tenant(id.Tenant)
+	t.remove(id.ClientID)
+	t.identities = append(t.identities, &id)
+	return nil
+}
+
+// RemoveIdentity makes an identity unknown. The tokens that it has stay valid until they expire, as in Azure.
+func (c *Cloud) RemoveIdentity(tenant, clientID string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.tenants[strings.ToLower(tenant)]; t != nil {
+		t.remove(clientID)
+	}
+}
+
+func (t *tenant) remove(clientID string) {
+	t.identities = slices.DeleteFunc(t.identities, func(id *Identity) bool { return strings.EqualFold(id.ClientID, clientID) })
+}
+
+// identity needs the lock.
+func (t *tenant) identity(clientID string) *Identity {
+	for _, id := range t.identities {
+		if strings.EqualFold(id.ClientID, clientID) {
+			return id
+		}
+	}
+	return nil
+}

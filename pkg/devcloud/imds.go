@@ -1,0 +1,95 @@
+package devcloud
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// imdsTokenPath is the one path of the metadata service that is served, without its slashes at the ends.
+const imdsTokenPath = "metadata/identity/oauth2/token"
+
+// serveIMDS gives out tokens of the managed identities that are assigned to the node. It speaks plain HTTP to whoever
+// sends the header Metadata and no sign of a proxy.
+func (c *Cloud) serveIMDS(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	refuse := func(status int, code, text string) {
+		writeJSON(w, status, map[string]string{"error": code, "error_description": text})
+	}
+	switch {
+	case strings.Trim(r.URL.Path, "/") != imdsTokenPath:
+		refuse(http.StatusNotFound, "not_found", "The requested resource was not found")
+	case r.Method != http.MethodGet:
+		refuse(http.StatusMethodNotAllowed, "method_not_allowed", "Only GET is supported")
+	case !strings.EqualFold(r.Header.Get("Metadata"), "true"):
+		refuse(http.StatusBadRequest, "invalid_request", "Required metadata header not specified")
+	case r.Header.Get("X-Forwarded-For") != "":
+		refuse(http.StatusBadRequest, "invalid_request", "X-Forwarded-For is not allowed")
+	case query.Get("api-version") == "":
+		refuse(http.StatusBadRequest, "invalid_request", "Required query variable 'api-version' is missing")
+	case query.Get("resource") == "":
+		refuse(http.StatusBadRequest, "invalid_request", "Required query variable 'resource' is missing")
+	default:
+		c.serveManaged(w, r, refuse)
+	}
+}
+
+func (c *Cloud) serveManaged(w http.ResponseWriter, r *http.Request, refuse func(int, string, string)) {
+	query := r.URL.Query()
+	resource := strings.TrimSuffix(query.Get("resource"), "/")
+	var cloud *nation
+	for _, n := range c.nations {
+		if n.resource() == resource {
+			cloud = &n
+		}
+	}
+	if cloud == nil {
+		refuse(http.StatusBadRequest, "invalid_resource", "AADSTS500011: The resource principal named "+resource+" was not found in the tenant.")
+		return
+	}
+	c.mu.Lock()
+	t, id := c.assigned(query.Get("client_id"), query.Get("object_id"), query.Get("msi_res_id"))
+	var token string
+	var life time.Duration
+	var err error
+	if id != nil {
+		token, life, err = c.mint(grant{identity: id, tenant: t.id, nation: *cloud, method: "2"})
+	}
+	c.mu.Unlock()
+	switch {
+	case err != nil:
+		refuse(http.StatusInternalServerError, "server_error", "Failed to retrieve token from the Active directory.")
+		return
+	case id == nil:
+		refuse(http.StatusBadRequest, "invalid_request", "Identity not found")
+		return
+	}
+	c.identified(r, id.ClientID)
+	now := c.now()
+	writeJSON(w, http.StatusOK, map[string]string{
+		"access_token": token, "client_id": id.ClientID, "resource": resource, "token_type": "Bearer",
+		"expires_in": strconv.Itoa(int(life / time.Second)), "ext_expires_in": strconv.Itoa(int(life / time.Second)),
+		"expires_on": strconv.FormatInt(now.Add(life).Unix(), 10), "not_before": strconv.FormatInt(now.Unix(), 10),
+	})
+}
+
+// assigned finds the managed identity that a request means; no id at all means the system-assigned one. It needs the
+// lock.
+func (c *Cloud) assigned(clientID, objectID, resourceID string) (*tenant, *Identity) {
+	for _, t := range c.tenants {
+		for _, id := range t.identities {
+			if !id.Managed {
+				continue
+			}
+			switch {
+			case clientID != "" && strings.EqualFold(id.ClientID, clientID),
+				objectID != "" && strings.EqualFold(id.ObjectID, objectID),
+				resourceID != "" && strings.EqualFold(id.ResourceID, resourceID),
+				clientID+objectID+resourceID == "" && id.SystemAssigned:
+				return t, id
+			}
+		}
+	}
+	return nil, nil
+}

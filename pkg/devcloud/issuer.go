@@ -1,0 +1,153 @@
+package devcloud
+
+import (
+	"cmp"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"sync"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// Issuer signs service account tokens as the API server of a cluster does. Every issuer that a cloud makes is known to
+// it by its keys; whether its tokens are worth anything, the federated credentials of an identity say.
+type Issuer struct {
+	cloud *Cloud
+	url   string
+	keyID string
+	key   func() (*rsa.PrivateKey, error)
+}
+
+// keySet are the public keys of an issuer, by key id.
+type keySet map[string]func() (crypto.PublicKey, error)
+
+// NewIssuer makes an issuer with a key of its own. The url is only a name: nobody fetches it. An issuer that was known
+// under it is known no more, as after the change of a cluster's signing key.
+func (c *Cloud) NewIssuer(url string) *Issuer {
+	i := &Issuer{cloud: c, url: url, keyID: newVersion(), key: sync.OnceValues(func() (*rsa.PrivateKey, error) {
+		return rsa.GenerateKey(rand.Reader, 2048)
+	})}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.minters[url] = i
+	c.issuers[url] = keySet{i.keyID: func() (crypto.PublicKey, error) {
+		key, err := i.key()
+		if err != nil {
+			return nil, err
+		}
+		return key.Public(), nil
+	}}
+	return i
+}
+
+// TrustIssuer makes the keys of a real issuer known: jwks is the JSON that a cluster serves at /openid/v1/jwks. Only
+// RSA keys are taken, as by Entra ID.
+func (c *Cloud) TrustIssuer(url string, jwks []byte) error {
+	var set struct {
+		Keys []struct {
+			Kid, Kty string
+			N, E     string
+		}
+	}
+	if err := json.Unmarshal(jwks, &set); err != nil {
+		return fmt.Errorf("devcloud: keys of %s: %w", url, err)
+	}
+	keys := keySet{}
+	for _, k := range set.Keys {
+		n, errN := jwt.NewParser().DecodeSegment(k.N)
+		e, errE := jwt.NewParser().DecodeSegment(k.E)
+		if k.Kty != "RSA" || errN != nil || errE != nil {
+			continue
+		}
+		public := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: int(new(big.Int).SetBytes(e).Int64())}
+		keys[k.Kid] = func() (crypto.PublicKey, error) { return public, nil }
+	}
+	if len(keys) == 0 {
+		return fmt.Errorf("devcloud: keys of %s: no RSA key among them", url)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.minters, url)
+	c.issuers[url] = keys
+	return nil
+}
+
+// Issuer finds an issuer that NewIssuer made; nil means that there is none.
+func (c *Cloud) Issuer(url string) *Issuer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.minters[url]
+}
+
+// URL is the issuer's name, the claim iss of its tokens.
+func (i *Issuer) URL() string { return i.url }
+
+// ServiceAccountToken says what a token of Issuer.Token holds. Namespace and ServiceAccount are needed.
+type ServiceAccountToken struct {
+	Namespace, ServiceAccount string
+	PodName, PodUID           string        // the pod that the token is bound to; empty means none
+	Audience                  string        // empty means DefaultAudience
+	Issued                    time.Time     // zero means now
+	Life                      time.Duration // 0 means one hour, the default of Kubernetes
+}
+
+// Token signs a service account token, with the claims of Kubernetes (KEP-1205 and KEP-4193).
+func (i *Issuer) Token(t ServiceAccountToken) (string, error) {
+	if t.Namespace == "" || t.ServiceAccount == "" {
+		return "", errors.New("devcloud: a service account token needs a namespace and a service account")
+	}
+	if t.Issued.IsZero() {
+		t.Issued = i.cloud.now()
+	}
+	kubernetes := map[string]any{
+		"namespace":      t.Namespace,
+		"serviceaccount": map[string]string{"name": t.ServiceAccount, "uid": uidOf(t.Namespace, t.ServiceAccount)},
+	}
+	if t.PodName != "" {
+		kubernetes["pod"] = map[string]string{"name": t.PodName, "uid": t.PodUID}
+	}
+	return i.Sign(jwt.MapClaims{
+		"iss": i.url, "sub": "system:serviceaccount:" + t.Namespace + ":" + t.ServiceAccount,
+		"aud": []string{cmp.Or(t.Audience, DefaultAudience)},
+		"iat": t.Issued.Unix(), "nbf": t.Issued.Unix(), "exp": t.expiry().Unix(),
+		"jti": newGUID(), "kubernetes.io": kubernetes,
+	})
+}
+
+func (t ServiceAccountToken) expiry() time.Time { return t.Issued.Add(cmp.Or(t.Life, time.Hour)) }
+
+// Tokens is what the kubelet hands to a CSI driver under csi.storage.k8s.io/serviceAccount.tokens: a JSON object of
+// audience to token and expiry.
+func (i *Issuer) Tokens(t ServiceAccountToken) (string, error) {
+	if t.Issued.IsZero() {
+		t.Issued = i.cloud.now()
+	}
+	token, err := i.Token(t)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(map[string]any{cmp.Or(t.Audience, DefaultAudience): map[string]string{
+		"token": token, "expirationTimestamp": t.expiry().UTC().Format(time.RFC3339),
+	}})
+	return string(text), err
+}
+
+// Sign signs any claims, also wrong ones.
+func (i *Issuer) Sign(claims map[string]any) (string, error) {
+	key, err := i.key()
+	if err != nil {
+		return "", err
+	}
+	t := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims(claims))
+	t.Header["kid"] = i.keyID
+	return t.SignedString(key)
+}
+
+// uidOf gives a service account the same UID in all of its tokens.
+func uidOf(namespace, name string) string { return stableGUID("serviceaccount", namespace, name) }

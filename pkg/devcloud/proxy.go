@@ -1,0 +1,86 @@
+package devcloud
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+)
+
+// serveProxy joins CONNECT requests for the names of the cloud to its TLS listener, so that a client with HTTPS_PROXY
+// reaches it under the real names. Anything else is refused with 403.
+//
+// A vault that does not exist would fail in Azure's DNS. A proxy can only answer 502 in its place; the text of the
+// status line is that of a failed look-up, since it is what Go's client shows as its error.
+func (c *Cloud) serveProxy(w http.ResponseWriter, r *http.Request) {
+	note := c.record(ServiceProxy, r)
+	status, reason := c.connectable(r)
+	client, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil { // HTTP/2 without TLS, which the server does not speak
+		http.Error(w, "CONNECT needs HTTP/1.1", http.StatusHTTPVersionNotSupported)
+		return
+	}
+	defer func() { _ = client.Close() }()
+	var backend net.Conn
+	if status == http.StatusOK {
+		if backend, err = new(net.Dialer).DialContext(r.Context(), "tcp", c.TLSAddr()); err != nil {
+			status, reason = http.StatusBadGateway, err.Error()
+		} else {
+			defer func() { _ = backend.Close() }()
+		}
+	}
+	c.answered(note, status)
+	length := "Content-Length: 0\r\nConnection: close\r\n"
+	if status == http.StatusOK {
+		length = "" // RFC 9110, section 9.3.6: none after a successful CONNECT
+	}
+	if _, err := fmt.Fprintf(client, "HTTP/1.1 %d %s\r\n%s\r\n", status, reason, length); err == nil && backend != nil {
+		c.join(client, buffered, backend)
+	}
+}
+
+func (c *Cloud) connectable(r *http.Request) (status int, reason string) {
+	host, port, err := net.SplitHostPort(strings.ToLower(r.Host))
+	_, login := c.loginNation(host)
+	_, vault := c.vaultNation(host)
+	switch {
+	case r.Method != http.MethodConnect, err != nil, port != "443", !login && !vault:
+		return http.StatusForbidden, "Forbidden: only CONNECT to port 443 of vaults and login hosts"
+	}
+	if err := c.resolves(host); err != nil {
+		return http.StatusBadGateway, err.Error()
+	}
+	return http.StatusOK, "Connection established"
+}
+
+// join copies both ways until one side ends. A reset of the backend reaches the client as a reset.
+func (c *Cloud) join(client net.Conn, buffered io.Reader, backend net.Conn) {
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return
+	}
+	c.tunnels[client] = true
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		delete(c.tunnels, client)
+		c.mu.Unlock()
+	}()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = io.Copy(backend, buffered)
+		_ = backend.Close()
+	}()
+	if _, err := io.Copy(client, backend); errors.Is(err, syscall.ECONNRESET) {
+		if tcp, ok := client.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+	}
+	_ = client.Close()
+	<-done
+}

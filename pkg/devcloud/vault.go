@@ -1,0 +1,292 @@
+package devcloud
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+)
+
+// Kind is a kind of object in a vault; the values are the collections in its paths.
+type Kind string
+
+// The kinds of object.
+const (
+	Secrets      Kind = "secrets"
+	Certificates Kind = "certificates"
+	Keys         Kind = "keys"
+)
+
+// Right is what an identity may do in a vault, in the manner of an access policy.
+type Right string
+
+// The rights. Reading a certificate with its private key needs SecretsGet alone, as in Azure.
+const (
+	SecretsGet       Right = "secrets/get"
+	SecretsList      Right = "secrets/list"
+	CertificatesGet  Right = "certificates/get"
+	CertificatesList Right = "certificates/list"
+	KeysGet          Right = "keys/get"
+	KeysList         Right = "keys/list"
+)
+
+var allRights = []Right{SecretsGet, SecretsList, CertificatesGet, CertificatesList, KeysGet, KeysList}
+
+// VaultOptions say what kind of vault AddVault makes.
+type VaultOptions struct {
+	Tenant string // id of the directory that the vault trusts; made if it does not exist
+	Suffix string // of the host; empty means vault.azure.net
+	RBAC   bool   // refusals read as those of role assignments instead of access policies
+}
+
+// Vault is one Key Vault. Names of objects are compared without regard to case, as in Azure.
+type Vault struct {
+	cloud    *Cloud
+	nation   nation
+	name     string
+	tenant   *tenant
+	rbac     bool
+	firewall bool
+	objects  map[Kind]map[string]*object // by lower-case name
+	grants   map[string]map[Right]bool   // by lower-case client id
+}
+
+// object is one name of one kind, with all its versions, oldest first.
+type object struct {
+	name     string
+	deleted  bool
+	versions []*version
+}
+
+// version is one version of an object. Which of the later fields are set depends on the kind.
+type version struct {
+	id                 string
+	created, updated   time.Time
+	notBefore, expires *time.Time
+	disabled           bool
+	tags               map[string]string
+	managed            bool
+
+	value, contentType string // secrets
+	kid                string // secrets behind a certificate
+	certificate        *Certificate
+	options            CertificateOptions // certificates
+	exportable         bool               // certificates
+	imported           bool               // certificates
+	jwk                *azkeys.JSONWebKey
+}
+
+var vaultName = regexp.MustCompile(`^[a-z](-?[a-z0-9])*$`)
+
+// AddVault makes an empty vault. The error says that the name, the suffix or the tenant is impossible, or taken.
+func (c *Cloud) AddVault(name string, opts VaultOptions) (*Vault, error) {
+	lower := strings.ToLower(name)
+	if n := len(lower); n < 3 || n > 24 || !vaultName.MatchString(lower) {
+		return nil, fmt.Errorf("devcloud: %q is no name of a vault: 3 to 24 letters, digits and single hyphens", name)
+	}
+	host := lower + "." + strings.ToLower(cmp.Or(opts.Suffix, "vault.azure.net"))
+	n, ok := c.vaultNation(host)
+	if !ok {
+		return nil, fmt.Errorf("devcloud: no cloud has vaults under %s", opts.Suffix)
+	}
+	if opts.Tenant == "" {
+		return nil, fmt.Errorf("devcloud: vault %s needs a tenant", name)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.vaults[host] != nil {
+		return nil, fmt.Errorf("devcloud: vault %s exists already", host)
+	}
+	v := &Vault{
+		cloud: c, nation: n, name: lower, tenant: c.tenant(opts.Tenant), rbac: opts.RBAC,
+		objects: map[Kind]map[string]*object{Secrets: {}, Certificates: {}, Keys: {}},
+		grants:  map[string]map[Right]bool{},
+	}
+	c.vaults[host] = v
+	return v, nil
+}
+
+// Vault finds a vault by its name (in the public cloud), host or URL; nil means that there is none.
+func (c *Cloud) Vault(name string) *Vault {
+	host := strings.ToLower(strings.TrimSuffix(strings.TrimPrefix(name, "https://"), "/"))
+	if !strings.Contains(host, ".") {
+		host += ".vault.azure.net"
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.vaults[host]
+}
+
+// RemoveVault makes a vault's name unknown again.
+func (c *Cloud) RemoveVault(v *Vault) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.vaults, v.Host())
+}
+
+// Host is the vault's host, for example "shop.vault.azure.net".
+func (v *Vault) Host() string { return v.name + "." + v.nation.suffix }
+
+// URL is the vault's address, for example "https://shop.vault.azure.net".
+func (v *Vault) URL() string { return "https://" + v.Host() }
+
+// Grant gives an identity rights in the vault, all of them if none is named.
+func (v *Vault) Grant(clientID string, rights ...Right) { v.allow(clientID, true, rights) }
+
+// Deny takes rights away again, all of them if none is named. An identity without a grant has none.
+func (v *Vault) Deny(clientID string, rights ...Right) { v.allow(clientID, false, rights) }
+
+func (v *Vault) allow(clientID string, allowed bool, rights []Right) {
+	if len(rights) == 0 {
+		rights = allRights
+	}
+	v.cloud.mu.Lock()
+	defer v.cloud.mu.Unlock()
+	grants := v.grants[strings.ToLower(clientID)]
+	if grants == nil {
+		grants = map[Right]bool{}
+		v.grants[strings.ToLower(clientID)] = grants
+	}
+	for _, right := range rights {
+		grants[right] = allowed
+	}
+}
+
+// SetFirewall makes the vault refuse every caller as one whose address is not allowed, or lets them in again.
+func (v *Vault) SetFirewall(on bool) {
+	v.cloud.mu.Lock()
+	defer v.cloud.mu.Unlock()
+	v.firewall = on
+}
+
+// Disable switches one version of an object off; an empty version means the latest. A certificate takes its secret
+// and its key with it, as in Azure.
+func (v *Vault) Disable(kind Kind, name, version string) error {
+	return v.setDisabled(kind, name, version, true)
+}
+
+// Enable undoes Disable.
+func (v *Vault) Enable(kind Kind, name, version string) error {
+	return v.setDisabled(kind, name, version, false)
+}
+
+func (v *Vault) setDisabled(kind Kind, name, id string, disabled bool) error {
+	v.cloud.mu.Lock()
+	defer v.cloud.mu.Unlock()
+	o, ver := v.find(kind, name, id)
+	if ver == nil {
+		return fmt.Errorf("devcloud: no %s/%s/%s in %s", kind, name, id, v.Host())
+	}
+	kinds := []Kind{kind}
+	if kind == Certificates {
+		kinds = []Kind{Certificates, Secrets, Keys}
+	}
+	for _, k := range kinds {
+		if _, part := v.find(k, o.name, ver.id); part != nil {
+			part.disabled, part.updated = disabled, v.cloud.now()
+		}
+	}
+	return nil
+}
+
+// Rotate adds a version to a secret, with a random value and the attributes of the latest version, or to a certificate,
+// issued as the latest was, and gives its id.
+func (v *Vault) Rotate(kind Kind, name string) (version string, err error) {
+	v.cloud.mu.Lock()
+	o, latest := v.find(kind, name, "")
+	v.cloud.mu.Unlock()
+	switch {
+	case latest == nil:
+		return "", fmt.Errorf("devcloud: no %s/%s in %s", kind, name, v.Host())
+	case kind == Secrets && !latest.managed:
+		return v.SetSecret(o.name, newVersion(), SecretOptions{ContentType: latest.contentType, Tags: latest.tags}), nil
+	case kind == Certificates && !latest.imported:
+		opts := latest.options
+		opts.Version, opts.Created, opts.Disabled = "", time.Time{}, false
+		cert, err := v.SetCertificate(o.name, opts)
+		if err != nil {
+			return "", err
+		}
+		return cert.Version, nil
+	}
+	return "", fmt.Errorf("devcloud: %s/%s in %s is neither a plain secret nor an issued certificate", kind, name, v.Host())
+}
+
+// Delete removes an object with all its versions; setting it anew brings it back, empty. A certificate takes its
+// secret and its key with it.
+func (v *Vault) Delete(kind Kind, name string) error {
+	v.cloud.mu.Lock()
+	defer v.cloud.mu.Unlock()
+	o, _ := v.find(kind, name, "")
+	if o == nil {
+		return fmt.Errorf("devcloud: no %s/%s in %s", kind, name, v.Host())
+	}
+	kinds := []Kind{kind}
+	if kind == Certificates {
+		kinds = []Kind{Certificates, Secrets, Keys}
+	}
+	for _, k := range kinds {
+		if part := v.objects[k][strings.ToLower(name)]; part != nil {
+			part.deleted = true
+		}
+	}
+	return nil
+}
+
+// find needs the lock. An empty id means the latest version. Deleted objects are not found.
+func (v *Vault) find(kind Kind, name, id string) (*object, *version) {
+	o := v.objects[kind][strings.ToLower(name)]
+	if o == nil || o.deleted {
+		return nil, nil
+	}
+	if id == "" {
+		return o, o.versions[len(o.versions)-1]
+	}
+	for _, ver := range o.versions {
+		if strings.EqualFold(ver.id, id) {
+			return o, ver
+		}
+	}
+	return o, nil
+}
+
+// add needs the lock. It appends a version, or replaces the one that has the same id.
+func (v *Vault) add(kind Kind, name string, ver *version) {
+	o := v.objects[kind][strings.ToLower(name)]
+	if o == nil || o.deleted {
+		o = &object{name: name}
+		v.objects[kind][strings.ToLower(name)] = o
+	}
+	for i, old := range o.versions {
+		if old.id == ver.id {
+			o.versions[i] = ver
+			return
+		}
+	}
+	o.versions = append(o.versions, ver)
+}
+
+// live needs the lock. It gives the objects of a kind that are not deleted, by name.
+func (v *Vault) live(kind Kind) []*object {
+	var live []*object
+	for _, name := range slices.Sorted(maps.Keys(v.objects[kind])) {
+		if o := v.objects[kind][name]; !o.deleted {
+			live = append(live, o)
+		}
+	}
+	return live
+}
+
+// id is the identifier of an object or, with a version, of one of its versions.
+func (v *Vault) id(kind Kind, name, version string) string {
+	id := v.URL() + "/" + string(kind) + "/" + name
+	if version != "" {
+		id += "/" + version
+	}
+	return id
+}
