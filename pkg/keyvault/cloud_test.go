@@ -1,0 +1,103 @@
+package keyvault
+
+import (
+	"testing"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+func TestCloudByName(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, authority, suffix string
+		want, err               string // authority and suffix
+	}{
+		{"AzurePublicCloud", "", "", "https://login.microsoftonline.com vault.azure.net", ""},
+		{"azureusgovernmentcloud", "", "", "https://login.microsoftonline.us vault.usgovcloudapi.net", ""},
+		{"AzureChinaCloud", "", "", "https://login.chinacloudapi.cn vault.azure.cn", ""},
+		{"custom", "https://login.local/", ".Vault.Local.", "https://login.local vault.local", ""},
+		{"AzurePublicCloud", "https://login.example.com", "", "https://login.example.com vault.azure.net", ""},
+		{"custom", "", "vault.local", "", "the cloud custom needs an authority host and a vault DNS suffix"},
+		{"custom", "https://login.local", "", "", "the cloud custom needs an authority host and a vault DNS suffix"},
+		{"custom", "http://login.local", "vault.local", "", `the authority host "http://login.local" is not of the form https://HOST`},
+		{"custom", "login.local", "vault.local", "", `the authority host "login.local" is not of the form https://HOST`},
+		{"custom", "https://login.local", "https://vault.local", "", `the vault DNS suffix "https://vault.local" is not a DNS name such as vault.azure.net`},
+		{"Azure", "", "", "", `unknown cloud "Azure"; known are AzurePublicCloud, AzureUSGovernmentCloud, AzureChinaCloud, custom`},
+	} {
+		cloud, err := CloudByName(test.name, test.authority, test.suffix)
+		switch {
+		case test.err != "":
+			if err == nil || err.Error() != test.err {
+				t.Errorf("%+v: got %v", test, err)
+			}
+		case err != nil || cloud.AuthorityHost+" "+cloud.VaultSuffix != test.want:
+			t.Errorf("%+v: got %+v, %v", test, cloud, err)
+		case cloud.FederationAudience == "":
+			t.Errorf("%+v: no audience", test)
+		}
+	}
+}
+
+func TestCloudHolds(t *testing.T) {
+	t.Parallel()
+	cloud, err := CloudByName("AzurePublicCloud", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for vault, want := range map[string]bool{
+		"https://shop.vault.azure.net":          true,
+		"http://shop.vault.azure.net":           false,
+		"https://vault.azure.net":               false,
+		"https://.vault.azure.net":              false,
+		"https://a.b.vault.azure.net":           false,
+		"https://shop.vault.azure.net.evil.com": false,
+		"https://evil.com/.vault.azure.net":     false,
+		"https://evil.com#.vault.azure.net":     false,
+		"https://u@shop.vault.azure.net":        false,
+		"https://shop.vault.azure.net:443":      false,
+		"https://shop.vault.azure.net/":         false,
+		"https://SHOP.vault.azure.net":          false,
+		"shop.vault.azure.net":                  false,
+		"https://shop\n.vault.azure.net":        false,
+		"https://shop.vault.usgovcloudapi.net":  false,
+	} {
+		if got := cloud.holds(vault); got != want {
+			t.Errorf("%q: %v", vault, got)
+		}
+	}
+}
+
+// What nobody has used for an hour is dropped when something else is used.
+func TestIdleLoginsAreDropped(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	cloud, _ := CloudByName("AzurePublicCloud", "", "")
+	c, err := New(Options{Cloud: cloud, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := func(account string) *session {
+		t.Helper()
+		r := volume.Request{
+			Pod:      volume.Pod{Namespace: "n", ServiceAccount: account},
+			Identity: volume.Identity{Kind: volume.Workload, ClientID: "c", Assertion: volume.NewSecret([]byte("x"))},
+		}
+		_, s, err := c.session(r, "t", "https://v.vault.azure.net")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	kept := use("kept")
+	use("idle")
+	for range 3 {
+		now = now.Add(25 * time.Minute)
+		if use("kept") != kept {
+			t.Error("a session in use was dropped")
+		}
+	}
+	if len(c.logins) != 1 || len(c.sessions) != 1 {
+		t.Errorf("%d logins and %d sessions, want the one that is used", len(c.logins), len(c.sessions))
+	}
+}

@@ -1,0 +1,281 @@
+package keyvault_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+const (
+	asSP       = `secrets[0]: secret "a" of https://shop.vault.azure.net as servicePrincipal ` + clientID + `: `
+	asWorkload = `secrets[0]: secret "a" of https://shop.vault.azure.net as workload ` + clientID + `: `
+)
+
+// Every refusal of a vault has its sentinel and a text that says what to do.
+func TestRefusalsOfTheVault(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		prepare  func(*world) volume.Request
+		sentinel error
+		text     string
+	}{
+		{"absent", func(w *world) volume.Request { return w.asServicePrincipal(secret("b")) }, volume.ErrNotFound,
+			strings.ReplaceAll(asSP, `"a"`, `"b"`) + "HTTP 404 SecretNotFound: there is no such object; check the name, or recover it if it was deleted"},
+		{"absent version", func(w *world) volume.Request {
+			o := secret("a")
+			o.Version = "00000000000000000000000000000001"
+			return w.asServicePrincipal(o)
+		}, volume.ErrNotFound, `secrets[0]: secret "a" version 00000000000000000000000000000001 of https://shop.vault.azure.net as servicePrincipal ` + clientID +
+			`: HTTP 404 SecretNotFound: there is no such object, or not in this version; check both, or recover it if it was deleted`},
+		{"disabled", func(w *world) volume.Request {
+			w.must(w.vault.Disable(devcloud.Secrets, "a", ""))
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrPrecondition, asSP + "HTTP 403 Forbidden, SecretDisabled: it is disabled; enable it, or mark the object optional"},
+		{"no access policy", func(w *world) volume.Request {
+			w.vault.Deny(clientID)
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrDenied, asSP + `HTTP 403 Forbidden, ForbiddenByPolicy: the identity may not do secrets/get; add it to the vault's access policy, or assign the role "Key Vault Secrets User"`},
+		{"no role", func(w *world) volume.Request {
+			vault, err := w.AddVault("roles", devcloud.VaultOptions{Tenant: tenantID, RBAC: true})
+			w.must(err)
+			vault.SetSecret("a", "x", devcloud.SecretOptions{})
+			o := secret("a")
+			o.Vault = vault.URL()
+			return w.asServicePrincipal(o)
+		}, volume.ErrDenied, strings.ReplaceAll(asSP, "shop", "roles") +
+			`HTTP 403 Forbidden, ForbiddenByRbac: the identity has no role for it; assign "Key Vault Secrets User" on the vault (a new assignment takes up to 10 minutes)`},
+		{"firewall", func(w *world) volume.Request {
+			w.vault.SetFirewall(true)
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrDenied, asSP + "HTTP 403 Forbidden, ForbiddenByFirewall: the vault's firewall refuses this node; allow its address or subnet, or use a private endpoint"},
+		{"throttled", func(w *world) volume.Request {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Throttle, RetryAfter: time.Hour})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "HTTP 429 Throttled: the vault is throttled; it is asked again later"},
+		{"failing", func(w *world) volume.Request {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 503})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "HTTP 503 ServiceUnavailable: the vault fails; it is asked again later"},
+		{"no JSON", func(w *world) volume.Request {
+			w.fetch(w.asServicePrincipal(secret("a")))
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Malformed})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "the vault gave a strange answer, it cannot be understood; check what answers under its name"},
+		{"too large", func(w *world) volume.Request {
+			w.vault.SetSecret("a", strings.Repeat("x", 2<<20), devcloud.SecretOptions{})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "no answer from shop.vault.azure.net: the answer is larger than any answer of a key vault; check what answers under this name"},
+		{"malformed challenge", func(w *world) volume.Request {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Challenge, Text: `Bearer authorization="login"`})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "the vault gave no readable challenge (HTTP 401, WWW-Authenticate); is this a key vault of AzurePublicCloud?"},
+		{"malformed challenge to a token", func(w *world) volume.Request {
+			w.fetch(w.asServicePrincipal(secret("a")))
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Challenge, Text: `Bearer authorization="login" resource="x"`})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnauthenticated, asSP + "HTTP 401 Unauthorized, AKV10000: the vault does not accept a token of tenant " + tenantID + "; check tenantID and --cloud"},
+		{"another tenant", func(w *world) volume.Request {
+			w.must(w.AddIdentity(devcloud.Identity{Tenant: otherTenantID, ClientID: clientID, Secrets: []devcloud.ClientSecret{{Value: clientSecret}}}))
+			r := w.asServicePrincipal(secret("a"))
+			r.Identity.TenantID = otherTenantID
+			return r
+		}, volume.ErrUnauthenticated, asSP + "HTTP 401 Unauthorized, AKV10032: the token is of tenant " + otherTenantID +
+			", the vault belongs to tenant " + tenantID + "; set tenantID to that one or leave it out"},
+		{"no such vault", func(w *world) volume.Request {
+			o := secret("a")
+			o.Vault = "https://nowhere.vault.azure.net"
+			return w.asServicePrincipal(o)
+		}, volume.ErrUnavailable, strings.ReplaceAll(asSP, "shop", "nowhere") +
+			"no answer from nowhere.vault.azure.net: the proxy answered CONNECT with HTTP 502; check the name, and what the proxy allows"},
+		{"reset", func(w *world) volume.Request {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Reset})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "no answer from shop.vault.azure.net: the connection broke; check the network between the node and it"},
+		{"a foreign vault", func(w *world) volume.Request {
+			o := secret("a")
+			o.Vault = "https://shop.vault.azure.net.example.com"
+			return w.asServicePrincipal(o)
+		}, volume.ErrInvalid, `secrets[0]: "https://shop.vault.azure.net.example.com" is not a vault of the cloud AzurePublicCloud`},
+		{"a name that is a path", func(w *world) volume.Request { return w.asServicePrincipal(secret("..")) },
+			volume.ErrInvalid, `secrets[0]: ".." is not the name of an object`},
+		{"an encoding that it has not", func(w *world) volume.Request {
+			o := secret("a")
+			o.Encoding = volume.Hex
+			return w.asServicePrincipal(o)
+		}, volume.ErrPrecondition, `secrets[0]: secret "a" of https://shop.vault.azure.net is not hex; correct the value or the encoding`},
+		{"a certificate's file of a secret without", func(w *world) volume.Request {
+			o := secret("a")
+			o.NeedsCertificate = true
+			return w.asServicePrincipal(o)
+		}, volume.ErrPrecondition, `secrets[0]: secret "a" of https://shop.vault.azure.net backs no certificate, so that there is nothing for its certificate's file; leave the file names out`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
+			w.fails(test.prepare(w), test.sentinel, test.text)
+		})
+	}
+}
+
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func TestRefusalsOfEntraID(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		prepare  func(*world) volume.Request
+		sentinel error
+		text     string
+	}{
+		{"wrong secret", func(w *world) volume.Request {
+			r := w.asServicePrincipal(secret("a"))
+			r.Identity.ClientSecret = volume.NewSecret([]byte("wrong"))
+			return r
+		}, volume.ErrUnauthenticated, asSP + "Entra ID answered HTTP 401 invalid_client, AADSTS7000215: the client secret is wrong; give its value, not its id, in the Secret of nodePublishSecretRef"},
+		{"expired secret", func(w *world) volume.Request {
+			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID,
+				Secrets: []devcloud.ClientSecret{{Value: clientSecret, Expires: time.Now().Add(-time.Hour)}}}))
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnauthenticated, asSP + "Entra ID answered HTTP 401 invalid_client, AADSTS7000222: the client secret has expired; make a new one and put it into the Secret of nodePublishSecretRef"},
+		{"unknown application", func(w *world) volume.Request {
+			w.RemoveIdentity(tenantID, clientID)
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnauthenticated, asSP + "Entra ID answered HTTP 400 unauthorized_client, AADSTS700016: tenant " + tenantID + " has no such application; check clientID and tenantID"},
+		{"unknown tenant", func(w *world) volume.Request {
+			r := w.asServicePrincipal(secret("a"))
+			r.Identity.TenantID = "nobody.example.com"
+			return r
+		}, volume.ErrUnauthenticated, asSP + "Entra ID answered HTTP 400 invalid_request, AADSTS90002: there is no tenant nobody.example.com in AzurePublicCloud; " +
+			"check tenantID and --cloud (asked of tenant nobody.example.com, while the vault belongs to tenant " + tenantID + ")"},
+		{"no federated credential", func(w *world) volume.Request {
+			r := w.asWorkload(secret("a"))
+			r.Pod.ServiceAccount = "other"
+			r.Identity.Assertion = w.token(devcloud.ServiceAccountToken{Namespace: "shop", ServiceAccount: "other"})
+			return r
+		}, volume.ErrUnauthenticated, asWorkload + `Entra ID answered HTTP 401 invalid_client, AADSTS700213: no federated credential of the application matches the pod's token; ` +
+			`it needs one with subject "system:serviceaccount:shop:other", issuer "https://issuer.example.com/cluster", audience "api://AzureADTokenExchange"`},
+		{"expired assertion", func(w *world) volume.Request {
+			r := w.asWorkload(secret("a"))
+			r.Identity.Assertion = w.token(devcloud.ServiceAccountToken{Namespace: "shop", ServiceAccount: "web", Issued: time.Now().Add(-3 * time.Hour)})
+			return r
+		}, volume.ErrUnauthenticated, asWorkload + "Entra ID answered HTTP 401 invalid_client, AADSTS700024: the pod's token is expired or not yet valid; check the clocks, the kubelet brings a fresh one"},
+		{"throttled", func(w *world) volume.Request {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Action: devcloud.Throttle, RetryAfter: time.Hour})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "Entra ID answered HTTP 429 too_many_requests, AADSTS90055: logins are throttled; tried again later"},
+		{"reset", func(w *world) volume.Request {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Action: devcloud.Reset})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "no answer from login.microsoftonline.com: the connection broke; check the network between the node and it"},
+		{"no JSON", func(w *world) volume.Request {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Action: devcloud.Malformed})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "Entra ID gave a strange answer, it cannot be understood; check what answers under its name"},
+		{"managed", func(*world) volume.Request {
+			return request(volume.Identity{Kind: volume.Managed}, []volume.Object{secret("a")})
+		}, volume.ErrPrecondition, "identity managed: this driver cannot log in with it yet; use workload or servicePrincipal"},
+		{"client certificate", func(*world) volume.Request {
+			return request(volume.Identity{Kind: volume.ServicePrincipal, ClientID: clientID, ClientCertificate: volume.NewSecret([]byte("x"))}, []volume.Object{secret("a")})
+		}, volume.ErrPrecondition, "identity servicePrincipal: this driver cannot log in with a client certificate yet; give clientsecret"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
+			w.fails(test.prepare(w), test.sentinel, test.text)
+		})
+	}
+}
+
+func TestNetworkFailures(t *testing.T) {
+	t.Parallel()
+	dead := &url.URL{Scheme: "http", Host: "127.0.0.1:1"}
+	for _, test := range []struct {
+		name   string
+		change func(*keyvault.Options)
+		text   string
+	}{
+		{"no proxy there", func(o *keyvault.Options) { o.Proxy = http.ProxyURL(dead) },
+			"no answer from shop.vault.azure.net: the proxy cannot be reached; check HTTPS_PROXY and NO_PROXY of the driver"},
+		{"unknown roots", func(o *keyvault.Options) { o.RootCAs = nil },
+			"no answer from shop.vault.azure.net: its certificate is not trusted; behind an inspecting proxy, give its root with --ca-bundle"},
+	} {
+		w := newWorld(t, test.change)
+		w.fails(w.asServicePrincipal(secret("a")), volume.ErrUnavailable, asSP+test.text)
+	}
+}
+
+// A caller's context is honoured whatever hangs, also while it waits behind somebody else's login.
+func TestContextsAreHonoured(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, waiting string
+		fault         devcloud.Fault
+		kind          string // of the request that hangs
+	}{
+		{"vault", "the vault", devcloud.Fault{Service: devcloud.ServiceVault}, "secrets/get"},
+		{"login", "Entra ID", devcloud.Fault{Service: devcloud.ServiceLogin}, "openid"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
+			test.fault.Action = devcloud.Hang
+			stop := w.inject(test.fault)
+			first := make(chan error, 1)
+			go func() {
+				_, err := w.client.Fetch(context.Background(), w.asServicePrincipal(secret("a")))
+				first <- err
+			}()
+			w.must(w.Wait(t.Context(), devcloud.CountKey{Kind: test.kind}, 1))
+
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			defer cancel()
+			_, err := w.client.Fetch(ctx, w.asServicePrincipal(secret("a")))
+			if want := asSP + "waiting for " + test.waiting + ": context deadline exceeded"; err == nil || err.Error() != want || !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v, want %s", err, want)
+			}
+			ctx, cancel = context.WithCancel(t.Context())
+			cancel()
+			_, err = w.client.Fetch(ctx, w.asServicePrincipal(secret("a")))
+			if want := asSP + "waiting for " + test.waiting + ": context canceled"; err == nil || err.Error() != want || !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v, want %s", err, want)
+			}
+			stop()
+			if err := <-first; err != nil {
+				t.Errorf("the one who waits: %v", err)
+			}
+		})
+	}
+}
+
+// The error is that of the first object in the request, whichever is refused first.
+func TestTheErrorIsDeterministic(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.vault.SetSecret("slow", "x", devcloud.SecretOptions{})
+	w.must(w.vault.Disable(devcloud.Secrets, "slow", ""))
+	w.fetch(w.asServicePrincipal())
+	w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Path: "/secrets/slow", Action: devcloud.Delay, Delay: 50 * time.Millisecond})
+	objects := []volume.Object{secret("slow")}
+	for range 20 {
+		objects = append(objects, secret("absent"))
+	}
+	w.fails(w.asServicePrincipal(objects...), volume.ErrPrecondition,
+		strings.ReplaceAll(asSP, `"a"`, `"slow"`)+"HTTP 403 Forbidden, SecretDisabled: it is disabled; enable it, or mark the object optional")
+}

@@ -1,0 +1,221 @@
+package keyvault
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// got is what a vault holds under one name; which fields are set depends on the interface that was asked.
+type got struct {
+	value       string // a secret
+	contentType string
+	backs       bool // the secret is that of a certificate
+	tags        map[string]*string
+
+	der []byte             // a certificate's leaf
+	key *azkeys.JSONWebKey // a key's public half
+
+	names []string // a list
+}
+
+func noClaims() policy.TokenRequestOptions { return policy.TokenRequestOptions{} }
+
+func (*Client) getSecret(ctx context.Context, s *session, o volume.Object) (got, error) {
+	client, err := s.secrets()
+	if err != nil {
+		return got{}, err
+	}
+	resp, err := client.GetSecret(ctx, o.Name, o.Version, nil)
+	if err != nil {
+		return got{}, err
+	}
+	if resp.Value == nil {
+		return got{}, errStrange
+	}
+	return got{value: *resp.Value, contentType: text(resp.ContentType), backs: resp.KID != nil, tags: resp.Tags}, nil
+}
+
+func (*Client) getCertificate(ctx context.Context, s *session, o volume.Object) (got, error) {
+	client, err := s.certificates()
+	if err != nil {
+		return got{}, err
+	}
+	resp, err := client.GetCertificate(ctx, o.Name, o.Version, nil)
+	if err != nil {
+		return got{}, err
+	}
+	if len(resp.CER) == 0 {
+		return got{}, errStrange
+	}
+	return got{der: resp.CER}, nil
+}
+
+func (*Client) getKey(ctx context.Context, s *session, o volume.Object) (got, error) {
+	client, err := s.keys()
+	if err != nil {
+		return got{}, err
+	}
+	resp, err := client.GetKey(ctx, o.Name, o.Version, nil)
+	if err != nil {
+		return got{}, err
+	}
+	if resp.Key == nil || resp.Key.Kty == nil {
+		return got{}, errStrange
+	}
+	return got{key: resp.Key}, nil
+}
+
+// maxPages bounds a list: 40,000 secrets are ten times what a volume may hold.
+const maxPages = 1600
+
+// list gives the names of the enabled secrets that a selection matches, in the vault's order.
+func (*Client) list(ctx context.Context, s *session, o volume.Object) (got, error) {
+	client, err := s.secrets()
+	if err != nil {
+		return got{}, err
+	}
+	var found got
+	pager := client.NewListSecretPropertiesPager(nil)
+	for page := 0; pager.More(); page++ {
+		if page == maxPages {
+			return got{}, errStrange
+		}
+		resp, err := pager.NextPage(ctx)
+		if err != nil {
+			return got{}, err
+		}
+		for _, item := range resp.Value {
+			if item == nil || item.ID == nil || item.Attributes == nil || item.Attributes.Enabled == nil || !*item.Attributes.Enabled {
+				continue
+			}
+			name := nameOf(string(*item.ID))
+			if !objectName.MatchString(name) {
+				return got{}, errStrange
+			}
+			if matches(o.Selection, name, item.Tags) {
+				found.names = append(found.names, name)
+			}
+		}
+	}
+	return found, nil
+}
+
+// nameOf takes the name out of an identifier such as https://v.vault.azure.net/secrets/NAME/VERSION.
+func nameOf(id string) string {
+	u, err := url.Parse(id)
+	if err != nil {
+		return ""
+	}
+	name, found := strings.CutPrefix(u.Path, "/secrets/")
+	if !found {
+		return ""
+	}
+	name, _, _ = strings.Cut(name, "/")
+	return name
+}
+
+func matches(s *volume.Selection, name string, tags map[string]*string) bool {
+	if len(name) < len(s.Prefix) || !strings.EqualFold(name[:len(s.Prefix)], s.Prefix) {
+		return false
+	}
+	for tag, want := range s.Tags {
+		if value, ok := tags[tag]; !ok || value == nil || *value != want {
+			return false
+		}
+	}
+	return true
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// label is the beginning of an error about what an object holds.
+func label(o volume.Object) string {
+	s := fmt.Sprintf("%s: %s %q", o.Source, o.Kind, o.Name)
+	if o.Version != "" {
+		s += " version " + o.Version
+	}
+	return s + " of " + o.Vault
+}
+
+// render gives the files of one object.
+func (c *Client) render(ctx context.Context, o volume.Object, g got) ([]volume.File, error) {
+	outputs := o.Outputs
+	if o.Kind == volume.KindSecret {
+		switch {
+		case g.backs:
+			outputs = append(slices.Clip(outputs), o.Split...)
+		case o.NeedsCertificate:
+			return nil, volume.Errorf(volume.ErrPrecondition,
+				"%s backs no certificate, so that there is nothing for its certificate's file; leave the file names out", label(o))
+		}
+	}
+	var unpacked *bundle
+	files := make([]volume.File, 0, len(outputs))
+	for _, output := range outputs {
+		var data []byte
+		var err error
+		switch output.Part {
+		case volume.PartValue:
+			data, err = decode(o, g)
+		case volume.PartPublicKey:
+			data, err = publicKeyPEM(o, g.key)
+		case volume.PartLeaf76:
+			data = leaf76(g.der)
+		default:
+			if unpacked == nil {
+				if unpacked, err = c.unpack(ctx, o, g); err != nil {
+					return nil, err
+				}
+			}
+			data, err = unpacked.part(o, output.Part)
+		}
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, volume.File{Path: output.Path, Mode: output.Mode, Data: volume.NewSecret(data)})
+	}
+	return files, nil
+}
+
+// decode gives the bytes that a secret's value stands for. The error names the encoding, never the value.
+func decode(o volume.Object, g got) ([]byte, error) {
+	encoding := o.Encoding
+	if tag, ok := g.tags["file-encoding"]; ok && tag != nil && *tag == "base64" && o.HonourEncodingTag {
+		encoding = volume.Base64
+	}
+	var data []byte
+	var err error
+	switch encoding {
+	case volume.Base64:
+		data, err = decodeBase64(g.value)
+	case volume.Hex:
+		data, err = hex.DecodeString(withoutSpace(g.value))
+	default:
+		return []byte(g.value), nil
+	}
+	if err != nil {
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s is not %s; correct the value or the encoding", label(o), encoding)
+	}
+	return data, nil
+}
+
+// decodeBase64 takes the standard alphabet with padding (RFC 4648 section 4) and white space anywhere, like the
+// base64 modules of Python and az, with which such values are mostly made.
+func decodeBase64(s string) ([]byte, error) { return base64.StdEncoding.DecodeString(withoutSpace(s)) }
+
+func withoutSpace(s string) string { return strings.Join(strings.Fields(s), "") }

@@ -1,0 +1,127 @@
+package keyvault
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"slices"
+	"strings"
+
+	"software.sslmate.com/src/go-pkcs12"
+)
+
+const (
+	// maxIterations of a key derivation. Windows and OpenSSL use 2,000 or 2,048, Java 10,000; at a million, a file
+	// takes some seconds.
+	maxIterations = 1_000_000
+	// maxDepth of nested DER; a PKCS#12 file has about 25, down to the names inside its certificates.
+	maxDepth = 64
+)
+
+var (
+	errBrokenPFX = errors.New("is not a readable PKCS#12 file without a password")
+	errSlow      = errors.New("takes too long to decode: a PKCS#12 file with that many iterations of its key derivation is not read")
+)
+
+// splitPFX reads a PKCS#12 file (RFC 7292) with an empty password, in either of the two forms that this has.
+func splitPFX(content []byte) (*bundle, error) {
+	if slow(content, 0) {
+		return nil, errSlow
+	}
+	key, first, others, err := pkcs12.DecodeChain(content, "")
+	switch {
+	case err == nil:
+	// The library has no types for these.
+	case strings.Contains(err.Error(), "private key missing"):
+		return nil, errNoKey
+	case strings.Contains(err.Error(), "certificate missing"):
+		return nil, errNoCert
+	case strings.Contains(err.Error(), "exactly one key bag"):
+		return nil, errManyKeys
+	case strings.Contains(err.Error(), "unsupported elliptic curve"), strings.Contains(err.Error(), "PKCS#8 wrapping"),
+		strings.Contains(err.Error(), "unknown algorithm"):
+		return &bundle{pfx: content, opaque: errOpaqueKey}, nil
+	default:
+		return nil, errBrokenPFX
+	}
+	b := &bundle{pfx: content, key: privateKey{parsed: key}}
+	for _, cert := range append([]*x509.Certificate{first}, others...) {
+		b.certs = append(b.certs, certificate{der: cert.Raw, parsed: cert})
+	}
+	b.certs, err = leafFirst(b.key, b.certs)
+	return b, err
+}
+
+// slow looks for the parameters, lying open, of a key derivation with too many iterations. In PKCS#12 and PKCS#5 they are an
+// INTEGER behind the OCTET STRING of the salt (MacData, PBEParameter, PBKDF2-params), and nothing else in such
+// a file looks like this. So no structure needs to be known but DER, and that an OCTET STRING may hold a SEQUENCE.
+func slow(der []byte, depth int) bool {
+	if depth > maxDepth {
+		return true
+	}
+	var before, value asn1.RawValue
+	for len(der) > 0 {
+		rest, err := asn1.Unmarshal(der, &value)
+		if err != nil {
+			return false // the library will not read it either
+		}
+		inner := value.Bytes
+		switch {
+		case is(value, asn1.TagInteger) && is(before, asn1.TagOctetString):
+			var iterations int64
+			if _, err := asn1.Unmarshal(value.FullBytes, &iterations); err != nil || iterations > maxIterations {
+				return true
+			}
+			inner = nil
+		case is(value, asn1.TagOctetString):
+			var nested asn1.RawValue
+			rest, err := asn1.Unmarshal(value.Bytes, &nested)
+			if err != nil || len(rest) > 0 || !is(nested, asn1.TagSequence) {
+				inner = nil // a salt, a ciphertext
+			}
+		case !value.IsCompound:
+			inner = nil
+		}
+		if inner != nil && slow(inner, depth+1) {
+			return true
+		}
+		der, before = rest, value
+	}
+	return false
+}
+
+func is(value asn1.RawValue, tag int) bool {
+	return value.Class == asn1.ClassUniversal && value.Tag == tag
+}
+
+// encodePFX makes a PKCS#12 file with an empty password, of the algorithms that OpenSSL 3 uses. Its salts come from
+// the content: the same certificate gives the same bytes, or else each refresh would look like a rotation. Nothing
+// depends on their being random, for an empty password protects nothing.
+func encodePFX(key privateKey, chain []certificate) ([]byte, error) {
+	var certs []*x509.Certificate
+	seed := sha256.New()
+	for _, cert := range chain {
+		if cert.parsed == nil {
+			return nil, errors.New("has a certificate of a kind that cannot be written as PKCS#12")
+		}
+		certs = append(certs, cert.parsed)
+		seed.Write(cert.der)
+	}
+	if key.parsed == nil {
+		return nil, errors.New("has a key of a kind that cannot be written as PKCS#12")
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key.parsed)
+	if err != nil {
+		return nil, errors.New("has a key of a kind that cannot be written as PKCS#12")
+	}
+	seed.Write(der)
+	const salts = 1024 // bytes; the encoder takes 80
+	random, err := hkdf.Key(sha256.New, seed.Sum(nil), nil, "keyvault-csi pfx", salts)
+	if err != nil {
+		return nil, err
+	}
+	return pkcs12.Modern2023.WithRand(bytes.NewReader(random)).Encode(key.parsed, certs[0], slices.Clip(certs[1:]), "")
+}

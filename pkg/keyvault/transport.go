@@ -1,0 +1,153 @@
+package keyvault
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"k8s.io/klog/v2"
+)
+
+const (
+	// maxBody bounds every response. A secret has at most 25 KB, a page of a list 25 entries; the SDK itself would
+	// read without end.
+	maxBody = 1 << 20
+	// connsPerHost bounds the connections to one vault. Measured: without a bound a burst of a hundred requests
+	// dials a hundred times.
+	connsPerHost = 16
+	// idleConns keeps connections over the 60 to 90 seconds between two republishes.
+	idleConns = 5 * time.Minute
+	// tryTimeout bounds one attempt, so that a silent server leaves time for another one.
+	tryTimeout = 10 * time.Second
+)
+
+func newHTTPClient(o Options) *http.Client {
+	return &http.Client{
+		// A vault does not redirect. Following one would show the request to somebody else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			Proxy:                  o.Proxy,
+			OnProxyConnectResponse: refusedByProxy,
+			DialContext:            (&net.Dialer{Timeout: tryTimeout, KeepAlive: 30 * time.Second}).DialContext,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.RootCAs},
+			TLSHandshakeTimeout:    tryTimeout,
+			ForceAttemptHTTP2:      true,
+			HTTP2:                  &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
+			MaxConnsPerHost:        connsPerHost,
+			MaxIdleConnsPerHost:    connsPerHost,
+			IdleConnTimeout:        idleConns,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+	}
+}
+
+// proxyRefusal is a CONNECT that the proxy answered with something else than 200.
+type proxyRefusal struct{ status int }
+
+func (proxyRefusal) Error() string { return "the proxy refuses the connection" }
+
+func refusedByProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode != http.StatusOK {
+		return proxyRefusal{resp.StatusCode}
+	}
+	return nil
+}
+
+// sender is the SDK's way to the network (azcore's policy.Transporter), for logins and vaults alike.
+type sender struct {
+	http *http.Client
+	log  klog.Logger
+}
+
+// Do sends one request. It notes the outcome for reduced, because the SDK's errors keep of a transport error
+// at most its text.
+func (s *sender) Do(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" {
+		return nil, final{errors.New("only https is spoken")}
+	}
+	resp, err := s.http.Do(req)
+	note(req, resp, err)
+	if err != nil {
+		return nil, err
+	}
+	s.log.V(4).Info("answer", "host", req.URL.Host, "path", req.URL.Path, "status", resp.StatusCode)
+	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxBody, req: req}
+	return resp, nil
+}
+
+// authoritySender keeps logins at the one authority of the cloud. The SDK asks it where to send credentials to; the
+// environment variables of "regional authorities", which the SDK reads, must not lead that question elsewhere.
+type authoritySender struct {
+	*sender
+	host string
+}
+
+func (s *authoritySender) Do(req *http.Request) (*http.Response, error) {
+	if strings.HasSuffix(req.URL.Path, "/.well-known/openid-configuration") {
+		req.URL.Host, req.Host = s.host, ""
+	}
+	return s.sender.Do(req)
+}
+
+// vaultSender answers the SDK's opening request, the one without a token that only asks for the challenge, from the
+// challenge that is known already, and shows the SDK no challenge but those that this package has written.
+type vaultSender struct {
+	*sender
+	challenges *challenges
+	vault      string
+}
+
+func (s *vaultSender) Do(req *http.Request) (*http.Response, error) {
+	// The next page of a list is where the vault says it is, and Azure's say it with a port.
+	if "https://"+strings.TrimSuffix(req.URL.Host, ":443") != s.vault {
+		return nil, final{errStrange}
+	}
+	if req.Header.Get("Authorization") == "" {
+		if known, ok := s.challenges.known(s.vault); ok {
+			return known.response(req), nil
+		}
+	}
+	resp, err := s.sender.Do(req)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	s.challenges.rewrite(s.vault, resp)
+	return resp, nil
+}
+
+// errBodyTooLarge ends the reading of a body that is over maxBody.
+var errBodyTooLarge = errors.New("the answer is larger than any answer of a key vault")
+
+type boundedBody struct {
+	io.ReadCloser
+	left int64
+	req  *http.Request
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	if b.left < 0 {
+		note(b.req, nil, errBodyTooLarge)
+		return 0, final{errBodyTooLarge}
+	}
+	if int64(len(p)) > b.left+1 { // one byte more than allowed tells a body at the bound from one above it
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	if err != nil && err != io.EOF {
+		note(b.req, nil, err)
+	}
+	return n, err
+}
+
+// final is an error that the SDK must not answer with another attempt: it looks for the method's name.
+type final struct{ error }
+
+func (final) NonRetriable()   {}
+func (f final) Unwrap() error { return f.error }

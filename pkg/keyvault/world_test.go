@@ -1,0 +1,168 @@
+package keyvault_test
+
+import (
+	"context"
+	"crypto/x509"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+const (
+	tenantID      = "11111111-0000-0000-0000-000000000001"
+	otherTenantID = "11111111-0000-0000-0000-000000000002"
+	clientID      = "22222222-0000-0000-0000-000000000001"
+	otherClientID = "22222222-0000-0000-0000-000000000002"
+	clientSecret  = "the~client~secret~of~the~tests"
+	issuerURL     = "https://issuer.example.com/cluster"
+)
+
+// world is a cloud with one vault, which two identities may read, and a client of it.
+type world struct {
+	*devcloud.Cloud
+	t      *testing.T
+	vault  *devcloud.Vault
+	issuer *devcloud.Issuer
+	client *keyvault.Client
+}
+
+func newWorld(t *testing.T, change ...func(*keyvault.Options)) *world {
+	t.Helper()
+	cloud, err := devcloud.Start(context.Background(), devcloud.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cloud.Close)
+	w := &world{Cloud: cloud, t: t, issuer: cloud.NewIssuer(issuerURL)}
+	w.vault = w.addVault("shop", tenantID)
+	for _, id := range []string{clientID, otherClientID} {
+		err := cloud.AddIdentity(devcloud.Identity{
+			Tenant: tenantID, ClientID: id,
+			Secrets:   []devcloud.ClientSecret{{Value: clientSecret}},
+			Federated: []devcloud.FederatedCredential{{Issuer: issuerURL, Subject: "system:serviceaccount:shop:web"}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.vault.Grant(id)
+	}
+	w.client = w.newClient(change...)
+	return w
+}
+
+func (w *world) newClient(change ...func(*keyvault.Options)) *keyvault.Client {
+	w.t.Helper()
+	public, err := keyvault.CloudByName("AzurePublicCloud", "", "")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(w.CA())
+	proxy, err := url.Parse(w.ProxyURL())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	options := keyvault.Options{Cloud: public, RootCAs: roots, Proxy: http.ProxyURL(proxy)}
+	for _, f := range change {
+		f(&options)
+	}
+	client, err := keyvault.New(options)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(client.CloseIdleConnections)
+	return client
+}
+
+func (w *world) addVault(name, tenant string) *devcloud.Vault {
+	w.t.Helper()
+	vault, err := w.AddVault(name, devcloud.VaultOptions{Tenant: tenant})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return vault
+}
+
+func (w *world) token(claims devcloud.ServiceAccountToken) volume.Secret {
+	w.t.Helper()
+	token, err := w.issuer.Token(claims)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return volume.NewSecret([]byte(token))
+}
+
+// inject disturbs the cloud until the test ends.
+func (w *world) inject(f devcloud.Fault) (stop func()) {
+	w.t.Helper()
+	stop, err := w.Inject(f)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(stop)
+	return stop
+}
+
+// asServicePrincipal is a request for objects of the vault by the first identity.
+func (w *world) asServicePrincipal(objects ...volume.Object) volume.Request {
+	return request(volume.Identity{
+		Kind: volume.ServicePrincipal, ClientID: clientID, ClientSecret: volume.NewSecret([]byte(clientSecret)),
+	}, objects)
+}
+
+func (w *world) asWorkload(objects ...volume.Object) volume.Request {
+	return request(volume.Identity{
+		Kind: volume.Workload, ClientID: clientID,
+		Assertion: w.token(devcloud.ServiceAccountToken{Namespace: "shop", ServiceAccount: "web"}),
+	}, objects)
+}
+
+func request(id volume.Identity, objects []volume.Object) volume.Request {
+	return volume.Request{
+		Pod:      volume.Pod{Name: "web-1", Namespace: "shop", UID: "33333333-0000-0000-0000-000000000001", ServiceAccount: "web"},
+		Identity: id, Objects: objects, Timeout: time.Minute,
+	}
+}
+
+// secret asks for a secret's value at a file of the same name.
+func secret(name string) volume.Object {
+	return volume.Object{
+		Kind: volume.KindSecret, Source: "secrets[0]", Vault: "https://shop.vault.azure.net", Name: name,
+		Outputs: []volume.Output{{Part: volume.PartValue, Path: name}},
+	}
+}
+
+// fetch must succeed.
+func (w *world) fetch(r volume.Request) map[string]string {
+	w.t.Helper()
+	content, err := w.client.Fetch(w.t.Context(), r)
+	if err != nil {
+		w.t.Fatalf("Fetch: %v", err)
+	}
+	if !slices.IsSortedFunc(content.Files, func(a, b volume.File) int { return strings.Compare(a.Path, b.Path) }) {
+		w.t.Error("the files are not in the order of their paths")
+	}
+	files := map[string]string{}
+	for _, file := range content.Files {
+		files[file.Path] = string(file.Data.Reveal())
+	}
+	return files
+}
+
+// requests counts what reached the vaults and the login host, as "service kind status".
+func (w *world) requests() map[string]int {
+	counts := map[string]int{}
+	for key, n := range w.Counts() {
+		if key.Service != devcloud.ServiceProxy {
+			counts[string(key.Service)+" "+key.Kind+" "+http.StatusText(key.Status)] += n
+		}
+	}
+	return counts
+}
