@@ -92,7 +92,7 @@ func (d *Driver) serve(ctx context.Context, l listeners) error {
 	withdraw()
 	<-withdrawn
 	drain(rpc, d.grace)
-	shutdown(web)
+	shutdown(web) //nolint:contextcheck // ctx is done; the shutdown has a time of its own
 	return err
 }
 

@@ -68,7 +68,7 @@ func TestPanic(t *testing.T) {
 	f.fetch = func(context.Context, volume.Request) (volume.Content, error) { panic("value-of-the-panic") }
 	f.usage = func(string) (volume.Usage, error) {
 		var m map[string]int
-		m["value-of-the-panic"]++
+		m["value-of-the-panic"]++ //nolint:govet,staticcheck // this is the panic
 		return volume.Usage{}, nil
 	}
 	h := startDriver(t, f)

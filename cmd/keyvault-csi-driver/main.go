@@ -1,0 +1,161 @@
+// Command keyvault-csi-driver is the CSI node driver: one process on each node that gives pods their Azure Key Vault
+// secrets and certificates as files in memory.
+//
+// It is the only room that knows all the others: it turns flags into the fetcher (pkg/keyvault), the store
+// (pkg/tmpfs) and the policy (pkg/policy), and hands them to the CSI services (pkg/driver).
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	_ "golang.org/x/crypto/x509roots/fallback" // the image has no certificates of its own
+	"golang.org/x/net/http/httpproxy"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+	"k8s.io/klog/v2/textlogger"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/policy"
+	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// version is set when the release is built: -ldflags "-X main.version=v1.2.3".
+var version string
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errUsage):
+		fmt.Fprintln(os.Stderr, "keyvault-csi-driver:", err)
+		os.Exit(2)
+	default:
+		fmt.Fprintln(os.Stderr, "keyvault-csi-driver:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx is done. Its error is one line, fit for the person who started the program.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o, err := parseFlags(args, stderr)
+	if err != nil {
+		return err
+	}
+	if o.version {
+		_, err := fmt.Fprintln(stdout, "keyvault-csi-driver", buildVersion())
+		return err
+	}
+	// A core file would hold every value that passed through. The limit is inherited from the runtime, so it is set
+	// here and not in a manifest that somebody may forget.
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("forbid core files: %w", err)
+	}
+	logger := newLogger(o, stderr)
+	klog.SetLoggerWithOptions(logger, klog.ContextualLogger(true))
+	d, err := newDriver(o, logger)
+	if err != nil {
+		return err
+	}
+	return d.Run(klog.NewContext(ctx, logger))
+}
+
+// newDriver joins the parts.
+func newDriver(o options, logger logr.Logger) (*driver.Driver, error) {
+	roots, err := loadRoots(o.caFile)
+	if err != nil {
+		return nil, err
+	}
+	proxy := httpproxy.FromEnvironment().ProxyFunc()
+	fetcher, err := keyvault.New(keyvault.Options{
+		Cloud:      o.cloud,
+		Proxy:      func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
+		RootCAs:    roots,
+		APIVersion: o.apiVersion,
+		Logger:     logger.WithName("keyvault"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	store, err := tmpfs.New(tmpfs.Options{
+		KubeletRoot: o.kubeletRoot,
+		MaxBytes:    int64(o.maxVolumeBytes),
+		MaxFiles:    o.maxVolumeFiles,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return driver.New(driver.Config{
+		Name:               o.driverName,
+		Version:            buildVersion(),
+		NodeID:             o.nodeID,
+		Endpoint:           o.endpoint,
+		KubeletRoot:        o.kubeletRoot,
+		RegistrationSocket: o.registrationSocket,
+		KubeletCSISocket:   o.kubeletCSISocket,
+		HTTPAddress:        o.httpAddress,
+		Defaults: volume.Defaults{
+			VaultSuffix:      o.cloud.VaultSuffix,
+			TokenAudience:    o.cloud.FederationAudience,
+			RotationInterval: o.rotationInterval,
+		},
+		Fetcher:  fetcher,
+		Policy:   policy.Default(),
+		Store:    store,
+		Registry: prometheus.NewRegistry(),
+	})
+}
+
+// loadRoots gives the machine's certificate authorities with those of file added. crypto/x509 itself honours
+// SSL_CERT_FILE and SSL_CERT_DIR, and takes the built-in roots where the machine has none.
+func loadRoots(file string) (*x509.CertPool, error) {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("read the machine's certificate authorities: %w", err)
+	}
+	if file == "" {
+		return roots, nil
+	}
+	pem, err := os.ReadFile(file) //nolint:gosec // G304: the operator names the file
+	if err != nil {
+		return nil, fmt.Errorf("--ca-bundle: %w", err)
+	}
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("--ca-bundle: %s holds no certificate in PEM form", file)
+	}
+	return roots, nil
+}
+
+func newLogger(o options, out io.Writer) logr.Logger {
+	if o.loggingFormat == "json" {
+		return logr.FromSlogHandler(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.Level(-o.verbosity)}))
+	}
+	return textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(out), textlogger.Verbosity(o.verbosity)))
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

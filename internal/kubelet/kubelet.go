@@ -1,0 +1,184 @@
+// Package kubelet plays the kubelet towards a CSI node driver: it builds the calls that a real one makes for an
+// inline volume of a pod, and prepares and clears the folders around them as a real one does.
+//
+// The demo, the tests and the benchmarks use it. What a kubelet sends was read from Kubernetes 1.35 (pkg/volume/csi);
+// the proof that a real one agrees is the end-to-end test on a cluster.
+package kubelet
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/moby/sys/mountinfo"
+)
+
+// The keys that the kubelet adds to what a user wrote.
+const (
+	keyPodName        = "csi.storage.k8s.io/pod.name"
+	keyPodNamespace   = "csi.storage.k8s.io/pod.namespace"
+	keyPodUID         = "csi.storage.k8s.io/pod.uid"
+	keyServiceAccount = "csi.storage.k8s.io/serviceAccount.name"
+	keyEphemeral      = "csi.storage.k8s.io/ephemeral"
+	keyTokens         = "csi.storage.k8s.io/serviceAccount.tokens" //nolint:gosec // G101: a key, no credential
+)
+
+// Audience is what Entra ID wants to see in a service account token: the CSIDriver object asks for it.
+const Audience = "api://AzureADTokenExchange"
+
+// Kubelet is one node's kubelet.
+type Kubelet struct {
+	Root   string // of its folders, /var/lib/kubelet on a real node
+	Driver csi.NodeClient
+
+	// Token gives a service account token with [Audience], as the API server would.
+	Token func(ctx context.Context, v Volume) (string, error)
+}
+
+// Volume is an inline CSI volume in a pod spec, and the pod around it.
+type Volume struct {
+	Name           string // of the volume; the pod's name and UID follow from it
+	Namespace      string
+	ServiceAccount string
+	Attributes     map[string]string // volumeAttributes
+	Secret         map[string]string // data of the nodePublishSecretRef
+	FSGroup        string            // of the pod's security context; empty when it has none
+
+	// TokenInContext hands the token over as before Kubernetes 1.35, in the volume context instead of the secrets.
+	TokenInContext bool
+	// NoToken leaves it out, as when the CSIDriver object has no tokenRequests; NoPodInfo leaves out who the pod is,
+	// as without podInfoOnMount.
+	NoToken, NoPodInfo bool
+}
+
+// PodName is the name of the pod around the volume.
+func (v Volume) PodName() string { return v.Name + "-0" }
+
+// PodUID depends on the names alone, so that the same volume always has the same target.
+func (v Volume) PodUID() string {
+	h := sha256.Sum256([]byte(v.Namespace + "/" + v.Name))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
+}
+
+// ID is the volume's id, which the kubelet derives from pod and volume.
+func (v Volume) ID() string {
+	h := sha256.Sum256([]byte(v.PodUID() + v.Name))
+	return "csi-" + hex.EncodeToString(h[:])
+}
+
+// PodDir is the folder that the kubelet keeps for the pod.
+func (k *Kubelet) PodDir(v Volume) string { return filepath.Join(k.Root, "pods", v.PodUID()) }
+
+// Target is where the driver is asked to mount the volume.
+func (k *Kubelet) Target(v Volume) string {
+	return filepath.Join(k.PodDir(v), "volumes", "kubernetes.io~csi", v.Name, "mount")
+}
+
+// Request is the NodePublishVolume call for the volume.
+func (k *Kubelet) Request(ctx context.Context, v Volume) (*csi.NodePublishVolumeRequest, error) {
+	// The kubelet's own keys are merged over the user's, so that no pod can pretend to be another.
+	volumeContext := map[string]string{}
+	maps.Copy(volumeContext, v.Attributes)
+	if !v.NoPodInfo {
+		maps.Copy(volumeContext, map[string]string{
+			keyPodName:        v.PodName(),
+			keyPodNamespace:   v.Namespace,
+			keyPodUID:         v.PodUID(),
+			keyServiceAccount: v.ServiceAccount,
+			keyEphemeral:      "true",
+		})
+	}
+	secrets := map[string]string{}
+	maps.Copy(secrets, v.Secret)
+	if !v.NoToken {
+		tokens, err := k.tokens(ctx, v)
+		switch {
+		case err != nil:
+			return nil, err
+		case v.TokenInContext:
+			volumeContext[keyTokens] = tokens
+		default:
+			secrets[keyTokens] = tokens
+		}
+	}
+	return &csi.NodePublishVolumeRequest{
+		VolumeId:      v.ID(),
+		TargetPath:    k.Target(v),
+		VolumeContext: volumeContext,
+		Secrets:       secrets,
+		VolumeCapability: &csi.VolumeCapability{
+			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+			AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{VolumeMountGroup: v.FSGroup}},
+		},
+	}, nil
+}
+
+func (k *Kubelet) tokens(ctx context.Context, v Volume) (string, error) {
+	token, err := k.Token(ctx, v)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(map[string]any{Audience: map[string]string{
+		"token":               token,
+		"expirationTimestamp": time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
+	}})
+	return string(text), err
+}
+
+// Publish mounts the volume, or refreshes it if it is there: it makes the folder around the target, then calls the
+// driver.
+func (k *Kubelet) Publish(ctx context.Context, v Volume) error {
+	request, err := k.Request(ctx, v)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(request.GetTargetPath()), 0o750); err != nil {
+		return err
+	}
+	_, err = k.Driver.NodePublishVolume(ctx, request)
+	return err
+}
+
+// Unpublish calls the driver and then removes the pod's folder, in which nothing may be left.
+func (k *Kubelet) Unpublish(ctx context.Context, v Volume) error {
+	target := k.Target(v)
+	if _, err := k.Driver.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: v.ID(), TargetPath: target}); err != nil {
+		return err
+	}
+	for dir := filepath.Dir(target); dir != filepath.Join(k.Root, "pods"); dir = filepath.Dir(dir) {
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Mount is one line of the mount table.
+type Mount struct {
+	Target, Type string
+	Options      []string // of this mount: ro, nosuid, …
+	Super        []string // of the file system: size=…, …
+}
+
+// Mounts lists what is mounted below the folder root.
+func Mounts(root string) ([]Mount, error) {
+	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(root))
+	if err != nil {
+		return nil, err
+	}
+	mounts := make([]Mount, 0, len(infos))
+	for _, i := range infos {
+		mounts = append(mounts, Mount{i.Mountpoint, i.FSType, strings.Split(i.Options, ","), strings.Split(i.VFSOptions, ",")})
+	}
+	return mounts, nil
+}

@@ -1,0 +1,152 @@
+// Package daemon_test proves the daemon as a process: the binary that users get, its flags, its socket, real mounts,
+// and a Key Vault behind TLS under Azure's own names.
+package daemon_test
+
+import (
+	"context"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
+	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
+
+// start gives a node that ends with the test.
+func start(t *testing.T, o node.Options) *node.Node {
+	t.Helper()
+	n, err := node.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the daemon wrote:\n%s", n.Output())
+		}
+		n.Close()
+	})
+	return n
+}
+
+// workload is a volume of the pod that the workload identity is federated with; pairs are attributes and values.
+func workload(pairs ...string) kubelet.Volume {
+	v := kubelet.Volume{
+		Name:           "secrets",
+		Namespace:      node.Namespace,
+		ServiceAccount: node.ServiceAccount,
+		Attributes:     map[string]string{"vault": node.VaultURL, "clientID": node.WorkloadID},
+	}
+	return with(v, pairs...)
+}
+
+// with changes attributes; an empty value takes one away.
+func with(v kubelet.Volume, pairs ...string) kubelet.Volume {
+	v.Attributes = maps.Clone(v.Attributes)
+	for i := 0; i < len(pairs); i += 2 {
+		v.Attributes[pairs[i]] = pairs[i+1]
+		if pairs[i+1] == "" {
+			delete(v.Attributes, pairs[i])
+		}
+	}
+	return v
+}
+
+func publish(t *testing.T, n *node.Node, v kubelet.Volume) {
+	t.Helper()
+	if err := n.Publish(t.Context(), v); err != nil {
+		t.Fatalf("publish: %v", err)
+	}
+}
+
+func unpublish(t *testing.T, n *node.Node, v kubelet.Volume) {
+	t.Helper()
+	if err := n.Unpublish(t.Context(), v); err != nil {
+		t.Fatalf("unpublish: %v", err)
+	}
+}
+
+// refused publishes a volume that must fail with just this code and text, and leave nothing behind.
+func refused(t *testing.T, n *node.Node, v kubelet.Volume, code codes.Code, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	err := n.Publish(ctx, v)
+	if status.Code(err) != code || status.Convert(err).Message() != text {
+		t.Errorf("publish:\n got %s: %s\nwant %s: %s", status.Code(err), status.Convert(err).Message(), code, text)
+	}
+	if _, err := os.Lstat(n.Target(v)); err == nil {
+		t.Error("a refused publish left its target behind")
+	}
+	if mounts := mounts(t, n); len(mounts) != 0 {
+		t.Errorf("a refused publish left mounts behind: %v", mounts)
+	}
+}
+
+func mounts(t *testing.T, n *node.Node) []kubelet.Mount {
+	t.Helper()
+	mounts, err := kubelet.Mounts(n.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mounts
+}
+
+// tree is what a container sees of a volume: "path mode content", folders without content, links followed.
+func tree(t *testing.T, root string) []string {
+	t.Helper()
+	var lines []string
+	var walk func(rel string)
+	walk = func(rel string) {
+		entries, err := os.ReadDir(filepath.Join(root, rel))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			path := filepath.Join(rel, e.Name())
+			if strings.HasPrefix(e.Name(), "..") {
+				continue // the store's own
+			}
+			info, err := os.Stat(filepath.Join(root, path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.IsDir() {
+				lines = append(lines, path+"/ "+mode(info))
+				walk(path)
+				continue
+			}
+			lines = append(lines, path+" "+mode(info)+" "+read(t, filepath.Join(root, path)))
+		}
+	}
+	walk("")
+	slices.Sort(lines)
+	return lines
+}
+
+func mode(info fs.FileInfo) string {
+	bits := info.Mode().Perm().String()[1:]
+	if info.Mode()&fs.ModeSetgid != 0 {
+		bits += "+setgid"
+	}
+	return bits
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

@@ -1,0 +1,106 @@
+package daemon_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// The tests in this file hold docs/reference.md against the program: a name that is only in one of them is an error.
+
+// documented gives the first cells of the table rows below a heading of docs/reference.md, without backquotes.
+func documented(t *testing.T, heading string) []string {
+	t.Helper()
+	_, section, found := strings.Cut(read(t, "../../docs/reference.md"), "\n## "+heading+"\n")
+	if !found {
+		t.Fatalf("docs/reference.md has no heading %q", heading)
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	var cells []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllStringSubmatch(section, -1) {
+		cells = append(cells, row[1])
+	}
+	slices.Sort(cells)
+	return cells
+}
+
+func TestFlagsAreDocumented(t *testing.T) {
+	t.Parallel()
+	binary, err := node.DaemonBinary(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	help, err := exec.CommandContext(t.Context(), binary, "--help").CombinedOutput()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var flags []string
+	for _, flag := range regexp.MustCompile(`(?m)^  -(\S+)`).FindAllStringSubmatch(string(help), -1) {
+		flags = append(flags, "--"+flag[1])
+	}
+	slices.Sort(flags)
+	if diff := cmp.Diff(documented(t, "Flags of the driver"), flags); diff != "" {
+		t.Errorf("docs/reference.md and --help differ (-documented +program):\n%s", diff)
+	}
+}
+
+func TestAttributesAreDocumented(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "../../pkg/volume/attributes.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attributes := []string{"downloadCACertificates.NAME"}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, "Attribute") {
+			return true
+		}
+		for _, value := range spec.Values {
+			if literal, ok := value.(*ast.BasicLit); ok {
+				name, err := strconv.Unquote(literal.Value)
+				if err != nil {
+					t.Error(err)
+				}
+				attributes = append(attributes, name)
+			}
+		}
+		return true
+	})
+	slices.Sort(attributes)
+	if diff := cmp.Diff(documented(t, "Attributes"), attributes); diff != "" {
+		t.Errorf("docs/reference.md and pkg/volume differ (-documented +program):\n%s", diff)
+	}
+}
+
+func TestMetricsAreDocumented(t *testing.T) {
+	t.Parallel()
+	n := start(t, node.Options{})
+	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
+	publish(t, n, workload("secrets", "db-password"))
+	_, page, err := n.Get(t.Context(), "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var metrics []string
+	for _, name := range regexp.MustCompile(`(?m)^# TYPE (keyvault_csi_\S+)`).FindAllStringSubmatch(page, -1) {
+		metrics = append(metrics, name[1])
+	}
+	slices.Sort(metrics)
+	all := documented(t, "Health and metrics")
+	all = slices.DeleteFunc(all, func(name string) bool { return strings.HasPrefix(name, "/") })
+	if diff := cmp.Diff(all, metrics); diff != "" {
+		t.Errorf("docs/reference.md and /metrics differ (-documented +program):\n%s", diff)
+	}
+}

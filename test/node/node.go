@@ -1,0 +1,284 @@
+// Package node plays one Kubernetes node for tests and benchmarks: the real daemon as a process, a dev cloud that it
+// reaches under Azure's own names, and a kubelet that speaks CSI to the daemon's socket.
+//
+// The daemon under test is the binary that users get. Nothing in it knows that the cloud is not Azure: it finds the
+// cloud by HTTPS_PROXY and SSL_CERT_FILE, as it would find a corporate proxy.
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+)
+
+// Options change what a node starts with.
+type Options struct {
+	Flags []string // appended to the daemon's own
+	Env   []string // appended to the daemon's environment
+}
+
+// Node is a running daemon and its cloud.
+type Node struct {
+	kubelet.Kubelet
+	Identity csi.IdentityClient
+
+	Cloud  *devcloud.Cloud
+	Vault  *devcloud.Vault  // VaultURL
+	Issuer *devcloud.Issuer // of the service account tokens
+	Dir    string           // everything of this node lies below it
+	Socket string           // of CSI
+	HTTP   string           // root of health and metrics, "http://127.0.0.1:41001"
+
+	args   []string
+	env    []string
+	output output
+	conn   *grpc.ClientConn
+	daemon *exec.Cmd
+	exited chan struct{}
+}
+
+// Start starts a cloud and a daemon beside it, and returns when the daemon answers a Probe.
+// Close ends both.
+func Start(ctx context.Context, o Options) (n *Node, err error) {
+	binary, err := DaemonBinary(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Not the test's own temporary folder: a socket's path may have 107 bytes.
+	dir, err := os.MkdirTemp("", "kvcsi")
+	if err != nil {
+		return nil, err
+	}
+	n = &Node{Dir: dir, Socket: filepath.Join(dir, "csi.sock")}
+	n.Root = filepath.Join(dir, "kubelet")
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	if err := n.startCloud(ctx); err != nil {
+		return nil, err
+	}
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n.HTTP = "http://" + address
+	n.args = append([]string{
+		binary,
+		"--endpoint=unix://" + n.Socket,
+		"--node-id=node-1",
+		"--kubelet-root=" + n.Root,
+		"--http-address=" + address,
+	}, o.Flags...)
+	n.env = append(append(os.Environ(),
+		"HTTPS_PROXY="+n.Cloud.ProxyURL(),
+		"SSL_CERT_FILE="+filepath.Join(dir, "ca.pem"),
+	), o.Env...)
+	if err := os.MkdirAll(n.Root, 0o750); err != nil {
+		return nil, err
+	}
+	err = n.StartDaemon(ctx)
+	return n, err
+}
+
+// The directory, the identities and the vault that every node's cloud has. The vault is empty; both identities may
+// read everything in it.
+const (
+	Tenant         = "7f0c6a3e-52c1-4a8b-8d0e-9b7c1a2f3e4d"
+	WorkloadID     = "11111111-2222-3333-4444-555555555555" // client id, federated with Namespace/ServiceAccount
+	Namespace      = "shop"
+	ServiceAccount = "web"
+	PrincipalID    = "66666666-7777-8888-9999-000000000000" // client id, with PrincipalSecret
+	PrincipalName  = "shop-principal"
+	VaultName      = "shop"
+	VaultURL       = "https://shop.vault.azure.net"
+
+	// PrincipalSecret is the client secret of PrincipalID.
+	PrincipalSecret = "principal~client~secret"
+
+	issuerURL = "https://oidc.example.com/node"
+)
+
+func (n *Node) startCloud(ctx context.Context) error {
+	cloud, err := devcloud.Start(context.WithoutCancel(ctx), devcloud.Options{})
+	if err != nil {
+		return err
+	}
+	n.Cloud = cloud
+	n.Issuer = cloud.NewIssuer(issuerURL)
+	n.Token = func(_ context.Context, v kubelet.Volume) (string, error) {
+		return n.Issuer.Token(devcloud.ServiceAccountToken{
+			Namespace: v.Namespace, ServiceAccount: v.ServiceAccount, PodName: v.PodName(), PodUID: v.PodUID(),
+		})
+	}
+	for _, id := range []devcloud.Identity{
+		{Tenant: Tenant, ClientID: WorkloadID, Name: "shop-web", Federated: []devcloud.FederatedCredential{
+			{Issuer: issuerURL, Subject: "system:serviceaccount:" + Namespace + ":" + ServiceAccount},
+		}},
+		{Tenant: Tenant, ClientID: PrincipalID, Name: PrincipalName, Secrets: []devcloud.ClientSecret{{Value: PrincipalSecret}}},
+	} {
+		if err := cloud.AddIdentity(id); err != nil {
+			return err
+		}
+	}
+	n.Vault, err = cloud.AddVault(VaultName, devcloud.VaultOptions{Tenant: Tenant})
+	if err != nil {
+		return err
+	}
+	n.Vault.Grant(WorkloadID)
+	n.Vault.Grant(PrincipalID)
+	return os.WriteFile(filepath.Join(n.Dir, "ca.pem"), cloud.CA(), 0o600)
+}
+
+// StartDaemon starts the daemon again after StopDaemon, or for the first time.
+func (n *Node) StartDaemon(ctx context.Context) error {
+	n.daemon = exec.Command(n.args[0], n.args[1:]...) //nolint:gosec,noctx // G204: the binary under test, which outlives ctx
+	n.daemon.Env = n.env
+	n.daemon.Stdout, n.daemon.Stderr = &n.output, &n.output
+	if err := n.daemon.Start(); err != nil {
+		return err
+	}
+	exited := make(chan struct{})
+	n.exited = exited
+	go func(daemon *exec.Cmd) {
+		_ = daemon.Wait()
+		close(exited)
+	}(n.daemon)
+	if n.conn != nil {
+		_ = n.conn.Close()
+	}
+	conn, err := kubelet.Dial(ctx, n.Socket, exited)
+	if err != nil {
+		return fmt.Errorf("%w; it wrote: %s", err, n.Output())
+	}
+	n.conn, n.Driver, n.Identity = conn, csi.NewNodeClient(conn), csi.NewIdentityClient(conn)
+	return nil
+}
+
+// StopDaemon sends the daemon a signal and waits until it has ended.
+func (n *Node) StopDaemon(signal syscall.Signal) (*os.ProcessState, error) {
+	if err := n.daemon.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return nil, err
+	}
+	<-n.exited
+	return n.daemon.ProcessState, nil
+}
+
+// Close ends the daemon and the cloud and removes the node's folder with whatever is still mounted in it.
+func (n *Node) Close() {
+	if n.exited != nil {
+		_, _ = n.StopDaemon(syscall.SIGKILL)
+	}
+	if n.conn != nil {
+		_ = n.conn.Close()
+	}
+	if n.Cloud != nil {
+		n.Cloud.Close()
+	}
+	mounts, _ := kubelet.Mounts(n.Dir)
+	for _, m := range mounts {
+		_ = syscall.Unmount(m.Target, syscall.MNT_DETACH)
+	}
+	_ = os.RemoveAll(n.Dir)
+}
+
+// PID is the daemon's process id.
+func (n *Node) PID() int { return n.daemon.Process.Pid }
+
+// Binary is the path of the daemon under test.
+func (n *Node) Binary() string { return n.args[0] }
+
+// Output is everything that the daemon has written to standard output and standard error.
+func (n *Node) Output() string { return n.output.String() }
+
+// Get fetches a page of the daemon's HTTP endpoint, such as "/metrics".
+func (n *Node) Get(ctx context.Context, path string) (code int, body string, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.HTTP+path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(response.Body)
+	return response.StatusCode, b.String(), err
+}
+
+// output collects what a process writes; os/exec writes from one goroutine while a test reads from another.
+type output struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.b.String()
+}
+
+func freeAddress(ctx context.Context) (string, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// binFolder is the environment variable that names a folder with the built programs.
+const binFolder = "KEYVAULT_CSI_BIN"
+
+// DaemonBinary gives the daemon that was built beforehand, or builds it once for each run of a test binary.
+func DaemonBinary(ctx context.Context) (string, error) {
+	if folder := os.Getenv(binFolder); folder != "" {
+		return filepath.Join(folder, "keyvault-csi-driver"), nil
+	}
+	return built.get(ctx)
+}
+
+type build struct {
+	sync.Mutex
+	path string
+}
+
+var built build
+
+func (b *build) get(ctx context.Context) (string, error) {
+	b.Lock()
+	defer b.Unlock()
+	if b.path != "" {
+		return b.path, nil
+	}
+	path := filepath.Join(os.TempDir(), fmt.Sprintf("keyvault-csi-driver-%d", os.Getpid()))
+	command := exec.CommandContext(ctx, "go", "build", "-o", path, "github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-driver") //nolint:gosec // fixed
+	if out, err := command.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the daemon (or set %s): %w: %s", binFolder, err, strings.TrimSpace(string(out)))
+	}
+	b.path = path
+	return path, nil
+}
