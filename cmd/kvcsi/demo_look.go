@@ -20,17 +20,11 @@ import (
 func (d *demo) look(context.Context) error {
 	start := time.Now()
 	target := d.kubelet.Target(d.volume())
-	mounts, err := kubelet.Mounts(target)
+	line, err := mountLine(target)
 	if err != nil {
 		return err
 	}
-	if len(mounts) != 1 || mounts[0].Type != "tmpfs" {
-		return fmt.Errorf("not one tmpfs at the target: %v", mounts)
-	}
-	options := strings.Join(mounts[0].Options, ",")
-	super := strings.Join(mounts[0].Super, ",")
-	d.say("\n4. Volume     %s (%s), as the mount table has it: in memory, read-only\n\n", mounts[0].Type, options)
-	d.say("     options of the file system: %s\n\n", super)
+	d.say("\n4. Volume     in memory and read-only, as /proc/self/mountinfo has it; its files as a container sees them\n\n     %s\n\n", line)
 	files, err := d.list(target)
 	if err != nil {
 		return err
@@ -43,9 +37,28 @@ func (d *demo) look(context.Context) error {
 		return fmt.Errorf("payment-key is tagged base64 and holds 32 bytes, but its file has %d", size)
 	}
 	d.note("volume", time.Since(start), map[string]any{
-		"options": options, "filesystem": super, "files": files, "certificate": certificate,
+		"mountinfo": line, "files": files, "certificate": certificate,
 	})
 	return nil
+}
+
+// mountLine is the line of the mount table (proc_pid_mountinfo(5)) about the target. It fails unless there is just one,
+// and that is a read-only tmpfs.
+func mountLine(target string) (string, error) {
+	table, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for line := range strings.Lines(string(table)) {
+		if fields := strings.Fields(line); len(fields) > 5 && fields[4] == target {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	if len(found) != 1 || !strings.Contains(found[0], " - tmpfs ") || !strings.Contains(found[0], " ro,nosuid,nodev,noexec") {
+		return "", fmt.Errorf("the target is not one read-only tmpfs but: %q", found)
+	}
+	return found[0], nil
 }
 
 // list prints the tree with modes and sizes, never values, and gives the sizes of the files.

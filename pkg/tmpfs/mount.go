@@ -138,7 +138,8 @@ func (d *detached) create(ctx context.Context, o mountOptions) (int, error) {
 		return -1, fmt.Errorf("fsopen: %w", err)
 	}
 	defer func() { _ = unix.Close(fs) }()
-	if err := configure(fs, o.options()); err != nil {
+	// The source is what the mount table shows as the device; tmpfs itself has none.
+	if err := configure(fs, append(o.options(), option{"source", "tmpfs"})); err != nil {
 		return -1, err
 	}
 	if !d.swap.refused.Load() {
