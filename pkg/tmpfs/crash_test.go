@@ -56,8 +56,8 @@ func child(role string) {
 	case "umask":
 		unix.Umask(0o077)
 		group := number(args[2])
-		c := content("a/b", "1", "a/c", "2")
-		c.Files[1].Mode = 0o666
+		c := content("a/a", "0", "a/b", "1", "a/c", "2")
+		c.Files[0].Mode, c.Files[2].Mode = 0o600, 0o666 // the first is left alone by the umask, the next are not
 		for _, m := range []volume.Mount{{Target: args[0]}, {Target: args[1], Group: &group}} {
 			_, err = s.Publish(context.Background(), m, c)
 			fatal(err)

@@ -12,3 +12,6 @@ func UsesClassic(s *Store) bool {
 	_, yes := s.mounter.(*classic)
 	return yes
 }
+
+// ResolvedBeneath is how the way to a target is judged where openat2(2) is missing.
+func (s *Store) ResolvedBeneath(folder string) error { return s.resolvedBeneath(folder) }

@@ -122,27 +122,17 @@ func (n *set) write(ctx context.Context, root *os.Root, name string) error {
 			}
 		}
 	}
+	w := writer{set: dir}
+	defer w.close()
 	for _, f := range n.files {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := writeFile(dir, f.Path, f.Data.Reveal(), f.Mode); err != nil {
+		if err := w.write(f); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func writeFile(dir *os.Root, path string, data []byte, mode fs.FileMode) (err error) {
-	f, err := dir.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	return f.Chmod(mode)
 }
 
 // stamp sets the mtime of a set. A zero time becomes the oldest there is: os would leave the mtime as it is, and the

@@ -3,6 +3,7 @@ package tmpfs
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -145,6 +146,23 @@ func (p *place) inspectRest() error {
 		if !isSet(e.Name()) && e.Type() != fs.ModeSymlink {
 			p.state = foreign
 		}
+	}
+	return nil
+}
+
+// mustBeEmpty keeps a mount from hiding files that this driver has not written, and that nobody could then remove.
+func (p *place) mustBeEmpty() error {
+	dir, err := os.Open(procPath(p.fd))
+	if err != nil {
+		return fmt.Errorf("look at target path %q: %w", p.path, cause(err))
+	}
+	defer func() { _ = dir.Close() }()
+	names, err := dir.Readdirnames(1)
+	switch {
+	case len(names) > 0:
+		return fmt.Errorf("target path %q is no mount and not empty: its files are not this driver's; move them away", p.path)
+	case err != nil && !errors.Is(err, io.EOF):
+		return fmt.Errorf("look at target path %q: %w", p.path, cause(err))
 	}
 	return nil
 }

@@ -48,7 +48,11 @@ func (s *Store) Publish(ctx context.Context, m volume.Mount, c volume.Content) (
 		return false, fmt.Errorf("target path %q is a symbolic link or a file, not a folder: this driver makes neither; remove it", target)
 	case foreign:
 		return false, fmt.Errorf("target path %q holds %s, which this driver has not mounted; unmount it", target, p.describe())
-	case missing, notMounted, incomplete: // incomplete does not come out of openHealed
+	case notMounted:
+		if err := p.mustBeEmpty(); err != nil {
+			return false, err
+		}
+	case missing, incomplete: // incomplete does not come out of openHealed
 	}
 	o := mountOptions{room: s.room(2), group: m.Group, context: m.SELinuxContext}
 	err = s.mounter.mount(ctx, target, o, func(root *os.Root) error {

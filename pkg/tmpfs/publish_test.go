@@ -138,8 +138,8 @@ func TestUmask(t *testing.T) {
 		plain, grouped := f.newTarget(t, "plain"), f.newTarget(t, "grouped")
 		runChild(t, "umask", f, plain, grouped, fmt.Sprint(gid))
 		for path, want := range map[string]uint32{
-			plain + "/a/": 0o40755, plain + "/a/b": 0o100644, plain + "/a/c": 0o100666,
-			grouped + "/a/": 0o42750, grouped + "/a/b": 0o100640, grouped + "/a/c": 0o100666,
+			plain + "/a/": 0o40755, plain + "/a/a": 0o100600, plain + "/a/b": 0o100644, plain + "/a/c": 0o100666,
+			grouped + "/a/": 0o42750, grouped + "/a/a": 0o100600, grouped + "/a/b": 0o100640, grouped + "/a/c": 0o100666,
 		} {
 			var st unix.Stat_t
 			if err := unix.Stat(path, &st); err != nil {
@@ -276,6 +276,11 @@ func TestPublishRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 		write(t, file, "")
+		full := f.newTarget(t, "full")
+		if err := os.MkdirAll(full, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(full, "precious"), "")
 		foreign, proc := filepath.Join(f.root, "foreign"), filepath.Join(f.root, "proc")
 		mountTmpfs(t, foreign)
 		t.Cleanup(func() { detach(foreign) })
@@ -312,6 +317,10 @@ func TestPublishRefuses(t *testing.T) {
 			"twice":         {f.target, content("a", "", "a", ""), nil, fmt.Sprintf("mount a volume at %q: openat: file exists", f.target)},
 			"symbolic link": {link, ok, nil,
 				fmt.Sprintf("target path %q is a symbolic link or a file, not a folder: this driver makes neither; remove it", link)},
+			"symbolic link on the way": {link + "/x", ok, volume.ErrInvalid,
+				fmt.Sprintf("target path %q leaves the kubelet's root %q by a symbolic link", link+"/x", f.root)},
+			"files of somebody": {full, ok, nil,
+				fmt.Sprintf("target path %q is no mount and not empty: its files are not this driver's; move them away", full)},
 			"file": {file, ok, nil,
 				fmt.Sprintf("target path %q is a symbolic link or a file, not a folder: this driver makes neither; remove it", file)},
 			"no parent": {f.root + "/none/x", ok, nil,
@@ -477,5 +486,21 @@ func TestNew(t *testing.T) {
 	}
 	if _, err := tmpfs.New(tmpfs.Options{KubeletRoot: "/"}); err != nil {
 		t.Errorf("a root of /: %v", err)
+	}
+}
+
+// Before Linux 5.6 the way to a target is judged by resolving it.
+func TestSymbolicLinksWithoutOpenat2(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, tmpfs.Options{})
+	for link, to := range map[string]string{"out": t.TempDir(), "in": filepath.Join(f.root, "pods")} {
+		if err := os.Symlink(to, filepath.Join(f.root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for folder, fine := range map[string]bool{".": true, "pods": true, "none/x": true, "in": true, "out": false} {
+		if err := f.ResolvedBeneath(folder); (err == nil) != fine {
+			t.Errorf("%s: %v, want fine: %v", folder, err, fine)
+		}
 	}
 }
