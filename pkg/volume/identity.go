@@ -14,7 +14,7 @@ func (p *parser) identity(pod Pod) Identity {
 	given := p.secretKeys()
 	id := Identity{Kind: p.identityKind(given)}
 	id.ClientID = p.guid(AttributeClientID)
-	id.ObjectID = p.guid(AttributeObjectID)
+	id.ObjectID = p.objectID()
 	id.ResourceID = p.resourceID()
 	p.tenant(&id, given)
 	p.belongs(id.Kind)
@@ -28,6 +28,9 @@ func (p *parser) identity(pod Pod) Identity {
 		p.workload(&id, pod)
 	case Managed:
 		p.managed()
+	}
+	if id.Kind != Workload {
+		p.foreignToken(pod)
 	}
 	return id
 }
@@ -105,9 +108,20 @@ func (p *parser) guid(attribute string) string {
 	text, given := p.attributes[attribute]
 	value := lower(text)
 	if given && !isGUID(value) {
-		p.problem(attribute, "%s is not a GUID", quote(text))
+		// Not repeated: what is pasted here by mistake may be the client secret.
+		p.problem(attribute, "is not a GUID")
 	}
 	return value
+}
+
+// objectID is a GUID in every Azure that is known; the metadata service, not the login, judges it, so that the form is
+// only held to what a query can carry.
+func (p *parser) objectID() string {
+	text, given := p.attributes[AttributeObjectID]
+	if given && !ValidName(text) {
+		p.problem(AttributeObjectID, "is not an object id, such as a GUID")
+	}
+	return lower(text)
 }
 
 func (p *parser) resourceID() string {
@@ -128,7 +142,7 @@ func (p *parser) tenant(id *Identity, given map[string]string) {
 	tenant := lower(text)
 	valid := tenant == TenantAuto || isGUID(tenant) || isDomain(tenant)
 	if named && !valid {
-		p.problem(AttributeTenantID, "%s is not a GUID, a domain name or auto", quote(text))
+		p.problem(AttributeTenantID, "is not a GUID, a domain name or auto")
 	}
 	if theirs := lower(given[SecretTenantID]); theirs != "" {
 		switch {

@@ -48,24 +48,23 @@ func segments(list string) (entries []entry, all bool) {
 }
 
 // entries reads a list of the predecessor's grammar and hands each valid entry, once, to use.
-func (p *parser) entries(attribute string, use func(source string, e entry)) (names []string, all bool) {
+func (p *parser) entries(attribute string, use func(source string, e entry)) (all bool) {
 	list, all := segments(p.attributes[attribute])
 	if len(list) > MaxEntries {
 		p.problem(attribute, "has more than %d entries", MaxEntries)
-		return nil, all
+		return all
 	}
 	if all {
-		return nil, true
+		return true
 	}
 	seen := make(map[entry]bool, len(list))
 	for i, e := range list {
-		names = append(names, e.name)
 		if e, ok := p.entry(at(attribute, i), e); ok && !seen[e] {
 			seen[e] = true
 			use(at(attribute, i), e)
 		}
 	}
-	return names, false
+	return false
 }
 
 // entry validates one segment.
@@ -99,18 +98,18 @@ func (p *parser) legacySecrets(vault *defaultVault, order ChainOrder) (objects [
 	layout.downloadCA = p.boolean(AttributeDownloadCA, true)
 	layout.downloadCAOf = p.downloadCAOf()
 
-	names, all := p.entries(AttributeSecrets, func(source string, e entry) {
+	all := p.entries(AttributeSecrets, func(source string, e entry) {
 		objects = append(objects, layout.object(source, vault.get(source), e))
 	})
 	if all {
 		source := at(AttributeSecrets, 0)
 		return []Object{layout.selection(source, vault.get(source))}
 	}
-	p.strayDownloadCA(names)
 	return objects
 }
 
-// downloadCAOf reads the attributes downloadCACertificates.NAME, by name in lower case.
+// downloadCAOf reads the attributes downloadCACertificates.NAME, by name in lower case. One about a name that no entry
+// has is of no use and no harm, as with the predecessor: manifests often share their settings and not their lists.
 func (p *parser) downloadCAOf() map[string]bool {
 	values := make(map[string]bool)
 	for _, key := range slices.Sorted(maps.Keys(p.attributes)) {
@@ -132,23 +131,9 @@ func (p *parser) downloadCAOf() map[string]bool {
 	return values
 }
 
-// strayDownloadCA reports each downloadCACertificates.NAME that is about no entry.
-func (p *parser) strayDownloadCA(names []string) {
-	listed := make(map[string]bool, len(names))
-	for _, name := range names {
-		listed[lower(name)] = true
-	}
-	for _, key := range slices.Sorted(maps.Keys(p.attributes)) {
-		name, found := strings.CutPrefix(key, AttributeDownloadCAPrefix)
-		if found && ValidName(name) && !listed[lower(name)] {
-			p.problem(asField(key), "secrets has no entry of this name")
-		}
-	}
-}
-
 // legacyCertificates reads the attribute certificates. It has no "*": the predecessor could list secrets only.
 func (p *parser) legacyCertificates(vault *defaultVault) (objects []Object) {
-	_, all := p.entries(AttributeCertificates, func(source string, e entry) {
+	all := p.entries(AttributeCertificates, func(source string, e entry) {
 		objects = append(objects, Object{
 			Kind:    KindPublicCertificate,
 			Source:  source,

@@ -133,11 +133,7 @@ func TestSecretsRefused(t *testing.T) {
 		})
 	}
 	refuse(t, map[string]refusal{
-		"PFX on the certificate": {pairs{"secrets": "a::k.pfx:k", "savePFX": "true"}, nil, `secrets[0]: writes "certs_keys/k.pfx" twice`},
-		"stray CA attribute": {pairs{"downloadCACertificates.b": "true"}, nil,
-			"downloadCACertificates.b: secrets has no entry of this name"},
-		"stray CA attribute, no secrets": {pairs{"secrets": "-", "certificates": "b", "downloadCACertificates.b": "true"}, nil,
-			"downloadCACertificates.b: secrets has no entry of this name"},
+		"PFX on the certificate":      {pairs{"secrets": "a::k.pfx:k", "savePFX": "true"}, nil, `secrets[0]: writes "certs_keys/k.pfx" twice`},
 		"CA attribute without a name": {pairs{"downloadCACertificates.": "true"}, nil, `downloadCACertificates.: the name "" is not 1 to 127 letters, digits and hyphens`},
 		"CA attribute of no value":    {pairs{"downloadCACertificates.db-password": "1"}, nil, `downloadCACertificates.db-password: "1" must be true or false`},
 		"CA attribute in two spellings": {pairs{"downloadCACertificates.db-password": "true", "downloadCACertificates.DB-password": "false"}, nil,
@@ -183,5 +179,21 @@ func TestEverySecret(t *testing.T) {
 		if diff := cmp.Diff(want, all.Selection.Each("Web")); diff != "" {
 			t.Errorf("%q: object (-want +got):\n%s", list, diff)
 		}
+	}
+}
+
+// Manifests share their settings and not always their lists.
+func TestDownloadCAOfANameThatIsNotListed(t *testing.T) {
+	t.Parallel()
+	for name, attributes := range map[string]pairs{
+		"another secret": {"downloadCACertificates.b": "false"},
+		"no secrets":     {"secrets": "-", "certificates": "b", "downloadCACertificates.b": "true"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := volume.Parse(valid(attributes), nil, volume.Defaults{}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

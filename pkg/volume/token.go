@@ -19,16 +19,33 @@ func (p *parser) workload(id *Identity, pod Pod) {
 		return
 	}
 	subject, ok := tokenSubject(token)
-	switch {
-	case !ok:
+	if !ok {
 		p.problem(KubeletTokens, "the token for audience %s is not a JWT", quote(p.defaults.TokenAudience))
-	case pod.Namespace == "" || pod.ServiceAccount == "":
-		// already a problem
-	case subject != "system:serviceaccount:"+pod.Namespace+":"+pod.ServiceAccount:
+	} else {
+		p.subject(subject, pod)
+	}
+	id.Assertion = NewSecret([]byte(token))
+}
+
+// foreignToken refuses a token of somebody else also where the identity does not need one: a caller that has it is not
+// the kubelet of this pod.
+func (p *parser) foreignToken(pod Pod) {
+	if token, problem := p.token(); problem == "" {
+		if subject, ok := tokenSubject(token); ok {
+			p.subject(subject, pod)
+		}
+	}
+}
+
+// subject compares the claim sub of a token with the pod.
+func (p *parser) subject(subject string, pod Pod) {
+	if pod.Namespace == "" || pod.ServiceAccount == "" {
+		return // already a problem
+	}
+	if subject != "system:serviceaccount:"+pod.Namespace+":"+pod.ServiceAccount {
 		p.problem(KubeletTokens, "the token for audience %s is not that of the pod's service account %s",
 			quote(p.defaults.TokenAudience), quote(pod.Namespace+"/"+pod.ServiceAccount))
 	}
-	id.Assertion = NewSecret([]byte(token))
 }
 
 // maxTokens bounds the JSON of all tokens; one has some 1.2 KB.
