@@ -1,0 +1,38 @@
+# The image of the node driver: one static binary on nothing.
+#
+#   make image            builds it from source (this file's last stage; pulls the golang image)
+#   make image-prebuilt   puts bin/keyvault-csi-driver into it, built outside; pulls nothing
+
+# The image that builds, for registries of your own: --build-arg GO_IMAGE=…
+ARG GO_IMAGE=golang:1.26
+
+FROM scratch AS base
+LABEL org.opencontainers.image.title="keyvault-csi-driver" \
+      org.opencontainers.image.description="CSI node driver: Azure Key Vault secrets and certificates as files in a pod's memory" \
+      org.opencontainers.image.licenses="Apache-2.0"
+# Mounting needs root.
+USER 0:0
+ENTRYPOINT ["/keyvault-csi-driver"]
+
+# The first stages come before any that needs a registry, so that a builder which takes them in order can stop here.
+FROM base AS prebuilt
+ARG VERSION=dev
+LABEL org.opencontainers.image.version="$VERSION"
+COPY bin/keyvault-csi-driver /keyvault-csi-driver
+
+FROM --platform=$BUILDPLATFORM $GO_IMAGE AS build
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION=dev
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+# Empty, as some builders leave them, they mean the builder's own.
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
+    -ldflags "-s -w -X main.version=$VERSION" -o /keyvault-csi-driver ./cmd/keyvault-csi-driver
+
+FROM base
+ARG VERSION=dev
+LABEL org.opencontainers.image.version="$VERSION"
+COPY --from=build /keyvault-csi-driver /keyvault-csi-driver

@@ -1,0 +1,150 @@
+# GNU make. `make help` lists the targets; every one of them works from a fresh clone with Go alone unless it says more.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 1m
+IMAGE    ?= keyvault-csi-driver:$(VERSION)
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+
+# A go.work of the surroundings must not change what is built.
+export GOWORK := off
+
+# The binaries are static, so that they run on a scratch image, and hold no path of the machine that built them.
+# The version is stamped; asking git again (-buildvcs) would only fail where the clone belongs to somebody else.
+BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
+# Modules beside the root one. tools holds no code of ours; test/sanity keeps csi-test out of the product's go.mod.
+MODULES = . tools tools/chart $(if $(wildcard test/sanity/go.mod),test/sanity) test/cluster/kubernetes
+CODE    = . $(if $(wildcard test/sanity/go.mod),test/sanity)
+SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/e2e/run test/e2e/images \
+	$(addprefix test/cluster/,install build up node in down logs trace)
+
+TOOLS    = $(CURDIR)/.cache/tools/$(shell go env GOVERSION)
+GOLANGCI = $(TOOLS)/golangci-lint
+export HELM = $(TOOLS)/helm
+export HELM_DOCS = $(TOOLS)/helm-docs
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build
+build: ## Build bin/keyvault-csi-driver and bin/kvcsi (static, stripped)
+	$(BUILD) -o bin/keyvault-csi-driver ./cmd/keyvault-csi-driver
+	$(BUILD) -o bin/kvcsi ./cmd/kvcsi
+
+.PHONY: test
+test: build ## Run all tests; as root they run again as an ordinary user
+	@test/run
+
+.PHONY: test-user
+test-user: build ## Run only the ordinary user's half of the tests (needs root, to become that user)
+	@test/as-user
+
+.PHONY: demo
+demo: build ## Show one volume's life on this machine: no cluster, no Azure
+	@bin/kvcsi demo $(DEMO_ARGS)
+
+.PHONY: lint
+lint: $(GOLANGCI) ## Run the linters (the first run builds golangci-lint, which takes minutes)
+	@for module in $(CODE); do \
+		echo "golangci-lint: $$module"; \
+		(cd $$module && $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...); \
+	done
+	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
+	else echo 'shellcheck: skipped because it is not installed'; fi
+
+$(GOLANGCI): tools/go.mod tools/go.sum
+	go build -C tools -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+# With KUBECONFIG, E2E_DRIVER_IMAGE and E2E_TEST_IMAGE it uses that cluster; without, one of its own, of version KUBERNETES.
+.PHONY: e2e
+e2e: build ## Run the tests on a real kubelet (root; the first run builds Kubernetes, which takes ten minutes)
+	test/e2e/run
+
+.PHONY: e2e-bench
+e2e-bench: build ## Measure how long pods take to start, with and without a volume (root)
+	test/e2e/run -test.run '^$$' -test.bench . -test.benchtime 21x
+
+.PHONY: e2e-images
+e2e-images: build ## Pack the images of the end-to-end tests and of the quickstart, without docker or a registry
+	@test/e2e/images
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (1m)
+	@for package in $$(go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./...); do \
+		targets="$$(go test -list '^Fuzz' $$package)"; \
+		for target in $$(grep '^Fuzz' <<<"$$targets" || true); do \
+			echo "fuzz: $$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+# BENCH_ARGS: -quick takes about 20 seconds on a quiet machine; -only latency runs one section.
+.PHONY: bench
+bench: build ## Measure the daemon at its socket beside the bare system calls (2 to 4 minutes; BENCH_ARGS=-quick: 20 s)
+	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/bench $(BENCH_ARGS)
+
+.PHONY: bench-plots
+bench-plots: build ## Measure and write the plots of docs/performance.md
+	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/bench -svg docs/performance $(BENCH_ARGS)
+
+.PHONY: bench-micro
+bench-micro: ## Run the Benchmark functions of the packages
+	@go test -run '^$$' -bench . -benchmem ./pkg/... | \
+		{ grep -vE '\[no test files\]|^PASS$$|^ok ' || true; }
+
+.PHONY: image
+image: ## Build the image from source with docker, podman or buildah (pulls the golang image)
+	test/image source $(IMAGE) $(VERSION)
+
+.PHONY: image-prebuilt
+image-prebuilt: build ## Build the image around bin/keyvault-csi-driver (no registry), list it, check it
+	test/image prebuilt $(IMAGE) $(VERSION)
+
+.PHONY: manifests
+manifests: $(HELM) $(HELM_DOCS) ## Make what is checked in beside the chart: its README, its snapshots, deploy/
+	test/chart write
+
+.PHONY: chart-check
+chart-check: $(HELM) $(HELM_DOCS) ## Lint the chart, try values it must refuse, and check that make manifests changes nothing
+	test/chart check
+
+.PHONY: chart-package
+chart-package: $(HELM) ## Pack the chart into dist/, with VERSION as the tag of the image
+	$(HELM) package --app-version $(VERSION) --destination dist charts/keyvault-csi
+
+# The Helm of the end-to-end tests, from their module: whoever runs both builds it once.
+$(HELM): test/cluster/kubernetes/go.mod test/cluster/kubernetes/go.sum
+	CGO_ENABLED=0 go build -C test/cluster/kubernetes -trimpath -buildvcs=false -ldflags '-s -w' -o $@ helm.sh/helm/v3/cmd/helm
+	@touch $@
+
+$(HELM_DOCS): tools/chart/go.mod tools/chart/go.sum
+	CGO_ENABLED=0 go build -C tools/chart -trimpath -buildvcs=false -ldflags '-s -w' -o $@ github.com/norwoodj/helm-docs/cmd/helm-docs
+	@touch $@
+
+.PHONY: verify
+verify: chart-check ## Check that nothing is left to format, tidy or commit: gofmt, go mod tidy, go vet, go mod verify, the chart
+	@unformatted="$$(gofmt -s -l cmd internal pkg test)"; \
+	if [ -n "$$unformatted" ]; then echo "not formatted (make tidy):"; echo "$$unformatted"; exit 1; fi
+	@for module in $(MODULES); do \
+		echo "verify: $$module"; \
+		(cd $$module && go mod tidy -diff && go mod verify); \
+	done
+	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -diff -modfile=$$other; done
+	@for module in $(CODE); do (cd $$module && go vet ./...); done
+
+.PHONY: tidy
+tidy: ## Format the code and tidy the modules
+	gofmt -s -w cmd internal pkg test
+	@for module in $(MODULES); do (cd $$module && go mod tidy); done
+	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -modfile=$$other; done
+
+.PHONY: clean
+clean: ## Remove what the other targets build
+	rm -rf bin dist .cache
