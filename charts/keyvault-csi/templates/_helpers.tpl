@@ -1,0 +1,71 @@
+{{- define "keyvault-csi.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "keyvault-csi.fullname" -}}
+{{- $name := include "keyvault-csi.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- /* The labels by which the DaemonSet knows its pods: they can never change. */ -}}
+{{- define "keyvault-csi.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "keyvault-csi.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- /* Those of the pods: nothing that changes with every version of the chart, or each would restart the drivers. */ -}}
+{{- define "keyvault-csi.podLabels" -}}
+{{- with .Values.commonLabels }}
+{{- toYaml . }}
+{{ end -}}
+{{ include "keyvault-csi.selectorLabels" . }}
+app.kubernetes.io/component: csi-driver
+{{- end }}
+
+{{- define "keyvault-csi.labels" -}}
+{{ include "keyvault-csi.podLabels" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "keyvault-csi.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{- /* What Entra ID of that cloud expects as the audience of a service account token. */ -}}
+{{- define "keyvault-csi.tokenAudience" -}}
+{{- if eq .Values.cloud.name "AzureUSGovernmentCloud" -}}
+api://AzureADTokenExchangeUSGov
+{{- else if eq .Values.cloud.name "AzureChinaCloud" -}}
+api://AzureADTokenExchangeChina
+{{- else -}}
+api://AzureADTokenExchange
+{{- end }}
+{{- end }}
+
+{{- define "keyvault-csi.caConfigMap" -}}
+{{- if .Values.caBundle.pem }}
+{{- include "keyvault-csi.fullname" . }}-ca
+{{- else }}
+{{- .Values.caBundle.existingConfigMap }}
+{{- end }}
+{{- end }}
+
+{{- define "keyvault-csi.policyConfigMap" -}}
+{{- if .Values.policy.rules }}
+{{- include "keyvault-csi.fullname" . }}-policy
+{{- else }}
+{{- .Values.policy.existingConfigMap }}
+{{- end }}
+{{- end }}
