@@ -1,0 +1,29 @@
+package e2e
+
+import "testing"
+
+// testServerDryRun lets the API server, which knows every field, judge what the chart renders; Helm itself only knows
+// YAML.
+func testServerDryRun(t *testing.T, e *env) {
+	var version struct{ GitVersion string }
+	if err := e.get(t.Context(), "/version", &version); err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range map[string][]string{
+		"default":      nil,
+		"openshift":    {"openshift.enabled=true"},
+		"ca and proxy": {"caBundle.existingConfigMap=roots", "proxy.httpsProxy=http://proxy.example:3128", "proxy.noProxy=10.0.0.0/8"},
+		"host network": {"hostNetwork=true", "httpPort=19808", "logFormatJSON=true", "logVerbosity=4"},
+		"china":        {"cloud.name=AzureChinaCloud"},
+	} {
+		args := []string{"template", "dry-run", chart, "--kube-version", version.GitVersion, "--namespace", driverNamespace}
+		for _, value := range values {
+			args = append(args, "--set", value)
+		}
+		manifests := run(t, "helm", args...)
+		_, err := try(t.Context(), manifests, "kubectl", "apply", "--dry-run=server", "--validate=strict", "-f", "-")
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package e2e
+
+import "testing"
+
+func TestE2E(t *testing.T) {
+	e := setUp(t)
+
+	// From nothing to a driver that the kubelet knows.
+	ok := t.Run("install", func(t *testing.T) {
+		e.installDriver(t)
+	})
+	if !ok {
+		t.FailNow()
+	}
+
+	t.Run("volumes", func(t *testing.T) {
+		for _, test := range []struct {
+			name string
+			run  func(t *testing.T, e *env)
+		}{
+			{"chart passes the API server's validation", testServerDryRun},
+			{"the driver has no rights at the API server", testNoRights},
+			{"restricted pod reads the vault's bytes", testRestrictedPod},
+			{"fsGroup", testFSGroup},
+			{"subPath keeps what the container started with", testSubPath},
+			{"rotation without restart and never torn", testRotation},
+			{"service principal of nodePublishSecretRef", testServicePrincipal},
+			{"service account that is not federated", testNotFederated},
+			{"issuer and audience of another trust", testOtherTrust},
+			{"wrong vault heals", testWrongVault},
+			{"missing secret heals", testMissingSecret},
+			{"forbidden heals", testForbidden},
+			{"unknown attribute", testUnknownAttribute},
+			{"stats summary", testStats},
+			{"vault down during republish", testVaultDown},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				t.Parallel()
+				test.run(t, e)
+			})
+		}
+	})
+
+	// These disturb the others, so each runs alone.
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T, e *env)
+	}{
+		{"tokens in the volume context", testTokensInVolumeContext},
+		{"thirty pods come and go", testManyPods},
+		{"driver killed", testDriverKilled},
+		{"helm upgrade and rollback", testUpgradeAndRollback},
+		{"kubelet restarted twice", testKubeletRestarted},
+		{"helm uninstall leaves nothing", testUninstall},
+		{"quickstart, word for word", testQuickstart},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, e) })
+	}
+}

@@ -1,0 +1,339 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	namespace       = "keyvault-csi-e2e"       // of the pods with volumes; restricted
+	systemNamespace = "keyvault-csi-e2e-cloud" // of the dev cloud and the node's agent; privileged
+	driverNamespace = "keyvault-csi"
+	release         = "keyvault-csi"
+	chart           = "../../charts/keyvault-csi"
+	tenant          = "0b3c5a40-9d8e-4d6f-8a3f-5a1de3f0c001"
+)
+
+// env is what all tests share: a cluster with the driver, the dev cloud and an agent on one node.
+type env struct {
+	*cluster
+	hostname    string // label of the node that all pods go to
+	node        string // its name
+	kubeletRoot string
+	driverImage string
+	testImage   string
+	issuer      string // of the cluster's service account tokens
+	dir         string // for files of this run
+	helmValues  []string
+}
+
+// setUp prepares the cluster, but for the driver.
+func setUp(t testing.TB) *env {
+	t.Helper()
+	e := &env{
+		driverImage: os.Getenv("E2E_DRIVER_IMAGE"),
+		testImage:   os.Getenv("E2E_TEST_IMAGE"),
+		kubeletRoot: "/var/lib/kubelet",
+		dir:         t.TempDir(),
+	}
+	if root := os.Getenv("E2E_KUBELET_ROOT"); root != "" {
+		e.kubeletRoot = root
+	}
+	if e.driverImage == "" {
+		t.Skip("needs a cluster and images, which make e2e gives")
+	}
+	e.cluster = connect(t)
+	e.chooseNode(t)
+	t.Cleanup(func() {
+		// The last thing a failed run is asked for, and what the next run must not find.
+		if t.Failed() {
+			e.report(t)
+		}
+		deleteNamespaces(t)
+	})
+	deleteNamespaces(t) // of a run that could not clean up
+	for name, level := range map[string]string{namespace: "restricted", systemNamespace: "privileged", driverNamespace: "privileged"} {
+		apply(t, fmt.Sprintf(`{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": %q, "labels": {"pod-security.kubernetes.io/enforce": %q}}}`, name, level))
+	}
+	for _, account := range []string{"web", "stranger"} {
+		apply(t, fmt.Sprintf(`{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": %q, "namespace": %q}}`, account, namespace))
+	}
+	e.startSystemPods(t)
+	e.trustIssuer(t)
+	return e
+}
+
+func deleteNamespaces(t testing.TB) {
+	t.Helper()
+	_, err := try(context.Background(), "", "kubectl", "delete", "namespace", namespace, systemNamespace, "--ignore-not-found", "--timeout=2m")
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func (e *env) chooseNode(t testing.TB) {
+	t.Helper()
+	var nodes struct {
+		Items []struct {
+			Metadata struct {
+				Name   string
+				Labels map[string]string
+			}
+			Spec struct{ Taints []object }
+		}
+	}
+	if err := e.get(t.Context(), "/api/v1/nodes", &nodes); err != nil {
+		t.Fatal(err)
+	}
+	for _, node := range nodes.Items {
+		if len(node.Spec.Taints) == 0 && node.Metadata.Labels["kubernetes.io/os"] == "linux" {
+			e.node, e.hostname = node.Metadata.Name, node.Metadata.Labels["kubernetes.io/hostname"]
+			return
+		}
+	}
+	t.Fatal("no Linux node without taints")
+}
+
+// startSystemPods starts the dev cloud, and on the node the agent that looks after mounts, folders and processes there.
+func (e *env) startSystemPods(t testing.TB) {
+	t.Helper()
+	for name, spec := range map[string]object{
+		"cloud": {"containers": []object{{
+			"name": "cloud", "image": e.testImage, "command": []string{"/kvcsi"},
+			"args": []string{
+				"dev-cloud", "--empty", "--dir=/tmp/cloud", "--listen=0.0.0.0:8443",
+				"--proxy-listen=0.0.0.0:8080", "--admin-listen=0.0.0.0:8081", "--imds-listen=0.0.0.0:8082",
+			},
+			"readinessProbe": object{"httpGet": object{"path": "/", "port": 8081}, "periodSeconds": 1},
+		}}},
+		"node": {"hostPID": true, "nodeSelector": object{"kubernetes.io/hostname": e.hostname}, "containers": []object{{
+			"name": "node", "image": e.testImage, "args": []string{"node"}, "securityContext": object{"privileged": true},
+			"volumeMounts": []object{{"name": "kubelet", "mountPath": e.kubeletRoot, "mountPropagation": "HostToContainer"}},
+		}}, "volumes": []object{{"name": "kubelet", "hostPath": object{"path": e.kubeletRoot}}}},
+	} {
+		spec["terminationGracePeriodSeconds"] = 0
+		spec["automountServiceAccountToken"] = false
+		manifest, err := json.Marshal(object{
+			"apiVersion": "v1", "kind": "Pod", "metadata": object{"name": name, "namespace": systemNamespace}, "spec": spec,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply(t, string(manifest))
+	}
+	run(t, "kubectl", "wait", "--namespace", systemNamespace, "--for=condition=Ready", "pod", "--all", "--timeout=3m")
+}
+
+// trustIssuer tells the dev cloud the cluster's issuer and keys, as an administrator tells Entra ID its URL.
+func (e *env) trustIssuer(t testing.TB) {
+	t.Helper()
+	var configuration struct{ Issuer string }
+	if err := e.get(t.Context(), "/.well-known/openid-configuration", &configuration); err != nil {
+		t.Fatal(err)
+	}
+	var keys json.RawMessage
+	if err := e.get(t.Context(), "/openid/v1/jwks", &keys); err != nil {
+		t.Fatal(err)
+	}
+	e.issuer = configuration.Issuer
+	e.admin(t, "/issuers", object{"url": e.issuer, "jwks": keys})
+}
+
+// installDriver installs the chart and waits until the driver is registered on all nodes.
+func (e *env) installDriver(t testing.TB) {
+	t.Helper()
+	var cloud podStatus
+	if err := e.get(t.Context(), "/api/v1/namespaces/"+systemNamespace+"/pods/cloud", &cloud); err != nil {
+		t.Fatal(err)
+	}
+	ca := path.Join(e.dir, "ca.pem")
+	text := run(t, "kubectl", "exec", "--namespace", systemNamespace, "cloud", "--", "/workload", "print", "/tmp/cloud/ca.pem")
+	if err := os.WriteFile(ca, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	colon := strings.LastIndexByte(e.driverImage, ':')
+	e.helmValues = []string{
+		"--namespace", driverNamespace, "--set-file", "caBundle.pem=" + ca,
+		"--set", "image.repository=" + e.driverImage[:colon], "--set-string", "image.tag=" + e.driverImage[colon+1:],
+		"--set", "proxy.httpsProxy=http://" + cloud.Status.PodIP + ":8080",
+		"--set", "kubeletRootDir=" + e.kubeletRoot, "--set", "rotationInterval=30s",
+	}
+	run(t, "helm", append([]string{"upgrade", "--install", release, chart, "--create-namespace", "--wait", "--timeout=3m"}, e.helmValues...)...)
+	e.awaitDriver(t)
+}
+
+// awaitDriver waits until the DaemonSet is as it should be and the kubelet has the driver.
+func (e *env) awaitDriver(t testing.TB) {
+	t.Helper()
+	run(t, "kubectl", "rollout", "status", "--namespace", driverNamespace, "daemonset/"+release, "--timeout=3m")
+	eventually(t, "registration", func(ctx context.Context) error {
+		drivers, err := e.registered(ctx)
+		if err == nil && !drivers["keyvault-csi.io"] {
+			err = fmt.Errorf("the node has %v", drivers)
+		}
+		return err
+	})
+}
+
+// registered gives the drivers that the node's kubelet knows.
+func (e *env) registered(ctx context.Context) (map[string]bool, error) {
+	var node struct {
+		Spec struct{ Drivers []struct{ Name string } }
+	}
+	if err := e.get(ctx, "/apis/storage.k8s.io/v1/csinodes/"+e.node, &node); err != nil {
+		return nil, err
+	}
+	drivers := map[string]bool{}
+	for _, driver := range node.Spec.Drivers {
+		drivers[driver.Name] = true
+	}
+	return drivers, nil
+}
+
+// admin tells the dev cloud something.
+func (e *env) admin(t testing.TB, what string, in object) {
+	t.Helper()
+	if err := e.adminCall(t.Context(), http.MethodPost, what, in, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (e *env) adminCall(ctx context.Context, method, what string, in, out any) error {
+	return e.call(ctx, method, "/api/v1/namespaces/"+systemNamespace+"/pods/cloud:8081/proxy"+what, in, out)
+}
+
+// onNode asks the agent on the node.
+func (e *env) onNode(ctx context.Context, method, what string, query url.Values, out any) error {
+	return e.call(ctx, method, "/api/v1/namespaces/"+systemNamespace+"/pods/node:8080/proxy"+what+"?"+query.Encode(), nil, out)
+}
+
+// podFolder is the kubelet's folder of a pod.
+func (p *pod) podFolder() string { return path.Join(p.kubeletRoot, "pods", p.uid) }
+
+// target is where the driver mounts the pod's volume.
+func (p *pod) target() string {
+	return path.Join(p.podFolder(), "volumes/kubernetes.io~csi/secrets/mount")
+}
+
+// mounts gives the node's mounts of the pod's volume, subPaths left out.
+func (p *pod) mounts(ctx context.Context) ([]string, error) {
+	var lines []string
+	err := p.onNode(ctx, http.MethodGet, "/mounts", url.Values{"dir": {p.target()}}, &lines)
+	return lines, err
+}
+
+// age makes the pod's files look as old as that, so that the next republish fetches, or no longer forgives.
+func (p *pod) age(t testing.TB, age time.Duration) {
+	t.Helper()
+	query := url.Values{"target": {p.target()}, "age": {age.String()}}
+	if err := p.onNode(t.Context(), http.MethodPost, "/age", query, new(string)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// leftOf tells what the node still has of a pod that is gone: mounts, folders, cgroups.
+func (p *pod) leftOf(ctx context.Context) error {
+	var mounts, folders, groups []string
+	err := errors.Join(
+		p.onNode(ctx, http.MethodGet, "/mounts", url.Values{"dir": {p.podFolder()}}, &mounts),
+		p.onNode(ctx, http.MethodGet, "/list", url.Values{"dir": {p.podFolder()}}, &folders),
+		p.onNode(ctx, http.MethodGet, "/cgroups", url.Values{"uid": {p.uid}}, &groups),
+	)
+	if err == nil && len(mounts)+len(folders)+len(groups) > 0 {
+		err = fmt.Errorf("left of %s: mounts %q, folders %q, cgroups %q", p.name, mounts, folders, groups)
+	}
+	return err
+}
+
+// vault is a vault of the dev cloud for one test, and an application that may read it.
+type vault struct {
+	*env
+	name     string
+	clientID string
+}
+
+// newVault makes a vault whose application trusts the service account web.
+func (e *env) newVault(t testing.TB) vault {
+	t.Helper()
+	v := vault{env: e, name: "e2e" + strings.ToLower(rand.Text()[:12]), clientID: newGUID()}
+	v.create(t)
+	v.identity(t, "web")
+	return v
+}
+
+func (v vault) create(t testing.TB) {
+	t.Helper()
+	v.admin(t, "/vaults", object{"name": v.name, "tenant": tenant})
+}
+
+// identity makes the application, which trusts a service account; and allows it everything.
+func (v vault) identity(t testing.TB, serviceAccount string) {
+	t.Helper()
+	v.admin(t, "/identities", object{"tenant": tenant, "clientID": v.clientID, "federated": []object{{
+		"issuer": v.issuer, "subject": "system:serviceaccount:" + namespace + ":" + serviceAccount,
+	}}})
+	v.admin(t, "/grant", object{"vault": v.name, "clientID": v.clientID})
+}
+
+func (v vault) set(t testing.TB, name, value string) {
+	t.Helper()
+	v.admin(t, "/secrets", object{"vault": v.name, "name": name, "value": value})
+}
+
+// url is how errors name the vault.
+func (v vault) url() string { return "https://" + v.name + ".vault.azure.net" }
+
+// objects are the attributes of a volume with these objects, fetched by workload identity.
+func (v vault) objects(yaml string) map[string]string {
+	return map[string]string{"vault": v.name, "clientID": v.clientID, "objects": yaml}
+}
+
+// requests counts what was asked of the vault; status 0 counts all.
+func (v vault) requests(t testing.TB, status int) int {
+	t.Helper()
+	var lines []struct {
+		Host          string
+		Status, Count int
+	}
+	if err := v.adminCall(t.Context(), http.MethodGet, "/counts", nil, &lines); err != nil {
+		t.Fatal(err)
+	}
+	sum := 0
+	for _, line := range lines {
+		if line.Host == v.name+".vault.azure.net" && (status == 0 || status == line.Status) {
+			sum += line.Count
+		}
+	}
+	return sum
+}
+
+func newGUID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b)
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80 // RFC 9562, section 5.4
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// report prints what somebody wants to see who was not there.
+func (e *env) report(t testing.TB) {
+	t.Helper()
+	for _, args := range [][]string{
+		{"get", "pods", "--all-namespaces", "--output=wide"},
+		{"get", "events", "--namespace", namespace, "--sort-by=.lastTimestamp"},
+		{"logs", "--namespace", driverNamespace, "daemonset/" + release, "--tail=100"},
+		{"logs", "--namespace", systemNamespace, "cloud", "--tail=50"},
+	} {
+		out, err := try(context.Background(), "", "kubectl", args...)
+		t.Logf("kubectl %s\n%s%v", strings.Join(args, " "), out, err)
+	}
+}

@@ -1,0 +1,289 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"testing"
+)
+
+type object = map[string]any
+
+// mountPath is where pods have their volume.
+const mountPath = "/secrets"
+
+// volume is what a test's pod looks like around its volume.
+type volume struct {
+	attributes     map[string]string
+	serviceAccount string            // default: web, which the identities trust
+	secretRef      string            // nodePublishSecretRef
+	fsGroup        int               // of the pod; 0 = none
+	subPaths       map[string]string // further mounts: path in the container → subPath of the volume
+	args           []string          // of workload hold
+	writable       bool              // asks for a volume that it could write into
+	emptyDir       bool              // instead of a volume of the driver
+	init           bool              // an init container that does nothing
+}
+
+// pod is a pod of a test. It is deleted at the end of it.
+type pod struct {
+	*env
+	name string
+	uid  string
+}
+
+// podStatus is what tests want to know of a pod.
+type podStatus struct {
+	Metadata struct{ UID string }
+	Status   struct {
+		Phase             string
+		PodIP             string
+		ContainerStatuses []struct {
+			Ready        bool
+			RestartCount int
+			State        struct {
+				Waiting struct{ Reason string }
+				Running struct{ StartedAt string }
+			}
+		}
+	}
+}
+
+func (e *env) newPod(name string) *pod {
+	return &pod{env: e, name: name + "-" + strings.ToLower(rand.Text()[:5])}
+}
+
+// start creates a pod and does not wait for it.
+func (e *env) start(t testing.TB, name string, v volume) *pod {
+	t.Helper()
+	p := e.newPod(name)
+	var created podStatus
+	if err := e.call(t.Context(), http.MethodPost, "/api/v1/namespaces/"+namespace+"/pods", p.manifest(v), &created); err != nil {
+		t.Fatal(err)
+	}
+	p.uid = created.Metadata.UID
+	t.Cleanup(func() {
+		if err := e.call(context.Background(), http.MethodDelete, p.path(""), nil, nil); err != nil && !isNotFound(err) {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+// run creates a pod and waits until it runs.
+func (e *env) run(t testing.TB, name string, v volume) *pod {
+	t.Helper()
+	p := e.start(t, name, v)
+	p.awaitRunning(t)
+	return p
+}
+
+// manifest is that of a pod that the restricted Pod Security Standard admits.
+func (p *pod) manifest(v volume) object {
+	source := object{"csi": v.csi()}
+	if v.emptyDir {
+		source = object{"emptyDir": object{}}
+	}
+	source["name"] = "secrets"
+	mounts := []object{{"name": "secrets", "mountPath": mountPath}}
+	for at, subPath := range v.subPaths {
+		mounts = append(mounts, object{"name": "secrets", "mountPath": at, "subPath": subPath})
+	}
+	security := object{"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": object{"type": "RuntimeDefault"}}
+	if v.fsGroup != 0 {
+		security["fsGroup"] = v.fsGroup
+	}
+	account := v.serviceAccount
+	if account == "" {
+		account = "web"
+	}
+	container := func(name string, args ...string) object {
+		return object{
+			"name": name, "image": p.testImage, "args": args, "volumeMounts": mounts,
+			"securityContext": object{
+				"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": object{"drop": []string{"ALL"}},
+			},
+		}
+	}
+	var initContainers []object
+	if v.init {
+		initContainers = append(initContainers, container("init", "exit"))
+	}
+	return object{
+		"apiVersion": "v1", "kind": "Pod",
+		"metadata": object{"name": p.name},
+		"spec": object{
+			"serviceAccountName":            account,
+			"automountServiceAccountToken":  false,
+			"enableServiceLinks":            false,
+			"terminationGracePeriodSeconds": 5,
+			"nodeSelector":                  object{"kubernetes.io/hostname": p.hostname},
+			"securityContext":               security,
+			"initContainers":                initContainers,
+			"containers":                    []object{container("reader", append([]string{"hold"}, v.args...)...)},
+			"volumes":                       []object{source},
+		},
+	}
+}
+
+// csi is the volume in a pod's manifest.
+func (v volume) csi() object {
+	csi := object{"driver": "keyvault-csi.io", "readOnly": !v.writable, "volumeAttributes": v.attributes}
+	if v.secretRef != "" {
+		csi["nodePublishSecretRef"] = object{"name": v.secretRef}
+	}
+	return csi
+}
+
+func (p *pod) path(sub string) string {
+	return "/api/v1/namespaces/" + namespace + "/pods/" + p.name + sub
+}
+
+func (p *pod) status(ctx context.Context) (podStatus, error) {
+	var status podStatus
+	err := p.get(ctx, p.path(""), &status)
+	return status, err
+}
+
+func (p *pod) awaitRunning(t testing.TB) {
+	t.Helper()
+	eventually(t, p.name+" runs and answers", func(ctx context.Context) error {
+		status, err := p.status(ctx)
+		if err != nil {
+			return err
+		}
+		if status.Status.Phase != "Running" {
+			return fmt.Errorf("it is %s; events: %v", status.Status.Phase, p.warnings(ctx))
+		}
+		return p.ask(ctx, "/started", new(string))
+	})
+}
+
+// ask asks the program in the pod's container.
+func (p *pod) ask(ctx context.Context, what string, out any) error {
+	return p.get(ctx, "/api/v1/namespaces/"+namespace+"/pods/"+p.name+":8080/proxy"+what, out)
+}
+
+// file is what workload tells of a file.
+type file struct {
+	Name, Mode string
+	UID, GID   int
+	Data       []byte
+}
+
+// files gives the files and folders below dir as the container sees them, by their names relative to dir.
+func (p *pod) files(ctx context.Context, dir string) (map[string]file, error) {
+	var list []file
+	if err := p.ask(ctx, "/files?dir="+url.QueryEscape(dir), &list); err != nil {
+		return nil, err
+	}
+	found := make(map[string]file, len(list))
+	for _, f := range list {
+		found[f.Name] = f
+	}
+	return found, nil
+}
+
+// holds tells whether the file has the content.
+func (p *pod) holds(ctx context.Context, at, content string) error {
+	found, err := p.files(ctx, path.Dir(at))
+	if err != nil {
+		return err
+	}
+	if got := string(found[path.Base(at)].Data); got != content {
+		return fmt.Errorf("%s of %s holds %q, want %q", at, p.name, got, content)
+	}
+	return nil
+}
+
+// mustHold is holds, now.
+func (p *pod) mustHold(t testing.TB, at, content string) {
+	t.Helper()
+	if err := p.holds(t.Context(), at, content); err != nil {
+		t.Error(err)
+	}
+}
+
+// awaitContent waits for a rotation to arrive.
+func (p *pod) awaitContent(t testing.TB, at, content string) {
+	t.Helper()
+	eventually(t, "rotation", func(ctx context.Context) error { return p.holds(ctx, at, content) })
+}
+
+// sameProcess makes sure that the container has not been restarted in between.
+func (p *pod) sameProcess(t testing.TB) (check func()) {
+	t.Helper()
+	var before string
+	if err := p.ask(t.Context(), "/started", &before); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		var after string
+		if err := p.ask(t.Context(), "/started", &after); err != nil {
+			t.Error(err)
+		} else if before != after {
+			t.Errorf("the container of %s was restarted", p.name)
+		}
+	}
+}
+
+// event is what tests want to know of an event.
+type event struct {
+	Type, Reason, Message string
+	Count                 int
+}
+
+// warnings gives the pod's events of mounts that failed.
+func (p *pod) warnings(ctx context.Context) []event {
+	var list struct{ Items []event }
+	selector := url.QueryEscape("type=Warning,reason=FailedMount,involvedObject.uid=" + p.uid)
+	if err := p.get(ctx, "/api/v1/namespaces/"+namespace+"/events?fieldSelector="+selector, &list); err != nil {
+		return []event{{Message: err.Error()}}
+	}
+	return list.Items
+}
+
+// awaitEvent waits until an event of the pod holds the text, and gives the event's whole message.
+func (p *pod) awaitEvent(t testing.TB, text string) string {
+	t.Helper()
+	var message string
+	eventually(t, "event of "+p.name, func(ctx context.Context) error {
+		events := p.warnings(ctx)
+		for _, e := range events {
+			if strings.Contains(e.Message, text) {
+				message = e.Message
+				return nil
+			}
+		}
+		return fmt.Errorf("no event says %q; there are %v", text, events)
+	})
+	return message
+}
+
+// gone tells whether the API server has forgotten the pod, which it does when the kubelet has cleaned up.
+func (p *pod) gone(ctx context.Context) error {
+	switch _, err := p.status(ctx); {
+	case isNotFound(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errors.New(p.name + " is still there")
+}
+
+// delete deletes the pod and waits until it is gone.
+func (p *pod) delete(t testing.TB) {
+	t.Helper()
+	if err := p.call(t.Context(), http.MethodDelete, p.path(""), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, p.name+" is gone", func(ctx context.Context) error {
+		return p.gone(ctx)
+	})
+}

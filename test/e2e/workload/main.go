@@ -1,0 +1,72 @@
+// Workload is the program of the tests' own image: it plays the pod that reads a volume, and the eyes and hands that the
+// tests have on the node. What it sees it tells over HTTP, which the tests reach through the API server.
+//
+//	workload hold [-pair CERT,KEY]    a container that waits, and answers for its own files and mounts
+//	workload node                     a privileged pod in the node's process namespace
+//	workload print FILE               a file on standard output
+//	workload exit                     nothing; an init container that costs only itself
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	command := ""
+	if len(os.Args) > 1 {
+		command = os.Args[1]
+	}
+	var err error
+	switch command {
+	case "hold":
+		err = hold(os.Args[2:])
+	case "node":
+		err = node()
+	case "print":
+		var data []byte
+		if data, err = os.ReadFile(os.Args[2]); err == nil { //nolint:gosec // G703: the file to print
+			_, err = os.Stdout.Write(data)
+		}
+	case "exit":
+	default:
+		err = fmt.Errorf("workload: no command %q", command)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// listen serves mux on port 8080 until the process is told to end; it then ends at once, so that no test waits for it.
+func listen(mux *http.ServeMux) error {
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
+	failed := make(chan error, 1)
+	server := &http.Server{Addr: ":8080", Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	go func() { failed <- server.ListenAndServe() }()
+	select {
+	case err := <-failed:
+		return err
+	case <-end:
+		return nil
+	}
+}
+
+// answer makes a handler of what looks something up. Its error is the answer's text, with status 500.
+func answer[T any](look func(r *http.Request) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		found, err := look(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(found)
+	}
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/aging"
+)
+
+// host is the node's root as its PID 1 sees it; the pod has hostPID and is privileged.
+const host = "/proc/1/root"
+
+func node() error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /mounts", answer(func(r *http.Request) ([]string, error) {
+		return mountsBelow("/proc/1/mountinfo", r.FormValue("dir"))
+	}))
+	mux.HandleFunc("GET /list", answer(func(r *http.Request) ([]string, error) { return list(r.FormValue("dir")) }))
+	mux.HandleFunc("GET /cgroups", answer(func(r *http.Request) ([]string, error) { return cgroups(r.FormValue("uid")) }))
+	mux.HandleFunc("GET /process", answer(func(r *http.Request) ([]int, error) { return processes(r.FormValue("name")) }))
+	mux.HandleFunc("POST /kill", answer(func(r *http.Request) ([]int, error) { return kill(r.FormValue("name")) }))
+	mux.HandleFunc("POST /age", answer(func(r *http.Request) (string, error) {
+		age, err := time.ParseDuration(r.FormValue("age"))
+		if err != nil {
+			return "", err
+		}
+		// The kubelet's folder is mounted where it is on the node: only a mount of one's own namespace can be cloned.
+		return "", aging.Set(r.FormValue("target"), time.Now().Add(-age))
+	}))
+	return listen(mux)
+}
+
+// list gives the names in a folder of the node; a folder that is not there has none.
+func list(dir string) ([]string, error) {
+	names := []string{}
+	entries, err := os.ReadDir(filepath.Join(host, dir))
+	if err != nil && !os.IsNotExist(err) {
+		return nil, err
+	}
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names, nil
+}
+
+// cgroups gives the cgroups of a pod. The systemd driver writes its UID with underscores.
+func cgroups(uid string) ([]string, error) {
+	found := []string{}
+	err := filepath.WalkDir(filepath.Join(host, "sys/fs/cgroup"), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return nil //nolint:nilerr // one that goes away while we look is no longer of interest
+		}
+		if entry.IsDir() && strings.Contains(strings.ReplaceAll(entry.Name(), "_", "-"), uid) {
+			found = append(found, strings.TrimPrefix(path, host))
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return found, err
+}
+
+// processes finds processes of the node by their command's name, of which the kernel keeps 15 bytes.
+func processes(name string) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	found := []int{}
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		comm, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "comm"))
+		if err == nil && strings.TrimSpace(string(comm)) == name[:min(len(name), 15)] {
+			found = append(found, pid)
+		}
+	}
+	return found, nil
+}
+
+// kill ends processes as the kernel does when memory is short.
+func kill(name string) ([]int, error) {
+	found, err := processes(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("no process %s", name)
+	}
+	for _, pid := range found {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
