@@ -1,0 +1,150 @@
+// Command bench measures the driver as a node would feel it: the daemon as a process, a kubelet at its socket, real
+// mounts, and a dev cloud on loopback that answers at once or after a delay. Beside each figure stands the floor: the bare
+// system calls for the same files, measured in the same run and in turns with it, so that the ratio of the two means
+// something on a busy machine too. `make bench` runs it; docs/performance.md tells how to read it.
+//
+// The sections are the functions in [sections]; a new one is a function that prints a table. A new row of the latencies is
+// one element of [latencyRows].
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	code, err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// bench is what the sections share.
+type bench struct {
+	size
+	out    io.Writer
+	plots  *plots
+	caches []cache
+}
+
+// size says how long a run takes.
+type size struct {
+	rounds      int           // of a latency without a delay in the vault
+	slowRounds  int           // with one
+	slice       time.Duration // of a throughput, three for each number of callers
+	volumes     []int
+	starts      int // of the daemon
+	burst       int // pods that start at once
+	volumeTurns int // rounds at each number of volumes
+}
+
+var (
+	quick = size{rounds: 100, slowRounds: 10, slice: 150 * time.Millisecond, volumes: []int{0, 100, 500}, starts: 3, burst: 50, volumeTurns: 100}
+	full  = size{rounds: 1000, slowRounds: 60, slice: time.Second, volumes: []int{0, 100, 500, 2000}, starts: 9, burst: 200, volumeTurns: 500}
+)
+
+// sections in the order in which they are printed.
+var sections = []struct {
+	name string
+	run  func(*bench, context.Context) error
+}{
+	{"start", (*bench).start},
+	{"latency", (*bench).latency},
+	{"calls", (*bench).calls},
+	{"first", (*bench).first},
+	{"throughput", (*bench).throughput},
+	{"volumes", (*bench).manyVolumes},
+}
+
+func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err error) {
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	isQuick := fs.Bool("quick", false, "fewer rounds: about 20 seconds instead of two to four minutes, and rougher")
+	only := fs.String("only", "", "comma-separated `sections` to run: "+sectionNames())
+	svg := fs.String("svg", "", "`folder` to write plots to, as SVG")
+	if err := fs.Parse(args); err != nil {
+		return 2, err
+	}
+	if !mountns.Inside() {
+		return mountns.Again(ctx)
+	}
+	b := &bench{size: full, out: out, plots: &plots{}}
+	if *isQuick {
+		b.size = quick
+	}
+	// The cloud and the kubelet live in this process, on the same cores as the daemon: the less it collects, the less
+	// of its own work is measured.
+	debug.SetGCPercent(400)
+	remove, err := inMemory()
+	if err != nil {
+		return 1, err
+	}
+	defer remove()
+	if err := b.sections(ctx, *only); err != nil {
+		return 1, err
+	}
+	if *svg != "" {
+		return 0, b.plots.write(*svg)
+	}
+	return 0, nil
+}
+
+func sectionNames() string {
+	names := make([]string, 0, len(sections))
+	for _, s := range sections {
+		names = append(names, s.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (b *bench) sections(ctx context.Context, only string) error {
+	started := time.Now()
+	if err := b.machine(ctx); err != nil {
+		return err
+	}
+	var err error
+	if b.caches, err = caches(ctx); err != nil {
+		return err
+	}
+	for _, s := range sections {
+		if only != "" && !strings.Contains(","+only+",", ","+s.name+",") {
+			continue
+		}
+		if err := s.run(b, ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	fmt.Fprintf(b.out, "\n%.0f s; load at the end %s\n", time.Since(started).Seconds(), load())
+	return nil
+}
+
+// inMemory has every temporary folder lie on a tmpfs. On a disk, its journal takes more for making and removing the
+// folder of a target than the kernel takes for the whole volume.
+func inMemory() (remove func(), err error) {
+	dir, err := os.MkdirTemp("", "kvbench")
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755"); err != nil {
+		_ = os.Remove(dir)
+		return nil, fmt.Errorf("mount a tmpfs at %s: %w", dir, err)
+	}
+	return func() {
+		_ = syscall.Unmount(dir, syscall.MNT_DETACH)
+		_ = os.Remove(dir)
+	}, os.Setenv("TMPDIR", dir)
+}

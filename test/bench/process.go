@@ -1,0 +1,132 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// usage is what the kernel accounts to a process.
+type usage struct {
+	rss, peak int64 // KiB: VmRSS, VmHWM. The pages of tmpfs are not in it
+	threads   int64
+	files     int           // open descriptors
+	cpu       time.Duration // user and system, in steps of 10 ms
+}
+
+func usageOf(pid int) (u usage, err error) {
+	status, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return u, err
+	}
+	defer func() { _ = status.Close() }()
+	for lines := bufio.NewScanner(status); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), ":")
+		number, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		switch name {
+		case "VmRSS":
+			u.rss = number
+		case "VmHWM":
+			u.peak = number
+		case "Threads":
+			u.threads = number
+		}
+	}
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return u, err
+	}
+	u.files = len(open)
+	u.cpu, err = cpuOf(pid)
+	return u, err
+}
+
+// cpuOf reads utime and stime, fields 14 and 15 of proc_pid_stat(5), in ticks of which Linux shows 100 a second.
+func cpuOf(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ") // behind the name, which may hold blanks; this one does not
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}
+
+// settled gives the process a second to finish what it does, then the least memory seen in another.
+func settled(ctx context.Context, pid int) (least usage, err error) {
+	if err := pause(ctx, time.Second); err != nil {
+		return least, err
+	}
+	for range 5 {
+		u, err := usageOf(pid)
+		if err != nil {
+			return least, err
+		}
+		if least.rss == 0 || u.rss < least.rss {
+			least = u
+		}
+		if err := pause(ctx, 200*time.Millisecond); err != nil {
+			return least, err
+		}
+	}
+	return least, nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// machine prints what the figures depend on.
+func (b *bench) machine(ctx context.Context) error {
+	daemon, err := node.DaemonBinary(ctx)
+	if err != nil {
+		return err
+	}
+	version, err := exec.CommandContext(ctx, daemon, "--version").Output() //nolint:gosec // G204: the daemon under test
+	if err != nil {
+		return fmt.Errorf("ask %s for its version: %w", daemon, err)
+	}
+	kernel, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(b.out, "%s; Linux %s, %d CPUs, %s; load at the start %s\n",
+		strings.TrimSpace(string(version)), strings.TrimSpace(string(kernel)), runtime.NumCPU(), runtime.Version(), load())
+	return nil
+}
+
+// load is the load average of the last minute.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}

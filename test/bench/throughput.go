@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// slices of a throughput: the daemon and the floor take turns.
+const turns = 3
+
+// throughput measures how many volumes a second are published and unpublished when several callers do nothing else.
+func (b *bench) throughput(ctx context.Context) error {
+	plot := b.plots.add("throughput", "Ten secrets, published and unpublished, vault on loopback", "callers at a time", "volumes a second")
+	for _, c := range b.caches {
+		if err := b.throughputOf(ctx, c, plot); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) throughputOf(ctx context.Context, c cache, plot *plot) error {
+	n, err := startNode(ctx, c.flags...)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	t := newTable("callers", "volumes/s", "floor/s", "floor/volumes", "publish p50 ms", "p99", "CPU s per 1000 volumes",
+		"vault req. per volume", "token req.")
+	for _, callers := range []int{1, 16, 64} {
+		pods, err := newPods(ctx, n, "throughput", callers, secrets(10))
+		if err != nil {
+			return err
+		}
+		floors := make([]*floor, callers)
+		for i := range floors {
+			if floors[i], err = newFloor(10); err != nil {
+				return err
+			}
+		}
+		var published samples
+		var daemon, bare rate
+		var cpu time.Duration
+		before := requestsOf(n.Cloud)
+		for range turns {
+			from, err := cpuOf(n.PID())
+			if err != nil {
+				return err
+			}
+			s, err := daemon.run(ctx, b.slice, callers, func(i int) []step { return []step{pods[i].publish, pods[i].unpublish} })
+			if err != nil {
+				return err
+			}
+			to, err := cpuOf(n.PID())
+			if err != nil {
+				return err
+			}
+			cpu += to - from
+			published = append(published, s...)
+			if _, err := bare.run(ctx, b.slice, callers, func(i int) []step { return []step{floors[i].step} }); err != nil {
+				return err
+			}
+		}
+		r := requestsOf(n.Cloud).since(before)
+		t.add(append([]string{fmt.Sprint(callers), fmt.Sprintf("%.0f", daemon.perSecond()), fmt.Sprintf("%.0f", bare.perSecond()),
+			fmt.Sprintf("%.1f", bare.perSecond()/daemon.perSecond()), ms(published.median()), ms(published.quantile(0.99)),
+			fmt.Sprintf("%.2f", cpu.Seconds()*1000/float64(daemon.done))}, r.per(daemon.done)...)...)
+		plot.value(c.name, float64(callers), daemon.perSecond())
+		plot.value("floor, "+c.name, float64(callers), bare.perSecond())
+	}
+	t.write(b.out, fmt.Sprintf("Throughput: ten secrets, warm client, %s, vault on loopback, %d × %s each", c.name, turns, b.slice),
+		"callers, cloud and daemon share the machine's CPUs; the CPU time is the daemon's alone; fewer requests than objects: callers",
+		"that asked for the same object at the same time shared one")
+	return nil
+}
+
+// rate counts what was done in how much time.
+type rate struct {
+	done int
+	took time.Duration
+}
+
+func (r rate) perSecond() float64 { return float64(r.done) / r.took.Seconds() }
+
+// run has so many callers repeat their steps until the time is over, and gives the time that each first step took.
+func (r *rate) run(ctx context.Context, d time.Duration, callers int, steps func(caller int) []step) (samples, error) {
+	each := make([]samples, callers)
+	g, ctx := errgroup.WithContext(ctx)
+	started := time.Now()
+	for i := range callers {
+		g.Go(func() error {
+			mine := steps(i)
+			for time.Since(started) < d {
+				for s, step := range mine {
+					from := time.Now()
+					if err := step(ctx); err != nil {
+						return err
+					}
+					if s == 0 {
+						each[i] = append(each[i], time.Since(from))
+					}
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	r.took += time.Since(started)
+	all := slices.Concat(each...)
+	r.done += len(all)
+	return all, nil
+}
