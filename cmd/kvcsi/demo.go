@@ -86,6 +86,7 @@ type demo struct {
 	driver  *driverProcess
 	kubelet kubelet.Kubelet
 	steps   []step // for --json
+	unsaid  error  // the first that say met
 }
 
 // step is what one part of the demo has seen.
@@ -116,10 +117,15 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 	}
 	d.say("\nEvery step held.\n")
-	return nil
+	return d.unsaid
 }
 
-func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.screen, format, args...) }
+// say shows something; that the screen is full or gone is told at the end.
+func (d *demo) say(format string, args ...any) {
+	if _, err := fmt.Fprintf(d.screen, format, args...); err != nil && d.unsaid == nil {
+		d.unsaid = err
+	}
+}
 
 func (d *demo) note(name string, took time.Duration, seen map[string]any) {
 	d.steps = append(d.steps, step{name, float64(took.Microseconds()) / 1000, seen})

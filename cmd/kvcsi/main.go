@@ -31,6 +31,8 @@ Usage: kvcsi COMMAND [FLAGS]
 Commands:
   demo       the driver's main job on this machine, with no cluster and no Azure
   dev-cloud  a Key Vault, an Entra ID and a metadata service in one process, for development and tests
+  migrate    turn manifests of acs-keyvault-agent or of the Azure provider into manifests with this driver's volume
+  render     check the volumes of this driver in manifests, and show the files that they would have
   version    print the version
 
 Help on a command: kvcsi COMMAND --help
@@ -53,6 +55,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (exitCode
 		return runDemo(ctx, rest, stdout, stderr)
 	case "dev-cloud":
 		return runDevCloud(ctx, rest, stdout, stderr)
+	case "migrate":
+		return runMigrate(ctx, rest, os.Stdin, stdout, stderr)
+	case "render":
+		return runRender(ctx, rest, os.Stdin, stdout, stderr)
 	case "version", "--version":
 		fmt.Fprintln(stdout, "kvcsi", buildVersion())
 		return exitOK
@@ -60,7 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (exitCode
 		fmt.Fprint(stdout, usage)
 		return exitOK
 	default:
-		fmt.Fprintf(stderr, "kvcsi: unknown command %q; known are demo, dev-cloud and version\n", command)
+		fmt.Fprintf(stderr, "kvcsi: unknown command %q; known are demo, dev-cloud, migrate, render and version\n", command)
 		return exitUsage
 	}
 }

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/migrate"
+)
+
+// manifestNames is the flag -f, which may be repeated.
+type manifestNames []string
+
+func (n *manifestNames) String() string { return strings.Join(*n, ",") }
+
+func (n *manifestNames) Set(name string) error {
+	if name == "" {
+		return errors.New("names no file")
+	}
+	*n = append(*n, name)
+	return nil
+}
+
+// read gives the files that are named: files, folders with all below them that end as manifests do, or "-" for stdin.
+func (n *manifestNames) read(stdin io.Reader) (files []migrate.File, err error) {
+	for _, name := range *n {
+		if name == "-" {
+			data, err := io.ReadAll(stdin)
+			if err != nil {
+				return nil, fmt.Errorf("standard input: %w", err)
+			}
+			files = append(files, migrate.File{Name: name, Data: data})
+			continue
+		}
+		before := len(files)
+		err := filepath.WalkDir(name, func(path string, entry fs.DirEntry, err error) error {
+			switch {
+			case err != nil:
+				return err
+			case entry.IsDir() || path != name && !isManifest(path):
+				return nil
+			}
+			data, err := os.ReadFile(path) //nolint:gosec // the user names the files
+			files = append(files, migrate.File{Name: path, Data: data})
+			return err
+		})
+		switch {
+		case err != nil:
+			return nil, err
+		case len(files) == before:
+			return nil, fmt.Errorf("%s: holds no file that ends with .yaml, .yml or .json", name)
+		}
+	}
+	return files, nil
+}
+
+func isManifest(path string) bool {
+	switch filepath.Ext(path) {
+	case ".yaml", ".yml", ".json":
+		return true
+	}
+	return false
+}

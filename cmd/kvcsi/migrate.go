@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/aymanbagabas/go-udiff"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/migrate"
+)
+
+const migrateUsage = `kvcsi migrate reads manifests whose pods use the init container acs-keyvault-agent, or a SecretProviderClass of the
+Azure provider of the Secrets Store CSI Driver, and writes the same manifests with a volume of this driver. Everything
+else in them stays as it is, byte for byte. What a person should know is said on standard error.
+
+Usage: kvcsi migrate -f FILE|FOLDER|- [-f ...] [FLAGS]
+
+Exit code: 0 if all is carried over, 3 if something is not, 2 for a wrong command line, 1 for other errors.
+
+Flags:
+`
+
+// runMigrate prints the new manifests, or what changes, or changes the files.
+func runMigrate(_ context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("kvcsi migrate", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(stderr, migrateUsage)
+		flags.PrintDefaults()
+	}
+	var names manifestNames
+	var options migrate.Options
+	flags.Var(&names, "f", "`file` or folder with manifests, or - for standard input; may be repeated")
+	flags.StringVar(&options.Container, "container", "", "`name` of the init container that is the agent, where nothing else shows it")
+	diff := flags.Bool("diff", false, "print what changes, as a unified diff")
+	write := flags.Bool("write", false, "change the files in place")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case err != nil:
+		return exitUsage
+	case flags.NArg() > 0:
+		fmt.Fprintf(stderr, "kvcsi migrate: unexpected argument %q\n", flags.Arg(0))
+		return exitUsage
+	case len(names) == 0:
+		fmt.Fprintln(stderr, "kvcsi migrate: name the manifests with -f FILE, -f FOLDER or -f -")
+		return exitUsage
+	case *write && slices.Contains(names, "-"):
+		fmt.Fprintln(stderr, "kvcsi migrate: --write changes files and cannot go with -f -")
+		return exitUsage
+	}
+	files, err := names.read(stdin)
+	if err != nil {
+		fmt.Fprintln(stderr, "kvcsi migrate:", err)
+		return exitError
+	}
+	result, err := migrate.Migrate(files, options)
+	if err == nil {
+		err = deliver(files, result.Files, *diff, *write, stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "kvcsi migrate:", err)
+		return exitError
+	}
+	code := exitOK
+	for _, finding := range result.Findings {
+		fmt.Fprintln(stderr, finding)
+		if finding.Level > migrate.Note {
+			code = exitIncomplete
+		}
+	}
+	if result.Migrated == 0 && len(result.Findings) == 0 {
+		fmt.Fprintln(stderr, "kvcsi migrate: found nothing to migrate")
+	}
+	return code
+}
+
+// deliver gives the result in the form that was asked for.
+func deliver(before, after []migrate.File, diff, write bool, stdout io.Writer) error {
+	var out bytes.Buffer
+	for i, file := range after {
+		changed := !bytes.Equal(before[i].Data, file.Data)
+		if diff && changed {
+			out.WriteString(udiff.Unified(file.Name, file.Name, string(before[i].Data), string(file.Data)))
+		}
+		if write && changed {
+			if err := overwrite(file); err != nil {
+				return err
+			}
+		}
+		if diff || write || len(bytes.TrimSpace(file.Data)) == 0 {
+			continue
+		}
+		if out.Len() > 0 && !bytes.HasPrefix(file.Data, []byte("---")) {
+			out.WriteString("---\n")
+		}
+		out.Write(file.Data)
+		if last := len(file.Data) - 1; i < len(after)-1 && last >= 0 && file.Data[last] != '\n' {
+			out.WriteByte('\n')
+		}
+	}
+	_, err := stdout.Write(out.Bytes())
+	return err
+}
+
+// overwrite keeps the file itself, with its mode and owner, also behind a link.
+func overwrite(file migrate.File) error {
+	f, err := os.OpenFile(file.Name, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(file.Data)
+	return errors.Join(err, f.Close())
+}

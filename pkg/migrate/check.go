@@ -1,0 +1,102 @@
+package migrate
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"maps"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// DriverName is the CSI driver whose volumes this package writes and finds.
+const DriverName = "keyvault-csi.io"
+
+// check lets the driver's parser judge a new volume. Its problems keep the workload as it is.
+func (p *plan) check(at *yaml.Node, s *settings) {
+	cloud := vaultSuffix(s.values[volume.AttributeVault])
+	if cloud != "" && cloud != clouds[0].suffix {
+		p.note(at, "the vault is one of %s: %s", cloud, driverCloud(cloud))
+	}
+	secrets := map[string]string{}
+	if s.secretRef != "" {
+		secrets = placeholderSecret(s.values)
+	}
+	who := pod{name: p.name, namespace: p.namespace, serviceAccount: p.serviceAccount()}
+	_, err := volume.Parse(who.complete(s.values), secrets, volume.Defaults{VaultSuffix: cloud})
+	if problems, wrong := errors.AsType[volume.Problems](err); wrong {
+		for _, problem := range problems {
+			p.problem(at, "the volume would be refused: %s", problem)
+		}
+	}
+}
+
+// driverCloud is what the operator sets for vaults of a suffix other than the public cloud's.
+func driverCloud(suffix string) string {
+	for _, cloud := range clouds {
+		if suffix == cloud.suffix {
+			return "install the driver with --cloud " + cloud.name
+		}
+	}
+	return "install the driver with --cloud custom, --vault-dns-suffix " + suffix + " and --authority-host"
+}
+
+// vaultSuffix is the cloud's DNS name in a vault's URL; empty if it is none, or one that the parser should judge as
+// that of the public cloud, with its hints.
+func vaultSuffix(url string) string {
+	host, isURL := strings.CutPrefix(strings.ToLower(url), "https://")
+	label, suffix, dotted := strings.Cut(strings.TrimSuffix(host, ":443"), ".")
+	if !isURL || !dotted || !volume.ValidName(label) || strings.Contains(suffix, "privatelink") || strings.HasPrefix(suffix, "managedhsm.") {
+		return ""
+	}
+	for name := range strings.SplitSeq(suffix, ".") {
+		if !volume.ValidName(name) {
+			return ""
+		}
+	}
+	return suffix
+}
+
+// pod is who mounts a volume, as far as a manifest tells.
+type pod struct {
+	name, namespace, serviceAccount string
+}
+
+// complete adds what the kubelet would: the pod, and a token of its service account, unsigned.
+func (w pod) complete(attributes map[string]string) map[string]string {
+	all := maps.Clone(attributes)
+	if all == nil {
+		all = map[string]string{}
+	}
+	or := func(s, fallback string) string {
+		if s == "" || len(s) > 253 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			return fallback
+		}
+		return s
+	}
+	namespace, account := or(w.namespace, "default"), or(w.serviceAccount, "default")
+	all[volume.KubeletPodName] = or(w.name, "pod")
+	all[volume.KubeletPodNamespace] = namespace
+	all[volume.KubeletPodUID] = "00000000-0000-0000-0000-000000000000"
+	all[volume.KubeletServiceAccount] = account
+	claims, _ := json.Marshal(map[string]string{"sub": "system:serviceaccount:" + namespace + ":" + account})
+	tokens, _ := json.Marshal(map[string]map[string]string{
+		audience: {"token": "e30." + base64.RawURLEncoding.EncodeToString(claims) + ".e30"},
+	})
+	all[volume.KubeletTokens] = string(tokens)
+	return all
+}
+
+const audience = "api://AzureADTokenExchange"
+
+// placeholderSecret stands for a Secret that the manifests do not hold, with the keys that the attributes leave to it.
+func placeholderSecret(attributes map[string]string) map[string]string {
+	secret := map[string]string{volume.SecretClientSecret: "placeholder"}
+	if _, named := attributes[volume.AttributeClientID]; !named {
+		secret[volume.SecretClientID] = "00000000-0000-0000-0000-000000000000"
+	}
+	return secret
+}

@@ -1,0 +1,158 @@
+package migrate
+
+import (
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// The functions below read a tree the way the API server will: through aliases and merge keys. All of them take nil
+// and nodes of any kind.
+
+// resolve is the node that an alias stands for.
+func resolve(node *yaml.Node) *yaml.Node {
+	for node != nil && node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	return node
+}
+
+// maxMerges bounds merge keys within merge keys: each level multiplies the work, and nobody nests them.
+const maxMerges = 4
+
+// pair finds a key of a mapping, and its value as it is written there (perhaps an alias). Keys that are merged in count
+// only where the mapping itself has none.
+func pair(node *yaml.Node, name string) (key, value *yaml.Node) { return pairIn(node, name, 0) }
+
+func pairIn(node *yaml.Node, name string, depth int) (key, value *yaml.Node) {
+	node = resolve(node)
+	if node == nil || node.Kind != yaml.MappingNode || depth > maxMerges {
+		return nil, nil
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if k := resolve(node.Content[i]); k.Kind == yaml.ScalarNode && k.Value == name && !isMerge(k) {
+			return node.Content[i], node.Content[i+1]
+		}
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		if !isMerge(node.Content[i]) {
+			continue
+		}
+		merged := []*yaml.Node{node.Content[i+1]}
+		if list := resolve(merged[0]); list.Kind == yaml.SequenceNode {
+			merged = list.Content
+		}
+		for _, m := range merged {
+			if key, value = pairIn(m, name, depth+1); key != nil {
+				return key, value
+			}
+		}
+	}
+	return nil, nil
+}
+
+func isMerge(key *yaml.Node) bool { return key.Kind == yaml.ScalarNode && key.ShortTag() == "!!merge" }
+
+// get is the value of a key, aliases resolved; nil if there is none.
+func get(node *yaml.Node, path ...string) *yaml.Node {
+	for _, name := range path {
+		_, value := pair(node, name)
+		if node = resolve(value); node == nil {
+			return nil
+		}
+	}
+	return node
+}
+
+// items is the entries of a list, aliases resolved, and the entries as written.
+func items(node *yaml.Node) (resolved, written []*yaml.Node) {
+	node = resolve(node)
+	if node == nil || node.Kind != yaml.SequenceNode {
+		return nil, nil
+	}
+	for _, item := range node.Content {
+		resolved = append(resolved, resolve(item))
+	}
+	return resolved, node.Content
+}
+
+// text1 is the text of a scalar; empty for everything else, null included.
+func text1(node *yaml.Node) string {
+	node = resolve(node)
+	if node == nil || node.Kind != yaml.ScalarNode || node.ShortTag() == "!!null" {
+		return ""
+	}
+	return node.Value
+}
+
+// isTrue is what the API server takes for true.
+func isTrue(node *yaml.Node) bool {
+	return node != nil && node.ShortTag() == "!!bool" && strings.EqualFold(node.Value, "true")
+}
+
+// doubled finds a key that a mapping below node has twice: readers of YAML differ in which one counts.
+func doubled(node *yaml.Node) *yaml.Node {
+	if node.Kind == yaml.MappingNode {
+		seen := map[string]bool{}
+		for i := 0; i < len(node.Content); i += 2 {
+			key := node.Content[i]
+			if key.Kind != yaml.ScalarNode {
+				continue
+			}
+			if seen[key.Value] {
+				return key
+			}
+			seen[key.Value] = true
+		}
+	}
+	for _, child := range node.Content {
+		if found := doubled(child); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+// sameTree compares what two trees mean, not how they are written.
+func sameTree(a, b *yaml.Node) bool {
+	if a.Kind != b.Kind || a.Anchor != b.Anchor || a.Value != b.Value || len(a.Content) != len(b.Content) {
+		return false
+	}
+	if a.Kind != yaml.DocumentNode && a.Kind != yaml.AliasNode && a.ShortTag() != b.ShortTag() {
+		return false
+	}
+	for i := range a.Content {
+		if !sameTree(a.Content[i], b.Content[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// The functions below make trees.
+
+func scalar(value string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
+}
+
+func boolean(value string) *yaml.Node {
+	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: value}
+}
+
+// mapping takes keys and values in turn; a value is a string or a node.
+func mapping(pairs ...any) *yaml.Node {
+	m := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		put(m, pairs[i].(string), pairs[i+1])
+	}
+	return m
+}
+
+// put adds a pair to a mapping.
+func put(m *yaml.Node, key string, value any) {
+	node, isNode := value.(*yaml.Node)
+	if !isNode {
+		node = scalar(value.(string))
+	}
+	m.Content = append(m.Content, scalar(key), node)
+}

@@ -1,0 +1,125 @@
+package migrate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// stream is a file with its parsed documents.
+type stream struct {
+	file      File
+	text      *text
+	documents []*yaml.Node // DocumentNode each
+	parents   map[*yaml.Node]*yaml.Node
+	aliases   []*yaml.Node
+
+	edits   []edit   // of the bytes
+	changes []change // the same, of the tree
+}
+
+// parse reads all documents of a file. The error has one line, with the file and, where it is known, the line.
+func parse(file File) (*stream, error) {
+	if !utf8.Valid(file.Data) {
+		return nil, fmt.Errorf("%s: is not UTF-8", file.Name)
+	}
+	s := &stream{file: file, text: newText(file.Data), parents: map[*yaml.Node]*yaml.Node{}}
+	decoder := yaml.NewDecoder(bytes.NewReader(file.Data))
+	for {
+		document := &yaml.Node{}
+		switch err := decoder.Decode(document); {
+		case errors.Is(err, io.EOF):
+			return s, nil
+		case err != nil:
+			return nil, fmt.Errorf("%s: %s", file.Name, strings.ReplaceAll(err.Error(), "\n", " "))
+		}
+		s.documents = append(s.documents, document)
+		s.index(document)
+	}
+}
+
+func (s *stream) index(node *yaml.Node) {
+	if node.Kind == yaml.AliasNode {
+		s.aliases = append(s.aliases, node)
+	}
+	for _, child := range node.Content {
+		s.parents[child] = node
+		s.index(child)
+	}
+}
+
+// object is one API object in a stream: a document, or an item of a List.
+type object struct {
+	stream                 *stream
+	node                   *yaml.Node
+	apiVersion, kind, name string
+	namespace              string
+	list                   *yaml.Node // the items that it is one of; nil for a document
+	document               *yaml.Node
+	index                  int // in list
+}
+
+func (s *stream) objects() (all []*object) {
+	for _, document := range s.documents {
+		all = append(all, s.objectsIn(document, resolve(document.Content[0]), nil, 0, 0)...)
+	}
+	return all
+}
+
+// maxLists bounds how deep Lists may nest; nobody nests them at all.
+const maxLists = 8
+
+func (s *stream) objectsIn(document, node, list *yaml.Node, index, depth int) (all []*object) {
+	kind := text1(get(node, "kind"))
+	items := get(node, "items")
+	if strings.HasSuffix(kind, "List") && items != nil && items.Kind == yaml.SequenceNode && depth < maxLists {
+		for i, item := range items.Content {
+			all = append(all, s.objectsIn(document, resolve(item), items, i, depth+1)...)
+		}
+		return all
+	}
+	if kind == "" {
+		return nil
+	}
+	metadata := get(node, "metadata")
+	return []*object{{
+		stream: s, node: node, kind: kind, document: document, list: list, index: index,
+		apiVersion: text1(get(node, "apiVersion")), name: text1(get(metadata, "name")), namespace: text1(get(metadata, "namespace")),
+	}}
+}
+
+func (o *object) String() string {
+	name := o.name
+	if name == "" {
+		name = text1(get(get(o.node, "metadata"), "generateName")) + "…"
+	}
+	if o.namespace != "" {
+		name = o.namespace + "/" + name
+	}
+	return o.kind + " " + printable(name)
+}
+
+func (o *object) finding(line int, level Level, format string, args ...any) Finding {
+	return Finding{File: o.stream.file.Name, Line: line, Object: o.String(), Level: level, Text: fmt.Sprintf(format, args...)}
+}
+
+// sameNamespace says whether a reference from one to the other can be meant. A manifest without a namespace gets one
+// when it is applied, so it matches any.
+func (o *object) sameNamespace(other *object) bool {
+	return o.namespace == other.namespace || o.namespace == "" || other.namespace == ""
+}
+
+// printable keeps a finding on one line whatever a manifest holds.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError || r == 0x85 || r == 0x2028 || r == 0x2029 {
+			return '?'
+		}
+		return r
+	}, s)
+}
