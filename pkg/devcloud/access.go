@@ -11,7 +11,7 @@ import (
 )
 
 // caller is who an access token speaks for.
-type caller struct{ clientID, objectID, issuer string }
+type caller struct{ clientID, objectID, issuer, tenant, proof string }
 
 func (c caller) String() string {
 	return fmt.Sprintf("appid=%s;oid=%s;iss=%s", c.clientID, c.objectID, c.issuer)
@@ -22,6 +22,8 @@ type accessClaims struct {
 	jwt.RegisteredClaims
 	ClientID string `json:"appid"`
 	ObjectID string `json:"oid"`
+	TenantID string `json:"tid"`
+	Proof    string `json:"proof"`
 }
 
 // authenticate verifies the access token of a request: signature, time, audience and issuer. Its refusals carry the
@@ -54,7 +56,7 @@ func (c *Cloud) authenticate(v *Vault, r *http.Request) (caller, error) {
 	if expected := v.nation.issuer(v.tenant.id); claims.Issuer != expected {
 		return refuse(fmt.Sprintf("AKV10032: Invalid issuer. Expected one of %s, found %s.", expected, claims.Issuer))
 	}
-	return caller{claims.ClientID, claims.ObjectID, claims.Issuer}, nil
+	return caller{claims.ClientID, claims.ObjectID, claims.Issuer, claims.TenantID, claims.Proof}, nil
 }
 
 // authorize checks the firewall and the caller's rights. It needs the lock.

@@ -90,6 +90,7 @@ type operation struct {
 	kind          Kind
 	name, version string
 	list          bool // of all objects, or of the versions of name
+	who           caller
 	query         url.Values
 }
 
@@ -115,6 +116,7 @@ func (c *Cloud) answer(r *http.Request) (any, error) {
 	if err := vault.authorize(who, op, r.RemoteAddr); err != nil {
 		return nil, err
 	}
+	op.who = who
 	body, err := op.run()
 	if err != nil {
 		return nil, err
@@ -197,7 +199,7 @@ func (op operation) run() (any, error) {
 	case Keys:
 		return op.vault.keyBundle(o, ver), nil
 	default:
-		return op.vault.secretBundle(o, ver), nil
+		return op.vault.secretBundle(o, ver, op.who), nil
 	}
 }
 

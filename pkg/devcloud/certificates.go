@@ -66,12 +66,17 @@ type CertificateOptions struct {
 	// PFX or PEM is imported as it is instead of issuing anything: a PKCS#12 file without a password, or PEM blocks
 	// with a PKCS#8 key. What SetCertificate cannot read, SetSecret can place with Kid, Managed and ContentType.
 	PFX, PEM []byte
+
+	// CER is a certificate alone, in DER, that is imported as if its key lay in an HSM; Secret is then what the
+	// secret behind it holds, of the content type ContentType.
+	CER    []byte
+	Secret string
 }
 
 // Certificate is one version of a certificate as SetCertificate made it.
 type Certificate struct {
 	Version string
-	Key     crypto.Signer
+	Key     crypto.Signer // nil where only CER was given
 	Leaf    *x509.Certificate
 	CAs     []*x509.Certificate // issued: from the leaf's issuer to the root; imported: in the order of the file
 	Value   string              // of the secret behind the certificate: base64 of the PFX, or PEM
@@ -84,7 +89,7 @@ func (v *Vault) SetCertificate(name string, opts CertificateOptions) (*Certifica
 	if err != nil {
 		return nil, fmt.Errorf("devcloud: certificate %s: %w", name, err)
 	}
-	key, err := publicJWK(cert.Key.Public())
+	key, err := publicJWK(cert.Leaf.PublicKey)
 	if err != nil {
 		return nil, fmt.Errorf("devcloud: certificate %s: %w", name, err)
 	}
@@ -107,7 +112,8 @@ func (v *Vault) SetCertificate(name string, opts CertificateOptions) (*Certifica
 	keyVersion.managed, keyVersion.jwk = true, key
 	certificate.certificate, certificate.contentType = cert, opts.ContentType
 	certificate.options = opts
-	certificate.exportable, certificate.imported = !opts.NotExportable, opts.PFX != nil || opts.PEM != nil
+	certificate.exportable = !opts.NotExportable && cert.Key != nil
+	certificate.imported = opts.PFX != nil || opts.PEM != nil || opts.CER != nil
 	v.add(Certificates, name, &certificate)
 	v.add(Secrets, name, &secret)
 	v.add(Keys, name, &keyVersion)
@@ -123,6 +129,9 @@ func (v *Vault) makeCertificate(name string, opts *CertificateOptions) (*Certifi
 	case opts.PEM != nil:
 		opts.ContentType = PEMFile
 		return importPEM(opts.PEM)
+	case opts.CER != nil:
+		leaf, err := x509.ParseCertificate(opts.CER)
+		return &Certificate{Leaf: leaf, Value: opts.Secret}, err
 	}
 	opts.ContentType = cmp.Or(opts.ContentType, PKCS12)
 	cert, err := v.cloud.issue(cmp.Or(opts.CommonName, strings.ToLower(name)+".example.com"), opts)
@@ -148,7 +157,7 @@ func (v *Vault) certificateBundle(o *object, ver *version) any {
 }
 
 func (v *Vault) policy(o *object, ver *version) *azcertificates.CertificatePolicy {
-	key, issuer := ver.certificate.Key.Public(), "devcloud"
+	key, issuer := ver.certificate.Leaf.PublicKey, "devcloud"
 	switch leaf := ver.certificate.Leaf; {
 	case ver.imported:
 		issuer = "Unknown"

@@ -4,8 +4,10 @@ import (
 	"crypto"
 	"crypto/sha1" //nolint:gosec // x5t is the SHA-1 of a certificate (RFC 7515, section 4.1.7)
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -59,6 +61,18 @@ func (c *Cloud) checkCredential(id *Identity, form url.Values, r *http.Request) 
 		return "2", c.checkCertificate(id, assertion, "https://"+hostOf(r)+r.URL.Path)
 	}
 	return "2", c.checkFederated(id, assertion, claims)
+}
+
+// proof names what a client has shown, after it was found to be right.
+func (id *Identity) proof(form url.Values) string {
+	if secret := form.Get("client_secret"); secret != "" {
+		return fmt.Sprintf("secret %d", slices.IndexFunc(id.Secrets, func(s ClientSecret) bool { return s.Value == secret }))
+	}
+	claims := &jwt.RegisteredClaims{}
+	if _, _, err := jwt.NewParser().ParseUnverified(form.Get("client_assertion"), claims); err != nil || claims.Issuer == id.ClientID {
+		return "certificate"
+	}
+	return claims.Subject
 }
 
 func (c *Cloud) checkSecret(id *Identity, secret string) *loginError {
@@ -152,10 +166,16 @@ func isThumbprint(header any, sum []byte) bool {
 // checkCertificate verifies an assertion that the client signed itself, with the key of one of its certificates.
 func (c *Cloud) checkCertificate(id *Identity, assertion, endpoint string) *loginError {
 	claims := &jwt.RegisteredClaims{}
+	expired := false
 	_, err := jwt.ParseWithClaims(assertion, claims, func(t *jwt.Token) (any, error) {
-		for _, cert := range id.Certificates {
+		trusted := id.Certificates
+		if leaf := c.trustedByName(id, t.Header["x5c"]); leaf != nil {
+			trusted = append(slices.Clone(trusted), leaf)
+		}
+		for _, cert := range trusted {
 			one, two := sha1.Sum(cert.Raw), sha256.Sum256(cert.Raw) //nolint:gosec // see the import
 			if isThumbprint(t.Header["x5t"], one[:]) || isThumbprint(t.Header["x5t#S256"], two[:]) {
+				expired = c.now().After(cert.NotAfter)
 				return crypto.PublicKey(cert.PublicKey), nil
 			}
 		}
@@ -165,10 +185,49 @@ func (c *Cloud) checkCertificate(id *Identity, assertion, endpoint string) *logi
 	switch {
 	case errors.Is(err, errUnknownKey):
 		return &loginError{http.StatusUnauthorized, "invalid_client", 700027, "The certificate with identifier used to sign the client assertion is not registered on application. [Reason - The key was not found.]"}
+	case err == nil && expired:
+		return &loginError{http.StatusUnauthorized, "invalid_client", 700027, "The certificate with identifier used to sign the client assertion is expired on application. [Reason - The key used is expired.]"}
 	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
 		return &loginError{http.StatusUnauthorized, "invalid_client", 700027, "Client assertion contains an invalid signature. [Reason - The provided signature value did not match the expected signature value.]"}
 	case err == nil && !slices.Contains(claims.Audience, endpoint):
 		return &loginError{http.StatusUnauthorized, "invalid_client", 700023, "Client assertion audience claim does not match Realm issuer. Review the documentation at https://docs.microsoft.com/azure/active-directory/develop/active-directory-certificate-credentials ."}
 	}
 	return c.assertionError(err, claims)
+}
+
+// trustedByName gives the leaf of the chain in the header x5c (RFC 7515, section 4.1.6) if the identity trusts its name.
+func (c *Cloud) trustedByName(id *Identity, x5c any) *x509.Certificate {
+	entries, _ := x5c.([]any)
+	var chain []*x509.Certificate
+	for _, entry := range entries {
+		text, _ := entry.(string)
+		der, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			return nil
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil
+		}
+		chain = append(chain, cert)
+	}
+	if len(chain) == 0 {
+		return nil
+	}
+	for _, name := range id.TrustedNames {
+		roots, intermediates := x509.NewCertPool(), x509.NewCertPool()
+		for _, root := range name.Roots {
+			roots.AddCert(root)
+		}
+		for _, cert := range chain[1:] {
+			intermediates.AddCert(cert)
+		}
+		_, err := chain[0].Verify(x509.VerifyOptions{
+			Roots: roots, Intermediates: intermediates, CurrentTime: c.now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		})
+		if err == nil && chain[0].Subject.CommonName == name.CommonName {
+			return chain[0]
+		}
+	}
+	return nil
 }

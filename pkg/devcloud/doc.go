@@ -10,12 +10,13 @@
 //
 // # What it does
 //
-// A vault answers GET for secrets, certificates and keys, their versions and their lists (25 to a page), with the JSON,
-// the headers and the errors of Azure: the 401 challenge, innererror codes, and texts that name the caller. It verifies
-// the access tokens, so that a wrong tenant, audience or an expired token is found out. Entra ID issues them for client
-// secrets, for federated assertions, of which issuer, subject, audience, signature and time are checked, and for
-// assertions signed with a registered certificate; its errors carry AADSTS codes, and a trace id and a time that make
-// each text another. The metadata service gives out tokens of managed identities.
+// A vault answers GET for secrets, certificates and keys, their versions and their lists (25 to a page), with the
+// JSON, the headers and the errors of Azure: the 401 challenge, innererror codes, and texts that name the caller. It
+// verifies the access tokens, so that a wrong tenant, audience or an expired token is found out. Entra ID issues them
+// for client secrets, for federated assertions, of which issuer, subject, audience, signature and time are checked,
+// and for assertions signed with a registered certificate, or with one of a trusted name and issuer; its errors carry
+// AADSTS codes, and a trace id and a time that make each text another. The metadata service gives out tokens of
+// managed identities.
 //
 // A [Fault] throttles, fails, delays, hangs, cuts or resets requests; [Cloud.Count] tells how many requests there were,
 // so that a test can hold a client to an exact number. The admin API has the same over HTTP: GET of [Cloud.AdminURL]

@@ -148,7 +148,7 @@ func (c *Cloud) token(n nation, t *tenant, r *http.Request) (any, *loginError) {
 	if bad != nil {
 		return nil, bad
 	}
-	token, life, err := c.mint(grant{identity: id, tenant: t.id, nation: n, method: method})
+	token, life, err := c.mint(grant{identity: id, tenant: t.id, nation: n, method: method, proof: id.proof(form)})
 	if err != nil {
 		return nil, &loginError{http.StatusInternalServerError, "server_error", 90033, "A transient error has occurred. Please try again."}
 	}

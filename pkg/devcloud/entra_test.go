@@ -2,6 +2,7 @@ package devcloud_test
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
@@ -350,6 +351,25 @@ func TestCertificateAssertion(t *testing.T) {
 	}
 	if got := loginRefusal(t, login(other, other)); got.Code != 700027 || got.Status != 401 {
 		t.Errorf("%+v", got)
+	}
+
+	// By the name of a certificate and its issuer, where the chain is sent.
+	leaf := certs(other)[0]
+	trust := func(name string) {
+		addIdentity(t, cloud, devcloud.Identity{ClientID: workload, TrustedNames: []devcloud.TrustedName{
+			{CommonName: name, Roots: []*x509.Certificate{leaf}},
+		}})
+	}
+	trust(leaf.Subject.CommonName)
+	if err := login(other, other); err != nil {
+		t.Error(err)
+	}
+	if got := loginRefusal(t, login(cert, cert)); got.Code != 700027 {
+		t.Errorf("another issuer: %+v", got)
+	}
+	trust("somebody else")
+	if got := loginRefusal(t, login(other, other)); got.Code != 700027 {
+		t.Errorf("another name: %+v", got)
 	}
 }
 

@@ -25,6 +25,7 @@ type Identity struct {
 	Secrets      []ClientSecret
 	Federated    []FederatedCredential
 	Certificates []*x509.Certificate // whose keys may sign assertions
+	TrustedNames []TrustedName       // any certificate of which may sign assertions
 
 	// Managed assigns the identity to the node, so that the metadata service gives out its tokens: SystemAssigned to
 	// callers that name none, all others by client id, object id or ResourceID.
@@ -37,6 +38,13 @@ type Identity struct {
 type ClientSecret struct {
 	Value   string
 	Expires time.Time
+}
+
+// TrustedName trusts every certificate with a subject name that an issuer below Roots has issued, as Entra ID does for
+// applications with "subject name and issuer" authentication. The client must send its chain (header x5c).
+type TrustedName struct {
+	CommonName string
+	Roots      []*x509.Certificate
 }
 
 // FederatedCredential trusts the tokens of an issuer for one subject. All three are compared byte by byte, as Entra ID

@@ -54,7 +54,7 @@ func (c *Cloud) serveManaged(w http.ResponseWriter, r *http.Request, refuse func
 	var life time.Duration
 	var err error
 	if id != nil {
-		token, life, err = c.mint(grant{identity: id, tenant: t.id, nation: *cloud, method: "2"})
+		token, life, err = c.mint(grant{identity: id, tenant: t.id, nation: *cloud, method: "2", proof: "managed"})
 	}
 	c.mu.Unlock()
 	switch {

@@ -19,6 +19,11 @@ type SecretOptions struct {
 	NotBefore   *time.Time // informational, as in Azure: a secret outside its time can be read
 	Expires     *time.Time
 
+	// OfCaller makes the value another for each login, so that a test sees whose token read it: behind the value stand
+	// the tenant, the client id and what the client has shown, "TENANT CLIENT PROOF". The proof is "secret N" (the Nth
+	// of the identity's, from 0), the subject of a service account token, "certificate" or "managed".
+	OfCaller bool
+
 	// Kid and Managed make the secret look like one that stands behind a certificate. SetCertificate sets them by
 	// itself.
 	Kid     string
@@ -41,7 +46,7 @@ func (v *Vault) newSecret(value string, opts SecretOptions) *version {
 		created:   opts.Created,
 		notBefore: opts.NotBefore, expires: opts.Expires,
 		disabled: opts.Disabled, tags: maps.Clone(opts.Tags), managed: opts.Managed,
-		value: value, contentType: opts.ContentType, kid: opts.Kid,
+		value: value, contentType: opts.ContentType, kid: opts.Kid, ofCaller: opts.OfCaller,
 	}
 	if ver.created.IsZero() {
 		ver.created = v.cloud.now()
@@ -50,10 +55,14 @@ func (v *Vault) newSecret(value string, opts SecretOptions) *version {
 	return ver
 }
 
-func (v *Vault) secretBundle(o *object, ver *version) any {
+func (v *Vault) secretBundle(o *object, ver *version, who caller) any {
+	value := ver.value
+	if ver.ofCaller {
+		value += strings.Join([]string{who.tenant, who.clientID, who.proof}, " ")
+	}
 	bundle := azsecrets.Secret{
 		ID:         new(azsecrets.ID(v.id(Secrets, o.name, ver.id))),
-		Value:      &ver.value,
+		Value:      &value,
 		Attributes: secretAttributes(ver),
 		Tags:       pointers(ver.tags),
 	}

@@ -44,6 +44,7 @@ type grant struct {
 	tenant   string
 	nation   nation
 	method   string // appidacr: "1" for a client secret, "2" for an assertion
+	proof    string // what the client has shown, see SecretOptions.OfCaller
 }
 
 // mint makes an access token with the claims of Entra ID's version 1 tokens, which Key Vault takes. It needs the lock.
@@ -57,6 +58,7 @@ func (c *Cloud) mint(g grant) (token string, life time.Duration, err error) {
 		"aud": g.nation.resource(), "iss": g.nation.issuer(g.tenant), "idp": g.nation.issuer(g.tenant), "tid": g.tenant,
 		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(c.tokenLife).Unix(),
 		"appid": g.identity.ClientID, "appidacr": g.method, "oid": g.identity.ObjectID, "sub": g.identity.ObjectID,
+		"proof": g.proof, // not Entra ID's
 		"idtyp": "app", "uti": newVersion(), "ver": "1.0",
 	})
 	t.Header["kid"] = c.signer.id

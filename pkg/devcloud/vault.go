@@ -73,6 +73,7 @@ type version struct {
 	managed            bool
 
 	value, contentType string // secrets
+	ofCaller           bool   // secrets
 	kid                string // secrets behind a certificate
 	certificate        *Certificate
 	options            CertificateOptions // certificates
