@@ -6,12 +6,16 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 // options is the command line, checked but not yet turned into the parts of the program.
@@ -20,7 +24,8 @@ type options struct {
 	registrationSocket, kubeletCSISocket          string
 	httpAddress                                   string
 	cloudName, authorityHost, vaultSuffix, caFile string
-	rotationInterval                              time.Duration
+	clusterFile, defaultIdentity, policyFile      string
+	rotationInterval, mountMaxAge, lastKnownGood  time.Duration
 	maxVolumeBytes                                byteSize
 	maxVolumeFiles                                int
 	apiVersion                                    string
@@ -54,7 +59,15 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	fs.StringVar(&o.authorityHost, "authority-host", "", "`URL` of Entra ID; default the cloud's")
 	fs.StringVar(&o.vaultSuffix, "vault-dns-suffix", "", "DNS `suffix` of the vaults; default the cloud's")
 	fs.StringVar(&o.caFile, "ca-bundle", "", "PEM `file` of extra roots, beside the system's (SSL_CERT_FILE works too)")
+	fs.StringVar(&o.clusterFile, "cluster-identity-file", "/etc/kubernetes/azure.json", "JSON `file` with the cluster's own login, "+
+		"for identity cluster; read again when it changes")
+	fs.StringVar(&o.defaultIdentity, "default-identity", "", "`identity` of a pod that names none: cluster or managed; empty = none")
+	fs.StringVar(&o.policyFile, "policy-file", "", "YAML `file` of rules that say who may use which identity; read again when it changes; "+
+		"without one, workload and servicePrincipal are allowed everywhere, managed and cluster nowhere")
 	fs.DurationVar(&o.rotationInterval, "rotation-interval", 2*time.Minute, "`age` from which on a volume is fetched again; 0 = never")
+	fs.DurationVar(&o.mountMaxAge, "mount-max-age", 10*time.Second, "`age` of a value that another pod of the same identity was given, "+
+		"up to which a first mount may use it; 0 = always ask the vault")
+	fs.DurationVar(&o.lastKnownGood, "last-known-good", 0, "`age` of a value up to which a first mount may use it while the vault cannot be reached; 0 = off")
 	fs.Var(&o.maxVolumeBytes, "max-volume-bytes", "most content `bytes` of one volume (suffixes Ki, Mi, Gi); its tmpfs is sized for two such sets")
 	fs.IntVar(&o.maxVolumeFiles, "max-volume-files", 4096, "most `files` of one volume")
 	fs.StringVar(&o.apiVersion, "vault-api-version", "", "Key Vault api-version, for clouds that lag behind; default the SDK's")
@@ -95,8 +108,22 @@ func (o *options) check() error {
 		return bad("kubelet-root", "%q is not an absolute path", o.kubeletRoot)
 	case o.registrationSocket != "" && !strings.HasPrefix(o.registrationSocket, "/"):
 		return bad("registration-socket", "%q is not an absolute path", o.registrationSocket)
+	case !strings.HasPrefix(o.clusterFile, "/"):
+		return bad("cluster-identity-file", "%q is not an absolute path", o.clusterFile)
+	case !slices.Contains([]string{"", string(volume.Cluster), string(volume.Managed)}, o.defaultIdentity):
+		return bad("default-identity", "%q is neither cluster nor managed", o.defaultIdentity)
+	case o.policyFile != "" && !strings.HasPrefix(o.policyFile, "/"):
+		return bad("policy-file", "%q is not an absolute path", o.policyFile)
 	case o.rotationInterval != 0 && o.rotationInterval < minRotationInterval:
 		return bad("rotation-interval", "%s is less than %s (0 = never)", o.rotationInterval, minRotationInterval)
+	case o.mountMaxAge < 0:
+		return bad("mount-max-age", "%s is negative", o.mountMaxAge)
+	case o.lastKnownGood < 0:
+		return bad("last-known-good", "%s is negative", o.lastKnownGood)
+	case !validHTTPAddress(o.httpAddress):
+		return bad("http-address", "%q is not HOST:PORT or :PORT", o.httpAddress)
+	case o.apiVersion != "" && !apiVersion.MatchString(o.apiVersion):
+		return bad("vault-api-version", "%q is not a version such as 7.4 or 2025-07-01", o.apiVersion)
 	case o.maxVolumeBytes < 1:
 		return bad("max-volume-bytes", "must be positive")
 	case o.maxVolumeFiles < 1:
@@ -112,6 +139,21 @@ func (o *options) check() error {
 	}
 	o.cloud = cloud
 	return nil
+}
+
+// apiVersion is 7.4, 7.6-preview.2, 2025-07-01 or 2025-06-01-preview.
+var apiVersion = regexp.MustCompile(`^(\d\.\d|\d{4}-\d{2}-\d{2})(-preview(\.\d+)?)?$`)
+
+func validHTTPAddress(address string) bool {
+	if address == "" {
+		return true // off
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
 }
 
 // byteSize is a number of bytes with the suffixes that Kubernetes users write.

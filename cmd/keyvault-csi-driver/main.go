@@ -7,7 +7,6 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,7 +21,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
-	_ "golang.org/x/crypto/x509roots/fallback" // the image has no certificates of its own
 	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
@@ -30,7 +28,6 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
-	"github.com/keyvault-csi/keyvault-csi/pkg/policy"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -72,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	klog.SetLoggerWithOptions(logger, klog.ContextualLogger(true))
 	d, err := newDriver(o, logger)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w (%w)", err, errUsage) // every one of them is about a flag
 	}
 	return d.Run(klog.NewContext(ctx, logger))
 }
@@ -83,6 +80,7 @@ func newDriver(o options, logger logr.Logger) (*driver.Driver, error) {
 	if err != nil {
 		return nil, err
 	}
+	registry := prometheus.NewRegistry()
 	proxy := httpproxy.FromEnvironment().ProxyFunc()
 	fetcher, err := keyvault.New(keyvault.Options{
 		Cloud:      o.cloud,
@@ -90,7 +88,18 @@ func newDriver(o options, logger logr.Logger) (*driver.Driver, error) {
 		RootCAs:    roots,
 		APIVersion: o.apiVersion,
 		Logger:     logger.WithName("keyvault"),
+
+		ClusterFile: o.clusterFile,
+		ReadFile:    readFile,
+
+		MountMaxAge:   o.mountMaxAge,
+		LastKnownGood: o.lastKnownGood,
+		Metrics:       registry,
 	})
+	if err != nil {
+		return nil, err
+	}
+	rules, err := loadPolicy(o.policyFile, registry, logger.WithName("policy"))
 	if err != nil {
 		return nil, err
 	}
@@ -115,32 +124,13 @@ func newDriver(o options, logger logr.Logger) (*driver.Driver, error) {
 			VaultSuffix:      o.cloud.VaultSuffix,
 			TokenAudience:    o.cloud.FederationAudience,
 			RotationInterval: o.rotationInterval,
+			Identity:         volume.IdentityKind(o.defaultIdentity),
 		},
 		Fetcher:  fetcher,
-		Policy:   policy.Default(),
+		Policy:   rules,
 		Store:    store,
-		Registry: prometheus.NewRegistry(),
+		Registry: registry,
 	})
-}
-
-// loadRoots gives the machine's certificate authorities with those of file added. crypto/x509 itself honours
-// SSL_CERT_FILE and SSL_CERT_DIR, and takes the built-in roots where the machine has none.
-func loadRoots(file string) (*x509.CertPool, error) {
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		return nil, fmt.Errorf("read the machine's certificate authorities: %w", err)
-	}
-	if file == "" {
-		return roots, nil
-	}
-	pem, err := os.ReadFile(file) //nolint:gosec // G304: the operator names the file
-	if err != nil {
-		return nil, fmt.Errorf("--ca-bundle: %w", err)
-	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--ca-bundle: %s holds no certificate in PEM form", file)
-	}
-	return roots, nil
 }
 
 func newLogger(o options, out io.Writer) logr.Logger {

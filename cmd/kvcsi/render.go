@@ -17,11 +17,13 @@ import (
 )
 
 const renderUsage = `kvcsi render checks every volume of this driver in manifests as the driver would, without a cluster and without Azure,
-and shows the files that each would have. Problems are told with file, line and attribute.
+and shows the files that each would have. Problems are told with file, line and attribute. With --fetch it reads the
+vaults with your own login (DefaultAzureCredential: environment, Azure CLI and others) and shows the files that are there
+now, by size and hash.
 
 Usage: kvcsi render -f FILE|FOLDER|- [-f ...] [FLAGS]
 
-Exit code: 0 if every volume is valid, 1 if one is not, 2 for a wrong command line.
+Exit code: 0 if every volume is valid (and was read), 1 if one is not, 2 for a wrong command line.
 
 Flags:
 `
@@ -31,10 +33,11 @@ type renderOptions struct {
 	names                manifestNames
 	cloud, authority     string
 	suffix, identityKind string
+	fetch, reveal        bool
 }
 
 // runRender judges the volumes and shows them.
-func runRender(_ context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func runRender(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var o renderOptions
 	flags := flag.NewFlagSet("kvcsi render", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -47,6 +50,8 @@ func runRender(_ context.Context, args []string, stdin io.Reader, stdout, stderr
 	flags.StringVar(&o.suffix, "vault-dns-suffix", "", "the driver's --vault-dns-suffix")
 	flags.StringVar(&o.authority, "authority-host", "", "the driver's --authority-host")
 	flags.StringVar(&o.identityKind, "default-identity", "", "the driver's --default-identity: managed or cluster")
+	flags.BoolVar(&o.fetch, "fetch", false, "read the vaults with your own login, show sizes and hashes")
+	flags.BoolVar(&o.reveal, "reveal", false, "with --fetch: show the values as well")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
@@ -58,8 +63,11 @@ func runRender(_ context.Context, args []string, stdin io.Reader, stdout, stderr
 	case len(o.names) == 0:
 		fmt.Fprintln(stderr, "kvcsi render: name the manifests with -f FILE, -f FOLDER or -f -")
 		return exitUsage
+	case o.reveal && !o.fetch:
+		fmt.Fprintln(stderr, "kvcsi render: --reveal goes with --fetch")
+		return exitUsage
 	}
-	defaults, err := o.defaults()
+	cloud, defaults, err := o.defaults()
 	if err != nil {
 		fmt.Fprintln(stderr, "kvcsi render:", err)
 		return exitUsage
@@ -77,31 +85,55 @@ func runRender(_ context.Context, args []string, stdin io.Reader, stdout, stderr
 	if len(volumes) == 0 {
 		fmt.Fprintln(stderr, "kvcsi render: found no volume of the driver", migrate.DriverName)
 	}
-	return render(volumes, stdout, stderr)
+	show, err := o.shower(ctx, cloud, stdout)
+	if err != nil {
+		fmt.Fprintln(stderr, "kvcsi render:", err)
+		return exitError
+	}
+	return render(volumes, show, stderr)
 }
 
-func (o renderOptions) defaults() (volume.Defaults, error) {
+// shower is how a valid volume is shown: by what it asks for, or by what a vault answers.
+func (o renderOptions) shower(ctx context.Context, cloud keyvault.Cloud, stdout io.Writer) (func(migrate.Volume) error, error) {
+	if !o.fetch {
+		return func(v migrate.Volume) error {
+			showVolume(v, stdout)
+			return nil
+		}, nil
+	}
+	from, err := newFetcher(ctx, cloud)
+	if err != nil {
+		return nil, err
+	}
+	return func(v migrate.Volume) error { return showContent(ctx, v, from, o.reveal, stdout) }, nil
+}
+
+func (o renderOptions) defaults() (keyvault.Cloud, volume.Defaults, error) {
 	cloud, err := keyvault.CloudByName(o.cloud, o.authority, o.suffix)
 	if err != nil {
-		return volume.Defaults{}, err
+		return cloud, volume.Defaults{}, err
 	}
 	switch kind := volume.IdentityKind(o.identityKind); kind {
 	case "", volume.Managed, volume.Cluster:
-		return volume.Defaults{VaultSuffix: cloud.VaultSuffix, Identity: kind}, nil
+		return cloud, volume.Defaults{VaultSuffix: cloud.VaultSuffix, Identity: kind}, nil
 	}
-	return volume.Defaults{}, fmt.Errorf("--default-identity %q is neither managed nor cluster", o.identityKind)
+	return cloud, volume.Defaults{}, fmt.Errorf("--default-identity %q is neither managed nor cluster", o.identityKind)
 }
 
-// render prints each volume, problems on stderr.
-func render(volumes []migrate.Volume, stdout, stderr io.Writer) int {
+// render shows each valid volume, and tells what is wrong with the others.
+func render(volumes []migrate.Volume, show func(migrate.Volume) error, stderr io.Writer) int {
 	code := exitOK
 	for _, v := range volumes {
 		for _, problem := range v.Problems {
 			fmt.Fprintf(stderr, "%s:%d: %s, volume %s: %s\n", v.File, problem.Line, v.Object, v.Name, problem.Text)
 			code = exitError
 		}
-		if len(v.Problems) == 0 {
-			showVolume(v, stdout)
+		if len(v.Problems) > 0 {
+			continue
+		}
+		if err := show(v); err != nil {
+			fmt.Fprintf(stderr, "%s:%d: %s, volume %s: %v\n", v.File, v.Line, v.Object, v.Name, err)
+			code = exitError
 		}
 	}
 	return code

@@ -61,6 +61,7 @@ func TestRenderRefuses(t *testing.T) {
 		{nil, exitUsage, "kvcsi render: name the manifests with -f FILE, -f FOLDER or -f -\n"},
 		{[]string{"pod.yaml"}, exitUsage, "kvcsi render: unexpected argument \"pod.yaml\"\n"},
 		{[]string{"--what"}, exitUsage, "flag provided but not defined: -what\n"},
+		{[]string{"-f", "-", "--reveal"}, exitUsage, "kvcsi render: --reveal goes with --fetch\n"},
 		{[]string{"-f", "-", "--cloud", "Sky"}, exitUsage, "kvcsi render: unknown cloud \"Sky\"; known are AzurePublicCloud, "},
 		{[]string{"-f", "-", "--default-identity", "workload"}, exitUsage, "kvcsi render: --default-identity \"workload\" is neither managed nor cluster\n"},
 		{[]string{"-f", "/nowhere/at/all"}, exitError, "kvcsi render: lstat /nowhere/at/all: no such file or directory\n"},

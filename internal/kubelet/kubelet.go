@@ -6,6 +6,7 @@
 package kubelet
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -33,7 +34,7 @@ const (
 	keyTokens         = "csi.storage.k8s.io/serviceAccount.tokens" //nolint:gosec // G101: a key, no credential
 )
 
-// Audience is what Entra ID wants to see in a service account token: the CSIDriver object asks for it.
+// Audience is what Entra ID wants to see in a service account token, in the public cloud.
 const Audience = "api://AzureADTokenExchange"
 
 // Kubelet is one node's kubelet.
@@ -41,7 +42,9 @@ type Kubelet struct {
 	Root   string // of its folders, /var/lib/kubelet on a real node
 	Driver csi.NodeClient
 
-	// Token gives a service account token with [Audience], as the API server would.
+	// Audience of the service account tokens that the CSIDriver object asks for; empty means [Audience].
+	Audience string
+	// Token gives a service account token with the audience, as the API server would.
 	Token func(ctx context.Context, v Volume) (string, error)
 }
 
@@ -128,7 +131,7 @@ func (k *Kubelet) tokens(ctx context.Context, v Volume) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	text, err := json.Marshal(map[string]any{Audience: map[string]string{
+	text, err := json.Marshal(map[string]any{cmp.Or(k.Audience, Audience): map[string]string{
 		"token":               token,
 		"expirationTimestamp": time.Now().Add(time.Hour).UTC().Format(time.RFC3339),
 	}})

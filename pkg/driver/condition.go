@@ -19,7 +19,7 @@ const (
 
 // addCondition says in the words of CSI 1.12 how the last refresh of the volume went.
 func addCondition(response *csi.NodeGetVolumeStatsResponse, failure note, failed bool) {
-	message := "the last refresh of the volume worked"
+	message := "no refresh of the volume has failed since the driver started"
 	if failed {
 		message = failure.text
 	}

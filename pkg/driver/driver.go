@@ -20,6 +20,8 @@ type Fetcher interface {
 	// Fetch gives the complete content or an error that is a sentinel of package volume or the context's; never a
 	// part.
 	Fetch(ctx context.Context, r volume.Request) (volume.Content, error)
+	// Forget says that a volume, as named by volume.Request.Volume, is gone. It may never have been there.
+	Forget(volume string)
 }
 
 // Policy is the operator's word on who may use which identity.
@@ -133,22 +135,20 @@ func New(c Config) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
-	return &Driver{
-		config:  c,
-		socket:  filepath.Clean(socket),
-		metrics: m,
-		node: &nodeServer{
-			nodeID:       c.NodeID,
-			capabilities: newCapabilities(),
+	node := &nodeServer{
+		nodeID:       c.NodeID,
+		capabilities: newCapabilities(),
 
-			root:     strings.TrimSuffix(filepath.Clean(c.KubeletRoot), "/") + "/",
-			defaults: c.Defaults,
-			policy:   c.Policy,
-			fetcher:  c.Fetcher,
-			store:    c.Store,
-			metrics:  m,
-			now:      c.Now,
-		},
-		grace: grace,
-	}, nil
+		root:     strings.TrimSuffix(filepath.Clean(c.KubeletRoot), "/") + "/",
+		defaults: c.Defaults,
+		policy:   c.Policy,
+		fetcher:  c.Fetcher,
+		store:    c.Store,
+		metrics:  m,
+		now:      c.Now,
+	}
+	if err := c.Registry.Register(newVolumeStates(node)); err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
+	}
+	return &Driver{config: c, socket: filepath.Clean(socket), metrics: m, node: node, grace: grace}, nil
 }

@@ -101,6 +101,10 @@ func (f *fakes) Fetch(ctx context.Context, r volume.Request) (volume.Content, er
 	return volume.Content{Fetched: f.clock()}, nil
 }
 
+func (f *fakes) Forget(id string) {
+	f.count("Forget " + id)
+}
+
 func (f *fakes) Refreshed(target string) (time.Time, bool, error) {
 	f.count("Refreshed")
 	if f.refreshed != nil {

@@ -55,7 +55,8 @@ func (d *Driver) intercept(logger klog.Logger) grpc.UnaryServerInterceptor {
 func describe(req any) (values []any, level int) {
 	switch r := req.(type) {
 	case *csi.NodePublishVolumeRequest:
-		pod := klog.KRef(r.GetVolumeContext()[volume.KubeletPodNamespace], r.GetVolumeContext()[volume.KubeletPodName])
+		// A string, which every logger quotes: this is logged before anybody has looked at the names.
+		pod := r.GetVolumeContext()[volume.KubeletPodNamespace] + "/" + r.GetVolumeContext()[volume.KubeletPodName]
 		return []any{keyVolumeID, r.GetVolumeId(), keyTarget, r.GetTargetPath(), keyPod, pod}, levelCalls
 	case *csi.NodeUnpublishVolumeRequest:
 		return []any{keyVolumeID, r.GetVolumeId(), keyTarget, r.GetTargetPath()}, levelCalls

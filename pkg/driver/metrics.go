@@ -57,6 +57,37 @@ func newMetrics(registry *prometheus.Registry, version string) (*metrics, error)
 	return m, nil
 }
 
+// volumeStates counts the volumes of the node when it is asked to.
+type volumeStates struct {
+	node *nodeServer
+	desc *prometheus.Desc
+}
+
+// The states of a volume.
+const (
+	stateFresh = "fresh"
+	stateStale = "stale"
+)
+
+func newVolumeStates(n *nodeServer) *volumeStates {
+	return &volumeStates{node: n, desc: prometheus.NewDesc("keyvault_csi_volumes",
+		"Volumes that the kubelet has called for since the start; stale are those that could not be refreshed for longer than is tolerated.",
+		[]string{"state"}, nil)}
+}
+
+func (v *volumeStates) Describe(descs chan<- *prometheus.Desc) { descs <- v.desc }
+
+func (v *volumeStates) Collect(metrics chan<- prometheus.Metric) {
+	all, stale := 0, v.node.notes.stale()
+	v.node.volumes.Range(func(any, any) bool {
+		all++
+		return true
+	})
+	for state, count := range map[string]int{stateFresh: max(0, all-stale), stateStale: stale} {
+		metrics <- prometheus.MustNewConstMetric(v.desc, prometheus.GaugeValue, float64(count), state)
+	}
+}
+
 func (m *metrics) operation(method string, code codes.Code, d time.Duration) {
 	m.operations.WithLabelValues(method, code.String()).Observe(d.Seconds())
 }

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -25,8 +26,9 @@ type nodeServer struct {
 	metrics  *metrics
 	now      func() time.Time
 
-	claims claims
-	notes  notes
+	claims  claims
+	notes   notes
+	volumes sync.Map // by CSI volume id, those that are there: to be counted, and as far as known since the start
 }
 
 func (n *nodeServer) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
@@ -66,7 +68,9 @@ func (n *nodeServer) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpub
 	if err := n.store.Unpublish(target); err != nil {
 		return nil, err
 	}
+	n.volumes.Delete(req.GetVolumeId())
 	n.notes.drop(req.GetVolumeId())
+	n.fetcher.Forget(req.GetVolumeId())
 	klog.FromContext(ctx).Info("volume removed")
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }

@@ -319,7 +319,7 @@ func TestVolumeConditionOfCSI112(t *testing.T) {
 		}
 		return abnormal, message
 	}
-	if abnormal, message := condition(); abnormal || message != "the last refresh of the volume worked" {
+	if abnormal, message := condition(); abnormal || message != "no refresh of the volume has failed since the driver started" {
 		t.Errorf("a healthy volume: %v, %q", abnormal, message)
 	}
 	f.fetch = func(context.Context, volume.Request) (volume.Content, error) {

@@ -36,6 +36,18 @@ func (n *notes) drop(volumeID string) (had bool) {
 	return had
 }
 
+// stale counts the volumes whose set is older than what is tolerated.
+func (n *notes) stale() (count int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, failure := range n.byVolume {
+		if failure.stale {
+			count++
+		}
+	}
+	return count
+}
+
 // get gives the failure of a volume, if its last refresh failed.
 func (n *notes) get(volumeID string) (failure note, failed bool) {
 	n.mu.Lock()

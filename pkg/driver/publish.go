@@ -33,27 +33,47 @@ func (n *nodeServer) publish(ctx context.Context, w wish) error {
 	if err != nil {
 		interval = n.defaults.RotationInterval // Parse tells it, with all the rest, as soon as the set is of age
 	}
+	if complete {
+		n.volumes.LoadOrStore(w.volumeID, struct{}{})
+	}
 	if complete && (interval == 0 || younger(age, interval)) {
 		return nil
 	}
 
-	changed, err := n.replace(ctx, w)
+	tolerated := max(minTolerance, 3*interval)
+	content, changed, err := n.replace(ctx, w, complete)
 	switch {
 	case err == nil && !complete:
-		n.notes.drop(w.volumeID)
-		klog.FromContext(ctx).Info("volume published")
+		n.volumes.Store(w.volumeID, struct{}{})
+		n.published(ctx, w, content.Outage, younger(n.now().Sub(content.Fetched), tolerated))
 		return nil
+	case err != nil && !complete:
+		n.fetcher.Forget(w.volumeID)
+		return err
 	case err == nil:
 		n.refreshed(ctx, w, changed)
 		return nil
-	case !complete, ctx.Err() != nil: // nobody waits for the answer
+	case ctx.Err() != nil: // nobody waits for the answer
 		return err
 	}
-	return n.tolerate(ctx, w, err, younger(age, max(minTolerance, 3*interval)))
+	return n.tolerate(ctx, w, err, younger(age, tolerated))
 }
 
 // younger: a set from the future is not, for its true age is unknown.
 func younger(age, limit time.Duration) bool { return age >= 0 && age < limit }
+
+// published records a first publish. Files that are not from the vault but from what the node last saw are told of like
+// those of a failed refresh, until one works.
+func (n *nodeServer) published(ctx context.Context, w wish, outage error, usable bool) {
+	if outage == nil {
+		n.notes.drop(w.volumeID)
+		klog.FromContext(ctx).Info("volume published")
+		return
+	}
+	failure := note{text: oneLine("the files are the last that this node saw: " + outage.Error()), stale: !usable}
+	n.notes.set(w.volumeID, failure)
+	klog.FromContext(ctx).Error(errors.New(failure.text), "volume published without the vault", keyStale, failure.stale)
+}
 
 // refreshed records a rotation that worked.
 func (n *nodeServer) refreshed(ctx context.Context, w wish, changed bool) {
@@ -83,25 +103,26 @@ func (n *nodeServer) tolerate(ctx context.Context, w wish, err error, usable boo
 }
 
 // replace is steps 4 to 7. A panic in one of them is an error like another, so that a set which is there outlives it.
-func (n *nodeServer) replace(parent context.Context, w wish) (changed bool, err error) {
+func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (content volume.Content, changed bool, err error) {
 	defer recoverInto(parent, &err)
 
 	request, err := volume.Parse(w.attributes, w.secrets, n.defaults)
 	if err != nil {
-		return false, err
+		return content, false, err
 	}
 	if err := n.policy.Allow(request); err != nil {
-		return false, err
+		return content, false, err
 	}
+	request.Volume, request.Refresh = w.volumeID, complete
 	ctx, cancel := context.WithTimeout(parent, request.Timeout)
 	defer cancel()
 
-	content, err := n.fetcher.Fetch(ctx, request)
+	content, err = n.fetcher.Fetch(ctx, request)
 	if err != nil {
-		return false, explain(parent, ctx, err, request.Timeout)
+		return content, false, explain(parent, ctx, err, request.Timeout)
 	}
 	changed, err = n.store.Publish(ctx, w.mount, content)
-	return changed, explain(parent, ctx, err, request.Timeout)
+	return content, changed, explain(parent, ctx, err, request.Timeout)
 }
 
 // explain says which clock ran out when it was the volume's own and not the caller's.

@@ -3,6 +3,8 @@ package driver
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -314,4 +316,101 @@ func TestVolumeTimeout(t *testing.T) {
 	_, err := h.node.NodePublishVolume(t.Context(), r)
 	wantStatus(t, err, codes.DeadlineExceeded,
 		"not ready within the volume's timeout of 10ms (attribute timeout): context deadline exceeded")
+}
+
+// The fetcher learns which volume asks, whether it has files already, and when it has gone.
+func TestTheFetcherKnowsTheVolume(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	h := startDriver(t, f)
+	var asked []string
+	f.fetch = func(_ context.Context, r volume.Request) (volume.Content, error) {
+		asked = append(asked, fmt.Sprint(r.Volume, " ", r.Refresh))
+		if len(asked) == 1 {
+			return volume.Content{}, volume.Errorf(volume.ErrUnavailable, "vault is down")
+		}
+		return volume.Content{Fetched: f.clock()}, nil
+	}
+	wantStatus(t, h.publish(t), codes.Unavailable, "vault is down")
+	if n := f.called("Forget csi-1"); n != 1 {
+		t.Errorf("a volume that was not made is forgotten %d times, want 1", n)
+	}
+	for range 3 { // the second is inside the interval
+		wantStatus(t, h.publish(t), codes.OK, "")
+		f.step(time.Minute)
+	}
+	if want := []string{"csi-1 false", "csi-1 false", "csi-1 true"}; !slices.Equal(asked, want) {
+		t.Errorf("asked %q, want %q", asked, want)
+	}
+	if n := f.called("Forget csi-1"); n != 1 {
+		t.Errorf("a volume that is there was forgotten")
+	}
+	if _, err := h.node.NodeUnpublishVolume(t.Context(), h.unpublish()); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.called("Forget csi-1"); n != 2 {
+		t.Errorf("a volume that has gone is not forgotten")
+	}
+}
+
+// A volume whose files are the last known ones is a volume, and says so until a refresh has worked.
+func TestLastKnownFilesAreTold(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		age    time.Duration
+		health string
+		stale  bool
+	}{
+		{4 * time.Minute, "DEGRADED RefreshFailed the files are the last that this node saw: vault is down", false},
+		{time.Hour, "DEGRADED Stale the files are the last that this node saw: vault is down", true},
+	} {
+		f := newFakes()
+		h := startDriver(t, f)
+		f.fetch = func(context.Context, volume.Request) (volume.Content, error) {
+			return volume.Content{Fetched: f.clock().Add(-test.age), Outage: volume.Errorf(volume.ErrUnavailable, "vault is down")}, nil
+		}
+		states := func(fresh, stale int) {
+			t.Helper()
+			want := fmt.Sprintf("# HELP keyvault_csi_volumes Volumes that the kubelet has called for since the start; "+
+				"stale are those that could not be refreshed for longer than is tolerated.\n"+
+				"# TYPE keyvault_csi_volumes gauge\nkeyvault_csi_volumes{state=\"fresh\"} %d\nkeyvault_csi_volumes{state=\"stale\"} %d\n", fresh, stale)
+			if err := testutil.GatherAndCompare(h.config.Registry, strings.NewReader(want), "keyvault_csi_volumes"); err != nil {
+				t.Error(err)
+			}
+		}
+		health := func() string {
+			t.Helper()
+			r, err := h.node.NodeGetVolumeHealth(t.Context(), &csi.NodeGetVolumeHealthRequest{VolumeId: "csi-1", VolumePublishPath: h.target()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range r.GetVolumeHealth().GetHealthStatuses() {
+				return s.GetStatus().String() + " " + s.GetReason() + " " + s.GetMessage()
+			}
+			return ""
+		}
+		states(0, 0)
+		wantStatus(t, h.publish(t), codes.OK, "")
+		if got := health(); got != test.health {
+			t.Errorf("health is %q, want %q", got, test.health)
+		}
+		if !strings.Contains(h.log.String(), "volume published without the vault") {
+			t.Error("not logged")
+		}
+		if test.stale {
+			states(0, 1)
+		} else {
+			states(1, 0)
+		}
+		f.fetch = nil
+		wantStatus(t, h.publish(t), codes.OK, "") // of age, as the last known value was
+		if got := health(); got != "" {
+			t.Errorf("after a refresh that worked the health is %q", got)
+		}
+		states(1, 0)
+		if _, err := h.node.NodeUnpublishVolume(t.Context(), h.unpublish()); err != nil {
+			t.Fatal(err)
+		}
+		states(0, 0)
+	}
 }

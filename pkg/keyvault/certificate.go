@@ -46,6 +46,7 @@ type certificate struct {
 type privateKey struct {
 	parsed crypto.PrivateKey
 	block  *pem.Block
+	exact  bool // block is PKCS#8 just as OpenSSL would write it
 }
 
 // The ways in which the content of a certificate cannot be used; each is the end of a sentence.
@@ -57,14 +58,17 @@ var (
 	errBrokenPEM    = errors.New("is not readable PEM")
 	errUnreadable   = errors.New("is not readable")
 	errNoLeaf       = errors.New("holds no certificate that belongs to its private key")
-	errOpaqueKey    = errors.New("has a key of a kind that cannot be read from PKCS#12 (such as P-256K); issue it with the content type " +
+	errOpaqueKey    = errors.New("has a rare kind of key (such as P-256K) in an encryption that is not read (such as RC2); issue it with the content type " +
 		contentPEM + ", or ask for its PFX alone")
 )
 
 // unpack takes apart what a certificate's secret holds, or the leaf that the certificates interface gave.
-func (c *Client) unpack(ctx context.Context, o volume.Object, g got) (*bundle, error) {
+func (c *Client) unpack(ctx context.Context, o volume.Object, g *got) (*bundle, error) {
 	if g.der != nil {
 		return &bundle{certs: []certificate{newCertificate(g.der)}}, nil
+	}
+	if b := g.unpacked.Load(); b != nil {
+		return b, nil
 	}
 	var b *bundle
 	var err error
@@ -77,7 +81,7 @@ func (c *Client) unpack(ctx context.Context, o volume.Object, g got) (*bundle, e
 		}
 		b, err = c.decode(ctx, raw, splitPFX)
 	case contentPEM:
-		b, err = c.decode(ctx, []byte(g.value), splitPEM)
+		b, err = c.decode(ctx, g.value.Reveal(), splitPEM)
 	default:
 		err = errors.New("holds no certificate: its content type is neither " + contentPFX + " nor " + contentPEM)
 	}
@@ -87,6 +91,7 @@ func (c *Client) unpack(ctx context.Context, o volume.Object, g got) (*bundle, e
 	case err != nil:
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s %v", label(o), err)
 	}
+	g.unpacked.Store(b)
 	return b, nil
 }
 
@@ -200,6 +205,9 @@ func newPrivateKey(block *pem.Block) (privateKey, error) {
 
 // pem writes the key. PKCS#8 has the very bytes of OpenSSL's.
 func (k privateKey) pem(format volume.KeyFormat) ([]byte, error) {
+	if k.exact && format != volume.PKCS1 && format != volume.SEC1 {
+		return pem.EncodeToMemory(k.block), nil
+	}
 	switch key := k.parsed.(type) {
 	case *rsa.PrivateKey:
 		if format == volume.PKCS1 {

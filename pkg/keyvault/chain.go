@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/x509"
+	"encoding/asn1"
 	"errors"
 	"slices"
 
@@ -12,25 +13,84 @@ import (
 
 // leafFirst moves the certificate whose public key is that of the private key to the front, wherever it stands in the
 // file: a vault's own PFX goes from the root to the leaf, an imported one in any order. The rest keeps its order. With a
-// key that Go cannot read, the first certificate is taken to be the leaf.
+// key whose public half is not known, the first certificate is taken to be the leaf.
 func leafFirst(key privateKey, certs []certificate) ([]certificate, error) {
-	signer, ok := key.parsed.(interface{ Public() crypto.PublicKey })
-	if !ok {
-		return certs, nil
-	}
-	public, ok := signer.Public().(interface {
-		Equal(other crypto.PublicKey) bool
-	})
-	if !ok {
+	public := key.public()
+	if public == nil {
 		return certs, nil
 	}
 	for i, cert := range certs {
-		if cert.parsed != nil && public.Equal(cert.parsed.PublicKey) {
-			leaf := []certificate{cert}
-			return append(append(leaf, certs[:i]...), certs[i+1:]...), nil
+		if bytes.Equal(public, cert.public()) {
+			return toFront(certs, i), nil
 		}
 	}
 	return nil, errNoLeaf
+}
+
+func toFront(certs []certificate, i int) []certificate {
+	first := []certificate{certs[i]}
+	return append(append(first, certs[:i]...), certs[i+1:]...)
+}
+
+// public is the public half of the key as it stands in a certificate, or nil where it is not known: of a key that Go
+// cannot read it is known if it is an EC key that has a copy of it.
+func (k privateKey) public() []byte {
+	if signer, ok := k.parsed.(interface{ Public() crypto.PublicKey }); ok {
+		der, err := x509.MarshalPKIXPublicKey(signer.Public())
+		if err != nil {
+			return nil
+		}
+		return subjectPublicKey(der)
+	}
+	if k.parsed != nil {
+		return nil
+	}
+	der := k.block.Bytes
+	var wrapped pkcs8
+	if _, err := asn1.Unmarshal(der, &wrapped); err == nil {
+		if !wrapped.isEC() {
+			return nil
+		}
+		der = wrapped.Key
+	}
+	elements, err := ecPrivateKey(der)
+	if err != nil {
+		return nil
+	}
+	for _, e := range elements {
+		var point asn1.BitString
+		if e.Class == asn1.ClassContextSpecific && e.Tag == ecPublicKey && unmarshal(e.Bytes, &point) == nil {
+			return point.Bytes
+		}
+	}
+	return nil
+}
+
+// public is the certificate's public key, without its algorithm.
+func (c certificate) public() []byte { return subjectPublicKey(c.fields().PublicKey.FullBytes) }
+
+// certificateFields are the parts of a certificate (RFC 5280) that make a chain.
+type certificateFields struct {
+	Version   int `asn1:"optional,explicit,default:0,tag:0"`
+	Serial    asn1.RawValue
+	Signature asn1.RawValue
+	Issuer    asn1.RawValue
+	Validity  asn1.RawValue
+	Subject   asn1.RawValue
+	PublicKey asn1.RawValue
+}
+
+// fields reads certificates that Go would not parse as well; they are empty where the DER is none of a certificate.
+func (c certificate) fields() certificateFields {
+	var cert struct {
+		Signed    certificateFields
+		Algorithm asn1.RawValue
+		Signature asn1.BitString
+	}
+	if err := unmarshal(c.der, &cert); err != nil {
+		return certificateFields{}
+	}
+	return cert.Signed
 }
 
 // ordered gives the leaf and then the others in the order that was asked for. certs has the leaf first and is not changed.
@@ -57,19 +117,24 @@ func ordered(certs []certificate, order volume.ChainOrder) []certificate {
 // issuer finds who issued child: by name, and by signature where Go can check it. Key identifiers are not looked at:
 // many certificates have none.
 func issuer(child certificate, candidates []certificate) int {
-	if child.parsed == nil || bytes.Equal(child.parsed.RawIssuer, child.parsed.RawSubject) {
+	fields := child.fields()
+	if len(fields.Issuer.FullBytes) == 0 || bytes.Equal(fields.Issuer.FullBytes, fields.Subject.FullBytes) {
 		return -1
 	}
 	uncheckable := -1
 	for i, candidate := range candidates {
-		if candidate.parsed == nil || !bytes.Equal(child.parsed.RawIssuer, candidate.parsed.RawSubject) {
+		if !bytes.Equal(fields.Issuer.FullBytes, candidate.fields().Subject.FullBytes) {
 			continue
 		}
-		err := child.parsed.CheckSignatureFrom(candidate.parsed)
-		switch {
-		case err == nil:
-			return i
-		case uncheckable < 0 && notChecked(err):
+		checked := false
+		if child.parsed != nil && candidate.parsed != nil {
+			err := child.parsed.CheckSignatureFrom(candidate.parsed)
+			if err == nil {
+				return i
+			}
+			checked = !notChecked(err)
+		}
+		if !checked && uncheckable < 0 {
 			uncheckable = i
 		}
 	}

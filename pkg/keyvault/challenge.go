@@ -150,7 +150,7 @@ func (c *challenges) of(ctx context.Context, vault, path string) (challenge, err
 		if said, ok := c.known(vault); ok {
 			return said, nil
 		}
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sharedTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flightTimeout)
 		defer cancel()
 		if err := guarded(func() error { return c.ask(ctx, vault, path) }); err != nil {
 			return nil, err

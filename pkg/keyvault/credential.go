@@ -22,11 +22,14 @@ import (
 )
 
 // credentialKey is who may share a token. A client id is no secret, so that it alone never suffices: to it belong the
-// service account that Entra ID federates, or the secret that was presented.
+// service account that Entra ID federates, or the secret that was presented. The node's own identities belong to
+// whoever the operator's policy lets use them, and have a key of their own even where a pod presents the same login.
 type credentialKey struct {
-	tenant, clientID          string
+	kind                      volume.IdentityKind
+	tenant, clientID          string            // no tenant for managed identities: they have but one
+	objectID, resourceID      string            // managed
 	namespace, serviceAccount string            // workload
-	presented                 [sha256.Size]byte // servicePrincipal: HMAC under a key of this process
+	presented                 [sha256.Size]byte // servicePrincipal and cluster: HMAC under a key of this process
 }
 
 // sessionKey is one identity at one vault.
@@ -43,37 +46,18 @@ type session struct {
 	keys         func() (*azkeys.Client, error)
 }
 
-// checkIdentity refuses what cannot be logged in with, before anything is asked of the network.
-func checkIdentity(id volume.Identity) error {
-	switch id.Kind {
-	case volume.Workload:
-		if id.ClientID == "" || id.Assertion.IsEmpty() {
-			return volume.Errorf(volume.ErrInvalid, "identity workload needs clientID and the pod's token")
-		}
-		return nil
-	case volume.ServicePrincipal:
-		if !id.ClientCertificate.IsEmpty() {
-			return volume.Errorf(volume.ErrPrecondition, "identity servicePrincipal: this driver cannot log in with a client certificate yet; give clientsecret")
-		}
-		if id.ClientID == "" || id.ClientSecret.IsEmpty() {
-			return volume.Errorf(volume.ErrInvalid, "identity servicePrincipal needs clientid and clientsecret")
-		}
-		return nil
-	case volume.Managed, volume.Cluster:
-		return volume.Errorf(volume.ErrPrecondition, "identity %s: this driver cannot log in with it yet; use workload or servicePrincipal", id.Kind)
-	default:
-		return volume.Errorf(volume.ErrInvalid, "identity %q is unknown", id.Kind)
-	}
-}
-
-// credentialKey also holds for identities to come: each is one case here, in checkIdentity and in newCredential.
 func (c *Client) credentialKey(r volume.Request, tenant string) credentialKey {
-	key := credentialKey{tenant: strings.ToLower(tenant), clientID: strings.ToLower(r.Identity.ClientID)}
-	switch r.Identity.Kind {
-	case volume.Workload:
+	id := r.Identity
+	key := credentialKey{
+		kind: id.Kind, tenant: strings.ToLower(tenant),
+		clientID: strings.ToLower(id.ClientID), objectID: strings.ToLower(id.ObjectID), resourceID: strings.ToLower(id.ResourceID),
+		presented: c.digest(id.ClientSecret.Reveal(), id.ClientCertificate.Reveal(), id.ClientCertificatePassword.Reveal()),
+	}
+	switch loginOf(id) {
+	case byAssertion:
 		key.namespace, key.serviceAccount = r.Pod.Namespace, r.Pod.ServiceAccount
-	case volume.ServicePrincipal:
-		key.presented = c.digest(r.Identity.ClientSecret.Reveal())
+	case byMetadata:
+		key.tenant = ""
 	}
 	return key
 }
@@ -90,8 +74,12 @@ func (c *Client) digest(parts ...[]byte) (sum [sha256.Size]byte) {
 }
 
 // newCredential makes the SDK's credential of an identity. Every option is given, because what is left out the SDK
-// reads from the environment.
+// reads from the environment. The authority is the operator's and not a pod's, so nobody is asked whether it is one of
+// Azure's (instance discovery): a private cloud could not ask.
 func (c *Client) newCredential(l *login, id volume.Identity) (azcore.TokenCredential, error) {
+	if c.credential != nil {
+		return c.credential, nil
+	}
 	options := policy.ClientOptions{
 		Cloud: cloud.Configuration{
 			ActiveDirectoryAuthorityHost: c.cloud.AuthorityHost + "/",
@@ -101,14 +89,18 @@ func (c *Client) newCredential(l *login, id volume.Identity) (azcore.TokenCreden
 		Telemetry: policy.TelemetryOptions{ApplicationID: applicationID},
 		Transport: c.authority,
 	}
-	switch id.Kind {
-	case volume.Workload:
+	switch loginOf(id) {
+	case byAssertion:
 		return azidentity.NewClientAssertionCredential(l.tenant, id.ClientID,
 			func(context.Context) (string, error) { return string(l.assertion.Load().Reveal()), nil },
 			&azidentity.ClientAssertionCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
-	case volume.ServicePrincipal:
+	case bySecret:
 		return azidentity.NewClientSecretCredential(l.tenant, id.ClientID, string(id.ClientSecret.Reveal()),
 			&azidentity.ClientSecretCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
+	case byCertificate:
+		return newCertificateCredential(l.tenant, id, options), nil
+	case byMetadata:
+		return &metadataCredential{service: c.metadata, resource: c.cloud.Resource(), identity: id, now: c.now}, nil
 	default:
 		return nil, errors.New("no credential for this kind of identity")
 	}
@@ -125,6 +117,7 @@ func (c *Client) session(r volume.Request, tenant, vault string) (sessionKey, *s
 	known, ok := c.logins[key.credentialKey]
 	if !ok {
 		l := &login{tenant: key.tenant, scopes: []string{c.cloud.Resource() + "/.default"}, now: c.now}
+		l.counted = func(err error) { c.metrics.login(key.kind, err) }
 		inner, err := c.newCredential(l, r.Identity)
 		if err != nil {
 			return key, nil, err
@@ -188,6 +181,7 @@ func (c *Client) sweep(now time.Time) {
 	sweep(c.logins, before)
 	sweep(c.sessions, before)
 	c.challenges.sweep(before)
+	c.gates.sweep(before)
 }
 
 // idle is a value and when it was used last.

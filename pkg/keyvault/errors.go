@@ -25,10 +25,11 @@ import (
 
 // answer is a refusal: what a service said, without what else its body holds.
 type answer struct {
-	entra   bool // Entra ID said it, else the vault
-	status  int
-	codes   []string // the service's own, outermost first: Forbidden, ForbiddenByRbac
-	message string   // of the service; only ever searched for words, never repeated
+	entra    bool // who gives out tokens said it, else the vault
+	metadata bool // with entra: the node's metadata service, and not Entra ID itself
+	status   int
+	codes    []string // the service's own, outermost first: Forbidden, ForbiddenByRbac
+	message  string   // of the service; only ever searched for words, never repeated
 }
 
 func (a *answer) Error() string {
@@ -70,6 +71,7 @@ func (u *unreached) Error() string { return "no answer from " + u.host + ": " + 
 var (
 	errPanic   = errors.New("the Azure SDK failed on it")
 	errStrange = errors.New("it cannot be understood")
+	errNoValue = errors.New("the secret has no value")
 )
 
 // guarded runs calls into the SDK. It panics on some answers; the value of a panic may hold anything, so it is dropped.
@@ -89,19 +91,22 @@ func reduced(err error, seen *outcome) error {
 	var authentication *azidentity.AuthenticationFailedError
 	var earlier *answer
 	var failed *unreached
+	var certificate unusable
 	host, status, transport := seen.last()
 	switch {
 	case errors.As(err, &earlier):
 		return earlier
 	case errors.As(err, &failed):
 		return failed
+	case errors.As(err, &certificate):
+		return certificate
 	case errors.As(err, &response):
 		return vaultAnswer(response)
 	case errors.As(err, &authentication) && authentication.RawResponse != nil && authentication.RawResponse.StatusCode != http.StatusOK:
 		return entraAnswer(authentication.RawResponse)
 	case transport != nil:
 		return newUnreached(host, transport)
-	case errors.Is(err, errPanic), errors.Is(err, errMalformedChallenge):
+	case errors.Is(err, errPanic), errors.Is(err, errMalformedChallenge), errors.Is(err, errNoValue):
 		return err
 	case status >= http.StatusBadRequest:
 		return &answer{entra: authentication != nil, status: status}
@@ -236,18 +241,28 @@ func (m matter) explain(ctx context.Context, waited string, err error) error {
 	var (
 		said    *answer
 		missing *unreached
+		unread  unusable
 	)
 	switch {
 	case errors.As(err, &said) && said.entra:
-		return volume.Errorf(entraSentinel(said), "%s: Entra ID answered %v: %s", m, said, m.entraHint(said))
+		return volume.Errorf(entraSentinel(said), "%s: %s answered %v: %s", m, m.authority(), said, m.entraHint(said))
 	case errors.As(err, &said):
 		return volume.Errorf(vaultSentinel(said), "%s: %v: %s", m, said, m.vaultHint(said))
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: waiting for %s: %w", m, waited, ctx.Err())
+	case errors.As(err, &unread) && m.identity.Kind == volume.Cluster:
+		return volume.Errorf(volume.ErrPrecondition, "%s: the certificate at aadClientCertPath of the cluster's file %v", m, unread)
+	case errors.As(err, &unread):
+		return volume.Errorf(volume.ErrInvalid, "%s: nodePublishSecretRef[clientcertificate] %v", m, unread)
+	case errors.As(err, &missing) && missing.host == metadataHost:
+		return volume.Errorf(volume.ErrUnavailable, "%s: no answer from %s: %s; is this node a VM of Azure, whose metadata service its pods may reach?",
+			m, metadataHost, missing.why)
 	case errors.As(err, &missing):
 		return volume.Errorf(volume.ErrUnavailable, "%s: %v; %s", m, missing, missing.hint)
 	case errors.Is(err, errMalformedChallenge):
 		return volume.Errorf(volume.ErrUnavailable, "%s: the vault gave no readable challenge (HTTP 401, WWW-Authenticate); is this a key vault of %s?", m, m.cloud.Name)
+	case errors.Is(err, errNoValue):
+		return volume.Errorf(volume.ErrPrecondition, "%s: %v; set one, or disable it", m, err)
 	case errors.Is(err, errStrange), errors.Is(err, errPanic):
 		return volume.Errorf(volume.ErrUnavailable, "%s: %s gave a strange answer, %v; check what answers under its name", m, waited, err)
 	default:
@@ -281,6 +296,8 @@ func entraSentinel(a *answer) error {
 	case a.status == http.StatusTooManyRequests, a.status == http.StatusRequestTimeout, a.status >= 500, a.status < 400:
 		return volume.ErrUnavailable
 	case a.has("temporarily_unavailable"):
+		return volume.ErrUnavailable
+	case a.metadata && (a.status == http.StatusNotFound || a.status == http.StatusGone):
 		return volume.ErrUnavailable
 	default:
 		return volume.ErrUnauthenticated

@@ -186,12 +186,12 @@ func TestRefusalsOfEntraID(t *testing.T) {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Action: devcloud.Malformed})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "Entra ID gave a strange answer, it cannot be understood; check what answers under its name"},
-		{"managed", func(*world) volume.Request {
-			return request(volume.Identity{Kind: volume.Managed}, []volume.Object{secret("a")})
-		}, volume.ErrPrecondition, "identity managed: this driver cannot log in with it yet; use workload or servicePrincipal"},
-		{"client certificate", func(*world) volume.Request {
-			return request(volume.Identity{Kind: volume.ServicePrincipal, ClientID: clientID, ClientCertificate: volume.NewSecret([]byte("x"))}, []volume.Object{secret("a")})
-		}, volume.ErrPrecondition, "identity servicePrincipal: this driver cannot log in with a client certificate yet; give clientsecret"},
+		{"no secret", func(*world) volume.Request {
+			return request(volume.Identity{Kind: volume.ServicePrincipal, ClientID: clientID}, []volume.Object{secret("a")})
+		}, volume.ErrInvalid, "identity servicePrincipal needs clientid, and clientsecret or clientcertificate"},
+		{"no file of the cluster", func(*world) volume.Request {
+			return request(volume.Identity{Kind: volume.Cluster}, []volume.Object{secret("a")})
+		}, volume.ErrPrecondition, "identity cluster: this driver has no file with the cluster's login"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -3,7 +3,7 @@ package keyvault
 import (
 	"context"
 	"errors"
-	"net/http"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,9 +20,13 @@ const perVolume = 16
 // Fetch reads every object of the request and gives the volume's complete content, or the first error in the order of
 // the request's objects, which is one of the sentinel errors of package volume or, with errors.Is, that of ctx.
 //
-// Objects of one vault, kind, name and version are read once.
+// Objects of one vault, kind, name and version are read once, and not at all where another volume of the same identity
+// has them fresh enough: for a first mount younger than [Options.MountMaxAge], for a refresh younger than the interval
+// of its volume and newer than what the volume has. What was given to a volume counts as held by it until
+// [Client.Forget].
 func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, error) {
-	if err := checkIdentity(r.Identity); err != nil {
+	r, err := c.identify(r)
+	if err != nil {
 		return volume.Content{}, err
 	}
 	for _, object := range r.Objects {
@@ -30,25 +34,55 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 			return volume.Content{}, err
 		}
 	}
-	content := volume.Content{Folders: r.Folders, Fetched: c.now()}
-	objects, err := c.expand(ctx, r, &content.Fetched)
+	e, vaults := c.errand(r), vaultsOf(r.Objects)
+	c.metrics.use(vaults)
+	defer c.metrics.release(vaults)
+
+	began := c.now()
+	content := volume.Content{Folders: r.Folders}
+	lists, objects, err := c.expand(ctx, e)
 	if err != nil {
 		return volume.Content{}, err
 	}
 	reads, byObject := plan(objects)
-	if err := c.run(ctx, r, reads); err != nil {
+	if err := c.run(ctx, e, reads); err != nil {
 		return volume.Content{}, err
-	}
-	for _, read := range reads {
-		if read.at.Before(content.Fetched) {
-			content.Fetched = read.at
-		}
 	}
 	content.Files, err = c.files(ctx, r.Folders, objects, byObject)
 	if err != nil {
 		return volume.Content{}, err
 	}
+	reads = append(lists, reads...)
+	content.Fetched, content.Outage = ageOf(reads, r.Refresh)
+	if content.Fetched.IsZero() { // nothing that ages
+		content.Fetched = began
+	}
+	c.hold(r.Volume, vaults, reads)
 	return content, nil
+}
+
+// ageOf gives when the oldest was read, and the first outage. In a refresh pinned versions have no age.
+func ageOf(reads []*read, refresh bool) (oldest time.Time, outage error) {
+	for _, r := range reads {
+		ages := !refresh || r.key.version == ""
+		if ages && (oldest.IsZero() || r.at.Before(oldest)) {
+			oldest = r.at
+		}
+		if outage == nil {
+			outage = r.outage
+		}
+	}
+	return oldest, outage
+}
+
+func vaultsOf(objects []volume.Object) []string {
+	var vaults []string
+	for _, object := range objects {
+		if !slices.Contains(vaults, object.Vault) {
+			vaults = append(vaults, object.Vault)
+		}
+	}
+	return vaults
 }
 
 var (
@@ -73,48 +107,66 @@ func (c *Client) checkObject(o volume.Object) error {
 }
 
 // expand puts in the place of every selection the objects that it stands for now. They are optional: what is deleted or
-// disabled between the list and the read is left out. oldest is moved back to when the first list was asked for.
-func (c *Client) expand(ctx context.Context, r volume.Request, oldest *time.Time) ([]volume.Object, error) {
-	lists := make([]*read, 0, 1)
-	for _, object := range r.Objects {
+// disabled between the list and the read is left out.
+func (c *Client) expand(ctx context.Context, e *errand) (lists []*read, objects []volume.Object, err error) {
+	for _, object := range e.Objects {
 		if object.Kind == volume.KindSelection {
-			lists = append(lists, &read{object: object, call: (*Client).list})
+			key := readKey{object.Vault, interfaceList, selector(object.Selection), ""}
+			lists = append(lists, &read{key: key, object: object, call: (*Client).list})
 		}
 	}
-	if err := c.run(ctx, r, lists); err != nil {
-		return nil, err
+	if err := c.run(ctx, e, lists); err != nil {
+		return nil, nil, err
 	}
-	var objects []volume.Object
-	for _, object := range r.Objects {
+	next := 0
+	for _, object := range e.Objects {
 		if object.Kind != volume.KindSelection {
 			objects = append(objects, object)
 			continue
 		}
-		list := lists[0]
-		lists = lists[1:]
-		if list.at.Before(*oldest) {
-			*oldest = list.at
-		}
+		list := lists[next]
+		next++
 		for _, name := range list.got.names {
 			selected := object.Selection.Each(name)
 			selected.Optional = true
 			objects = append(objects, selected)
 		}
 	}
-	return objects, nil
+	return lists, objects, nil
 }
+
+// selector stands for a selection where its objects have a name.
+func selector(s *volume.Selection) string {
+	return fmt.Sprintf("%q %q", strings.ToLower(s.Prefix), s.Tags) // fmt sorts the keys of a map
+}
+
+// callFunc asks a vault for an object.
+type callFunc func(*Client, context.Context, *session, volume.Object) (*got, error)
 
 // read is one request to a vault on behalf of one or several objects.
 type read struct {
+	key      readKey
 	object   volume.Object // the first that needs it; errors speak of this one
 	optional bool          // nobody minds if it is not there
-	call     func(*Client, context.Context, *session, volume.Object) (got, error)
+	call     callFunc
 
+	entry  *entry    // of the cache
 	at     time.Time // just before it was asked
-	got    got
-	absent bool // there is no such object, or it is disabled
+	got    *got
+	absent bool  // there is no such object, or it is disabled
+	outage error // why got is the last known and not what the vault has now
 	err    error
 }
+
+func (r *read) take(from result) { r.entry, r.at, r.got = from.entry, from.at, from.got }
+
+// The interfaces of a vault, and what is none but costs as much: the list of its secrets.
+const (
+	interfaceSecrets      = "secrets"
+	interfaceCertificates = "certificates"
+	interfaceKeys         = "keys"
+	interfaceList         = "list"
+)
 
 type readKey struct {
 	vault, interfaceName, name, version string
@@ -124,17 +176,17 @@ type readKey struct {
 func plan(objects []volume.Object) (reads []*read, byObject []*read) {
 	known := map[readKey]*read{}
 	for _, object := range objects {
-		key := readKey{object.Vault, "secrets", strings.ToLower(object.Name), object.Version}
+		key := readKey{object.Vault, interfaceSecrets, strings.ToLower(object.Name), object.Version}
 		call := (*Client).getSecret
 		switch object.Kind {
 		case volume.KindPublicCertificate:
-			key.interfaceName, call = "certificates", (*Client).getCertificate
+			key.interfaceName, call = interfaceCertificates, (*Client).getCertificate
 		case volume.KindKey:
-			key.interfaceName, call = "keys", (*Client).getKey
+			key.interfaceName, call = interfaceKeys, (*Client).getKey
 		}
 		r, ok := known[key]
 		if !ok {
-			r = &read{object: object, optional: true, call: call}
+			r = &read{key: key, object: object, optional: true, call: call}
 			known[key] = r
 			reads = append(reads, r)
 		}
@@ -146,9 +198,16 @@ func plan(objects []volume.Object) (reads []*read, byObject []*read) {
 	return reads, byObject
 }
 
-// run does the reads, some at a time. When one fails, those after it are given up, those before it are not: so the
-// error is always that of the first read that fails, whichever happens to fail first.
-func (c *Client) run(ctx context.Context, request volume.Request, reads []*read) error {
+// run does the reads that the cache does not answer, some at a time. When one fails, those after it are given up,
+// those before it are not: so the error is always that of the first read that fails, whichever happens to fail first.
+func (c *Client) run(ctx context.Context, e *errand, reads []*read) error {
+	reads = c.served(e, reads)
+	if c.spread(ctx, e, reads) {
+		reads = c.served(e, reads)
+	}
+	if len(reads) == 0 {
+		return nil
+	}
 	var group errgroup.Group
 	group.SetLimit(perVolume)
 	all, cancelAll := context.WithCancel(ctx)
@@ -161,7 +220,7 @@ func (c *Client) run(ctx context.Context, request volume.Request, reads []*read)
 	for i, r := range reads {
 		group.Go(func() error {
 			if contexts[i].Err() == nil || ctx.Err() != nil {
-				r.err = c.do(contexts[i], request, r) //nolint:contextcheck // each is a child of ctx
+				r.err = c.do(contexts[i], e, r) //nolint:contextcheck // each is a child of ctx
 			}
 			if r.err != nil {
 				for _, cancel := range cancels[i+1:] {
@@ -190,65 +249,17 @@ func firstError(reads []*read) error {
 	return ended
 }
 
-// do asks for the challenge if it is unknown, logs in if need be, and makes the one request.
-func (c *Client) do(ctx context.Context, request volume.Request, r *read) error {
-	about := matter{cloud: c.cloud, identity: request.Identity, object: r.object, tenant: request.Identity.TenantID}
-	said, err := c.challenges.of(ctx, r.object.Vault, r.path())
-	if err != nil {
-		return about.explain(ctx, "the vault", err)
-	}
-	about.vaults = said.tenant
-	if about.tenant == "" {
-		about.tenant = said.tenant
-	}
-	key, session, err := c.session(request, about.tenant, r.object.Vault)
-	if err != nil {
-		return volume.Errorf(volume.ErrInvalid, "%s: no login can be made of clientID and tenantID; check them", about)
-	}
-	// First the token, although the clients would ask for it themselves: they would not look at ctx while they wait.
-	if _, err := session.login.GetToken(ctx, noClaims()); err != nil {
-		return about.explain(ctx, "Entra ID", err)
-	}
-
-	r.at = c.now()
-	ctx, seen := withOutcome(patient(ctx))
-	err = guarded(func() (err error) {
-		r.got, err = r.call(c, ctx, session, r.object)
-		return err
-	})
-	if err == nil {
-		return nil
-	}
-	err = reduced(err, seen)
-	var refusal *answer
-	if errors.As(err, &refusal) && !refusal.entra {
-		if refusal.absent() || refusal.disabled() {
-			r.absent = true
-			if r.optional {
-				return nil
-			}
-		}
-		if refusal.status == http.StatusUnauthorized {
-			c.forget(key, session.login)
-			if said, ok := c.challenges.known(r.object.Vault); ok {
-				about.vaults = said.tenant
-			}
-		}
-	}
-	return about.explain(ctx, "the vault", err)
-}
-
-// path is where the read's object lies in its vault.
-func (r *read) path() string {
-	switch r.object.Kind {
+// pathOf is where the object lies in its vault.
+func pathOf(o volume.Object) string {
+	switch o.Kind {
 	case volume.KindSelection:
 		return "/secrets"
 	case volume.KindPublicCertificate:
-		return "/certificates/" + r.object.Name + "/" + r.object.Version
+		return "/certificates/" + o.Name + "/" + o.Version
 	case volume.KindKey:
-		return "/keys/" + r.object.Name + "/" + r.object.Version
+		return "/keys/" + o.Name + "/" + o.Version
 	default:
-		return "/secrets/" + r.object.Name + "/" + r.object.Version
+		return "/secrets/" + o.Name + "/" + o.Version
 	}
 }
 

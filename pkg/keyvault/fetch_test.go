@@ -231,6 +231,7 @@ func TestOptional(t *testing.T) {
 		`secrets[7]: secret "absent" of https://shop.vault.azure.net as servicePrincipal `+clientID+
 			`: HTTP 404 SecretNotFound: there is no such object; check the name, or recover it if it was deleted`)
 	// A refusal is no absence.
+	w.later(2 * time.Second)
 	w.vault.Deny(clientID)
 	_, err := w.client.Fetch(t.Context(), w.asServicePrincipal(absent))
 	if !errors.Is(err, volume.ErrDenied) {
@@ -293,35 +294,62 @@ func TestARefusedTokenIsRenewed(t *testing.T) {
 	w := newWorld(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(w.asServicePrincipal(secret("a")))
+	logins := func() int { return w.Count(devcloud.CountKey{Service: devcloud.ServiceLogin, Kind: "token"}) }
+
+	// Refused once, as a token is that was revoked: nobody hears of it.
+	w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 401, Times: 1})
+	w.ResetCounts()
+	w.fetch(w.asServicePrincipal(secret("a")))
+	if got := logins(); got != 1 {
+		t.Errorf("%d logins after a refused token, want 1", got)
+	}
+
+	// Refused again: that is the answer.
 	stop := w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 401})
+	w.ResetCounts()
 	if _, err := w.client.Fetch(t.Context(), w.asServicePrincipal(secret("a"))); !errors.Is(err, volume.ErrUnauthenticated) {
 		t.Fatal(err)
 	}
+	if got := logins(); got != 1 {
+		t.Errorf("%d logins while every token is refused, want 1", got)
+	}
 	stop()
+	w.later(2 * time.Second)
 	w.ResetCounts()
 	w.fetch(w.asServicePrincipal(secret("a")))
-	if got := w.Count(devcloud.CountKey{Service: devcloud.ServiceLogin, Kind: "token"}); got != 1 {
-		t.Errorf("%d logins after a refused token, want 1", got)
+	if got := logins(); got != 1 {
+		t.Errorf("%d logins after that, want 1", got)
 	}
 }
 
 // A vault that asks for the time to be waited for is asked again within the caller's deadline.
 func TestRetryAfterIsHonoured(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
-	w.fetch(w.asServicePrincipal(secret("a")))
-	w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Throttle, RetryAfter: time.Second, Times: 1})
-	began := time.Now()
-	w.fetch(w.asServicePrincipal(secret("a")))
-	if waited := time.Since(began); waited < time.Second {
-		t.Errorf("asked again after %v", waited)
-	}
-	w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Throttle, RetryAfter: 20 * time.Second})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	if _, err := w.client.Fetch(ctx, w.asServicePrincipal(secret("a"))); !errors.Is(err, volume.ErrUnavailable) || ctx.Err() != nil {
-		t.Errorf("got %v, want the refusal at once", err)
+	for _, fault := range []devcloud.Fault{{Action: devcloud.Throttle}, {Action: devcloud.Fail, Status: 503}} {
+		var w *world
+		var waited time.Duration
+		w = newWorld(t, func(o *keyvault.Options) {
+			o.After = func(d time.Duration) <-chan time.Time {
+				waited += d
+				w.later(d)
+				return time.After(0)
+			}
+		})
+		w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
+		w.fetch(w.asServicePrincipal(secret("a")))
+		fault.Service, fault.RetryAfter, fault.Times = devcloud.ServiceVault, 20*time.Second, 1
+		w.inject(fault)
+		w.fetch(w.asServicePrincipal(secret("a")))
+		if waited < 19*time.Second || waited > 22*time.Second { // the answer itself took a moment of them
+			t.Errorf("%s: asked again after %v, want 20s and up to a tenth more", fault.Action, waited)
+		}
+		waited, fault.Times = 0, 0
+		w.inject(fault)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if _, err := w.client.Fetch(ctx, w.asServicePrincipal(secret("a"))); !errors.Is(err, volume.ErrUnavailable) || ctx.Err() != nil {
+			t.Errorf("%s: got %v, want the refusal at once", fault.Action, err)
+		}
+		cancel()
 	}
 }
 

@@ -70,6 +70,8 @@ func (m matter) vaultHint(a *answer) string {
 		return "the vault does not know this version of its interface; set --vault-api-version to one it knows, such as 7.4"
 	case a.status == http.StatusBadRequest:
 		return "the vault does not accept this name or version; check them"
+	case a.status == http.StatusUnauthorized && loginOf(m.identity) == byMetadata:
+		return fmt.Sprintf("the vault belongs to tenant %s and does not accept the identity; a managed identity is known in its own tenant alone", m.vaults)
 	case a.status == http.StatusUnauthorized && m.tenant != "" && m.vaults != "" && !strings.EqualFold(m.tenant, m.vaults):
 		return fmt.Sprintf("the token is of tenant %s, the vault belongs to tenant %s; set tenantID to that one or leave it out", m.tenant, m.vaults)
 	case a.status == http.StatusUnauthorized:
@@ -106,22 +108,31 @@ func (m matter) entraHint(a *answer) string {
 }
 
 func (m matter) entraReason(a *answer) string {
+	certificate := loginOf(m.identity) == byCertificate
 	switch {
+	case a.metadata:
+		return m.metadataReason(a)
 	case a.has("AADSTS7000215"):
-		return "the client secret is wrong; give its value, not its id, in the Secret of nodePublishSecretRef"
+		return "the client secret is wrong; give its value, not its id, in " + m.keptIn()
 	case a.has("AADSTS7000222"):
-		return "the client secret has expired; make a new one and put it into the Secret of nodePublishSecretRef"
+		return "the client secret has expired; make a new one and put it into " + m.keptIn()
+	case certificate && a.has("AADSTS700027", "AADSTS50013", "AADSTS700030"):
+		return "the client certificate is not one of the application's, or has expired; upload it to the application, or put the right one into " + m.keptIn()
+	case certificate && a.has("AADSTS700024"):
+		return "the login that the client certificate signed is expired or not yet valid; check the clock of the node"
+	case a.has("AADSTS700016") && m.identity.Kind == volume.Cluster:
+		return fmt.Sprintf("tenant %s has no such application; check aadClientId and tenantId in the cluster's file, or set tenantID to auto", m.tenant)
 	case a.has("AADSTS700016"):
 		return fmt.Sprintf("tenant %s has no such application; check clientID and tenantID", m.tenant)
 	case a.has("AADSTS7000229", "AADSTS500011", "AADSTS65001"):
 		return fmt.Sprintf("the application has no service principal in tenant %s; create it, or check tenantID", m.tenant)
 	case a.has("AADSTS7000112"):
 		return "the application is disabled"
-	case a.has("AADSTS70021", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS700223"):
+	case a.has("AADSTS70021", "AADSTS70025", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS700223"):
 		return "no federated credential of the application matches the pod's token; it needs one with " + m.claims()
 	case a.has("AADSTS700024"):
 		return "the pod's token is expired or not yet valid; check the clocks, the kubelet brings a fresh one"
-	case a.has("AADSTS50027", "AADSTS700027", "AADSTS5000811", "AADSTS700030", "AADSTS500116"):
+	case a.has("AADSTS50027", "AADSTS50013", "AADSTS50166", "AADSTS700027", "AADSTS5000811", "AADSTS700030", "AADSTS500116"):
 		return "the signature of the pod's token cannot be verified; is the cluster's issuer reachable and its key set up to date? The token has " + m.claims()
 	case a.has("AADSTS90002", "AADSTS900021", "AADSTS900023", "AADSTS50034"):
 		return fmt.Sprintf("there is no tenant %s in %s; check tenantID and --cloud", m.tenant, m.cloud.Name)
@@ -134,6 +145,42 @@ func (m matter) entraReason(a *answer) string {
 	default:
 		return "the login is refused; look the code up at https://login.microsoftonline.com/error"
 	}
+}
+
+// metadataReason says what to do about a refusal of the node's metadata service.
+// https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling
+func (m matter) metadataReason(a *answer) string {
+	id := m.identity
+	switch {
+	case a.status == http.StatusTooManyRequests:
+		return "the metadata service is throttled; tried again later"
+	case errors.Is(entraSentinel(a), volume.ErrUnavailable):
+		return "the metadata service fails; tried again later"
+	case a.has("invalid_resource"):
+		return "it knows no vaults of " + m.cloud.Name + "; check --cloud"
+	case a.status == http.StatusBadRequest && id.ClientID+id.ObjectID+id.ResourceID == "":
+		return "the node has no identity of its own (system-assigned); switch it on for the VM or its scale set, or name one by clientID"
+	case a.status == http.StatusBadRequest:
+		return "the node has no such identity; assign it to the VM or its scale set"
+	default:
+		return "that is no answer of a metadata service; does something else answer at " + metadataHost + "?"
+	}
+}
+
+// authority names who gives out the tokens of the identity.
+func (m matter) authority() string {
+	if loginOf(m.identity) == byMetadata {
+		return "the node's metadata service"
+	}
+	return "Entra ID"
+}
+
+// keptIn names the place of a client secret or certificate.
+func (m matter) keptIn() string {
+	if m.identity.Kind == volume.Cluster {
+		return "the cluster's file (--cluster-identity-file)"
+	}
+	return "the Secret of nodePublishSecretRef"
 }
 
 // claims names what a federated credential is matched by, from the assertion that was sent. The three are names; the

@@ -2,22 +2,25 @@ package keyvault
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 // got is what a vault holds under one name; which fields are set depends on the interface that was asked.
 type got struct {
-	value       string // a secret
+	value       volume.Secret
 	contentType string
 	backs       bool // the secret is that of a certificate
 	tags        map[string]*string
@@ -26,73 +29,117 @@ type got struct {
 	key *azkeys.JSONWebKey // a key's public half
 
 	names []string // a list
+
+	// unpacked is what a certificate was taken apart into, for the next volume that wants it.
+	unpacked atomic.Pointer[bundle]
+}
+
+// bytes is about what it takes to keep it; a certificate is kept twice, as it came and unpacked.
+func (g *got) bytes() int {
+	if g == nil {
+		return 0
+	}
+	n := len(g.value.Reveal()) + len(g.contentType) + len(g.der)
+	if g.backs {
+		n *= 4
+	}
+	for name, value := range g.tags {
+		n += len(name) + len(text(value)) + 64
+	}
+	for _, name := range g.names {
+		n += len(name) + 16
+	}
+	return n
+}
+
+// leaf gives the certificate that was unpacked of it, or is it; nil when there is none that Go can read.
+func (g *got) leaf() *x509.Certificate {
+	switch b := g.bundle(); {
+	case b != nil && len(b.certs) > 0:
+		return b.certs[0].parsed
+	case g != nil && g.der != nil:
+		return newCertificate(g.der).parsed
+	default:
+		return nil
+	}
+}
+
+func (g *got) bundle() *bundle {
+	if g == nil {
+		return nil
+	}
+	return g.unpacked.Load()
 }
 
 func noClaims() policy.TokenRequestOptions { return policy.TokenRequestOptions{} }
 
-func (*Client) getSecret(ctx context.Context, s *session, o volume.Object) (got, error) {
+func (*Client) getSecret(ctx context.Context, s *session, o volume.Object) (*got, error) {
 	client, err := s.secrets()
 	if err != nil {
-		return got{}, err
+		return nil, err
 	}
 	resp, err := client.GetSecret(ctx, o.Name, o.Version, nil)
 	if err != nil {
-		return got{}, err
+		return nil, err
 	}
 	if resp.Value == nil {
-		return got{}, errStrange
+		return nil, errNoValue
 	}
-	return got{value: *resp.Value, contentType: text(resp.ContentType), backs: resp.KID != nil, tags: resp.Tags}, nil
+	return &got{value: volume.NewSecret([]byte(*resp.Value)), contentType: text(resp.ContentType), backs: resp.KID != nil, tags: resp.Tags}, nil
 }
 
-func (*Client) getCertificate(ctx context.Context, s *session, o volume.Object) (got, error) {
+func (*Client) getCertificate(ctx context.Context, s *session, o volume.Object) (*got, error) {
 	client, err := s.certificates()
 	if err != nil {
-		return got{}, err
+		return nil, err
 	}
 	resp, err := client.GetCertificate(ctx, o.Name, o.Version, nil)
 	if err != nil {
-		return got{}, err
+		return nil, err
 	}
 	if len(resp.CER) == 0 {
-		return got{}, errStrange
+		return nil, errStrange
 	}
-	return got{der: resp.CER}, nil
+	return &got{der: resp.CER}, nil
 }
 
-func (*Client) getKey(ctx context.Context, s *session, o volume.Object) (got, error) {
+func (*Client) getKey(ctx context.Context, s *session, o volume.Object) (*got, error) {
 	client, err := s.keys()
 	if err != nil {
-		return got{}, err
+		return nil, err
 	}
 	resp, err := client.GetKey(ctx, o.Name, o.Version, nil)
 	if err != nil {
-		return got{}, err
+		return nil, err
 	}
 	if resp.Key == nil || resp.Key.Kty == nil {
-		return got{}, errStrange
+		return nil, errStrange
 	}
-	return got{key: resp.Key}, nil
+	return &got{key: resp.Key}, nil
 }
 
 // maxPages bounds a list: 40,000 secrets are ten times what a volume may hold.
 const maxPages = 1600
 
 // list gives the names of the enabled secrets that a selection matches, in the vault's order.
-func (*Client) list(ctx context.Context, s *session, o volume.Object) (got, error) {
+func (c *Client) list(ctx context.Context, s *session, o volume.Object) (*got, error) {
 	client, err := s.secrets()
 	if err != nil {
-		return got{}, err
+		return nil, err
 	}
-	var found got
+	found := &got{}
 	pager := client.NewListSecretPropertiesPager(nil)
 	for page := 0; pager.More(); page++ {
 		if page == maxPages {
-			return got{}, errStrange
+			return nil, errStrange
 		}
-		resp, err := pager.NextPage(ctx)
+		var resp azsecrets.ListSecretPropertiesResponse
+		err := c.request(ctx, o.Vault, func(ctx context.Context) (err error) {
+			resp, err = pager.NextPage(ctx)
+			return err
+		})
 		if err != nil {
-			return got{}, err
+			return nil, err
 		}
 		for _, item := range resp.Value {
 			if item == nil || item.ID == nil || item.Attributes == nil || item.Attributes.Enabled == nil || !*item.Attributes.Enabled {
@@ -100,7 +147,7 @@ func (*Client) list(ctx context.Context, s *session, o volume.Object) (got, erro
 			}
 			name := nameOf(string(*item.ID))
 			if !objectName.MatchString(name) {
-				return got{}, errStrange
+				return nil, errStrange
 			}
 			if matches(o.Selection, name, item.Tags) {
 				found.names = append(found.names, name)
@@ -153,7 +200,7 @@ func label(o volume.Object) string {
 }
 
 // render gives the files of one object.
-func (c *Client) render(ctx context.Context, o volume.Object, g got) ([]volume.File, error) {
+func (c *Client) render(ctx context.Context, o volume.Object, g *got) ([]volume.File, error) {
 	outputs := o.Outputs
 	if o.Kind == volume.KindSecret {
 		switch {
@@ -193,7 +240,7 @@ func (c *Client) render(ctx context.Context, o volume.Object, g got) ([]volume.F
 }
 
 // decode gives the bytes that a secret's value stands for. The error names the encoding, never the value.
-func decode(o volume.Object, g got) ([]byte, error) {
+func decode(o volume.Object, g *got) ([]byte, error) {
 	encoding := o.Encoding
 	if tag, ok := g.tags["file-encoding"]; ok && tag != nil && *tag == "base64" && o.HonourEncodingTag {
 		encoding = volume.Base64
@@ -206,7 +253,7 @@ func decode(o volume.Object, g got) ([]byte, error) {
 	case volume.Hex:
 		data, err = hex.DecodeString(withoutSpace(g.value))
 	default:
-		return []byte(g.value), nil
+		return g.value.Reveal(), nil
 	}
 	if err != nil {
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s is not %s; correct the value or the encoding", label(o), encoding)
@@ -216,6 +263,10 @@ func decode(o volume.Object, g got) ([]byte, error) {
 
 // decodeBase64 takes the standard alphabet with padding (RFC 4648 section 4) and white space anywhere, like the
 // base64 modules of Python and az, with which such values are mostly made.
-func decodeBase64(s string) ([]byte, error) { return base64.StdEncoding.DecodeString(withoutSpace(s)) }
+func decodeBase64(s volume.Secret) ([]byte, error) {
+	return base64.StdEncoding.DecodeString(withoutSpace(s))
+}
 
-func withoutSpace(s string) string { return strings.Join(strings.Fields(s), "") }
+func withoutSpace(s volume.Secret) string {
+	return strings.Join(strings.Fields(string(s.Reveal())), "")
+}

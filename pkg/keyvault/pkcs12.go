@@ -2,6 +2,7 @@ package keyvault
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/x509"
@@ -41,18 +42,38 @@ func splitPFX(content []byte) (*bundle, error) {
 		return nil, errNoCert
 	case strings.Contains(err.Error(), "exactly one key bag"):
 		return nil, errManyKeys
-	case strings.Contains(err.Error(), "unsupported elliptic curve"), strings.Contains(err.Error(), "PKCS#8 wrapping"),
-		strings.Contains(err.Error(), "unknown algorithm"):
-		return &bundle{pfx: content, opaque: errOpaqueKey}, nil
-	default:
+	case errors.Is(err, pkcs12.ErrIncorrectPassword):
 		return nil, errBrokenPFX
+	default:
+		return splitUnknown(content, err)
 	}
 	b := &bundle{pfx: content, key: privateKey{parsed: key}}
 	for _, cert := range append([]*x509.Certificate{first}, others...) {
 		b.certs = append(b.certs, certificate{der: cert.Raw, parsed: cert})
 	}
+	if _, ok := key.(*ecdsa.PrivateKey); ok {
+		// Java and others write an EC key without a copy of its public half. Go would add one, OpenSSL does not.
+		if bags, err := splitBags(content); err == nil {
+			b.key = bags.key
+		}
+	}
 	b.certs, err = leafFirst(b.key, b.certs)
 	return b, err
+}
+
+// splitUnknown reads a file at which the library gave up, perhaps only because Go knows no such key or certificate.
+func splitUnknown(content []byte, refused error) (*bundle, error) {
+	b, err := splitBags(content)
+	switch {
+	case err == nil:
+		return b, nil
+	case errors.Is(err, errNoKey), errors.Is(err, errNoCert), errors.Is(err, errManyKeys), errors.Is(err, errNoLeaf), errors.Is(err, errSlow):
+		return nil, err
+	case strings.Contains(refused.Error(), "x509: "), strings.Contains(refused.Error(), "PKCS#8 private key"):
+		return &bundle{pfx: content, opaque: errOpaqueKey}, nil
+	default:
+		return nil, errBrokenPFX
+	}
 }
 
 // slow looks for the parameters, lying open, of a key derivation with too many iterations. In PKCS#12 and PKCS#5 they are an

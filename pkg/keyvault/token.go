@@ -35,6 +35,7 @@ type login struct {
 	scopes    []string
 	inner     azcore.TokenCredential
 	now       func() time.Time
+	counted   func(error)                   // each attempt, with its reduced error; may be nil
 	assertion atomic.Pointer[volume.Secret] // the newest of the pods that share a workload identity
 	flight    singleflight.Group
 
@@ -69,6 +70,13 @@ func (l *login) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azc
 	default:
 		return l.acquire(ctx, "")
 	}
+}
+
+// holdsToken says whether there is a token from an earlier login.
+func (l *login) holdsToken() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.token.Token != ""
 }
 
 // renewal is when a token is due: when the authority says, else some time before its end.
@@ -107,6 +115,9 @@ func (l *login) start(ctx context.Context, claims string) <-chan singleflight.Re
 		})
 		if err != nil {
 			err = reduced(err, seen)
+		}
+		if l.counted != nil {
+			l.counted(err)
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -100,6 +100,7 @@ func (s *authoritySender) Do(req *http.Request) (*http.Response, error) {
 type vaultSender struct {
 	*sender
 	challenges *challenges
+	metrics    *metrics
 	vault      string
 }
 
@@ -113,7 +114,14 @@ func (s *vaultSender) Do(req *http.Request) (*http.Response, error) {
 			return known.response(req), nil
 		}
 	}
+	turn := turnOf(req.Context())
+	if refusal := turn.refusal(); refusal != nil {
+		return nil, final{refusal}
+	}
+	began := time.Now()
 	resp, err := s.sender.Do(req)
+	s.metrics.request(s.vault, req, resp, time.Since(began))
+	turn.heard(resp)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +32,13 @@ type world struct {
 	vault  *devcloud.Vault
 	issuer *devcloud.Issuer
 	client *keyvault.Client
+	ahead  atomic.Int64 // of the clock of the clients, see later
 }
+
+// later lets time pass for the clients, not for the cloud.
+func (w *world) later(d time.Duration) { w.ahead.Add(int64(d)) }
+
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 func newWorld(t *testing.T, change ...func(*keyvault.Options)) *world {
 	t.Helper()
@@ -69,7 +76,7 @@ func (w *world) newClient(change ...func(*keyvault.Options)) *keyvault.Client {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	options := keyvault.Options{Cloud: public, RootCAs: roots, Proxy: http.ProxyURL(proxy)}
+	options := keyvault.Options{Cloud: public, RootCAs: roots, Proxy: http.ProxyURL(proxy), Now: w.now}
 	for _, f := range change {
 		f(&options)
 	}

@@ -10,8 +10,13 @@ type Content struct {
 	Files   []File   // in the order of their paths, each path once
 	Folders []string // exist even when empty, beside those that the paths of Files imply
 
-	// Fetched is when the oldest object of the set was read from its vault. The age of a volume counts from here.
+	// Fetched is when the oldest object of the set was read from its vault. The age of a volume counts from here. In a
+	// refresh an object of a pinned version, which cannot change, does not count.
 	Fetched time.Time
+
+	// Outage is why objects of the set are the last that this node saw instead of what the vault holds now; nil when
+	// there is nothing to say. It is volume.ErrUnavailable.
+	Outage error
 }
 
 // File is one file of a volume.

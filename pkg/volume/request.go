@@ -7,6 +7,11 @@ import (
 
 // Request is everything that one volume asks for, after validation.
 type Request struct {
+	// Volume names the volume that asks, as the kubelet does, and Refresh says that the pod already has a complete set
+	// of it, which is to be brought up to date. Parse sets neither: only its caller knows.
+	Volume  string
+	Refresh bool
+
 	Pod      Pod
 	Identity Identity
 

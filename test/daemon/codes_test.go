@@ -65,7 +65,7 @@ func TestCodes(t *testing.T) {
 		"policy": {
 			volume: workload("secrets", "db-password", "identity", "managed", "clientID", ""),
 			code:   codes.PermissionDenied,
-			text:   `the driver's policy does not let service account shop/web use identity managed: the operator must allow it in the policy`,
+			text:   `the driver's policy does not let service account shop/web use identity managed at https://shop.vault.azure.net: without a policy file only workload and servicePrincipal are allowed; the operator must give one (--policy-file) with a rule such as {namespaces: ["shop"], serviceAccounts: ["web"], identities: [managed], vaults: ["https://shop.vault.azure.net"]}`,
 		},
 		"wrong client secret": {
 			volume: principal,

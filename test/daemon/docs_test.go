@@ -88,7 +88,10 @@ func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	n := start(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
-	publish(t, n, workload("secrets", "db-password"))
+	if _, err := n.Vault.SetCertificate("web-tls", devcloud.CertificateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, n, workload("secrets", "db-password;web-tls"))
 	_, page, err := n.Get(t.Context(), "/metrics")
 	if err != nil {
 		t.Fatal(err)

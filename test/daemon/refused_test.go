@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -46,15 +47,15 @@ func TestRefused(t *testing.T) {
 		"certificates star":          {workload("certificates", "*"), `certificates[0]: "*" stands for all secrets, in the attribute secrets only, name the certificates`},
 		"two entries, one file":      {workload("secrets", "a;a:0123456789abcdef0123456789abcdef"), `secrets[1]: writes "secrets/a", which secrets[0] writes already`},
 		"downloadCACertificates":     {workload("secrets", "a", "downloadCACertificates", "yes"), `downloadCACertificates: "yes" must be true or false`},
-		"downloadCACertificates.X":   {workload("secrets", "a", "downloadCACertificates.b", "true"), `downloadCACertificates.b: secrets has no entry of this name`},
+		"downloadCACertificates.X":   {workload("secrets", "a", "downloadCACertificates.a", "maybe"), `downloadCACertificates.a: "maybe" must be true or false`},
 		"savePFX":                    {workload("secrets", "a", "savePFX", "1"), `savePFX: "1" must be true or false`},
 		"chainOrder":                 {workload("secrets", "a", "chainOrder", "root"), `chainOrder: "root" must be chain, pfx or reverse`},
 		"identity":                   {workload("secrets", "a", "identity", "msi"), `identity: "msi" must be workload, servicePrincipal, managed or cluster`},
-		"clientID":                   {workload("secrets", "a", "clientID", "me"), `clientID: "me" is not a GUID`},
+		"clientID":                   {workload("secrets", "a", "clientID", "me"), `clientID: is not a GUID`},
 		"no identity":                {workload("secrets", "a", "clientID", ""), `identity: the pod names none: set clientID (workload identity), or name a Secret with clientid and clientsecret or clientcertificate in nodePublishSecretRef (servicePrincipal), or set identity to managed or to cluster`},
 		"objectID with workload":     {workload("secrets", "a", "objectID", node.WorkloadID), `objectID: does not go with identity workload`},
 		"resourceID":                 {workload("secrets", "a", "identity", "managed", "clientID", "", "resourceID", "mine"), `resourceID: "mine" is not a resource id that begins with /subscriptions/`},
-		"tenantID":                   {workload("secrets", "a", "tenantID", "my tenant"), `tenantID: "my tenant" is not a GUID, a domain name or auto`},
+		"tenantID":                   {workload("secrets", "a", "tenantID", "my tenant"), `tenantID: is not a GUID, a domain name or auto`},
 		"rotationInterval":           {workload("secrets", "a", "rotationInterval", "10s"), `rotationInterval: "10s" must be a Go duration of at least 30s such as "5m", or "0" for never`},
 		"timeout":                    {workload("secrets", "a", "timeout", "5m"), `timeout: "5m" must be a Go duration above 0 and up to 110s such as "90s"`},
 		"objects that are no YAML":   {workload("objects", "- secret: ["), `objects: is not YAML: line 1: did not find expected node content`},
@@ -95,6 +96,21 @@ func TestATokenOfAnotherServiceAccount(t *testing.T) {
 	v.NoToken = true
 	v.Attributes["csi.storage.k8s.io/serviceAccount.tokens"] = stolen
 	refused(t, n, v, codes.InvalidArgument, `csi.storage.k8s.io/serviceAccount.tokens: the token for audience "api://AzureADTokenExchange" is not that of the pod's service account "shop/web"`)
+}
+
+// Nor does it help to need no token.
+func TestATokenOfAnotherServiceAccountBesideASecret(t *testing.T) {
+	t.Parallel()
+	n := start(t, node.Options{})
+	v := workload("secrets", "a", "clientID", "")
+	v.Secret = map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret}
+	token := n.Token
+	n.Token = func(ctx context.Context, v kubelet.Volume) (string, error) {
+		v.ServiceAccount = "other"
+		return token(ctx, v)
+	}
+	refused(t, n, v, codes.InvalidArgument, `csi.storage.k8s.io/serviceAccount.tokens: `+
+		`the token for audience "api://AzureADTokenExchange" is not that of the pod's service account "shop/web"`)
 }
 
 func TestACallWithoutPodInfo(t *testing.T) {

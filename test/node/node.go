@@ -30,6 +30,8 @@ import (
 type Options struct {
 	Flags []string // appended to the daemon's own
 	Env   []string // appended to the daemon's environment
+
+	Cloud devcloud.Options // what the cloud starts with
 }
 
 // Node is a running daemon and its cloud.
@@ -71,7 +73,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 			n.Close()
 		}
 	}()
-	if err := n.startCloud(ctx); err != nil {
+	if err := n.startCloud(ctx, o.Cloud); err != nil {
 		return nil, err
 	}
 	address, err := freeAddress(ctx)
@@ -115,8 +117,8 @@ const (
 	issuerURL = "https://oidc.example.com/node"
 )
 
-func (n *Node) startCloud(ctx context.Context) error {
-	cloud, err := devcloud.Start(context.WithoutCancel(ctx), devcloud.Options{})
+func (n *Node) startCloud(ctx context.Context, o devcloud.Options) error {
+	cloud, err := devcloud.Start(context.WithoutCancel(ctx), o)
 	if err != nil {
 		return err
 	}
@@ -124,7 +126,7 @@ func (n *Node) startCloud(ctx context.Context) error {
 	n.Issuer = cloud.NewIssuer(issuerURL)
 	n.Token = func(_ context.Context, v kubelet.Volume) (string, error) {
 		return n.Issuer.Token(devcloud.ServiceAccountToken{
-			Namespace: v.Namespace, ServiceAccount: v.ServiceAccount, PodName: v.PodName(), PodUID: v.PodUID(),
+			Namespace: v.Namespace, ServiceAccount: v.ServiceAccount, PodName: v.PodName(), PodUID: v.PodUID(), Audience: n.Audience,
 		})
 	}
 	for _, id := range []devcloud.Identity{

@@ -38,10 +38,14 @@ def crypto_digest():
     return crypto.EVP_sha256()
 
 
-DES3, AES256 = 146, 427  # NID_pbe_WithSHA1And3_Key_TripleDES_CBC, NID_aes_256_cbc
+DES3, AES256, PLAIN = 146, 427, -1  # NID_pbe_WithSHA1And3_Key_TripleDES_CBC, NID_aes_256_cbc, unencrypted bags
 chain = [b"rsa-2048", b"int", b"root"]
 make(b"null-3des.pfx", None, DES3, b"rsa-2048", chain)
 make(b"null-aes-256.pfx", None, AES256, b"rsa-2048", chain)
 make(b"empty-3des.pfx", b"", DES3, b"rsa-2048", chain)
+make(b"null-plain.pfx", None, PLAIN, b"rsa-2048", chain)
 make(b"leaf-last.pfx", b"", AES256, b"rsa-2048", chain[::-1])
 make(b"leaf-middle.pfx", b"", AES256, b"ec-p384", [b"root", b"ec-p384", b"int"])
+make(b"secp256k1-leaf-last.pfx", b"", AES256, b"secp256k1", [b"root", b"int", b"secp256k1"])
+make(b"secp256k1-null-3des.pfx", None, DES3, b"secp256k1", [b"root", b"secp256k1", b"int"])
+make(b"secp256k1-bare-last.pfx", b"", AES256, b"secp256k1-bare", [b"root", b"int", b"secp256k1-bare"])

@@ -63,11 +63,29 @@ openssl pkcs12 -export -out cert-only.pfx -nokeys -in "$work/rsa-2048.crt" -pass
 openssl pkcs12 -export -out key-only.pfx -nocerts -inkey "$work/rsa-2048.key" -passout pass:
 openssl pkcs12 -export -out password.pfx -inkey "$work/rsa-2048.key" -in "$work/rsa-2048.crt" -passout pass:secret
 openssl pkcs12 -export -out iterations.pfx -inkey "$work/rsa-2048.key" -in "$work/rsa-2048.crt" -passout pass: -iter 1000001
+
+# Keys and certificates that Go's library does not know, and EC keys without the copy of their public half.
+leaf ed448 ED448
+for of in ec-p256 secp256k1; do
+	openssl ec -in "$work/$of.key" -no_public 2>/dev/null | openssl pkcs8 -topk8 -nocrypt -out "$work/$of-bare.key"
+	cp "$work/$of.crt" "$work/$of-bare.crt"
+	export_pfx "$of-bare" "$of-bare" -certfile "$work/cas.pem"
+done
+cp "$work/rsa-2048.key" "$work/negative-serial.key"
+openssl x509 -req -in "$work/rsa-2048.csr" -CA "$work/int.crt" -CAkey "$work/int.key" -set_serial -5 -days $days \
+	-out "$work/negative-serial.crt" 2>/dev/null
+export_pfx negative-serial negative-serial -certfile "$work/cas.pem"
+export_pfx ed448 ed448 -certfile "$work/cas.pem"
+export_pfx key-usage rsa-2048 -certfile "$work/cas.pem" -keysig
+export_pfx secp256k1-key-usage secp256k1 -certfile "$work/cas.pem" -keysig
+export_pfx secp256k1-3des secp256k1 -certfile "$work/cas.pem" -legacy -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg SHA1
+export_pfx secp256k1-rc2 secp256k1 -certfile "$work/cas.pem" -legacy -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-RC2-40 -macalg SHA1
+export_pfx secp256k1-plain secp256k1 -certfile "$work/cas.pem" -nomac -keypbe NONE -certpbe NONE
 python3 make.py "$work"
 
 for file in *.pfx; do
 	name=${file%.pfx}
-	case $name in cert-only | key-only | password | iterations) continue ;; esac
+	case $name in cert-only | key-only | password | iterations | secp256k1-rc2) continue ;; esac
 	sh ./describe.sh "$file" >"$name.pem"
 done
 

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/migrate"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// fetcher reads what a volume asks for.
+type fetcher interface {
+	Fetch(ctx context.Context, r volume.Request) (volume.Content, error)
+}
+
+// newFetcher logs in as the person at the keyboard: by the environment, a workload identity, the Azure CLI and whatever
+// else DefaultAzureCredential knows.
+func newFetcher(ctx context.Context, azure keyvault.Cloud) (fetcher, error) {
+	credential, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
+		ClientOptions:              policy.ClientOptions{Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: azure.AuthorityHost + "/"}},
+		AdditionallyAllowedTenants: []string{"*"}, // that of the vault, which the person named
+	})
+	if err != nil {
+		return nil, err
+	}
+	// Asked once here, because the login's own error tells of a dozen ways that were tried, over as many lines.
+	ctx, cancel := context.WithTimeout(ctx, volume.DefaultTimeout)
+	defer cancel()
+	if _, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{azure.Resource() + "/.default"}}); err != nil {
+		return nil, errors.New("you are not logged in: use az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET")
+	}
+	return keyvault.New(keyvault.Options{Cloud: azure, Credential: credential, Proxy: http.ProxyFromEnvironment})
+}
+
+// showContent prints the files that the volume would have now: sizes and hashes, and the values only on demand.
+func showContent(ctx context.Context, v migrate.Volume, from fetcher, reveal bool, stdout io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, v.Request.Timeout)
+	defer cancel()
+	content, err := from.Fetch(ctx, v.Request)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "%s:%d: %s, volume %s\n", v.File, v.Line, v.Object, v.Name)
+	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	for _, folder := range content.Folders {
+		fmt.Fprintf(table, "  0755\t%s/\n", folder)
+	}
+	for _, file := range content.Files {
+		value := file.Data.Reveal()
+		fmt.Fprintf(table, "  %04o\t%s\t%d bytes\tsha256:%x\n", modeOf(volume.Output{Mode: file.Mode}), file.Path, len(value), sha256.Sum256(value))
+	}
+	_ = table.Flush() // an error of stdout shows nowhere better
+	if !reveal {
+		return nil
+	}
+	for _, file := range content.Files {
+		fmt.Fprintf(stdout, "\n  %s\n    %s\n", file.Path, strings.ReplaceAll(legible(file.Data.Reveal()), "\n", "\n    "))
+	}
+	return nil
+}
+
+// legible is a value as it is if a terminal can show it, else in base64.
+func legible(value []byte) string {
+	text := string(value)
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }) {
+		return strings.TrimSuffix(text, "\n")
+	}
+	return "base64: " + base64.StdEncoding.EncodeToString(value)
+}

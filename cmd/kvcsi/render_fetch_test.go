@@ -1,0 +1,116 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/migrate"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// fetchFrom is a client of a dev cloud with the login of a person: not the one that the volume names.
+func fetchFrom(t *testing.T, secret string) fetcher {
+	t.Helper()
+	azure, err := devcloud.Start(t.Context(), devcloud.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(azure.Close)
+	if _, err := devcloud.Seed(azure); err != nil {
+		t.Fatal(err)
+	}
+	credential, err := azidentity.NewClientSecretCredential(devcloud.SeedTenant, devcloud.SeedServicePrincipal, secret,
+		&azidentity.ClientSecretCredentialOptions{ClientOptions: policy.ClientOptions{Transport: azure.HTTPClient()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cloud, err := keyvault.CloudByName("AzurePublicCloud", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := url.Parse(azure.ProxyURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(azure.CA())
+	client, err := keyvault.New(keyvault.Options{Cloud: cloud, Credential: credential, Proxy: http.ProxyURL(proxy), RootCAs: roots})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.CloseIdleConnections)
+	return client
+}
+
+const fetchManifest = `apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  volumes:
+  - name: secrets
+    csi:
+      driver: keyvault-csi.io
+      volumeAttributes: {vault: shop, identity: IDENTITY, objects: "- secret: db-password"}
+`
+
+// Whatever identity a volume names, the person's own login reads; values show on demand only.
+func TestRenderFetch(t *testing.T) {
+	t.Parallel()
+	from := fetchFrom(t, devcloud.SeedClientSecret)
+	const value = "correct horse battery staple"
+	for _, identity := range []string{"managed", "cluster", "workload, clientID: 11111111-2222-3333-4444-555555555555"} {
+		volumes, err := migrate.Volumes([]migrate.File{{Name: "-", Data: []byte(strings.Replace(fetchManifest, "IDENTITY", identity, 1))}}, volume.Defaults{})
+		if err != nil || len(volumes) != 1 || len(volumes[0].Problems) > 0 {
+			t.Fatalf("%v %v", volumes, err)
+		}
+		want := fmt.Sprintf("-:6: Pod web, volume secrets\n  0644  db-password  28 bytes  sha256:%x\n", sha256.Sum256([]byte(value)))
+		for _, reveal := range []bool{false, true} {
+			var out strings.Builder
+			if err := showContent(t.Context(), volumes[0], from, reveal, &out); err != nil {
+				t.Fatal(err)
+			}
+			if reveal {
+				want += "\n  db-password\n    " + value + "\n"
+			}
+			if out.String() != want {
+				t.Errorf("%s: %s", identity, out.String())
+			}
+		}
+	}
+}
+
+// A refusal is told with the volume's place, and ends with exit code 1.
+func TestRenderFetchRefused(t *testing.T) {
+	t.Parallel()
+	from := fetchFrom(t, "wrong~secret")
+	volumes, err := migrate.Volumes([]migrate.File{{Name: "pod.yaml", Data: []byte(strings.Replace(fetchManifest, "IDENTITY", "managed", 1))}}, volume.Defaults{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, stderr strings.Builder
+	code := render(volumes, func(v migrate.Volume) error { return showContent(t.Context(), v, from, true, &out) }, &stderr)
+	if code != exitError || out.Len() > 0 || !strings.HasPrefix(stderr.String(), "pod.yaml:6: Pod web, volume secrets: ") || strings.Contains(stderr.String(), "wrong~secret") {
+		t.Errorf("%d %s%s", code, out.String(), stderr.String())
+	}
+}
+
+func TestLegible(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		"text": "text", "a\nb\n": "a\nb", "é\t": "é\t", "\x00": "base64: AA==", "\xff": "base64: /w==", "\x1b[0m": "base64: G1swbQ==", "": "",
+	} {
+		if got := legible([]byte(value)); got != want {
+			t.Errorf("%q: %q", value, got)
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package keyvault
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// errand is one Fetch: who asks, and how fresh the answer has to be.
+type errand struct {
+	volume.Request
+	identity credentialKey
+	demand   demand
+}
+
+func (c *Client) errand(r volume.Request) *errand {
+	e := &errand{Request: r, identity: c.credentialKey(r, r.Identity.TenantID), demand: demand{maxAge: c.mountMaxAge}}
+	if r.Refresh {
+		e.demand = demand{refresh: true, maxAge: r.RotationInterval, held: c.cache.heldBy(r.Volume)}
+	}
+	return e
+}
+
+// served takes what the cache has, and gives the reads that are left.
+func (c *Client) served(e *errand, reads []*read) (left []*read) {
+	for _, r := range reads {
+		known, ok := c.cache.find(entryKey{e.identity, r.key}, e.demand, r.optional)
+		if !ok || known.failed != nil {
+			left = append(left, r)
+			continue
+		}
+		c.metrics.asked(cacheHit)
+		r.take(known)
+	}
+	return left
+}
+
+// longestSpread bounds how long a refresh waits for its turn. Nobody waits for it but the kubelet, for two minutes.
+const longestSpread = 10 * time.Second
+
+// spread lets a refresh wait until the objects are due, and says whether it did.
+func (c *Client) spread(ctx context.Context, e *errand, reads []*read) bool {
+	var wait time.Duration
+	for _, r := range reads {
+		wait = max(wait, c.cache.due(entryKey{e.identity, r.key}, e.RotationInterval, min(e.RotationInterval/20, longestSpread)))
+	}
+	if !e.Refresh || wait == 0 {
+		return false
+	}
+	select {
+	case <-c.after(wait):
+	case <-ctx.Done():
+	}
+	return true
+}
+
+// do answers one read: from the cache, from a fetch that it begins or joins, or, in an outage and if the operator
+// wants it, with the last known value.
+func (c *Client) do(ctx context.Context, e *errand, r *read) error {
+	key := entryKey{e.identity, r.key}
+	object, call := r.object, r.call // a fetch may outlive the read
+	outcome := cacheHit
+	known, f, started := c.cache.ask(ctx, key, e.demand, r.optional, func(ctx context.Context, f *flight) result {
+		return c.fetch(ctx, f, e.Request, object, call)
+	})
+	switch {
+	case f != nil && started:
+		outcome = cacheMiss
+	case f != nil:
+		outcome = cacheShared
+	case known.entry == nil:
+		known.failed = &failure{err: ctx.Err(), waited: theVault}
+	}
+	if f != nil {
+		known = c.await(ctx, e, key, f)
+	}
+	defer func() { c.metrics.asked(outcome) }()
+	if known.failed == nil {
+		r.take(known)
+		return nil
+	}
+	if r.absent = known.failed.absent(); r.absent && r.optional {
+		r.take(known)
+		return nil
+	}
+	err := c.explain(ctx, e, object, known.failed)
+	if last, ok := c.lastKnown(e, key); ok && errors.Is(err, volume.ErrUnavailable) {
+		outcome = cacheStale
+		r.take(last)
+		r.outage = err
+		return nil
+	}
+	return err
+}
+
+// explain puts a failure into the words of one who waits for it.
+func (c *Client) explain(ctx context.Context, e *errand, object volume.Object, f *failure) error {
+	about := matter{cloud: c.cloud, identity: e.Identity, object: object, tenant: f.tenant, vaults: f.vaults}
+	if errors.Is(f.err, errNoLogin) {
+		return volume.Errorf(volume.ErrInvalid, "%s: no login can be made of clientID and tenantID; check them", about)
+	}
+	return about.explain(ctx, f.waited, f.err)
+}
+
+// lastKnown gives what a first mount may use while the vault cannot be reached.
+func (c *Client) lastKnown(e *errand, key entryKey) (result, bool) {
+	if e.Refresh || c.lastKnownGood == 0 {
+		return result{}, false
+	}
+	return c.cache.lastKnown(key, c.lastKnownGood)
+}

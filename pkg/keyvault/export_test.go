@@ -1,0 +1,27 @@
+package keyvault
+
+import (
+	"context"
+	"net"
+	"net/http"
+)
+
+// DialMetadata makes the client's requests to the metadata service go to another address than Azure's.
+func (c *Client) DialMetadata(address string) {
+	c.metadata.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+}
+
+// Cached gives the bytes of the cache.
+func (c *Client) Cached() int { return c.cache.size() }
+
+// Waiting counts those who wait for a fetch.
+func (c *Client) Waiting() (count int) {
+	c.cache.mu.Lock()
+	defer c.cache.mu.Unlock()
+	for _, f := range c.cache.flights {
+		count += f.waiting
+	}
+	return count
+}

@@ -1,0 +1,110 @@
+package keyvault
+
+import (
+	"context"
+	"regexp"
+	"slices"
+	"sync"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// loginKind is how an identity proves itself. The kinds of identity in a pod's attributes say whose it is; the
+// cluster's can be of three of these.
+type loginKind string
+
+const (
+	byAssertion   loginKind = "assertion"   // the pod's service account token
+	bySecret      loginKind = "secret"      // a client secret
+	byCertificate loginKind = "certificate" // an assertion that a client certificate signs
+	byMetadata    loginKind = "metadata"    // what the node's metadata service gives out
+	byNothing     loginKind = ""
+)
+
+// loginOf reads the kind of login from what an identity holds after [Client.identify].
+func loginOf(id volume.Identity) loginKind {
+	switch {
+	case id.Kind == volume.Workload:
+		return byAssertion
+	case id.Kind == volume.Managed:
+		return byMetadata
+	case !id.ClientSecret.IsEmpty():
+		return bySecret
+	case !id.ClientCertificate.IsEmpty():
+		return byCertificate
+	case id.Kind == volume.Cluster:
+		return byMetadata
+	default:
+		return byNothing
+	}
+}
+
+// identify refuses what cannot be logged in with, before anything is asked of the network, and puts in the place of
+// identity cluster what the cluster's file says now: a file that changed counts with the next fetch.
+func (c *Client) identify(r volume.Request) (volume.Request, error) {
+	if c.credential != nil {
+		return r, nil
+	}
+	id := r.Identity
+	switch id.Kind {
+	case volume.Workload:
+		if id.ClientID == "" || id.Assertion.IsEmpty() {
+			return r, volume.Errorf(volume.ErrInvalid, "identity workload needs clientID and the pod's token")
+		}
+	case volume.ServicePrincipal:
+		if id.ClientID == "" || loginOf(id) == byNothing {
+			return r, volume.Errorf(volume.ErrInvalid, "identity servicePrincipal needs clientid, and clientsecret or clientcertificate")
+		}
+	case volume.Managed:
+		if named := slices.DeleteFunc([]string{id.ClientID, id.ObjectID, id.ResourceID}, isEmpty); len(named) > 1 {
+			return r, volume.Errorf(volume.ErrInvalid, "identity managed takes one of clientID, objectID and resourceID")
+		}
+	case volume.Cluster:
+		cluster, err := c.cluster(id)
+		if err != nil {
+			return r, err
+		}
+		r.Identity = cluster
+	default:
+		return r, volume.Errorf(volume.ErrInvalid, "identity %q is unknown", id.Kind)
+	}
+	return r, nil
+}
+
+func isEmpty(s string) bool { return s == "" }
+
+var (
+	guid   = regexp.MustCompile(`(?i)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+	domain = regexp.MustCompile(`(?i)^([0-9a-z]([0-9a-z-]{0,61}[0-9a-z])?\.)+[a-z][0-9a-z-]{0,61}[0-9a-z]$`)
+)
+
+// certificateCredential logs in with a client certificate. It is read when it is first used, because that may take
+// a password's many rounds: nobody else waits for it then.
+type certificateCredential struct {
+	credential func() (azcore.TokenCredential, error)
+}
+
+func newCertificateCredential(tenant string, id volume.Identity, options policy.ClientOptions) *certificateCredential {
+	return &certificateCredential{sync.OnceValues(func() (azcore.TokenCredential, error) {
+		chain, key, err := parseClientCertificate(id.ClientCertificate.Reveal(), id.ClientCertificatePassword.Reveal())
+		if err != nil {
+			return nil, err
+		}
+		return azidentity.NewClientCertificateCredential(tenant, id.ClientID, chain, key, &azidentity.ClientCertificateCredentialOptions{
+			ClientOptions: options, DisableInstanceDiscovery: true,
+			SendCertificateChain: true, // for applications that trust a name and its issuer rather than one certificate
+		})
+	})}
+}
+
+func (c *certificateCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	inner, err := c.credential()
+	if err != nil {
+		return azcore.AccessToken{}, err
+	}
+	return inner.GetToken(ctx, o)
+}

@@ -1,0 +1,93 @@
+package keyvault
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// holding is what a volume that is mounted has been given.
+type holding struct {
+	objects      []heldObject
+	vaults       []string
+	certificates []heldCertificate
+}
+
+type heldObject struct {
+	entry *entry
+	at    time.Time // of the fetch
+}
+
+type heldCertificate struct {
+	vault, name string
+	notAfter    time.Time
+}
+
+// heldBy gives the fetches that a volume has.
+func (c *cache) heldBy(volume string) map[*entry]time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	objects := c.volumes[volume].objects
+	held := make(map[*entry]time.Time, len(objects))
+	for _, o := range objects {
+		held[o.entry] = o.at
+	}
+	return held
+}
+
+// hold remembers what a volume has been given, and gives what it had before.
+func (c *cache) hold(volume string, now holding) (before holding) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before = c.volumes[volume]
+	for _, o := range now.objects {
+		o.entry.held++
+	}
+	for _, o := range before.objects {
+		o.entry.held--
+	}
+	if len(now.objects) == 0 && len(now.vaults) == 0 {
+		delete(c.volumes, volume)
+	} else {
+		c.volumes[volume] = now
+	}
+	return before
+}
+
+// certificates gives those that volumes have now, each once, with the earliest end of its validity.
+func (c *cache) certificates() []heldCertificate {
+	c.mu.Lock()
+	var all []heldCertificate
+	for _, v := range c.volumes {
+		all = append(all, v.certificates...)
+	}
+	c.mu.Unlock()
+	slices.SortFunc(all, func(a, b heldCertificate) int {
+		return cmp.Or(strings.Compare(a.vault, b.vault), strings.Compare(a.name, b.name), a.notAfter.Compare(b.notAfter))
+	})
+	return slices.CompactFunc(all, func(a, b heldCertificate) bool { return a.vault == b.vault && a.name == b.name })
+}
+
+// hold remembers what was given to a volume that has a name.
+func (c *Client) hold(volume string, vaults []string, reads []*read) {
+	if volume == "" {
+		return
+	}
+	now := holding{vaults: vaults}
+	for _, r := range reads {
+		if r.entry != nil {
+			now.objects = append(now.objects, heldObject{r.entry, r.at})
+		}
+		if leaf := r.got.leaf(); leaf != nil {
+			now.certificates = append(now.certificates, heldCertificate{r.key.vault, r.key.name, leaf.NotAfter})
+		}
+	}
+	c.metrics.use(vaults)
+	c.metrics.release(c.cache.hold(volume, now).vaults)
+}
+
+// Forget says that a volume is gone, so that nothing is kept or counted on its behalf any more.
+func (c *Client) Forget(volume string) {
+	c.metrics.release(c.cache.hold(volume, holding{}).vaults)
+}

@@ -1,0 +1,162 @@
+package keyvault_test
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+const (
+	ownID      = "44444444-0000-0000-0000-000000000001" // system-assigned
+	assignedID = "44444444-0000-0000-0000-000000000002"
+	objectID   = "44444444-0000-0000-0000-00000000000a" // of assignedID
+	resourceID = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/web"
+
+	asManaged = `secrets[0]: secret "a" of https://shop.vault.azure.net as managed`
+)
+
+// newVM is a world whose node has an identity of its own and one that was assigned to it.
+func newVM(t *testing.T, change ...func(*keyvault.Options)) *world {
+	t.Helper()
+	w := newWorld(t, change...)
+	w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: ownID, Managed: true, SystemAssigned: true}))
+	w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: assignedID, ObjectID: objectID, ResourceID: resourceID, Managed: true}))
+	w.vault.Grant(assignedID)
+	w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
+	w.client.DialMetadata(strings.TrimPrefix(w.IMDSURL(), "http://"))
+	return w
+}
+
+func managed(change func(*volume.Identity)) volume.Request {
+	id := volume.Identity{Kind: volume.Managed}
+	change(&id)
+	return request(id, []volume.Object{secret("a")})
+}
+
+func byNone(*volume.Identity)        {}
+func byClient(id *volume.Identity)   { id.ClientID = assignedID }
+func byObject(id *volume.Identity)   { id.ObjectID = objectID }
+func byResource(id *volume.Identity) { id.ResourceID = resourceID }
+func byStranger(id *volume.Identity) { id.ClientID = otherClientID }
+func asked(w *world) []devcloud.Request {
+	return slices.DeleteFunc(w.Requests(), func(r devcloud.Request) bool { return r.Service != devcloud.ServiceIMDS })
+}
+
+// Each way to name a managed identity reaches the service as Azure documents it, once for all fetches.
+func TestManaged(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(*volume.Identity)
+		query  []string
+	}{
+		"system-assigned": {byNone, []string{"api-version", "resource"}},
+		"client id":       {byClient, []string{"api-version", "client_id", "resource"}},
+		"object id":       {byObject, []string{"api-version", "object_id", "resource"}},
+		"resource id":     {byResource, []string{"api-version", "msi_res_id", "resource"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newVM(t)
+			w.vault.Grant(ownID)
+			for range 3 {
+				if got := w.fetch(managed(test.change))["a"]; got != "value of a" {
+					t.Errorf("got %q", got)
+				}
+			}
+			requests := asked(w)
+			if len(requests) != 1 || !slices.Equal(requests[0].Query, test.query) || requests[0].Header.Get("Metadata") != "true" {
+				t.Errorf("the metadata service was asked %+v, want once with %v", requests, test.query)
+			}
+		})
+	}
+}
+
+// The metadata service is asked by none of the ways that the environment offers: no proxy, and no other service.
+func TestManagedIsNotHijacked(t *testing.T) {
+	elsewhere := "http://127.0.0.1:1/elsewhere"
+	for _, name := range []string{
+		"HTTP_PROXY", "http_proxy", "ALL_PROXY", "IDENTITY_ENDPOINT", "MSI_ENDPOINT", "IMDS_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST",
+		"IDENTITY_SERVER_THUMBPRINT", "IDENTITY_HEADER", "MSI_SECRET",
+	} {
+		t.Setenv(name, elsewhere)
+	}
+	var proxied []string
+	w := newVM(t, func(o *keyvault.Options) {
+		proxy := o.Proxy
+		o.Proxy = func(r *http.Request) (*url.URL, error) {
+			proxied = append(proxied, r.URL.Host)
+			return proxy(r)
+		}
+	})
+	w.fetch(managed(byClient))
+	if len(asked(w)) != 1 || slices.Contains(proxied, "169.254.169.254") || len(proxied) == 0 {
+		t.Errorf("asked %v; the proxy function was asked for %v", asked(w), proxied)
+	}
+}
+
+// What the service says while it is updated or busy is waited for, shortly.
+func TestManagedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newVM(t)
+	w.fetch(w.asServicePrincipal(secret("a"))) // the cloud makes its keys
+	for _, status := range []int{404, 410, 429, 500, 503} {
+		w.ResetCounts()
+		w.client = w.newClient()
+		w.client.DialMetadata(strings.TrimPrefix(w.IMDSURL(), "http://"))
+		w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Fail, Status: status, Times: 2})
+		w.fetch(managed(byClient))
+		if got := len(asked(w)); got != 3 {
+			t.Errorf("status %d: %d requests, want 3", status, got)
+		}
+	}
+}
+
+func TestManagedRefusals(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name     string
+		change   func(*volume.Identity)
+		prepare  func(*world)
+		sentinel error
+		text     string
+	}{
+		{"not granted", byNone, func(*world) {}, volume.ErrDenied, asManaged + `: HTTP 403 Forbidden, ForbiddenByPolicy: the identity may not do secrets/get; ` +
+			`add it to the vault's access policy, or assign the role "Key Vault Secrets User"`},
+		{"no such identity", byStranger, func(*world) {}, volume.ErrUnauthenticated, asManaged + " " + otherClientID +
+			": the node's metadata service answered HTTP 400 invalid_request: the node has no such identity; assign it to the VM or its scale set"},
+		{"no identity of its own", byNone, func(w *world) { w.RemoveIdentity(tenantID, ownID) }, volume.ErrUnauthenticated, asManaged +
+			": the node's metadata service answered HTTP 400 invalid_request: the node has no identity of its own (system-assigned); " +
+			"switch it on for the VM or its scale set, or name one by clientID"},
+		{"the vault is of another tenant", byObject, func(w *world) {
+			w.RemoveIdentity(tenantID, assignedID)
+			w.must(w.AddIdentity(devcloud.Identity{Tenant: otherTenantID, ClientID: assignedID, ObjectID: objectID, Managed: true}))
+		}, volume.ErrUnauthenticated, asManaged + " " + objectID + ": HTTP 401 Unauthorized, AKV10032: the vault belongs to tenant " + tenantID +
+			" and does not accept the identity; a managed identity is known in its own tenant alone"},
+		{"it fails", byResource, func(w *world) {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Fail, Status: 500})
+		}, volume.ErrUnavailable, asManaged + " " + resourceID + ": the node's metadata service answered HTTP 500 temporarily_unavailable: the metadata service fails; tried again later"},
+		{"it is throttled", byNone, func(w *world) {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Throttle})
+		}, volume.ErrUnavailable, asManaged + ": the node's metadata service answered HTTP 429 too_many_requests: the metadata service is throttled; tried again later"},
+		{"nonsense", byNone, func(w *world) {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Malformed})
+		}, volume.ErrUnavailable, asManaged + ": the node's metadata service gave a strange answer, it cannot be understood; check what answers under its name"},
+		{"nobody there", byNone, func(w *world) { w.client.DialMetadata("127.0.0.1:1") }, volume.ErrUnavailable, asManaged +
+			": no answer from 169.254.169.254: connection refused; is this node a VM of Azure, whose metadata service its pods may reach?"},
+		{"two ids", func(id *volume.Identity) { byClient(id); byObject(id) }, func(*world) {}, volume.ErrInvalid,
+			"identity managed takes one of clientID, objectID and resourceID"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newVM(t)
+			test.prepare(w)
+			w.fails(managed(test.change), test.sentinel, test.text)
+		})
+	}
+}
