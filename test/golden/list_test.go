@@ -1,0 +1,62 @@
+package golden_test
+
+import (
+	"fmt"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// TestEverySecret is SECRETS_KEYS unset: all pages of the list, certificates among them. The init container ended at a
+// disabled secret and at a PEM certificate; here the one is left out and the other is split.
+func TestEverySecret(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	want := files{}
+	const secrets = 70 // on three pages of 25
+	for i := range secrets {
+		name := fmt.Sprintf("Secret-%02d", i)
+		n.Vault.SetSecret(name, "older", devcloud.SecretOptions{})
+		n.Vault.SetSecret(name, "value of "+name, devcloud.SecretOptions{})
+		want["secrets/"+name] = "value of " + name
+	}
+	n.Vault.SetSecret("disabled", "x", devcloud.SecretOptions{Disabled: true})
+	n.Vault.SetSecret("disabled-of-late", "enabled", devcloud.SecretOptions{})
+	n.Vault.SetSecret("disabled-of-late", "x", devcloud.SecretOptions{Disabled: true})
+	n.Vault.SetSecret("deleted", "x", devcloud.SecretOptions{})
+	must(t, n.Vault.Delete(devcloud.Secrets, "deleted"))
+	addCertificate(t, n, "disabled-certificate", devcloud.CertificateOptions{Disabled: true})
+	for name, contentType := range map[string]string{"web": "", "web-pem": devcloud.PEMFile} {
+		c := addCertificate(t, n, name, devcloud.CertificateOptions{ContentType: contentType})
+		want["secrets/"+name], want["keys/"+name], want["certs/"+name] = c.value, c.key, c.chain()
+	}
+	all := attributesOf(map[string]string{"VAULT_BASE_URL": node.VaultURL})
+	delete(all, "identity")
+	gives(t, n, all, want)
+
+	pages := n.Cloud.Count(devcloud.CountKey{Service: devcloud.ServiceVault, Kind: "secrets/list", Status: 200})
+	if pages != 3 {
+		t.Errorf("the list was read in %d pages, want 3", pages)
+	}
+}
+
+// TestEverySecretOfAnEmptyVault: four folders, and no error.
+func TestEverySecretOfAnEmptyVault(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	n.Vault.SetSecret("disabled", "x", devcloud.SecretOptions{Disabled: true})
+	gives(t, n, attributes{"secrets": "*"}, files{})
+}
+
+// TestEverySecretNeedsList: the right to read alone is not enough, as before.
+func TestEverySecretNeedsList(t *testing.T) {
+	t.Parallel()
+	n := start(t)
+	n.Vault.SetSecret("plain", "value", devcloud.SecretOptions{})
+	n.Vault.Deny(node.WorkloadID, devcloud.SecretsList)
+	refuses(t, n, attributes{"secrets": "*"}, codes.PermissionDenied,
+		`the identity may not do secrets/list; add it to the vault's access policy, or assign the role "Key Vault Secrets User"`)
+}
