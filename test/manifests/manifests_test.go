@@ -268,9 +268,12 @@ func TestMounts(t *testing.T) {
 			wantMounts = append(wantMounts, volumeMount{Name: "policy", MountPath: filepath.Dir(file), ReadOnly: true})
 		}
 		if name == "aks-cluster-identity" {
-			wantPaths = append(wantPaths, "cluster-identity /etc/kubernetes/azure.json File")
+			if file := s.flag("cluster-identity-file"); file != "/etc/kubernetes/azure.json" {
+				t.Errorf("the driver reads %s, not the file where the node has it", file)
+			}
+			wantPaths = append(wantPaths, "cluster-identity /etc/kubernetes Directory")
 			wantMounts = append(wantMounts,
-				volumeMount{Name: "cluster-identity", MountPath: s.flag("cluster-identity-file"), ReadOnly: true})
+				volumeMount{Name: "cluster-identity", MountPath: filepath.Dir(s.flag("cluster-identity-file")), ReadOnly: true})
 		}
 		var paths, volumes, mounts []string
 		for _, v := range s.pod.Volumes {
