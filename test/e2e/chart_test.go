@@ -10,7 +10,10 @@ func testServerDryRun(t *testing.T, e *env) {
 		t.Fatal(err)
 	}
 	for name, values := range map[string][]string{
-		"default":      nil,
+		"default": nil,
+		"cluster identity": {
+			"clusterIdentity.enabled=true", "defaultIdentity=cluster", "policy.rules[0].namespaces={a}", "policy.rules[0].identities={cluster}",
+		},
 		"openshift":    {"openshift.enabled=true"},
 		"ca and proxy": {"caBundle.existingConfigMap=roots", "proxy.httpsProxy=http://proxy.example:3128", "proxy.noProxy=10.0.0.0/8"},
 		"host network": {"hostNetwork=true", "httpPort=19808", "logFormatJSON=true", "logVerbosity=4"},

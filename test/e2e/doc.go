@@ -10,7 +10,9 @@
 //
 // kubectl and helm are on the PATH. Everything else goes through the API server, also the looks at the node: a privileged
 // pod there answers for it. The dev cloud is a pod, which the driver reaches by the chart's proxy and CA values; it is told
-// the API server's real issuer and keys, and so judges real tokens.
+// the API server's real issuer and keys, and so judges real tokens. Its metadata service is put at 169.254.169.254, on a
+// node that has this address (test/cluster's does; elsewhere the tests of managed identities skip). The node's azure.json is
+// /run/keyvault-csi-e2e/azure.json, which is made and removed.
 //
 // All tests are one tree under TestE2E, because they share the installed driver and come in an order: what runs side by
 // side and disturbs nobody, then what restarts drivers and kubelets, then the removal.

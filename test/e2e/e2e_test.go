@@ -26,7 +26,9 @@ func TestE2E(t *testing.T) {
 			{"rotation without restart and never torn", testRotation},
 			{"service principal of nodePublishSecretRef", testServicePrincipal},
 			{"service account that is not federated", testNotFederated},
+			{"service account of the same name in another namespace", testOtherNamespace},
 			{"issuer and audience of another trust", testOtherTrust},
+			{"cluster identity of the node's azure.json", testClusterIdentity},
 			{"wrong vault heals", testWrongVault},
 			{"missing secret heals", testMissingSecret},
 			{"forbidden heals", testForbidden},
@@ -46,6 +48,7 @@ func TestE2E(t *testing.T) {
 		name string
 		run  func(t *testing.T, e *env)
 	}{
+		{"manifests of kvcsi migrate", testMigrated},
 		{"tokens in the volume context", testTokensInVolumeContext},
 		{"thirty pods come and go", testManyPods},
 		{"driver killed", testDriverKilled},

@@ -17,6 +17,8 @@ import (
 
 const (
 	namespace       = "keyvault-csi-e2e"       // of the pods with volumes; restricted
+	otherNamespace  = "keyvault-csi-e2e-other" // with the same service accounts; restricted
+	agentNamespace  = "keyvault-csi-e2e-agent" // of pods that had the init container before; baseline
 	systemNamespace = "keyvault-csi-e2e-cloud" // of the dev cloud and the node's agent; privileged
 	driverNamespace = "keyvault-csi"
 	release         = "keyvault-csi"
@@ -62,20 +64,31 @@ func setUp(t testing.TB) *env {
 		deleteNamespaces(t)
 	})
 	deleteNamespaces(t) // of a run that could not clean up
-	for name, level := range map[string]string{namespace: "restricted", systemNamespace: "privileged", driverNamespace: "privileged"} {
+	for name, level := range map[string]string{
+		namespace: "restricted", otherNamespace: "restricted", agentNamespace: "baseline",
+		systemNamespace: "privileged", driverNamespace: "privileged",
+	} {
 		apply(t, fmt.Sprintf(`{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": %q, "labels": {"pod-security.kubernetes.io/enforce": %q}}}`, name, level))
 	}
-	for _, account := range []string{"web", "stranger"} {
-		apply(t, fmt.Sprintf(`{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": %q, "namespace": %q}}`, account, namespace))
+	for _, account := range [][2]string{{namespace, "web"}, {namespace, "stranger"}, {otherNamespace, "web"}} {
+		apply(t, fmt.Sprintf(`{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": %q, "name": %q}}`, account[0], account[1]))
 	}
 	e.startSystemPods(t)
 	e.trustIssuer(t)
+	e.replaceOnNode(t, clusterFile, "{}") // its folder must be there before the driver
+	t.Cleanup(func() {
+		err := e.onNode(context.Background(), http.MethodPost, "/remove", url.Values{"dir": {path.Dir(clusterFile)}}, new(string))
+		if err != nil {
+			t.Error(err)
+		}
+	})
 	return e
 }
 
 func deleteNamespaces(t testing.TB) {
 	t.Helper()
-	_, err := try(context.Background(), "", "kubectl", "delete", "namespace", namespace, systemNamespace, "--ignore-not-found", "--timeout=2m")
+	_, err := try(context.Background(), "", "kubectl", "delete", "namespace", namespace, otherNamespace, agentNamespace, systemNamespace,
+		"--ignore-not-found", "--timeout=2m")
 	if err != nil {
 		t.Error(err)
 	}
@@ -149,57 +162,6 @@ func (e *env) trustIssuer(t testing.TB) {
 	e.admin(t, "/issuers", object{"url": e.issuer, "jwks": keys})
 }
 
-// installDriver installs the chart and waits until the driver is registered on all nodes.
-func (e *env) installDriver(t testing.TB) {
-	t.Helper()
-	var cloud podStatus
-	if err := e.get(t.Context(), "/api/v1/namespaces/"+systemNamespace+"/pods/cloud", &cloud); err != nil {
-		t.Fatal(err)
-	}
-	ca := path.Join(e.dir, "ca.pem")
-	text := run(t, "kubectl", "exec", "--namespace", systemNamespace, "cloud", "--", "/workload", "print", "/tmp/cloud/ca.pem")
-	if err := os.WriteFile(ca, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	colon := strings.LastIndexByte(e.driverImage, ':')
-	e.helmValues = []string{
-		"--namespace", driverNamespace, "--set-file", "caBundle.pem=" + ca,
-		"--set", "image.repository=" + e.driverImage[:colon], "--set-string", "image.tag=" + e.driverImage[colon+1:],
-		"--set", "proxy.httpsProxy=http://" + cloud.Status.PodIP + ":8080",
-		"--set", "kubeletRootDir=" + e.kubeletRoot, "--set", "rotationInterval=30s",
-	}
-	run(t, "helm", append([]string{"upgrade", "--install", release, chart, "--create-namespace", "--wait", "--timeout=3m"}, e.helmValues...)...)
-	e.awaitDriver(t)
-}
-
-// awaitDriver waits until the DaemonSet is as it should be and the kubelet has the driver.
-func (e *env) awaitDriver(t testing.TB) {
-	t.Helper()
-	run(t, "kubectl", "rollout", "status", "--namespace", driverNamespace, "daemonset/"+release, "--timeout=3m")
-	eventually(t, "registration", func(ctx context.Context) error {
-		drivers, err := e.registered(ctx)
-		if err == nil && !drivers["keyvault-csi.io"] {
-			err = fmt.Errorf("the node has %v", drivers)
-		}
-		return err
-	})
-}
-
-// registered gives the drivers that the node's kubelet knows.
-func (e *env) registered(ctx context.Context) (map[string]bool, error) {
-	var node struct {
-		Spec struct{ Drivers []struct{ Name string } }
-	}
-	if err := e.get(ctx, "/apis/storage.k8s.io/v1/csinodes/"+e.node, &node); err != nil {
-		return nil, err
-	}
-	drivers := map[string]bool{}
-	for _, driver := range node.Spec.Drivers {
-		drivers[driver.Name] = true
-	}
-	return drivers, nil
-}
-
 // admin tells the dev cloud something.
 func (e *env) admin(t testing.TB, what string, in object) {
 	t.Helper()
@@ -215,6 +177,15 @@ func (e *env) adminCall(ctx context.Context, method, what string, in, out any) e
 // onNode asks the agent on the node.
 func (e *env) onNode(ctx context.Context, method, what string, query url.Values, out any) error {
 	return e.call(ctx, method, "/api/v1/namespaces/"+systemNamespace+"/pods/node:8080/proxy"+what+"?"+query.Encode(), nil, out)
+}
+
+// replaceOnNode puts a file in the place of the one that was there, as whoever manages a node does: a new one is renamed.
+func (e *env) replaceOnNode(t testing.TB, file, content string) {
+	t.Helper()
+	what := "/api/v1/namespaces/" + systemNamespace + "/pods/node:8080/proxy/replace?file=" + url.QueryEscape(file)
+	if err := e.call(t.Context(), http.MethodPost, what, content, new(string)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // podFolder is the kubelet's folder of a pod.
@@ -329,7 +300,7 @@ func (e *env) report(t testing.TB) {
 	t.Helper()
 	for _, args := range [][]string{
 		{"get", "pods", "--all-namespaces", "--output=wide"},
-		{"get", "events", "--namespace", namespace, "--sort-by=.lastTimestamp"},
+		{"get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"},
 		{"logs", "--namespace", driverNamespace, "daemonset/" + release, "--tail=100"},
 		{"logs", "--namespace", systemNamespace, "cloud", "--tail=50"},
 	} {

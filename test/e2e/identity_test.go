@@ -42,6 +42,23 @@ func testNotFederated(t *testing.T, e *env) {
 	t.Errorf("no line of the description names Unauthenticated, the client id and %s:\n%s", subject, description)
 }
 
+// testOtherNamespace: a service account is known by its namespace too. Of two that are both called web, one may read.
+func testOtherNamespace(t *testing.T, e *env) {
+	v := e.newVault(t)
+	v.set(t, "password", "for one web")
+	attributes := v.objects("- secret: password")
+	stranger := e.start(t, "namesake", volume{namespace: otherNamespace, attributes: attributes})
+	p := e.run(t, "named", volume{attributes: attributes})
+	p.mustHold(t, mountPath+"/password", "for one web")
+	message := stranger.awaitEvent(t, "code = Unauthenticated")
+	if subject := "system:serviceaccount:" + otherNamespace + ":web"; !strings.Contains(message, subject) {
+		t.Errorf("the event does not name the subject %s: %s", subject, message)
+	}
+	if mounts, err := stranger.mounts(t.Context()); err != nil || len(mounts) != 0 {
+		t.Errorf("the namesake has the mounts %q, %v", mounts, err)
+	}
+}
+
 // testOtherTrust: identities that trust another cluster, or tokens made for somebody else, take none of these tokens.
 func testOtherTrust(t *testing.T, e *env) {
 	subject := "system:serviceaccount:" + namespace + ":web"

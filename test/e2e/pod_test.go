@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -20,6 +21,7 @@ const mountPath = "/secrets"
 // volume is what a test's pod looks like around its volume.
 type volume struct {
 	attributes     map[string]string
+	namespace      string            // default: namespace
 	serviceAccount string            // default: web, which the identities trust
 	secretRef      string            // nodePublishSecretRef
 	fsGroup        int               // of the pod; 0 = none
@@ -33,8 +35,8 @@ type volume struct {
 // pod is a pod of a test. It is deleted at the end of it.
 type pod struct {
 	*env
-	name string
-	uid  string
+	namespace, name string
+	uid             string
 }
 
 // podStatus is what tests want to know of a pod.
@@ -55,24 +57,31 @@ type podStatus struct {
 }
 
 func (e *env) newPod(name string) *pod {
-	return &pod{env: e, name: name + "-" + strings.ToLower(rand.Text()[:5])}
+	return &pod{env: e, namespace: namespace, name: name + "-" + strings.ToLower(rand.Text()[:5])}
 }
 
 // start creates a pod and does not wait for it.
 func (e *env) start(t testing.TB, name string, v volume) *pod {
 	t.Helper()
 	p := e.newPod(name)
+	p.namespace = cmp.Or(v.namespace, namespace)
+	p.create(t, p.manifest(v))
+	return p
+}
+
+// create makes the pod of a manifest.
+func (p *pod) create(t testing.TB, manifest object) {
+	t.Helper()
 	var created podStatus
-	if err := e.call(t.Context(), http.MethodPost, "/api/v1/namespaces/"+namespace+"/pods", p.manifest(v), &created); err != nil {
+	if err := p.call(t.Context(), http.MethodPost, "/api/v1/namespaces/"+p.namespace+"/pods", manifest, &created); err != nil {
 		t.Fatal(err)
 	}
 	p.uid = created.Metadata.UID
 	t.Cleanup(func() {
-		if err := e.call(context.Background(), http.MethodDelete, p.path(""), nil, nil); err != nil && !isNotFound(err) {
+		if err := p.call(context.Background(), http.MethodDelete, p.path(""), nil, nil); err != nil && !isNotFound(err) {
 			t.Error(err)
 		}
 	})
-	return p
 }
 
 // run creates a pod and waits until it runs.
@@ -141,7 +150,7 @@ func (v volume) csi() object {
 }
 
 func (p *pod) path(sub string) string {
-	return "/api/v1/namespaces/" + namespace + "/pods/" + p.name + sub
+	return "/api/v1/namespaces/" + p.namespace + "/pods/" + p.name + sub
 }
 
 func (p *pod) status(ctx context.Context) (podStatus, error) {
@@ -166,7 +175,7 @@ func (p *pod) awaitRunning(t testing.TB) {
 
 // ask asks the program in the pod's container.
 func (p *pod) ask(ctx context.Context, what string, out any) error {
-	return p.get(ctx, "/api/v1/namespaces/"+namespace+"/pods/"+p.name+":8080/proxy"+what, out)
+	return p.get(ctx, p.path(":8080/proxy"+what), out)
 }
 
 // file is what workload tells of a file.
@@ -243,7 +252,7 @@ type event struct {
 func (p *pod) warnings(ctx context.Context) []event {
 	var list struct{ Items []event }
 	selector := url.QueryEscape("type=Warning,reason=FailedMount,involvedObject.uid=" + p.uid)
-	if err := p.get(ctx, "/api/v1/namespaces/"+namespace+"/events?fieldSelector="+selector, &list); err != nil {
+	if err := p.get(ctx, "/api/v1/namespaces/"+p.namespace+"/events?fieldSelector="+selector, &list); err != nil {
 		return []event{{Message: err.Error()}}
 	}
 	return list.Items

@@ -137,12 +137,16 @@ func (e *env) awaitAnother(t *testing.T, name string, killed []int) {
 // testUninstall comes when the pods that used the driver are gone: without it nobody could unmount their volumes.
 func testUninstall(t *testing.T, e *env) {
 	eventually(t, "the end of the pods", func(ctx context.Context) error {
-		var pods struct{ Items []podStatus }
-		err := e.get(ctx, "/api/v1/namespaces/"+namespace+"/pods", &pods)
-		if err == nil && len(pods.Items) > 0 {
-			err = fmt.Errorf("%d pods are left", len(pods.Items))
+		for _, name := range []string{namespace, otherNamespace, agentNamespace} {
+			var pods struct{ Items []podStatus }
+			if err := e.get(ctx, "/api/v1/namespaces/"+name+"/pods", &pods); err != nil {
+				return err
+			}
+			if len(pods.Items) > 0 {
+				return fmt.Errorf("%d pods of %s are left", len(pods.Items), name)
+			}
 		}
-		return err
+		return nil
 	})
 	run(t, "helm", "uninstall", release, "--namespace", driverNamespace, "--wait", "--timeout=3m")
 	eventually(t, "removal", func(ctx context.Context) error {

@@ -3,6 +3,7 @@
 //
 //	workload hold [-pair CERT,KEY]    a container that waits, and answers for its own files and mounts
 //	workload node                     a privileged pod in the node's process namespace
+//	workload forward FROM TO          TCP from one address, which the node must have, to another
 //	workload print FILE               a file on standard output
 //	workload exit                     nothing; an init container that costs only itself
 package main
@@ -28,6 +29,8 @@ func main() {
 		err = hold(os.Args[2:])
 	case "node":
 		err = node()
+	case "forward":
+		err = forward(os.Args[2], os.Args[3])
 	case "print":
 		var data []byte
 		if data, err = os.ReadFile(os.Args[2]); err == nil { //nolint:gosec // G703: the file to print

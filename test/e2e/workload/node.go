@@ -1,11 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,6 +29,11 @@ func node() error {
 	mux.HandleFunc("GET /cgroups", answer(func(r *http.Request) ([]string, error) { return cgroups(r.FormValue("uid")) }))
 	mux.HandleFunc("GET /process", answer(func(r *http.Request) ([]int, error) { return processes(r.FormValue("name")) }))
 	mux.HandleFunc("POST /kill", answer(func(r *http.Request) ([]int, error) { return kill(r.FormValue("name")) }))
+	mux.HandleFunc("GET /addresses", answer(func(*http.Request) ([]string, error) { return addresses() }))
+	mux.HandleFunc("POST /replace", answer(func(r *http.Request) (string, error) { return "", replace(r.FormValue("file"), r.Body) }))
+	mux.HandleFunc("POST /remove", answer(func(r *http.Request) (string, error) {
+		return "", os.RemoveAll(filepath.Join(host, r.FormValue("dir"))) //nolint:gosec // G703: whatever the test made
+	}))
 	mux.HandleFunc("POST /age", answer(func(r *http.Request) (string, error) {
 		age, err := time.ParseDuration(r.FormValue("age"))
 		if err != nil {
@@ -48,6 +56,41 @@ func list(dir string) ([]string, error) {
 		names = append(names, entry.Name())
 	}
 	return names, nil
+}
+
+// replace renames a new file over the old one, if there was one. The content comes as a JSON string.
+func replace(file string, body io.Reader) error {
+	var content string
+	if err := json.NewDecoder(body).Decode(&content); err != nil {
+		return err
+	}
+	file = filepath.Join(host, file)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // G301: as /etc/kubernetes is
+		return err
+	}
+	if err := os.WriteFile(file+".new", []byte(content), 0o600); err != nil { //nolint:gosec // G703: whatever file the test wants
+		return err
+	}
+	return os.Rename(file+".new", file) //nolint:gosec // G703: see above
+}
+
+// addresses gives the node's own IPv4 addresses, each of which stands in its routing table before a line that says so.
+func addresses() ([]string, error) {
+	table, err := os.ReadFile("/proc/1/net/fib_trie")
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	address := ""
+	for line := range strings.Lines(string(table)) {
+		line = strings.TrimSpace(line)
+		if next, ok := strings.CutPrefix(line, "|-- "); ok {
+			address = next
+		} else if line == "/32 host LOCAL" && !slices.Contains(found, address) {
+			found = append(found, address)
+		}
+	}
+	return found, nil
 }
 
 // cgroups gives the cgroups of a pod. The systemd driver writes its UID with underscores.
