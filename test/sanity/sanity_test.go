@@ -13,16 +13,15 @@ import (
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
+	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
 	"github.com/kubernetes-csi/csi-test/v5/pkg/sanity"
 	"github.com/onsi/ginkgo/v2"
 	"github.com/onsi/ginkgo/v2/types"
 	"github.com/onsi/gomega"
 	"google.golang.org/grpc"
-
-	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
-	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
-	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
-	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
 func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
