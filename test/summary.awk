@@ -15,6 +15,8 @@ building { print; next }
 /^[ \t]+[^ \t]+\.go:[0-9]+: / {
 	text = $0
 	sub(/^[ \t]+[^ \t]+\.go:[0-9]+: /, "", text)
+	# What a suite has to say although it passed (internal/suite).
+	if (sub(/^verdict: /, "", text)) { shown[++shown_lines] = text; next }
 	said[current] = text
 	next
 }
@@ -35,14 +37,14 @@ building { print; next }
 # csi-sanity runs inside one Go test; these two are its own sum.
 /Ran [0-9]+ of [0-9]+ Specs/ || /(SUCCESS|FAIL)! -- / {
 	gsub(/\033\[[0-9;]*m/, "")
-	specs[++spec_lines] = $0
+	shown[++shown_lines] = $0
 	next
 }
 
 /^ok[ \t]/ {
 	packages++
 	print
-	for (i = 1; i <= spec_lines; i++) print "    " specs[i]
+	for (i = 1; i <= shown_lines; i++) print "    " shown[i]
 	end_of_package($2)
 	next
 }
@@ -61,7 +63,7 @@ building { print; next }
 function end_of_package(name,    reason) {
 	for (reason in skips) list[++listed] = name ": " skips[reason] ": " reason
 	split("", skips); split("", said); split("", lines)
-	count = spec_lines = 0
+	count = shown_lines = 0
 }
 
 END {

@@ -1,0 +1,60 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
+)
+
+// Footprint is what a daemon holds at one moment. Two of them, before and after, show a leak.
+type Footprint struct {
+	Goroutines  int // of the daemon, those that answer this question included
+	Descriptors int // open files and sockets of the daemon, the one that answers this question included
+	Mounts      int // below the node's folder, as this process sees them
+	RSS         int // resident memory of the daemon, bytes; shared memory such as a tmpfs it has mapped included
+}
+
+// Footprint asks the daemon's metrics and the kernel what the daemon holds.
+func (n *Node) Footprint(ctx context.Context) (f Footprint, err error) {
+	code, metrics, err := n.Get(ctx, "/metrics")
+	if err != nil {
+		return f, err
+	}
+	if code != http.StatusOK {
+		return f, fmt.Errorf("/metrics answered HTTP %d", code)
+	}
+	if f.Goroutines, err = number(metrics, "go_goroutines "); err != nil {
+		return f, err
+	}
+	if f.Descriptors, err = number(metrics, "process_open_fds "); err != nil {
+		return f, err
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.PID()))
+	if err != nil {
+		return f, err
+	}
+	kilobytes, err := number(string(status), "VmRSS:")
+	if err != nil {
+		return f, err
+	}
+	f.RSS = kilobytes << 10
+	mounts, err := kubelet.Mounts(n.Dir)
+	f.Mounts = len(mounts)
+	return f, err
+}
+
+// number finds the line that begins with prefix and returns the number behind it.
+func number(text, prefix string) (int, error) {
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, prefix); ok {
+			v, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return int(v), err
+		}
+	}
+	return 0, fmt.Errorf("no line %q", prefix)
+}
