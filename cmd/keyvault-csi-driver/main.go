@@ -11,7 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -22,12 +21,11 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/http/httpproxy"
-	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
-	"k8s.io/klog/v2/textlogger"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/privilege"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -36,6 +34,10 @@ import (
 var version string
 
 func main() {
+	if err := privilege.Drop(); err != nil {
+		fmt.Fprintln(os.Stderr, "keyvault-csi-driver:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
@@ -60,11 +62,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		_, err := fmt.Fprintln(stdout, "keyvault-csi-driver", buildVersion())
 		return err
 	}
-	// A core file would hold every value that passed through. The limit is inherited from the runtime, so it is set
-	// here and not in a manifest that somebody may forget.
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		return fmt.Errorf("forbid core files: %w", err)
-	}
+	muteLibraries()
 	logger := newLogger(o, stderr)
 	klog.SetLoggerWithOptions(logger, klog.ContextualLogger(true))
 	d, err := newDriver(o, logger)
@@ -131,13 +129,6 @@ func newDriver(o options, logger logr.Logger) (*driver.Driver, error) {
 		Store:    store,
 		Registry: registry,
 	})
-}
-
-func newLogger(o options, out io.Writer) logr.Logger {
-	if o.loggingFormat == "json" {
-		return logr.FromSlogHandler(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.Level(-o.verbosity)}))
-	}
-	return textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(out), textlogger.Verbosity(o.verbosity)))
 }
 
 func buildVersion() string {

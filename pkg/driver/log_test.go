@@ -91,6 +91,9 @@ func TestNoSecretLeaves(t *testing.T) {
 			}
 		}
 	}
+	if strings.Contains(h.log.String(), "0x") {
+		t.Errorf("the log shows words of the memory:\n%s", h.log.String())
+	}
 	for where, want := range map[string][]string{
 		h.log.String(): {
 			"planted-control: refused", `pod="payments/api-0"`, `volumeID="csi-1"`, h.target(), `method="NodePublishVolume"`,

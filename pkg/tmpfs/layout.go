@@ -9,6 +9,8 @@ import (
 	"path"
 	"slices"
 	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 // Names in the root of a volume. No path of a content begins with "..", so none can meet them.
@@ -165,7 +167,7 @@ func (n *set) equal(root *os.Root, name string) (bool, error) {
 			if info.Mode() != f.Mode || info.Size() != int64(len(data)) {
 				return false, nil
 			}
-			have, err := dir.ReadFile(f.Path)
+			have, err := readOwn(dir, f)
 			return bytes.Equal(have, data), err
 		}
 	}
@@ -189,6 +191,20 @@ func (n *set) equal(root *os.Root, name string) (bool, error) {
 		return err
 	})
 	return same && len(missing) == 0, err
+}
+
+// readOwn reads a file of a set. A mode may deny that to the owner as well, and only CAP_DAC_OVERRIDE, which the daemon does
+// without, would not care: so the owner lets himself in for that long. If it is killed meanwhile the mode is another than it
+// should be, and the next refresh writes the set anew.
+func readOwn(set *os.Root, file volume.File) (data []byte, err error) {
+	const readable = 0o400
+	if file.Mode&readable == 0 {
+		if err := set.Chmod(file.Path, file.Mode|readable); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, set.Chmod(file.Path, file.Mode)) }()
+	}
+	return set.ReadFile(file.Path)
 }
 
 // sweep removes from the root of a volume whatever is not of the current set, not a link for one of the names in top, and

@@ -2,116 +2,389 @@ package daemon_test
 
 import (
 	"encoding/base64"
+	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc/status"
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/prototext"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// TestNothingSecretLeaves plants values, client secrets and tokens, lets everything fail in every way at the highest
-// verbosity, and searches what the daemon wrote or answered. What it must find there, and does, is the positive
-// control: the pod's name, and a marker in the name of an object.
+// What is planted: a value of a vault, and the secrets with which the daemon logs in or is let through.
+const (
+	plantedValue   = "MARKER-value-5c1f"
+	plantedWrong   = "MARKER~client~secret~77aa"
+	plantedCluster = "MARKER~cluster~secret~31d0"
+	plantedProxy   = "MARKER-proxy-password-19ab"
+	plantedPolicy  = "MARKER-in-the-wrong-file-8e02"
+	// The positive control: what may be said, and is.
+	plantedControl = "marker-in-a-name-which-is-no-secret"
+)
+
+// leaks is a daemon that is made to say everything that it can say, and what it has said so far.
+type leaks struct {
+	*node.Node
+	said   map[string]*strings.Builder // by where
+	calls  int
+	policy string // files
+	login  string
+	folder []string // where the daemon may leave files
+}
+
+// TestNothingSecretLeaves plants values, secrets and tokens, lets everything fail in every way, at the highest verbosity and
+// with the debugging of the libraries switched on, and searches whatever the daemon wrote, answered or left. In each of
+// these places there is something that must be found, the positive control.
 func TestNothingSecretLeaves(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
 			t.Parallel()
-			n := start(t, node.Options{Flags: []string{"-v=10", "--logging-format=" + format}})
-			const (
-				value        = "MARKER-value-5c1f"
-				clientSecret = "MARKER~client~secret~77aa"
-				control      = "marker-in-a-name-which-is-no-secret"
-			)
-			markers := []string{value, clientSecret, node.PrincipalSecret}
-			n.Vault.SetSecret("db-password", value, devcloud.SecretOptions{})
-			n.Vault.SetSecret(control, value, devcloud.SecretOptions{})
-			n.Vault.SetSecret("pfx", base64.StdEncoding.EncodeToString([]byte(value)), devcloud.SecretOptions{ContentType: devcloud.PKCS12})
-			n.Vault.SetSecret("pem", "-----BEGIN PRIVATE KEY-----\n"+base64.StdEncoding.EncodeToString([]byte(value))+"\n-----END PRIVATE KEY-----\n",
-				devcloud.SecretOptions{ContentType: devcloud.PEMFile})
-
-			var answers strings.Builder
-			calls := 0
-			try := func(names string, pairs ...string) {
-				calls++
-				v := workload(append([]string{"secrets", names, "timeout", "2s"}, pairs...)...)
-				v.Name = "try-" + strings.Repeat("x", calls)
-				err := n.Publish(t.Context(), v)
-				answers.WriteString(status.Convert(err).Message() + "\n")
-				if err == nil {
-					unpublish(t, n, v)
-				}
-			}
-			try("db-password")
-			try("db-password;no-such")
-			try("", "objects", "- {secret: db-password, encoding: hex}")
-			try("", "objects", "- {certificate: pfx}\n- {certificate: pem}")
-			try(control + "-missing")
-			try("db-password", "objects", value+": [")
-			try("db-password", "clientID", "99999999-0000-0000-0000-000000000000")
-
-			principal := workload("secrets", "db-password", "clientID", "", "timeout", "2s")
-			principal.Secret = map[string]string{"clientid": node.PrincipalID, "clientsecret": clientSecret}
-			principal.Name = "principal"
-			answers.WriteString(status.Convert(n.Publish(t.Context(), principal)).Message() + "\n")
-			principal.Secret["clientsecret"] = node.PrincipalSecret
-			publish(t, n, principal)
-			principal.Secret["clientcertificate"] = clientSecret
-			principal.Name = "clash"
-			answers.WriteString(status.Convert(n.Publish(t.Context(), principal)).Message() + "\n")
-
-			for _, f := range []devcloud.Fault{
-				{Action: devcloud.Throttle, Service: devcloud.ServiceVault, RetryAfter: time.Second},
-				{Action: devcloud.Fail, Service: devcloud.ServiceVault, Status: 500},
-				{Action: devcloud.Cut, Service: devcloud.ServiceVault, After: 40},
-				{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Text: `{"value":"` + value + `"`},
-				{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Text: `{"value":{"nested":"` + value + `"}}`},
-				{Action: devcloud.Challenge, Service: devcloud.ServiceVault, Text: "Bearer " + value},
-				{Action: devcloud.Reset, Service: devcloud.ServiceVault},
-				{Action: devcloud.Hang, Service: devcloud.ServiceVault},
-				{Action: devcloud.Fail, Service: devcloud.ServiceLogin, Status: 500},
-				{Action: devcloud.Malformed, Service: devcloud.ServiceLogin, Text: `{"access_token":"` + value},
-			} {
-				clear, err := n.Cloud.Inject(f)
-				if err != nil {
-					t.Fatal(err)
-				}
-				try("db-password")
-				clear()
-			}
-			_, metrics, err := n.Get(t.Context(), "/metrics")
-			if err != nil {
-				t.Fatal(err)
-			}
-			everything := n.Output() + answers.String() + metrics
-			for _, wanted := range []string{control, "principal-0", "keyvault_csi_build_info"} {
-				if !strings.Contains(everything, wanted) {
-					t.Errorf("the search is blind: %q is not in what the daemon wrote", wanted)
-				}
-			}
-			for _, marker := range markers {
-				for _, form := range []string{
-					marker, url.QueryEscape(marker),
-					base64.StdEncoding.EncodeToString([]byte(marker))[:12], base64.RawURLEncoding.EncodeToString([]byte(marker))[:12],
-				} {
-					if line := lineWith(everything, form); line != "" {
-						t.Errorf("%q was written: %s", form, line)
-					}
-				}
-			}
-			// Every access token and assertion is a JWT, and every JWT begins like this.
-			if token, err := n.Token(t.Context(), workload()); err != nil || !strings.HasPrefix(token, "eyJ") {
-				t.Errorf("the search for tokens is blind: one begins with %.3s (%v)", token, err)
-			}
-			if line := lineWith(everything, "eyJ"); line != "" {
-				t.Errorf("a JWT was written: %s", line)
-			}
+			l := newLeaks(t, format)
+			l.succeed(t)
+			l.failByRequest(t)
+			l.failByCloud(t)
+			l.failByFiles(t)
+			l.failToStart(t)
+			l.failInAnOutage(t)
+			l.pages(t)
+			l.process(t)
+			l.files(t)
+			l.crash(t)
+			l.search(t)
 		})
 	}
+}
+
+func newLeaks(t *testing.T, format string) *leaks {
+	t.Helper()
+	work, temporary, config := t.TempDir(), t.TempDir(), t.TempDir()
+	l := &leaks{said: map[string]*strings.Builder{}, policy: filepath.Join(config, "policy.yaml"), login: filepath.Join(config, "azure.json")}
+	replace(t, l.policy, goodPolicy)
+	replace(t, l.login, clusterLogin(plantedCluster))
+	l.Node = startFrom(t, node.Options{
+		Flags: []string{
+			"-v=10", "--logging-format=" + format, "--policy-file=" + l.policy, "--cluster-identity-file=" + l.login,
+			"--mount-max-age=0", "--last-known-good=1h",
+		},
+		Env: []string{
+			"TMPDIR=" + temporary, "GOTRACEBACK=crash", "GODEBUG=http2debug=2", "AZURE_SDK_GO_LOGGING=all",
+			"GRPC_GO_LOG_SEVERITY_LEVEL=info", "GRPC_GO_LOG_VERBOSITY_LEVEL=99", "GRPC_BINARY_LOG_FILTER=*",
+		},
+		ProxyLogin: "somebody:" + plantedProxy,
+	}, func() error { return unix.Chdir(work) })
+	l.folder = []string{work, temporary, l.Dir}
+	l.Vault.SetSecret("db-password", plantedValue, devcloud.SecretOptions{})
+	l.Vault.SetSecret(plantedControl, plantedValue, devcloud.SecretOptions{})
+	l.Vault.SetSecret("pfx", base64.StdEncoding.EncodeToString([]byte(plantedValue)), devcloud.SecretOptions{ContentType: devcloud.PKCS12})
+	l.Vault.SetSecret("pem", "-----BEGIN PRIVATE KEY-----\n"+base64.StdEncoding.EncodeToString([]byte(plantedValue))+"\n-----END PRIVATE KEY-----\n",
+		devcloud.SecretOptions{ContentType: devcloud.PEMFile})
+	return l
+}
+
+const goodPolicy = "rules: [{namespaces: ['*'], identities: [workload, servicePrincipal, cluster], clientIDs: ['*']}]\n"
+
+func clusterLogin(secret string) string {
+	return fmt.Sprintf(`{"tenantId": %q, "aadClientId": %q, "aadClientSecret": %q}`, node.Tenant, node.PrincipalID, secret)
+}
+
+// note keeps a text for the search.
+func (l *leaks) note(where, text string) {
+	if l.said[where] == nil {
+		l.said[where] = &strings.Builder{}
+	}
+	l.said[where].WriteString(text + "\n")
+}
+
+// try publishes a volume that may fail, twice, asks how it is, and takes it away.
+func (l *leaks) try(t *testing.T, v kubelet.Volume) {
+	t.Helper()
+	l.calls++
+	v.Name = fmt.Sprintf("try-%d", l.calls)
+	err := l.Publish(t.Context(), v)
+	l.note("answers", fmt.Sprint(err))
+	if err != nil {
+		return
+	}
+	age(t, l.Node, v, time.Hour)
+	l.note("answers", fmt.Sprint(l.Publish(t.Context(), v)))
+	l.conditions(t, v)
+	unpublish(t, l.Node, v)
+}
+
+func (l *leaks) conditions(t *testing.T, v kubelet.Volume) {
+	t.Helper()
+	stats, err := l.Driver.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: v.ID(), VolumePath: l.Target(v)})
+	l.note("conditions", fmt.Sprintf("%s %s %v", prototext.Format(stats), stats.ProtoReflect().GetUnknown(), err))
+	health, err := l.Driver.NodeGetVolumeHealth(t.Context(), &csi.NodeGetVolumeHealthRequest{VolumeId: v.ID(), VolumePublishPath: l.Target(v)})
+	l.note("conditions", fmt.Sprintf("%s %v", prototext.Format(health), err))
+}
+
+func quick(names string, pairs ...string) kubelet.Volume {
+	return workload(append([]string{"secrets", names, "timeout", "2s"}, pairs...)...)
+}
+
+func principal(secret map[string]string) kubelet.Volume {
+	v := quick("db-password", "clientID", "")
+	v.Secret = secret
+	return v
+}
+
+func (l *leaks) succeed(t *testing.T) {
+	t.Helper()
+	l.try(t, quick("db-password"))
+	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret}))
+	old := quick("db-password")
+	old.TokenInContext = true
+	l.try(t, old)
+}
+
+func (l *leaks) failByRequest(t *testing.T) {
+	t.Helper()
+	l.try(t, quick("db-password;no-such"))
+	l.try(t, quick("", "objects", "- {secret: db-password, encoding: hex}"))
+	l.try(t, quick("", "objects", "- {certificate: pfx}\n- {certificate: pem}"))
+	l.try(t, quick(plantedControl+"-missing"))
+	l.try(t, quick("db-password", "objects", plantedValue+": ["))
+	l.try(t, quick("db-password", "clientID", "99999999-0000-0000-0000-000000000000"))
+	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": plantedWrong}))
+	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret, "clientcertificate": plantedWrong}))
+	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientcertificate": plantedWrong, "clientcertificatepassword": plantedWrong}))
+	stranger := quick("db-password")
+	stranger.ServiceAccount = "stranger" // whose token nobody trusts
+	l.try(t, stranger)
+}
+
+func (l *leaks) failByCloud(t *testing.T) {
+	t.Helper()
+	for i, f := range []devcloud.Fault{
+		{Action: devcloud.Throttle, Service: devcloud.ServiceVault, RetryAfter: time.Second},
+		{Action: devcloud.Fail, Service: devcloud.ServiceVault, Status: 500},
+		{Action: devcloud.Cut, Service: devcloud.ServiceVault, After: 40},
+		{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Text: `{"value":"` + plantedValue + `"`},
+		{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Text: `{"value":{"nested":"` + plantedValue + `"}}`},
+		{Action: devcloud.Challenge, Service: devcloud.ServiceVault, Text: "Bearer " + plantedValue},
+		{Action: devcloud.Reset, Service: devcloud.ServiceVault},
+		{Action: devcloud.Hang, Service: devcloud.ServiceVault},
+		{Action: devcloud.Fail, Service: devcloud.ServiceLogin, Status: 500},
+		{Action: devcloud.Malformed, Service: devcloud.ServiceLogin, Text: `{"access_token":"` + plantedValue},
+	} {
+		// A vault and a login of its own, which are neither known nor waiting after the fault before.
+		name := fmt.Sprintf("faulty-%d", i)
+		vault, err := l.Cloud.AddVault(name, devcloud.VaultOptions{Tenant: node.Tenant})
+		if err != nil {
+			t.Fatal(err)
+		}
+		vault.Grant(node.WorkloadID)
+		vault.SetSecret("db-password", plantedValue, devcloud.SecretOptions{})
+		v := quick("db-password")
+		if f.Service == devcloud.ServiceLogin {
+			v = principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": plantedWrong + name})
+		}
+		clear, err := l.Cloud.Inject(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.try(t, with(v, "vault", name))
+		clear()
+	}
+}
+
+// failByFiles breaks what the operator mounts, and confuses it.
+func (l *leaks) failByFiles(t *testing.T) {
+	t.Helper()
+	cluster := quick("db-password", "clientID", "", "identity", "cluster")
+	l.try(t, cluster) // its secret is wrong
+	for _, login := range []string{clusterLogin(plantedCluster)[:90], `{"aadClientSecret": {"x": "` + plantedCluster + `"}}`, plantedCluster, `["` + plantedCluster + `"]`} {
+		replace(t, l.login, login)
+		l.try(t, cluster)
+	}
+	for _, policy := range []string{clusterLogin(plantedPolicy), plantedPolicy, "rules: " + plantedPolicy, "rules: [" + plantedPolicy, "- " + plantedPolicy} {
+		replace(t, l.policy, policy)
+		l.try(t, quick("db-password"))
+	}
+	replace(t, l.policy, goodPolicy)
+	l.note("answers", "policy and login "+plantedControl)
+}
+
+// failToStart gives the daemon wrong files to begin with, and a proxy whose address nobody can read.
+func (l *leaks) failToStart(t *testing.T) {
+	t.Helper()
+	wrong := filepath.Join(t.TempDir(), "wrong-file")
+	replace(t, wrong, plantedPolicy)
+	for _, flag := range []string{"--ca-bundle=" + wrong, "--policy-file=" + wrong} {
+		again := exec.CommandContext(t.Context(), l.Binary(), "--node-id=n", "--http-address=", "--endpoint=unix://"+l.Dir+"/other.sock", flag)
+		again.Env = []string{"HTTPS_PROXY=http://somebody:" + plantedProxy + "%zz@127.0.0.1:1"}
+		out, err := again.CombinedOutput()
+		if err == nil {
+			t.Errorf("with %s the daemon starts", flag)
+		}
+		l.note("answers", string(out))
+	}
+}
+
+// failInAnOutage has a volume that is no longer refreshed, and one that starts with the last known values.
+func (l *leaks) failInAnOutage(t *testing.T) {
+	t.Helper()
+	before, during := quick("db-password"), quick("db-password")
+	before.Name, during.Name = "before", "during"
+	publish(t, l.Node, before)
+	stop, err := l.Cloud.Inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 503})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	publish(t, l.Node, during)
+	age(t, l.Node, before, time.Hour)
+	l.note("answers", fmt.Sprint(l.Publish(t.Context(), before)))
+	if found := l.contents(t); !strings.Contains(found, plantedValue) {
+		t.Error("the search of files is blind: the value is in a volume now")
+	}
+	for _, v := range []kubelet.Volume{before, during} {
+		l.conditions(t, v)
+		unpublish(t, l.Node, v)
+	}
+}
+
+// pages are those that the daemon serves, and those that Go programs serve when nobody has thought of it.
+func (l *leaks) pages(t *testing.T) {
+	t.Helper()
+	for path, want := range map[string]int{
+		"/metrics": 200, "/healthz": 200, "/readyz": 200, "/": 404, "/debug/pprof/": 404, "/debug/pprof/heap": 404,
+		"/debug/pprof/goroutine?debug=2": 404, "/debug/pprof/cmdline": 404, "/debug/pprof/trace": 404, "/debug/vars": 404, "/debug/requests": 404,
+		"/debug/events": 404, "/configz": 404, "/flagz": 404, "/statusz": 404,
+	} {
+		code, body, err := l.Get(t.Context(), path)
+		if err != nil || code != want {
+			t.Errorf("GET %s: %d, %v, want %d", path, code, err, want)
+		}
+		l.note("pages", body)
+	}
+}
+
+// process is what ps(1) and /proc show. The password of the proxy stands in the environment because it was put there; who
+// can read that, TestMemoryIsNobodysElse says.
+func (l *leaks) process(t *testing.T) {
+	t.Helper()
+	proc := fmt.Sprintf("/proc/%d/", l.PID())
+	l.note("environment", strings.Replace(read(t, proc+"environ"), plantedProxy, "", 1))
+	l.note("command line", read(t, proc+"cmdline"))
+	fds, err := filepath.Glob(proc + "fd/*")
+	if err != nil || len(fds) == 0 {
+		t.Fatalf("open files: %v, %v", fds, err)
+	}
+	for _, fd := range fds {
+		to, _ := os.Readlink(fd)                                                                                        // may be closed by now
+		if strings.HasPrefix(to, "/") && !strings.HasPrefix(to, "/dev/") && !strings.HasPrefix(to, "/sys/fs/cgroup/") { // the Go runtime's
+			t.Errorf("%s is open when no call runs", to)
+		}
+	}
+}
+
+// files looks for what is left in the folders that the daemon could write to.
+func (l *leaks) files(t *testing.T) {
+	t.Helper()
+	for _, folder := range l.folder[:2] {
+		if left := names(t, folder); len(left) != 0 {
+			t.Errorf("left in the working or temporary folder: %v", left)
+		}
+	}
+	l.note("files", l.contents(t))
+}
+
+func (l *leaks) contents(t *testing.T) string {
+	t.Helper()
+	var all strings.Builder
+	for _, folder := range l.folder {
+		err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				all.WriteString(path + ":\n" + read(t, path) + "\n")
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all.String()
+}
+
+// crash has the daemon print the stacks of all its goroutines, and die of it.
+func (l *leaks) crash(t *testing.T) {
+	t.Helper()
+	before := len(l.Output())
+	l.note("log", l.Output())
+	if _, err := l.StopDaemon(syscall.SIGABRT); err != nil {
+		t.Fatal(err)
+	}
+	l.note("crash", l.Output()[before:])
+	if left := names(t, l.folder[0]); len(left) != 0 {
+		t.Errorf("the crash left %v", left)
+	}
+}
+
+func (l *leaks) search(t *testing.T) {
+	t.Helper()
+	controls := map[string][]string{
+		"log": {plantedControl, "try-1-0", "the policy file cannot be used", "volume published without the vault"},
+		"answers": {
+			plantedControl, "no-such", "is not hex", "PKCS#12", "AADSTS7000215", "HTTP 429", "HTTP 500", "DeadlineExceeded",
+			"is not a JSON object", "HTTP 503", "--ca-bundle: ", "--policy-file: ",
+		},
+		"conditions":   {"the files are the last that this node saw", "HTTP 503"},
+		"pages":        {"keyvault_csi_build_info", "ok"},
+		"environment":  {"HTTPS_PROXY=http://somebody:@", "SSL_CERT_FILE="},
+		"command line": {"--cluster-identity-file="},
+		"files":        {"ca.pem:\n-----BEGIN CERTIFICATE-----"},
+		"crash":        {"SIGABRT: abort", "goroutine ", "grpc"},
+	}
+	var forms []string
+	for _, marker := range []string{plantedValue, plantedWrong, plantedCluster, plantedProxy, plantedPolicy, node.PrincipalSecret} {
+		forms = append(forms, marker, url.QueryEscape(marker), fmt.Sprintf("%x", marker)[:24],
+			base64.StdEncoding.EncodeToString([]byte(marker))[:12], base64.RawURLEncoding.EncodeToString([]byte(marker))[:12],
+			base64.StdEncoding.EncodeToString([]byte("somebody:" + marker))[:20]) // as a proxy is told
+	}
+	// Every access token and assertion is a JWT, and every JWT begins like this.
+	if token, err := l.Token(t.Context(), workload()); err != nil || !strings.HasPrefix(token, "eyJ") {
+		t.Errorf("the search for tokens is blind: one begins with %.3s (%v)", token, err)
+	}
+	forms = append(forms, "eyJ")
+	slices.Sort(forms)
+	forms = slices.Compact(forms)
+	for where, text := range l.said {
+		for _, control := range controls[where] {
+			if !strings.Contains(text.String(), control) {
+				t.Errorf("the search is blind: %q is not in the %s", control, where)
+			}
+		}
+		for _, form := range forms {
+			if line := lineWith(text.String(), form); line != "" {
+				t.Errorf("%q is in the %s: %s", form, where, line)
+			}
+		}
+	}
+	if len(l.said) != len(controls) {
+		t.Errorf("%d places were searched, want %d", len(l.said), len(controls))
+	}
+	size := 0
+	for _, text := range l.said {
+		size += text.Len()
+	}
+	suite.Verdict(t, "leaks: %d bytes in %d places searched for %d forms of 6 secrets and for tokens, after %d volumes in every kind of trouble; failed: %t",
+		size, len(l.said), len(forms), l.calls, t.Failed())
 }
 
 func lineWith(text, part string) string {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
@@ -67,15 +68,41 @@ func TestBadFlags(t *testing.T) {
 	}
 }
 
-func TestTheSocketIsThePrivilegedUsersAlone(t *testing.T) {
+// Whoever can connect can have any pod's secrets mounted. The folders are made by the daemon where they are missing.
+func TestTheSocketsArePrivate(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
-	info, err := os.Stat(n.Socket)
+	dir, err := os.MkdirTemp("", "kvreg")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Mode().Perm() != 0o600 {
-		t.Errorf("the CSI socket has mode %v, want 0600", info.Mode().Perm())
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	registration := filepath.Join(dir, "new/folder/reg.sock")
+	n := startFrom(t, node.Options{Flags: []string{"--registration-socket=" + registration}}, func() error {
+		unix.Umask(0)
+		return nil
+	})
+	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
+	v := workload("secrets", "db-password")
+	publish(t, n, v)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if _, err := os.Lstat(registration); err == nil || time.Now().After(deadline) {
+			break
+		}
+	}
+	for path, want := range map[string]string{
+		n.Socket:                   "Srw-------",
+		registration:               "Srw-------",
+		filepath.Dir(registration): "drwx------",
+		filepath.Join(dir, "new"):  "drwx------",
+		filepath.Dir(n.Target(v)):  "drwxr-x---", // the kubelet's
+		n.Target(v):                "drwxr-xr-x", // the volume's
+	} {
+		info, err := os.Lstat(path)
+		if err != nil {
+			t.Error(err)
+		} else if got := info.Mode().String(); got != want {
+			t.Errorf("%s has mode %s, want %s", path, got, want)
+		}
 	}
 }
 

@@ -20,6 +20,10 @@ func TestE2E(t *testing.T) {
 		}{
 			{"chart passes the API server's validation", testServerDryRun},
 			{"the driver has no rights at the API server", testNoRights},
+			{"the driver has given up its privileges", testPrivileges},
+			{"sockets are root's alone", testSocketModes},
+			{"the image holds the driver and nothing else", testImage},
+			{"nothing secret is shown", testNothingSecretIsShown},
 			{"restricted pod reads the vault's bytes", testRestrictedPod},
 			{"fsGroup", testFSGroup},
 			{"subPath keeps what the container started with", testSubPath},

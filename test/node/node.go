@@ -31,6 +31,8 @@ type Options struct {
 	Flags []string // appended to the daemon's own
 	Env   []string // appended to the daemon's environment
 
+	ProxyLogin string // "user:password", of the proxy in the daemon's HTTPS_PROXY; empty: none
+
 	Cloud devcloud.Options // what the cloud starts with
 }
 
@@ -89,7 +91,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		"--http-address=" + address,
 	}, o.Flags...)
 	n.env = append(append(os.Environ(),
-		"HTTPS_PROXY="+n.Cloud.ProxyURL(),
+		"HTTPS_PROXY="+withLogin(n.Cloud.ProxyURL(), o.ProxyLogin),
 		"SSL_CERT_FILE="+filepath.Join(dir, "ca.pem"),
 		"NO_PROXY=", "no_proxy=", // of whoever runs the tests; the cloud is only reached by the proxy
 	), o.Env...)
@@ -98,6 +100,14 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	}
 	err = n.StartDaemon(ctx)
 	return n, err
+}
+
+// withLogin puts user and password into a URL.
+func withLogin(address, login string) string {
+	if login == "" {
+		return address
+	}
+	return strings.Replace(address, "://", "://"+login+"@", 1)
 }
 
 // The directory, the identities and the vault that every node's cloud has. The vault is empty; both identities may

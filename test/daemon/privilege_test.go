@@ -1,0 +1,456 @@
+package daemon_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// onlyAdmin is CAP_SYS_ADMIN alone, as /proc writes a set.
+const onlyAdmin, noCapability = "0000000000200000", "0000000000000000"
+
+// hardened is what /proc/PID/status must say of each thread of the daemon; set is that of the capabilities it has.
+func hardened(set string) map[string]string {
+	return map[string]string{
+		"CapInh": noCapability, "CapPrm": set, "CapEff": set, "CapBnd": set, "CapAmb": noCapability, "NoNewPrivs": "1", "Umask": "0022",
+	}
+}
+
+// Every thread has one capability left, and nothing that it starts gets another back.
+func TestPrivileges(t *testing.T) {
+	t.Parallel()
+	n := startFrom(t, node.Options{}, func() error {
+		unix.Umask(0o077) // of this thread, because it has left the others' file system attributes
+		return nil
+	})
+	useEverything(t, n)
+	for thread, got := range threads(t, n.PID()) {
+		if want := hardened(onlyAdmin); !maps.Equal(got, want) {
+			t.Errorf("thread %s has\n%v, want\n%v", thread, got, want)
+		}
+	}
+	// The positive control: this process, which started it, has more.
+	if got := threads(t, os.Getpid()); len(got) == 0 || anyOf(got)["CapEff"] == onlyAdmin {
+		t.Errorf("the test itself has no more: %v", got)
+	}
+	_, page, err := n.Get(t.Context(), "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"process_open_fds", "process_max_fds", "process_resident_memory_bytes", "process_cpu_seconds_total"} {
+		if !strings.Contains(page, "\n"+name+" ") {
+			t.Errorf("/metrics has lost %s", name)
+		}
+	}
+}
+
+// Without CAP_SETPCAP the bounding set cannot be reduced, but what it holds can no longer be had.
+func TestPrivilegesWithoutTheRightToDropThem(t *testing.T) {
+	t.Parallel()
+	n := startFrom(t, node.Options{}, func() error { return dropBounding(func(c uintptr) bool { return c == unix.CAP_SETPCAP }) })
+	useEverything(t, n)
+	for thread, got := range threads(t, n.PID()) {
+		want := hardened(onlyAdmin)
+		if want["CapBnd"] = got["CapBnd"]; want["CapBnd"] == onlyAdmin {
+			t.Error("the bounding set was reduced without the right to do so")
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("thread %s has\n%v, want\n%v", thread, got, want)
+		}
+	}
+}
+
+// What is started with less has less: a daemon that may not mount lives, and says at each call what it may not do.
+func TestWithoutACapability(t *testing.T) {
+	t.Parallel()
+	for name, restrict := range map[string]func() error{
+		"all but CAP_SYS_ADMIN are there": func() error { return dropBounding(func(c uintptr) bool { return c == unix.CAP_SYS_ADMIN }) },
+		"none is there":                   withoutCapabilities,
+		"the bounding set alone is full":  func() error { return unix.Prctl(unix.PR_SET_SECUREBITS, secbitNoRoot, 0, 0, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := startFrom(t, node.Options{}, restrict)
+			for thread, got := range threads(t, n.PID()) {
+				want := hardened(noCapability)
+				if strings.Contains(name, "full") {
+					want["CapBnd"] = got["CapBnd"] // what reduces it is not had either; no_new_privs is in front of it
+				}
+				if !maps.Equal(got, want) {
+					t.Errorf("thread %s has\n%v, want\n%v", thread, got, want)
+				}
+			}
+			n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
+			v := workload("secrets", "db-password")
+			refused(t, n, v, codes.Internal, fmt.Sprintf("mount a volume at %q: mount a tmpfs: operation not permitted", n.Target(v)))
+			if code, body, err := n.Get(t.Context(), "/healthz"); code != 200 {
+				t.Errorf("/healthz: %d %s %v", code, body, err)
+			}
+			// A volume of a daemon that had the right can be neither refreshed nor unmounted.
+			if err := os.MkdirAll(n.Target(v), 0o750); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mount("tmpfs", n.Target(v), "tmpfs", 0, "size=4096"); err != nil {
+				t.Fatal(err)
+			}
+			if err := n.Unpublish(t.Context(), v); status.Code(err) != codes.Internal || !strings.Contains(err.Error(), "operation not permitted") {
+				t.Errorf("unpublish: %v", err)
+			}
+		})
+	}
+}
+
+// The one capability is enough for everything that the daemon does, on either way to mount, whatever umask it was started with.
+func TestOneCapabilityIsEnough(t *testing.T) {
+	t.Parallel()
+	for name, restrict := range map[string]func() error{
+		"mounting as since Linux 5.12": func() error { return nil },
+		"mounting by mount(2)":         forbidFsopen,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := startFrom(t, node.Options{}, func() error {
+				unix.Umask(0o077)
+				err := dropBounding(func(c uintptr) bool { return c != unix.CAP_SYS_ADMIN })
+				return errors.Join(err, restrict())
+			})
+			useEverything(t, n)
+			if classic := strings.Contains(n.Output(), "Volumes are mounted with mount(2)"); classic != strings.Contains(name, "mount(2)") {
+				t.Errorf("mounted with mount(2): %v", classic)
+			}
+		})
+	}
+}
+
+// useEverything lets the daemon do all that takes rights: mount with and without a group, write every mode, compare and
+// rotate, keep what a subPath holds, read its files, unmount.
+func useEverything(t *testing.T, n *node.Node) {
+	t.Helper()
+	n.Vault.SetSecret("a", "first", devcloud.SecretOptions{})
+	objects := "[{secret: a}, {secret: a, path: folder/none, mode: \"0040\"}, {secret: a, path: w, mode: \"0222\"}, " +
+		"{secret: a, path: all, mode: \"0777\"}]"
+	plain, grouped := workload("objects", objects), workload("objects", objects)
+	plain.Name, grouped.Name, grouped.FSGroup = "plain", "grouped", "0"
+	if os.Getenv("KEYVAULT_CSI_MOUNT_NAMESPACE") == "root" {
+		grouped.FSGroup = "4321"
+	}
+	want := map[string][]string{
+		"plain":   {"a rw-r--r-- ", "all rwxrwxrwx ", "folder/ rwxr-xr-x", "folder/none ---r----- ", "w -w--w--w- "},
+		"grouped": {"a rw-r----- ", "all rwxrwxrwx ", "folder/ rwxr-x---+setgid", "folder/none ---r----- ", "w -w--w--w- "},
+	}
+	volumes := []kubelet.Volume{plain, grouped}
+	check := func(value string) {
+		t.Helper()
+		checkGroup(t, n.Target(grouped), grouped.FSGroup)
+		for _, v := range volumes {
+			var lines []string
+			for _, line := range want[v.Name] {
+				if strings.HasSuffix(line, " ") {
+					line += value
+				}
+				lines = append(lines, line)
+			}
+			if got := tree(t, n.Target(v)); !slices.Equal(got, lines) {
+				t.Errorf("%s holds\n%q, want\n%q", v.Name, got, lines)
+			}
+		}
+	}
+	for _, v := range volumes {
+		publish(t, n, v)
+	}
+	check("first")
+	bind := filepath.Join(n.PodDir(plain), "volume-subpaths", plain.Name, "app", "0")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(bind), 0o750), os.WriteFile(bind, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount(filepath.Join(n.Target(plain), "a"), bind, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	before := append(sets(t, n.Target(plain)), sets(t, n.Target(grouped))...)
+	for _, v := range volumes {
+		age(t, n, v, time.Hour) // so old that no failure is forgiven
+		publish(t, n, v)
+	}
+	if after := append(sets(t, n.Target(plain)), sets(t, n.Target(grouped))...); !slices.Equal(before, after) {
+		t.Errorf("the same content was written again: %v, then %v", before, after)
+	}
+	check("first")
+	n.Vault.SetSecret("a", "second", devcloud.SecretOptions{})
+	for _, v := range volumes {
+		age(t, n, v, time.Hour) // so old that no failure is forgiven
+		publish(t, n, v)
+	}
+	check("second")
+	if got := read(t, bind); got != "first" {
+		t.Errorf("the subPath reads %q", got)
+	}
+	if err := errors.Join(unix.Unmount(bind, 0), os.RemoveAll(filepath.Join(n.PodDir(plain), "volume-subpaths"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range volumes {
+		unpublish(t, n, v)
+	}
+	if left := mounts(t, n); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// checkGroup holds the group of every folder and file of a volume, the hidden ones too, against the pod's.
+func checkGroup(t *testing.T, target, group string) {
+	t.Helper()
+	err := filepath.WalkDir(target, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if got := fmt.Sprint(info.Sys().(*syscall.Stat_t).Gid); got != group {
+			t.Errorf("%s has group %s, want %s", path, got, group)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// startFrom starts a node whose daemon inherits what restrict has done to its thread. The thread ends with it.
+func startFrom(t *testing.T, o node.Options, restrict func() error) *node.Node {
+	t.Helper()
+	type result struct {
+		n   *node.Node
+		err error
+	}
+	started := make(chan result)
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		err := errors.Join(unix.Unshare(unix.CLONE_FS), restrict())
+		if err != nil {
+			started <- result{err: err}
+			return
+		}
+		n, err := node.Start(t.Context(), o)
+		started <- result{n, err}
+	}()
+	r := <-started
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the daemon wrote:\n%s", r.n.Output())
+		}
+		r.n.Close()
+	})
+	return r.n
+}
+
+// secbitNoRoot has execve(2) give root nothing for being root.
+const secbitNoRoot = 1 << 0
+
+func withoutCapabilities() error { return dropBounding(func(uintptr) bool { return true }) }
+
+// dropBounding takes capabilities from what this thread's children can have.
+func dropBounding(drop func(c uintptr) bool) error {
+	for c := range uintptr(64) {
+		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)
+		if errors.Is(err, unix.EINVAL) {
+			return nil
+		}
+		if err == nil && has == 1 && drop(c) {
+			err = unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forbidFsopen makes fsopen(2) an unknown call for this thread and its children, as it is to Linux before 5.2.
+func forbidFsopen() error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // seccomp_data.nr
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_FSOPEN, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
+}
+
+// threads gives for each thread of a process what the kernel says of its rights.
+func threads(t *testing.T, pid int) map[string]map[string]string {
+	t.Helper()
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil || len(files) < 2 {
+		t.Fatalf("the threads of %d: %v, %v", pid, files, err)
+	}
+	all := map[string]map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // a thread that has just ended
+		}
+		all[filepath.Base(filepath.Dir(file))] = rights(string(text))
+	}
+	return all
+}
+
+func rights(status string) map[string]string {
+	found := map[string]string{}
+	for line := range strings.Lines(status) {
+		key, value, _ := strings.Cut(line, ":")
+		if _, wanted := hardened("")[key]; wanted {
+			found[key] = strings.TrimSpace(value)
+		}
+	}
+	return found
+}
+
+func anyOf(threads map[string]map[string]string) map[string]string {
+	for _, rights := range threads {
+		return rights
+	}
+	return nil
+}
+
+// Nobody but a tracer with CAP_SYS_PTRACE can look into the daemon. Neither the one who looks nor those he looks at have a
+// capability here, which would count as well.
+func TestMemoryIsNobodysElse(t *testing.T) {
+	t.Parallel()
+	n := startFrom(t, node.Options{}, withoutCapabilities)
+	look := func(pid int) map[string]error {
+		found := map[string]error{}
+		_, found["environ"] = os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+		_, found["mem"] = os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+		_, found["fd"] = os.Readlink(fmt.Sprintf("/proc/%d/fd/0", pid))
+		_, found["maps"] = os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+		return found
+	}
+	type result struct {
+		daemon, other map[string]error
+		err           error
+	}
+	looked := make(chan result)
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		var r result
+		defer func() { looked <- r }()
+		if r.err = withoutCapabilities(); r.err != nil {
+			return
+		}
+		other := exec.Command("cat") // the same user's, with the same capabilities
+		stdin, err := other.StdinPipe()
+		if r.err = errors.Join(err, other.Start()); r.err != nil {
+			return
+		}
+		var none [2]unix.CapUserData
+		r.err = unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0])
+		r.daemon, r.other = look(n.PID()), look(other.Process.Pid)
+		_ = stdin.Close()
+		_ = other.Wait()
+	}()
+	r := <-looked
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	for file, err := range r.daemon {
+		if !errors.Is(err, os.ErrPermission) {
+			t.Errorf("/proc/PID/%s of the daemon: %v, want permission denied", file, err)
+		}
+		if r.other[file] != nil {
+			t.Errorf("the test is blind: /proc/PID/%s of another process: %v", file, r.other[file])
+		}
+	}
+}
+
+// A daemon that is made to dump its core leaves none. What it prints then is looked through with everything else by the
+// marker test.
+func TestNoCore(t *testing.T) {
+	t.Parallel()
+	for _, signal := range []syscall.Signal{syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGQUIT} {
+		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
+			folder := t.TempDir()
+			n := startFrom(t, node.Options{Env: []string{"GOTRACEBACK=crash"}}, func() error {
+				_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) // if we may
+				return unix.Chdir(folder)
+			})
+			if where, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", n.PID())); err != nil || where != folder {
+				t.Fatalf("the daemon works in %s (%v), not where its core would be looked for", where, err)
+			}
+			if limits := read(t, fmt.Sprintf("/proc/%d/limits", n.PID())); !strings.Contains(strings.Join(strings.Fields(limits), " "), "Max core file size 0 0 bytes") {
+				t.Errorf("core files are allowed:\n%s", limits)
+			}
+			state, err := n.StopDaemon(signal)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if end := state.Sys().(syscall.WaitStatus); !end.Signaled() || end.CoreDump() {
+				t.Errorf("ended with %v, want by a signal and without a core", state)
+			}
+			if left := names(t, folder); len(left) != 0 {
+				t.Errorf("left in the working directory: %v", left)
+			}
+		})
+	}
+	t.Run("control", func(t *testing.T) {
+		t.Parallel()
+		folder := t.TempDir()
+		cat := exec.CommandContext(context.Background(), "cat")
+		cat.Dir = folder
+		stdin, err := cat.StdinPipe()
+		if err == nil {
+			err = cat.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = stdin.Close() }()
+		err = unix.Prlimit(cat.Process.Pid, unix.RLIMIT_CORE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}, nil)
+		_ = cat.Process.Signal(syscall.SIGABRT)
+		_ = cat.Wait()
+		if err != nil || !cat.ProcessState.Sys().(syscall.WaitStatus).CoreDump() {
+			t.Skipf("on this machine no process dumps its core, so that the daemon does not says little: %v", err)
+		}
+	})
+}
+
+func names(t *testing.T, folder string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
