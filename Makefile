@@ -112,6 +112,10 @@ manifests: $(HELM) $(HELM_DOCS) ## Make what is checked in beside the chart: its
 	test/chart write
 
 .PHONY: chart-check
+.PHONY: observe-pictures
+observe-pictures: build ## Make the pictures of docs/observability.md (4 minutes; needs prometheus and chromium)
+	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/observe/pictures
+
 chart-check: $(HELM) $(HELM_DOCS) ## Lint the chart, try values it must refuse, and check that make manifests changes nothing
 	test/chart check
 

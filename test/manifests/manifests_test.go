@@ -218,7 +218,8 @@ func TestRights(t *testing.T) {
 	each(t, func(t *testing.T, name string, s set) {
 		for _, o := range s.objects {
 			switch o.Kind {
-			case "CSIDriver", "DaemonSet", "ConfigMap", "Service", "PodMonitor", "ServiceMonitor", "Namespace", "Kustomization":
+			case "CSIDriver", "DaemonSet", "ConfigMap", "Service", "PodMonitor", "ServiceMonitor", "PrometheusRule",
+				"Namespace", "Kustomization":
 			case "ServiceAccount":
 				if o.AutomountServiceAccountToken == nil || *o.AutomountServiceAccountToken {
 					t.Error("the service account hands out its token")

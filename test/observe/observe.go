@@ -1,0 +1,113 @@
+// Package observe looks at the driver as an operator does: a real Prometheus reads the metrics of a real daemon, while
+// one thing after another goes wrong around it.
+//
+// What it proves is what the chart hands out: that every query of the dashboard finds something, and that every alert
+// fires when it should and at no other time. The program in the folder pictures makes the pictures of
+// docs/observability.md of a slower run.
+package observe
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Where the chart has them, seen from a folder below test.
+const (
+	RulesFile     = "../../charts/keyvault-csi/rules/alerts.yaml"
+	DashboardFile = "../../charts/keyvault-csi/dashboards/keyvault-csi.json"
+)
+
+// Rule is one alert.
+type Rule struct {
+	Alert, Expr, For    string
+	Labels, Annotations map[string]string
+}
+
+// ReadRules gives the alerts in the text of a Prometheus rules file.
+func ReadRules(text string) ([]Rule, error) {
+	var file struct {
+		Groups []struct {
+			Name  string
+			Rules []Rule
+		}
+	}
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&file); err != nil {
+		return nil, err
+	}
+	var rules []Rule
+	for _, group := range file.Groups {
+		rules = append(rules, group.Rules...)
+	}
+	return rules, nil
+}
+
+var (
+	windowText = regexp.MustCompile(`\[[0-9]+[smhd]\]`)
+	waitText   = regexp.MustCompile(`(?m)^( +for: )[0-9]+[smhd]$`)
+)
+
+// Quicken rewrites the windows of all queries in a text, and how long alerts wait before they fire: hours of a cluster
+// become seconds of a test. Nothing else of the text changes.
+func Quicken(text string, window, wait time.Duration) string {
+	text = windowText.ReplaceAllLiteralString(text, "["+seconds(window)+"]")
+	return waitText.ReplaceAllString(text, "${1}"+seconds(wait))
+}
+
+// seconds writes a duration as Prometheus reads it.
+func seconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
+
+// Dashboard is what is looked at of a Grafana dashboard.
+type Dashboard struct {
+	ID         *int
+	UID, Title string
+	Panels     []Panel
+	Templating struct{ List []Variable }
+}
+
+// Variable is one that the reader of a dashboard chooses.
+type Variable struct {
+	Name, Type, AllValue, Definition string
+	Datasource                       *Datasource
+}
+
+// Datasource says which Prometheus is asked.
+type Datasource struct{ Type, UID string }
+
+// Panel is one picture of a dashboard.
+type Panel struct {
+	ID                       int
+	Type, Title, Description string
+	GridPos                  struct{ H, W, X, Y int }
+	Datasource               *Datasource
+	Targets                  []Target
+}
+
+// Target is one query of a panel.
+type Target struct {
+	RefID, Expr, LegendFormat string
+	Datasource                *Datasource
+	Instant                   bool
+}
+
+// ReadDashboard reads the chart's dashboard.
+func ReadDashboard() (d Dashboard, err error) {
+	text, err := os.ReadFile(DashboardFile)
+	if err != nil {
+		return d, err
+	}
+	err = json.Unmarshal(text, &d)
+	return d, err
+}
+
+// Fill replaces the variables of a query as Grafana does when the reader has chosen all nodes.
+func Fill(expr string, window time.Duration) string {
+	return strings.NewReplacer("$__rate_interval", seconds(window), "$__range", seconds(window), "$node", ".*").Replace(expr)
+}

@@ -1,0 +1,222 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// Scene is one thing that goes wrong, and the alerts that tell of it.
+type Scene struct {
+	Name   string
+	Alerts []string // those that fire, and no others
+
+	begin func(ctx context.Context, s *Stage) error // once; may be nil
+	tick  func(ctx context.Context, s *Stage) error // again and again, while the scene lasts; may be nil
+	stays bool                                      // the next scene builds on this one
+}
+
+// Begin starts the scene.
+func (c Scene) Begin(ctx context.Context, s *Stage) error {
+	if c.begin == nil {
+		return nil
+	}
+	return c.begin(ctx, s)
+}
+
+// Tick plays the next moment of the scene.
+func (c Scene) Tick(ctx context.Context, s *Stage) error {
+	if c.tick == nil {
+		return nil
+	}
+	return c.tick(ctx, s)
+}
+
+// End mends what the scene has broken.
+func (c Scene) End(ctx context.Context, s *Stage) error {
+	if c.stays {
+		return nil
+	}
+	return s.mend(ctx)
+}
+
+// Scenes are all of them, in their order.
+func Scenes() []Scene {
+	return []Scene{
+		{Name: "rotation", begin: beginRotation, tick: youngRepublish},
+		{Name: "throttling", Alerts: []string{"KeyVaultCSIThrottled"}, begin: beginThrottling, tick: throttledPod},
+		{
+			Name: "outage", Alerts: []string{"KeyVaultCSIVaultFailing", "KeyVaultCSIRefreshFailing"}, stays: true,
+			begin: beginOutage, tick: tickOutage,
+		},
+		{
+			Name: "long outage", Alerts: []string{"KeyVaultCSIVaultFailing", "KeyVaultCSIRefreshFailing", "KeyVaultCSIVolumesStale"},
+			begin: beginLongOutage, tick: tickLongOutage,
+		},
+		{Name: "refused login", Alerts: []string{"KeyVaultCSILoginRefused"}, begin: beginRefusedLogin, tick: refusedLogin},
+		{Name: "refused by the vault", Alerts: []string{"KeyVaultCSIVaultRefused"}, begin: beginRefusal, tick: tickRefusal},
+		{
+			Name: "certificate of three days", Alerts: []string{"KeyVaultCSICertificateExpiring"},
+			begin: func(ctx context.Context, s *Stage) error { return beginCertificate(ctx, s, 72*time.Hour) },
+		},
+		{
+			Name: "certificate of three hours", Alerts: []string{"KeyVaultCSICertificateExpiring", "KeyVaultCSICertificateExpiresToday"},
+			begin: func(ctx context.Context, s *Stage) error { return beginCertificate(ctx, s, 3*time.Hour) },
+		},
+		{Name: "broken policy", Alerts: []string{"KeyVaultCSIPolicyBroken"}, begin: beginBrokenPolicy, tick: tickBrokenPolicy},
+		{Name: "full cache", Alerts: []string{"KeyVaultCSICacheFull"}, begin: beginFullCache, tick: tickFullCache},
+		{Name: "no driver", Alerts: []string{"KeyVaultCSIDriverDown", "KeyVaultCSINoMetrics"}, begin: beginNoDriver},
+	}
+}
+
+// A rotation is what every day brings: one object changes, all volumes come of age, and one of them is swapped.
+func beginRotation(ctx context.Context, s *Stage) error {
+	s.Vault.SetSecret(s.steady[0].Attributes["secrets"], "second value", devcloud.SecretOptions{})
+	failed, err := s.republish(ctx, Interval+time.Second, patient)
+	if failed > 0 {
+		err = fmt.Errorf("%d refreshes failed", failed)
+	}
+	// And pods start that ask for what is there.
+	return errors.Join(err, s.guest(ctx, s.workload("pod", s.steady[0].Attributes["secrets"])))
+}
+
+func youngRepublish(ctx context.Context, s *Stage) error {
+	_, err := s.republish(ctx, time.Second, patient)
+	return err
+}
+
+func beginThrottling(ctx context.Context, s *Stage) error {
+	return s.breakUntil(ctx, throttledPod, []string{`code="429",kind="secret"`},
+		devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Throttle, RetryAfter: time.Second})
+}
+
+func throttledPod(ctx context.Context, s *Stage) error {
+	return s.refused(ctx, s.workload("throttled-pod", s.secret("throttled")))
+}
+
+// secret puts a new secret into the vault and gives its name.
+func (s *Stage) secret(prefix string) string {
+	name := s.next(prefix)
+	s.Vault.SetSecret(name, "first value", devcloud.SecretOptions{})
+	return name
+}
+
+// In an outage the vault's connections break, or its front answers 503.
+func beginOutage(ctx context.Context, s *Stage) error {
+	return s.breakUntil(ctx, outagePods, []string{`code="none",kind="secret"`, `code="503",kind="secret"`},
+		devcloud.Fault{
+			Service: devcloud.ServiceVault, Path: "/secrets/failing", Action: devcloud.Fail, Status: http.StatusServiceUnavailable,
+		},
+		devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Reset})
+}
+
+func outagePods(ctx context.Context, s *Stage) error {
+	return s.refused(ctx, s.workload("pod", s.secret("failing")), s.workload("pod", s.secret("unreachable")))
+}
+
+// The volumes that are there come of age, but are not stale yet, and answer OK; new pods do not start.
+func tickOutage(ctx context.Context, s *Stage) error {
+	if failed, err := s.republish(ctx, Tolerance-time.Minute, impatient); err != nil || failed > 0 {
+		return errors.Join(err, fmt.Errorf("%d republishes were not put up with", failed))
+	}
+	return outagePods(ctx, s)
+}
+
+func beginLongOutage(ctx context.Context, s *Stage) error {
+	s.undo = append(s.undo, func() error {
+		if err := s.leave(ctx, &s.steady); err != nil {
+			return err
+		}
+		return s.settle(ctx)
+	})
+	return nil
+}
+
+func tickLongOutage(ctx context.Context, s *Stage) error {
+	failed, err := s.republish(ctx, Tolerance+time.Minute, impatient)
+	if err == nil && failed != len(s.steady) {
+		err = fmt.Errorf("of %d stale volumes %d say so", len(s.steady), failed)
+	}
+	return errors.Join(err, outagePods(ctx, s))
+}
+
+func beginRefusedLogin(ctx context.Context, s *Stage) error {
+	return s.breakUntil(ctx, refusedLogin, []string{`code="401",identity="servicePrincipal"`})
+}
+
+func refusedLogin(ctx context.Context, s *Stage) error {
+	return s.refused(ctx, s.principal(s.next("wrong"), s.secret("login")))
+}
+
+// The principal logs in, but has no role; and a proxy in between takes the token for something else's.
+func beginRefusal(ctx context.Context, s *Stage) error {
+	s.Vault.Deny(node.PrincipalID)
+	s.undo = append(s.undo, func() error {
+		s.Vault.Grant(node.PrincipalID)
+		return nil
+	})
+	return s.breakUntil(ctx, tickRefusal, []string{`code="401",kind="secret"`, `code="403",kind="secret"`}, devcloud.Fault{
+		Service: devcloud.ServiceVault, Path: "/secrets/unauthorized", Action: devcloud.Fail, Status: http.StatusUnauthorized,
+	})
+}
+
+func tickRefusal(ctx context.Context, s *Stage) error {
+	return s.refused(ctx, s.principal(node.PrincipalSecret, s.secret("forbidden")), s.workload("pod", s.secret("unauthorized")))
+}
+
+func beginCertificate(ctx context.Context, s *Stage, life time.Duration) error {
+	name := s.next("web")
+	_, err := s.Vault.SetCertificate(name, devcloud.CertificateOptions{KeyType: devcloud.P256, NotAfter: time.Now().Add(life)})
+	if err != nil {
+		return err
+	}
+	return s.guest(ctx, s.workload("certificate-pod", name))
+}
+
+func beginBrokenPolicy(ctx context.Context, s *Stage) error {
+	s.undo = append(s.undo, func() error { return s.writePolicy(fmt.Sprintf(policyText, node.Namespace)) })
+	return tickBrokenPolicy(ctx, s)
+}
+
+// Somebody goes on editing, so that it does not depend on one moment whether it is seen.
+func tickBrokenPolicy(_ context.Context, s *Stage) error {
+	return s.writePolicy(s.next("rules") + ": []\n")
+}
+
+// Pods ask for more than the cache can hold. A secret that stands behind a certificate counts four times, because it is
+// kept as it came and unpacked; so a quarter of the 32 MiB is enough.
+func beginFullCache(ctx context.Context, s *Stage) error {
+	const cache = 32 << 20
+	return s.greedyPod(ctx, cache/(4*bigSecret)+2)
+}
+
+func tickFullCache(ctx context.Context, s *Stage) error { return s.greedyPod(ctx, 1) }
+
+const bigSecret = 900 << 10
+
+func (s *Stage) greedyPod(ctx context.Context, secrets int) error {
+	value := strings.Repeat("x", bigSecret)
+	var objects strings.Builder
+	for range secrets {
+		name := s.next("big")
+		s.Vault.SetSecret(name, value, devcloud.SecretOptions{Kid: node.VaultURL + "/keys/" + name})
+		fmt.Fprintf(&objects, "- secret: %s\n", name)
+	}
+	v := s.workload("greedy-pod", "")
+	delete(v.Attributes, "secrets")
+	v.Attributes["objects"] = objects.String()
+	return s.guest(ctx, v)
+}
+
+func beginNoDriver(ctx context.Context, s *Stage) error {
+	_, err := s.StopDaemon(syscall.SIGTERM)
+	s.undo = append(s.undo, func() error { return s.StartDaemon(ctx) })
+	return err
+}
