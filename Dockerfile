@@ -1,4 +1,4 @@
-# The image of the node driver: one static binary on nothing.
+# The image of the node driver: one static binary on nothing, beside its license and those of what is linked into it.
 #
 #   make image            builds it from source (this file's last stage; pulls the golang image)
 #   make image-prebuilt   puts bin/keyvault-csi-driver into it, built outside; pulls nothing
@@ -9,7 +9,10 @@ ARG GO_IMAGE=golang:1.26
 FROM scratch AS base
 LABEL org.opencontainers.image.title="keyvault-csi-driver" \
       org.opencontainers.image.description="CSI node driver: Azure Key Vault secrets and certificates as files in a pod's memory" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/keyvault-csi/keyvault-csi"
+# The licenses of what is linked demand that their texts go with it.
+COPY LICENSE THIRD_PARTY_NOTICES /licenses/
 # Mounting needs root.
 USER 0:0
 ENTRYPOINT ["/keyvault-csi-driver"]
@@ -17,7 +20,8 @@ ENTRYPOINT ["/keyvault-csi-driver"]
 # The first stages come before any that needs a registry, so that a builder which takes them in order can stop here.
 FROM base AS prebuilt
 ARG VERSION=dev
-LABEL org.opencontainers.image.version="$VERSION"
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 COPY bin/keyvault-csi-driver /keyvault-csi-driver
 
 FROM --platform=$BUILDPLATFORM $GO_IMAGE AS build
@@ -34,5 +38,6 @@ RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs
 
 FROM base
 ARG VERSION=dev
-LABEL org.opencontainers.image.version="$VERSION"
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 COPY --from=build /keyvault-csi-driver /keyvault-csi-driver

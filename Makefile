@@ -17,16 +17,18 @@ export GOWORK := off
 # The version is stamped; asking git again (-buildvcs) would only fail where the clone belongs to somebody else.
 BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
-# Modules beside the root one. tools holds no code of ours; test/sanity keeps csi-test out of the product's go.mod.
-MODULES = . tools tools/chart $(if $(wildcard test/sanity/go.mod),test/sanity) test/cluster/kubernetes
-CODE    = . $(if $(wildcard test/sanity/go.mod),test/sanity)
-SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/e2e/run test/e2e/images \
+# Modules beside the root one. tools holds no code of ours but tools/supply/sbom; test/sanity keeps csi-test out of the
+# product's go.mod.
+MODULES = . tools tools/chart tools/supply $(if $(wildcard test/sanity/go.mod),test/sanity) test/cluster/kubernetes
+CODE    = . tools/supply $(if $(wildcard test/sanity/go.mod),test/sanity)
+SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/supply test/e2e/run test/e2e/images \
 	$(addprefix test/cluster/,install build up node in down logs trace)
 
 TOOLS    = $(CURDIR)/.cache/tools/$(shell go env GOVERSION)
 GOLANGCI = $(TOOLS)/golangci-lint
 export HELM = $(TOOLS)/helm
 export HELM_DOCS = $(TOOLS)/helm-docs
+SUPPLY   = $(addprefix $(TOOLS)/,govulncheck go-licenses sbom)
 
 .PHONY: help
 help: ## Show this list
@@ -81,23 +83,38 @@ fuzz: ## Run each fuzz target for FUZZTIME (1m)
 		targets="$$(go test -list '^Fuzz' $$package)"; \
 		for target in $$(grep '^Fuzz' <<<"$$targets" || true); do \
 			echo "fuzz: $$package $$target"; \
-			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 200x $$package; \
 		done; \
 	done
 
-# BENCH_ARGS: -quick takes about 20 seconds on a quiet machine; -only latency runs one section.
+# The long forms of all suites, then an hour of soak. SOAK_TIME=10m shortens the latter; SOAK_SUITES= leaves the others out.
+SOAK_TIME   ?= 60m
+SOAK_OUT    ?= $(CURDIR)/dist/reliability
+SOAK_SUITES ?= $(sort $(patsubst %/,./%,$(dir $(shell grep -l '"github.com/keyvault-csi/keyvault-csi/internal/suite"' -r --include='*_test.go' pkg test | grep -v ^test/soak/))))
+.PHONY: soak
+soak: build ## Run the long forms of the suites, and SOAK_TIME (60m) of soak; report and plots go to SOAK_OUT
+	@export KEYVAULT_CSI_BIN=$(CURDIR)/bin KEYVAULT_CSI_SOAK=1; \
+	{ if [[ -n "$(SOAK_SUITES)" ]]; then go test -count=1 -v -timeout 4h $(SOAK_SUITES) || true; fi; \
+	KEYVAULT_CSI_SOAK_TIME=$(SOAK_TIME) KEYVAULT_CSI_SOAK_OUT=$(SOAK_OUT) go test -count=1 -v -timeout 4h ./test/soak || true; } 2>&1 | \
+		awk -v who=soak -v uid="$$(id -u)" -f test/summary.awk
+
+# BENCH_ARGS: -quick takes about 30 seconds on a quiet machine; -only latency runs one section.
 .PHONY: bench
-bench: build ## Measure the daemon at its socket beside the bare system calls (2 to 4 minutes; BENCH_ARGS=-quick: 20 s)
+bench: build ## Measure the daemon at its socket beside the bare system calls (3 to 5 minutes; BENCH_ARGS=-quick: 30 s)
 	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/bench $(BENCH_ARGS)
 
 .PHONY: bench-plots
-bench-plots: build ## Measure and write the plots of docs/performance.md
-	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/bench -svg docs/performance $(BENCH_ARGS)
+bench-plots: build ## Measure and write the figures and plots of docs/performance.md
+	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/bench -svg docs/performance -doc docs/performance.md $(BENCH_ARGS)
 
 .PHONY: bench-micro
 bench-micro: ## Run the Benchmark functions of the packages
 	@go test -run '^$$' -bench . -benchmem ./pkg/... | \
 		{ grep -vE '\[no test files\]|^PASS$$|^ok ' || true; }
+
+.PHONY: observe-pictures
+observe-pictures: build ## Make the pictures of docs/observability.md (4 minutes; needs prometheus and chromium)
+	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/observe/pictures
 
 .PHONY: image
 image: ## Build the image from source with docker, podman or buildah (pulls the golang image)
@@ -107,15 +124,44 @@ image: ## Build the image from source with docker, podman or buildah (pulls the 
 image-prebuilt: build ## Build the image around bin/keyvault-csi-driver (no registry), list it, check it
 	test/image prebuilt $(IMAGE) $(VERSION)
 
+# GOVULNDB names a mirror of the vulnerability database; without it, and without a way to https://vuln.go.dev, it is skipped.
+.PHONY: vuln
+vuln: $(SUPPLY) ## Look for known vulnerabilities in the code that the binaries call (network, or GOVULNDB=file:///...)
+	@TOOLS=$(TOOLS) test/supply vuln
+
+.PHONY: licenses
+licenses: $(SUPPLY) ## Check the licenses of all that is linked, and THIRD_PARTY_NOTICES
+	@TOOLS=$(TOOLS) test/supply licenses
+
+.PHONY: notices
+notices: $(SUPPLY) ## Write THIRD_PARTY_NOTICES, the licenses of all that is linked
+	@TOOLS=$(TOOLS) test/supply notices
+
+.PHONY: sbom
+sbom: build $(SUPPLY) ## Write dist/*.cdx.json, the bill of materials of each binary, and compare it with the binary
+	@TOOLS=$(TOOLS) test/supply sbom $(VERSION)
+
+.PHONY: reproducible
+reproducible: ## Build twice under different circumstances and compare (two builds without a cache: minutes)
+	@test/supply reproducible $(VERSION)
+
+$(TOOLS)/govulncheck: tools/supply/go.mod tools/supply/go.sum
+	CGO_ENABLED=0 go build -C tools/supply -trimpath -buildvcs=false -ldflags '-s -w' -o $@ golang.org/x/vuln/cmd/govulncheck
+	@touch $@
+
+$(TOOLS)/go-licenses: tools/supply/go.mod tools/supply/go.sum
+	CGO_ENABLED=0 go build -C tools/supply -trimpath -buildvcs=false -ldflags '-s -w' -o $@ github.com/google/go-licenses/v2
+	@touch $@
+
+$(TOOLS)/sbom: tools/supply/go.mod tools/supply/go.sum tools/supply/sbom/main.go
+	CGO_ENABLED=0 go build -C tools/supply -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./sbom
+	@touch $@
+
 .PHONY: manifests
 manifests: $(HELM) $(HELM_DOCS) ## Make what is checked in beside the chart: its README, its snapshots, deploy/
 	test/chart write
 
 .PHONY: chart-check
-.PHONY: observe-pictures
-observe-pictures: build ## Make the pictures of docs/observability.md (4 minutes; needs prometheus and chromium)
-	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/observe/pictures
-
 chart-check: $(HELM) $(HELM_DOCS) ## Lint the chart, try values it must refuse, and check that make manifests changes nothing
 	test/chart check
 
@@ -134,7 +180,7 @@ $(HELM_DOCS): tools/chart/go.mod tools/chart/go.sum
 
 .PHONY: verify
 verify: chart-check ## Check that nothing is left to format, tidy or commit: gofmt, go mod tidy, go vet, go mod verify, the chart
-	@unformatted="$$(gofmt -s -l cmd internal pkg test)"; \
+	@unformatted="$$(gofmt -s -l cmd internal pkg test tools)"; \
 	if [ -n "$$unformatted" ]; then echo "not formatted (make tidy):"; echo "$$unformatted"; exit 1; fi
 	@for module in $(MODULES); do \
 		echo "verify: $$module"; \
@@ -145,7 +191,7 @@ verify: chart-check ## Check that nothing is left to format, tidy or commit: gof
 
 .PHONY: tidy
 tidy: ## Format the code and tidy the modules
-	gofmt -s -w cmd internal pkg test
+	gofmt -s -w cmd internal pkg test tools
 	@for module in $(MODULES); do (cd $$module && go mod tidy); done
 	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -modfile=$$other; done
 
