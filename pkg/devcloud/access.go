@@ -41,7 +41,7 @@ func (c *Cloud) authenticate(v *Vault, r *http.Request) (caller, error) {
 	}
 	var claims accessClaims
 	_, err := jwt.ParseWithClaims(token, &claims, c.signer.public,
-		jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired(), jwt.WithTimeFunc(c.now))
+		jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired(), jwt.WithTimeFunc(v.now))
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return refuse("[TokenExpired] Error validating token: 'IDX10223: Lifetime validation failed. The token is expired.'")

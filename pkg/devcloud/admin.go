@@ -31,15 +31,19 @@ Who may do what (no rights means all: secrets/get, secrets/list, certificates/ge
                        "federated":[{"issuer":"https://cluster","subject":"system:serviceaccount:ns:name"}],"managed":false}
   POST /deny          {"vault":"shop","clientID":"ID","rights":["secrets/get"]}                and /grant
   POST /firewall      {"vault":"shop","on":true}
+  POST /clock         {"vault":"shop","ahead":"2h"}                       of the vault alone; "-2h" puts it behind
   POST /issuers       {"url":"https://cluster","jwks":{"keys":[...]}}     without jwks: an issuer that /tokens can use
   POST /tokens        {"issuer":"https://cluster","namespace":"ns","serviceAccount":"name","life":"1h"}
   POST /token-life    {"life":"10m"}                                      of access tokens from now on
 
 Faults (each field but action may be left out; times 0 means until they are cleared)
-  POST /faults        {"action":"throttle","service":"vault","host":"shop","path":"/secrets","times":3,"retryAfter":"5s"}
-                      action: throttle, fail (status), delay (delay), hang, cut (after), malformed (text),
-                      challenge (text), reset. service: vault, login, imds
+  POST /faults        {"action":"throttle","service":"vault","host":"shop","path":"/secrets","query":"","times":3,"retryAfter":"5s"}
+                      action: throttle, fail (status), delay (delay), hang, cut (after), stall (after), endless,
+                      malformed (text, contentType), challenge (text), reset. service: vault, login, imds;
+                      or proxy, for CONNECT: throttle, fail, delay, hang, reset
   DELETE /faults
+  POST /server-certificate  {"vault":"shop","shows":"expired"}      or untrusted, foreign, early; "" is the proper one
+  POST /disconnect    {"host":"shop.vault.azure.net"}                     no host means all connections
 
 What happened
   GET /counts         number of requests by service, host, kind and status; status 0 has no answer yet
@@ -73,6 +77,9 @@ func (c *Cloud) adminHandler() http.Handler {
 	mux.Handle("POST /grant", post(func(a adminAccess) (any, error) { return c.adminAccess(a, (*Vault).Grant) }))
 	mux.Handle("POST /deny", post(func(a adminAccess) (any, error) { return c.adminAccess(a, (*Vault).Deny) }))
 	mux.Handle("POST /firewall", post(c.adminFirewall))
+	mux.Handle("POST /clock", post(c.adminClock))
+	mux.Handle("POST /server-certificate", post(c.adminServerCertificate))
+	mux.Handle("POST /disconnect", post(func(in struct{ Host string }) (any, error) { c.Disconnect(in.Host); return done, nil }))
 	mux.Handle("POST /issuers", post(c.adminIssuer))
 	mux.Handle("POST /tokens", post(c.adminTokens))
 	mux.Handle("POST /token-life", post(c.adminTokenLife))
@@ -270,9 +277,9 @@ func (c *Cloud) adminTokenLife(in struct{ Life duration }) (any, error) {
 
 func (c *Cloud) adminFault(in struct {
 	Fault
-	RetryAfter, Delay duration
+	RetryAfter, Delay, Window duration
 }) (any, error) {
-	in.Fault.RetryAfter, in.Fault.Delay = time.Duration(in.RetryAfter), time.Duration(in.Delay)
+	in.Fault.RetryAfter, in.Fault.Delay, in.Fault.Window = time.Duration(in.RetryAfter), time.Duration(in.Delay), time.Duration(in.Window)
 	in.Action = Action(strings.ToLower(string(in.Action)))
 	_, err := c.Inject(in.Fault)
 	return done, err

@@ -106,6 +106,10 @@ func TestAdmin(t *testing.T) {
 		{"POST", "/faults", `{"action":"Throttle","service":"vault","retryAfter":"5s"}`, "Throttled/"},
 		{"DELETE", "/faults", ``, ""},
 		{"POST", "/faults", `{"action":"fail","status":500,"times":1,"delay":"1ms"}`, "InternalServerError/"},
+		{"POST", "/clock", `{"vault":"shop","ahead":"2h"}`, "Unauthorized/"},
+		{"POST", "/clock", `{"vault":"shop"}`, ""},
+		{"POST", "/server-certificate", `{"vault":"shop","shows":"expired"}`, ""}, // the connection is there already
+		{"POST", "/server-certificate", `{"vault":"shop"}`, ""},
 		{"POST", "/token-life", `{"life":"5m"}`, ""},
 		{"POST", "/delete", `{"vault":"shop","kind":"secrets","name":"a"}`, "SecretNotFound/"},
 	} {
@@ -115,6 +119,7 @@ func TestAdmin(t *testing.T) {
 		}
 	}
 
+	must("POST", "/disconnect", `{"host":"nowhere"}`)
 	must("DELETE", "/counts", "")
 	inner()
 	if got := must("GET", "/counts", ""); got != `[{"service":"vault","host":"shop.vault.azure.net","kind":"secrets/get","status":404,"count":1}]` {
@@ -129,9 +134,12 @@ func TestAdmin(t *testing.T) {
 	for _, test := range []struct{ path, body, want string }{
 		{"/secrets", `{"vault":"nowhere","name":"a","value":"x"}`, `devcloud: no vault "nowhere"`},
 		{"/secrets", `{"vault":"shop","nam":"a"}`, `json: unknown field "nam"`},
-		{"/faults", `{"action":"explode"}`, `devcloud: no fault "explode", only [throttle fail delay hang cut malformed challenge reset]`},
+		{"/faults", `{"action":"explode"}`, `devcloud: no fault "explode", only [throttle fail delay hang cut stall endless malformed challenge reset]`},
 		{"/faults", `{"action":"delay","delay":"soon"}`, `time: invalid duration "soon"`},
 		{"/tokens", `{"issuer":"https://unknown","namespace":"a","serviceAccount":"b"}`, `devcloud: no issuer "https://unknown" of which the key is known`},
+		{"/clock", `{"vault":"nowhere"}`, `devcloud: no vault "nowhere"`},
+		{"/server-certificate", `{"vault":"nowhere"}`, `devcloud: no vault "nowhere"`},
+		{"/server-certificate", `{"vault":"shop","shows":"x"}`, `devcloud: no server certificate "x"`},
 		{"/rotate", `{"vault":"shop","kind":"keys","name":"sign"}`, "devcloud: keys/sign in shop.vault.azure.net is neither a plain secret nor an issued certificate"},
 		{"/identities", `{"clientID":"x"}`, "devcloud: an identity needs a tenant and a client id"},
 		{"/token-life", `{"life":"0s"}`, "devcloud: tokens need a life"},

@@ -231,22 +231,24 @@ func (op operation) page() (any, error) {
 		}
 		size = n
 	}
-	items, err := op.items()
+	keys, items, err := op.items()
 	if err != nil {
 		return nil, err
 	}
 	start := 0
 	if token := op.query.Get("$skiptoken"); token != "" {
-		text, err := base64.RawURLEncoding.DecodeString(token)
-		if start, _ = strconv.Atoi(string(text)); err != nil || start < 1 || start > len(items) {
+		// It names where to go on and does not count: what comes and goes meanwhile must not move what stays.
+		from, err := base64.RawURLEncoding.DecodeString(token)
+		if err != nil {
 			return nil, badParameter("The skiptoken is not valid")
 		}
+		start, _ = slices.BinarySearch(keys, string(from))
 	}
 	end := min(start+size, len(items))
 	var next *string
 	if end < len(items) {
 		query := url.Values{"api-version": {op.query.Get("api-version")}, "maxresults": {strconv.Itoa(size)}}
-		query.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(end))))
+		query.Set("$skiptoken", base64.RawURLEncoding.EncodeToString([]byte(keys[end])))
 		path := op.vault.id(op.kind, op.name, op.version)
 		link := strings.TrimSuffix(path, "/") + "?" + query.Encode()
 		next = &link
@@ -257,22 +259,25 @@ func (op operation) page() (any, error) {
 	}{items[start:end], next}, nil
 }
 
-func (op operation) items() ([]any, error) {
-	items := []any{}
+// items gives what a list has, in the order of the keys.
+func (op operation) items() (keys []string, items []any, err error) {
+	items = []any{}
 	if op.name == "" {
 		for _, o := range op.vault.live(op.kind) {
+			keys = append(keys, strings.ToLower(o.name))
 			items = append(items, op.vault.item(op.kind, op.vault.id(op.kind, o.name, ""), o.versions[len(o.versions)-1]))
 		}
-		return items, nil
+		return keys, items, nil
 	}
 	o, _ := op.vault.find(op.kind, op.name, "")
 	if o == nil {
-		return nil, op.notFound()
+		return nil, nil, op.notFound()
 	}
-	for _, ver := range o.versions {
+	for i, ver := range o.versions {
+		keys = append(keys, fmt.Sprintf("%09d", i))
 		items = append(items, op.vault.item(op.kind, op.vault.id(op.kind, o.name, ver.id), ver))
 	}
-	return items, nil
+	return keys, items, nil
 }
 
 func (v *Vault) item(kind Kind, id string, ver *version) any {

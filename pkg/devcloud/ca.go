@@ -57,6 +57,16 @@ func (a *authority) leaf(host string) (*tls.Certificate, error) {
 	if leaf := a.leaves[host]; leaf != nil {
 		return leaf, nil
 	}
+	leaf, err := a.issue(host, time.Time{}, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	a.leaves[host] = leaf
+	return leaf, nil
+}
+
+// issue makes a server's certificate. Without a time it is valid now.
+func (a *authority) issue(host string, notBefore, notAfter time.Time) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -66,21 +76,12 @@ func (a *authority) leaf(host string) (*tls.Certificate, error) {
 		DNSNames:    []string{host},
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		NotBefore:   notBefore, NotAfter: notAfter,
 	}, a.certificate, key.Public(), a.key)
 	if err != nil {
 		return nil, err
 	}
-	leaf := &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}
-	a.leaves[host] = leaf
-	return leaf, nil
-}
-
-// certificateFor answers a handshake. An unknown name ends it: in Azure it would not have resolved.
-func (c *Cloud) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if err := c.resolves(hello.ServerName); err != nil {
-		return nil, err
-	}
-	return c.authority.leaf(hello.ServerName)
+	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
 }
 
 // sign makes a certificate of a template; a nil parent means that it signs itself. Serial number and, where the

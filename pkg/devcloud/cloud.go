@@ -61,6 +61,8 @@ type Cloud struct {
 	arrived   chan struct{}      // closed and replaced with every change of counts
 	tunnels   map[net.Conn]bool  // client sides of CONNECT, to be closed with the cloud
 	minters   map[string]*Issuer // issuers that NewIssuer made, by URL
+
+	connections map[net.Conn]string // those of the TLS server, with the host that they are for
 }
 
 // Start starts a cloud. It serves until Close is called or ctx ends.
@@ -86,6 +88,8 @@ func Start(ctx context.Context, opts Options) (*Cloud, error) {
 		arrived:   make(chan struct{}),
 		tunnels:   map[net.Conn]bool{},
 		minters:   map[string]*Issuer{},
+
+		connections: map[net.Conn]string{},
 	}
 	if c.now == nil {
 		c.now = time.Now
@@ -136,6 +140,7 @@ func (c *Cloud) serve() {
 		MinVersion:     tls.VersionTLS12,
 		GetCertificate: c.certificateFor,
 	}
+	secure.ConnState = c.connected
 	c.run(func() error { return secure.ServeTLS(c.tlsListener, "", "") })
 	for _, s := range []struct {
 		listener net.Listener

@@ -18,7 +18,8 @@
 // AADSTS codes, and a trace id and a time that make each text another. The metadata service gives out tokens of
 // managed identities.
 //
-// A [Fault] throttles, fails, delays, hangs, cuts or resets requests; [Cloud.Count] tells how many requests there were,
+// A [Fault] throttles, fails, delays, hangs, cuts or resets requests, a vault's clock may go wrong ([Vault.SetClock]) and so
+// may its TLS ([Vault.SetServerCertificate]); [Cloud.Count] tells how many requests there were,
 // so that a test can hold a client to an exact number. The admin API has the same over HTTP: GET of [Cloud.AdminURL]
 // explains it.
 //

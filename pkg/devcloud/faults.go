@@ -2,8 +2,10 @@ package devcloud
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -23,39 +25,63 @@ const (
 	Delay     Action = "delay"     // the proper answer, after Fault.Delay
 	Hang      Action = "hang"      // no answer until the client gives up, the fault is cleared or the cloud is closed
 	Cut       Action = "cut"       // the head of the proper answer and After bytes of its body, then the end of the connection
+	Stall     Action = "stall"     // the same, but then nothing more, until the client gives up, the fault is cleared or the cloud is closed
+	Endless   Action = "endless"   // status 200 and the beginning of a JSON object, which goes on for as long as the client reads
 	Malformed Action = "malformed" // status 200 with Text, which is no JSON if it is not set
 	Challenge Action = "challenge" // 401 with Text as WWW-Authenticate; no such header if it is empty
 	Reset     Action = "reset"     // the connection is reset before any answer
 )
 
-// Fault disturbs the requests that match it. The oldest one that matches decides alone.
+// Fault disturbs the requests that match it. The oldest one that matches decides alone; one with a limit does not match
+// before the limit is reached.
 type Fault struct {
 	Action Action
 
 	// Which requests. An empty field matches all.
-	Service Service // vault, login or imds
+	Service Service // vault, login, imds; or proxy, for CONNECT requests, which knows throttle, fail, delay, hang and reset
 	Host    string  // "shop.vault.azure.net", or the name of a vault in the public cloud
 	Path    string  // prefix of the path, e.g. "/secrets/db-password"; without regard to case
+	Query   string  // a parameter that the query has, e.g. "client_id=ID"
 	Times   int     // how many requests; 0 means until the fault is cleared
 
+	// Of Throttle: the service's own limit. So many requests are answered in each Window, which begins with its first
+	// request; the others are refused, with the rest of the window as their Retry-After unless RetryAfter is set. What
+	// was refused does not count. 0 refuses all.
+	Limit  int
+	Window time.Duration
+
 	Status     int           // of Fail
-	RetryAfter time.Duration // of Throttle and Fail, in whole seconds; 0 sends no header
+	RetryAfter time.Duration // of Throttle and Fail, in whole seconds, rounded up; 0 sends no header
 	Delay      time.Duration // before any action
-	After      int           // of Cut, in bytes
+	After      int           // of Cut and Stall, in bytes
 	Text       string        // of Malformed and Challenge
+
+	ContentType string // of Malformed; empty means that of JSON
+}
+
+// actions are those that a service knows.
+func (s Service) actions() []Action {
+	if s == ServiceProxy {
+		return []Action{Throttle, Fail, Delay, Hang, Reset}
+	}
+	return []Action{Throttle, Fail, Delay, Hang, Cut, Stall, Endless, Malformed, Challenge, Reset}
 }
 
 type activeFault struct {
 	Fault
 	left    int           // requests, if Times is set
+	opened  time.Time     // the window, if Limit is set
+	used    int           // of the limit, in this window
 	cleared chan struct{} // ends those that hang
 }
 
 // Inject adds a fault and gives the function that clears it. It may be called more than once.
 func (c *Cloud) Inject(f Fault) (stop func(), err error) {
-	actions := []Action{Throttle, Fail, Delay, Hang, Cut, Malformed, Challenge, Reset}
-	if !slices.Contains(actions, f.Action) {
+	if actions := f.Service.actions(); !slices.Contains(actions, f.Action) {
 		return nil, fmt.Errorf("devcloud: no fault %q, only %v", f.Action, actions)
+	}
+	if f.Limit < 0 || f.Window < 0 || (f.Limit > 0) != (f.Window > 0) || f.Limit > 0 && f.Action != Throttle {
+		return nil, errors.New("devcloud: limit and window belong together, and to throttle")
 	}
 	if f.Host != "" && !strings.Contains(f.Host, ".") {
 		f.Host += ".vault.azure.net"
@@ -82,29 +108,56 @@ func (c *Cloud) clearFaults(which func(*activeFault) bool) {
 	})
 }
 
-// faultFor takes one request from the first fault that matches; nil means that there is none.
-func (c *Cloud) faultFor(note *Request, path string) *activeFault {
+// faultFor takes one request from the first fault that matches; nil means that there is none. RetryAfter is that of this
+// request.
+func (c *Cloud) faultFor(note *Request, r *http.Request) *activeFault {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range c.faults {
-		if a.Times > 0 && a.left == 0 || !a.matches(note, path) {
+		if a.Times > 0 && a.left == 0 || !a.matches(note, r) {
+			continue
+		}
+		rest, within := a.within(c.now())
+		if within {
 			continue
 		}
 		a.left--
-		return a
+		one := &activeFault{Fault: a.Fault, cleared: a.cleared}
+		one.RetryAfter = (cmp.Or(a.RetryAfter, rest) + time.Second - 1).Truncate(time.Second)
+		if one.Action == Throttle || one.Action == Fail {
+			note.RetryAfter = one.RetryAfter
+		}
+		return one
 	}
 	return nil
 }
 
-func (f *Fault) matches(note *Request, path string) bool {
-	return (f.Service == "" || f.Service == note.Service) &&
+// within takes one request from the limit and says whether it was still within; if not, rest is that of the window.
+func (f *activeFault) within(now time.Time) (rest time.Duration, within bool) {
+	if f.Limit == 0 {
+		return 0, false
+	}
+	if over := now.Sub(f.opened); over >= f.Window || over < 0 {
+		f.opened, f.used = now, 0
+	}
+	if f.used == f.Limit {
+		return f.opened.Add(f.Window).Sub(now), false
+	}
+	f.used++
+	return 0, true
+}
+
+func (f *Fault) matches(note *Request, r *http.Request) bool {
+	name, value, _ := strings.Cut(f.Query, "=")
+	return (f.Service == note.Service || f.Service == "" && note.Service != ServiceProxy) &&
 		(f.Host == "" || strings.EqualFold(f.Host, note.Host)) &&
-		strings.HasPrefix(strings.ToLower(path), strings.ToLower(f.Path))
+		strings.HasPrefix(strings.ToLower(r.URL.Path), strings.ToLower(f.Path)) &&
+		(f.Query == "" || slices.Contains(r.URL.Query()[name], value))
 }
 
 // withFaults answers a request, disturbed or not.
 func (c *Cloud) withFaults(w http.ResponseWriter, r *http.Request, note *Request, next http.Handler) {
-	f := c.faultFor(note, r.URL.Path)
+	f := c.faultFor(note, r)
 	if f == nil {
 		next.ServeHTTP(w, r)
 		return
@@ -113,27 +166,24 @@ func (c *Cloud) withFaults(w http.ResponseWriter, r *http.Request, note *Request
 		panic(http.ErrAbortHandler)
 	}
 	switch f.Action {
-	case Throttle:
-		f.fail(w, note.Service, http.StatusTooManyRequests)
-	case Fail:
-		status := f.Status
-		if status == 0 {
-			status = http.StatusServiceUnavailable
-		}
-		f.fail(w, note.Service, status)
+	case Throttle, Fail:
+		f.fail(w, note.Service, f.status())
 	case Hang:
 		f.wait(r.Context(), 0)
 		panic(http.ErrAbortHandler)
 	case Cut:
-		cut(w, r, next, f.After)
+		begin(w, r, next, f.After)
+		panic(http.ErrAbortHandler)
+	case Stall:
+		begin(w, r, next, f.After)
+		f.wait(r.Context(), 0)
+		panic(http.ErrAbortHandler)
+	case Endless:
+		f.endless(w)
 	case Malformed:
-		text := f.Text
-		if text == "" {
-			text = `{"value": "half a `
-		}
-		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.Header().Set("Content-Type", cmp.Or(f.ContentType, "application/json; charset=utf-8"))
 		w.WriteHeader(http.StatusOK)
-		_, _ = w.Write([]byte(text))
+		_, _ = w.Write([]byte(cmp.Or(f.Text, `{"value": "half a `)))
 	case Challenge:
 		if f.Text != "" {
 			w.Header().Set("WWW-Authenticate", f.Text)
@@ -166,11 +216,34 @@ func (f *activeFault) wait(ctx context.Context, d time.Duration) bool {
 	return true
 }
 
+// status is that of Throttle and Fail.
+func (f *Fault) status() int {
+	if f.Action == Throttle {
+		return http.StatusTooManyRequests
+	}
+	return cmp.Or(f.Status, http.StatusServiceUnavailable)
+}
+
+// endless writes until the client has had enough, or the fault is cleared.
+func (f *activeFault) endless(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(http.StatusOK)
+	chunk := bytes.Repeat([]byte("a"), 16<<10)
+	_, err := w.Write([]byte(`{"value":"`))
+	for err == nil {
+		select {
+		case <-f.cleared:
+			panic(http.ErrAbortHandler)
+		default:
+			_, err = w.Write(chunk)
+		}
+	}
+}
+
 // fail answers as the service does when it is not well.
 func (f *activeFault) fail(w http.ResponseWriter, service Service, status int) {
 	if f.RetryAfter > 0 {
-		seconds := (f.RetryAfter + time.Second - 1) / time.Second
-		w.Header().Set("Retry-After", strconv.Itoa(int(seconds)))
+		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter/time.Second)))
 	}
 	throttled := status == http.StatusTooManyRequests
 	if service != ServiceVault {
@@ -193,15 +266,14 @@ func (f *activeFault) fail(w http.ResponseWriter, service Service, status int) {
 	writeJSON(w, status, r.body())
 }
 
-// cut lets the service answer into a buffer, and sends less than its Content-Length announces.
-func cut(w http.ResponseWriter, r *http.Request, next http.Handler, after int) {
+// begin lets the service answer into a buffer, and sends less than its Content-Length announces.
+func begin(w http.ResponseWriter, r *http.Request, next http.Handler, after int) {
 	whole := &buffer{header: w.Header(), status: http.StatusOK}
 	next.ServeHTTP(whole, r)
 	w.Header().Set("Content-Length", strconv.Itoa(whole.body.Len()))
 	w.WriteHeader(whole.status)
 	_, _ = w.Write(whole.body.Next(after))
 	_ = http.NewResponseController(w).Flush()
-	panic(http.ErrAbortHandler)
 }
 
 type buffer struct {

@@ -18,6 +18,11 @@ import (
 func (c *Cloud) serveProxy(w http.ResponseWriter, r *http.Request) {
 	note := c.record(ServiceProxy, r)
 	status, reason := c.connectable(r)
+	if f := c.faultFor(note, r); f != nil {
+		if failed := f.connect(r); failed != 0 {
+			status, reason = failed, http.StatusText(failed)
+		}
+	}
 	client, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil { // HTTP/2 without TLS, which the server does not speak
 		http.Error(w, "CONNECT needs HTTP/1.1", http.StatusHTTPVersionNotSupported)
@@ -39,6 +44,25 @@ func (c *Cloud) serveProxy(w http.ResponseWriter, r *http.Request) {
 	}
 	if _, err := fmt.Fprintf(client, "HTTP/1.1 %d %s\r\n%s\r\n", status, reason, length); err == nil && backend != nil {
 		c.join(client, buffered, backend)
+	}
+}
+
+// connect has a fault's way with a CONNECT request. 0 means that the request goes on as if nothing had been.
+func (f *activeFault) connect(r *http.Request) (status int) {
+	if f.Delay > 0 && !f.wait(r.Context(), f.Delay) {
+		panic(http.ErrAbortHandler)
+	}
+	switch f.Action {
+	case Throttle, Fail:
+		return f.status()
+	case Hang:
+		f.wait(r.Context(), 0)
+		panic(http.ErrAbortHandler)
+	case Reset:
+		resetConnection(r)
+		panic(http.ErrAbortHandler)
+	default:
+		return 0
 	}
 }
 

@@ -17,7 +17,7 @@ const (
 	ServiceVault Service = "vault"
 	ServiceLogin Service = "login"
 	ServiceIMDS  Service = "imds"
-	ServiceProxy Service = "proxy" // the CONNECT requests themselves; faults do not apply to them
+	ServiceProxy Service = "proxy" // the CONNECT requests themselves; only a fault that names the proxy applies to them
 )
 
 // Request is one HTTP request that reached the cloud.
@@ -33,6 +33,9 @@ type Request struct {
 	Proto    string      `json:"proto"`
 	ClientID string      `json:"clientID,omitempty"` // of the caller, where the service came to know it
 	Status   int         `json:"status"`             // 0 while there is no answer, and for ever if the answer was a reset
+
+	Answered   time.Time     `json:"answered"`             // just before the status was sent; zero while there is none
+	RetryAfter time.Duration `json:"retryAfter,omitempty"` // that a fault asked for, in nanoseconds
 
 	epoch int // the number of resets before the request: it is not counted again after a later one
 }
@@ -153,7 +156,7 @@ func (c *Cloud) answered(note *Request, status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := note.key()
-	note.Status = status
+	note.Status, note.Answered = status, c.now()
 	if note.epoch != c.epoch {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -313,6 +314,38 @@ func TestList(t *testing.T) {
 	_, err := client.NewListSecretPropertiesVersionsPager("nothing", nil).NextPage(t.Context())
 	if got := refusalOf(t, err); got.Code != "SecretNotFound" {
 		t.Errorf("versions of nothing: %+v", got)
+	}
+}
+
+// A list that is read while objects before the next page go and come loses none of those that stay, and shows none twice.
+func TestListWhileObjectsComeAndGo(t *testing.T) {
+	t.Parallel()
+	cloud, vault := newCloud(t, devcloud.Options{})
+	for i := range 60 {
+		vault.SetSecret(fmt.Sprintf("s%02d", i), "v", devcloud.SecretOptions{})
+	}
+	seen := map[string]int{}
+	for pages := defaultClient(t, cloud, vault).NewListSecretPropertiesPager(nil); pages.More(); {
+		page, err := pages.NextPage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, item := range page.Value {
+			seen[item.ID.Name()]++
+		}
+		if len(seen) == 25 { // the first page: two go, and one comes
+			vault.SetSecret("a", "v", devcloud.SecretOptions{})
+			for _, name := range []string{"s01", "s02"} {
+				if err := vault.Delete(devcloud.Secrets, name); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	for i := range 60 {
+		if name := fmt.Sprintf("s%02d", i); seen[name] != 1 {
+			t.Errorf("%s was listed %d times", name, seen[name])
+		}
 	}
 }
 

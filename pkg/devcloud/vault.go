@@ -52,6 +52,8 @@ type Vault struct {
 	tenant   *tenant
 	rbac     bool
 	firewall bool
+	ahead    time.Duration               // of the clock, see SetClock
+	shows    ServerCertificate           // see SetServerCertificate
 	objects  map[Kind]map[string]*object // by lower-case name
 	grants   map[string]map[Right]bool   // by lower-case client id
 }
