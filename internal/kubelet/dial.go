@@ -20,6 +20,8 @@ func Dial(ctx context.Context, socket string, exited <-chan struct{}) (*grpc.Cli
 		// gRPC's own first pause of a second is made for networks.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 50 * time.Millisecond},
+			// Without it an attempt would have no more time than the pause, which on a busy machine is too little.
+			MinConnectTimeout: startTimeout,
 		}))
 	if err != nil {
 		return nil, err
