@@ -21,7 +21,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-func TestMain(m *testing.M) { os.Exit(mountns.Main(networked{m})) }
+func TestMain(m *testing.M) { os.Exit(mountns.Main(node.Networked{M: m})) }
 
 // start gives a node that ends with the test.
 func start(t *testing.T, o node.Options) *node.Node {
