@@ -141,6 +141,7 @@ func New(c Config) (*Driver, error) {
 
 		root:     strings.TrimSuffix(filepath.Clean(c.KubeletRoot), "/") + "/",
 		defaults: c.Defaults,
+		parser:   volume.NewParser(c.Defaults),
 		policy:   c.Policy,
 		fetcher:  c.Fetcher,
 		store:    c.Store,

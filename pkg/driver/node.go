@@ -20,6 +20,7 @@ type nodeServer struct {
 
 	root     string // the kubelet's, clean, with a trailing slash
 	defaults volume.Defaults
+	parser   *volume.Parser // with the defaults
 	policy   Policy
 	fetcher  Fetcher
 	store    Store

@@ -106,7 +106,7 @@ func (n *nodeServer) tolerate(ctx context.Context, w wish, err error, usable boo
 func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (content volume.Content, changed bool, err error) {
 	defer recoverInto(parent, &err)
 
-	request, err := volume.Parse(w.attributes, w.secrets, n.defaults)
+	request, err := n.parser.Parse(w.attributes, w.secrets)
 	if err != nil {
 		return content, false, err
 	}

@@ -16,6 +16,13 @@ import (
 const (
 	// maxStreams bounds the calls of one connection. The kubelet makes a connection for each call.
 	maxStreams = 256
+	// streamWorkers serve calls one after the other, whichever connection they come from, on stacks that have grown
+	// already; calls beyond them have goroutines of their own, whose stacks grow anew each time. With the windows below
+	// that is a twelfth of a publish.
+	streamWorkers = 4
+	// window is HTTP/2's own default. Given, it keeps gRPC from sending a PING with each message, by which it would find
+	// out how much a network can hold: a unix socket has no way that could be filled.
+	window = 64 << 10
 	// connectTimeout is for the HTTP/2 handshake of a connection.
 	connectTimeout = 10 * time.Second
 	// probeTimeout is how long the driver's own CSI socket may take to answer a Probe.
@@ -108,6 +115,9 @@ func (d *Driver) csiServer(logger klog.Logger) *grpc.Server {
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(connectTimeout),
 		grpc.WaitForHandlers(true),
+		grpc.NumStreamWorkers(streamWorkers),
+		grpc.StaticStreamWindowSize(window),
+		grpc.StaticConnWindowSize(window),
 	)
 	csi.RegisterIdentityServer(server, &identityServer{name: d.config.Name, version: d.config.Version})
 	csi.RegisterNodeServer(server, d.node)

@@ -27,6 +27,14 @@ func BenchmarkParse(b *testing.B) {
 				}
 			}
 		})
+		b.Run(name+", seen before", func(b *testing.B) {
+			b.ReportAllocs()
+			for parser := volume.NewParser(volume.Defaults{}); b.Loop(); {
+				if _, err := parser.Parse(attributes, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

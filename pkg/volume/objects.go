@@ -58,12 +58,19 @@ func (p *parser) structured(vault *defaultVault, order ChainOrder) (objects []Ob
 	if !given {
 		return nil
 	}
+	key := listKey{text, vault.url, order}
+	if objects, known := p.lists.get(key); known {
+		return objects
+	}
 	for i, node := range p.yamlList(AttributeObjects, text) {
 		before := p.found
 		o := p.object(at(AttributeObjects, i), node, vault, order)
 		if p.found == before {
 			objects = append(objects, o)
 		}
+	}
+	if p.found == 0 && vault.needed == "" {
+		p.lists.put(key, objects)
 	}
 	return objects
 }

@@ -15,7 +15,11 @@ import (
 // The error is a list of [Problems] and [ErrInvalid]: every problem at once, each with its attribute and position,
 // always in the same order.
 func Parse(attributes, secrets map[string]string, defaults Defaults) (Request, error) {
-	p := &parser{attributes: attributes, secrets: secrets, defaults: defaults.complete()}
+	return parse(attributes, secrets, defaults, nil)
+}
+
+func parse(attributes, secrets map[string]string, defaults Defaults, known *lists) (Request, error) {
+	p := &parser{attributes: attributes, secrets: secrets, defaults: defaults.complete(), lists: known}
 	if p.tooLarge() {
 		return Request{}, p.err()
 	}
@@ -44,6 +48,7 @@ func RotationInterval(attributes map[string]string, fallback time.Duration) (tim
 type parser struct {
 	attributes, secrets map[string]string
 	defaults            Defaults
+	lists               *lists
 
 	collector
 }
