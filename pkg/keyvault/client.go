@@ -151,7 +151,7 @@ func (c *Client) vaultOptions(vault string) policy.ClientOptions {
 	}
 }
 
-// worthAnotherTry leaves to the gate what has to wait for longer.
+// worthAnotherTry leaves to the gate, or the login, what has to wait for longer.
 func worthAnotherTry(resp *http.Response, err error) bool {
 	if err != nil {
 		return true // those that are final have been sorted out
@@ -179,10 +179,14 @@ func (c *Client) askChallenge(ctx context.Context, vault, path string) error {
 			return err
 		}
 		defer runtime.Drain(resp)
-		if resp.StatusCode >= http.StatusBadRequest && resp.StatusCode != http.StatusUnauthorized {
+		switch {
+		case resp.StatusCode == http.StatusUnauthorized:
+			return nil
+		case resp.StatusCode < http.StatusMultipleChoices: // whoever it is, a vault gives nothing without a token
+			return errStrange
+		default:
 			return runtime.NewResponseError(resp)
 		}
-		return nil
 	})
 }
 

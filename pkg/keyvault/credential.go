@@ -80,12 +80,14 @@ func (c *Client) newCredential(l *login, id volume.Identity) (azcore.TokenCreden
 	if c.credential != nil {
 		return c.credential, nil
 	}
+	attempts := retries(tryTimeout / 2)
+	attempts.ShouldRetry = worthAnotherTry
 	options := policy.ClientOptions{
 		Cloud: cloud.Configuration{
 			ActiveDirectoryAuthorityHost: c.cloud.AuthorityHost + "/",
 			Services:                     map[cloud.ServiceName]cloud.ServiceConfiguration{},
 		},
-		Retry:     retries(tryTimeout / 2),
+		Retry:     attempts,
 		Telemetry: policy.TelemetryOptions{ApplicationID: applicationID},
 		Transport: c.authority,
 	}
@@ -116,7 +118,7 @@ func (c *Client) session(r volume.Request, tenant, vault string) (sessionKey, *s
 
 	known, ok := c.logins[key.credentialKey]
 	if !ok {
-		l := &login{tenant: key.tenant, scopes: []string{c.cloud.Resource() + "/.default"}, now: c.now}
+		l := &login{tenant: key.tenant, scopes: []string{c.cloud.Resource() + "/.default"}, now: c.now, after: c.after}
 		l.counted = func(err error) { c.metrics.login(key.kind, err) }
 		inner, err := c.newCredential(l, r.Identity)
 		if err != nil {

@@ -3,6 +3,7 @@ package keyvault
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -109,7 +109,8 @@ func reduced(err error, seen *outcome) error {
 	case errors.Is(err, errPanic), errors.Is(err, errMalformedChallenge), errors.Is(err, errNoValue):
 		return err
 	case status >= http.StatusBadRequest:
-		return &answer{entra: authentication != nil, status: status}
+		metadata := host == metadataHost
+		return &answer{entra: metadata || authentication != nil, metadata: metadata, status: status}
 	default:
 		return errStrange
 	}
@@ -177,6 +178,8 @@ func newUnreached(host string, err error) *unreached {
 		operation   *net.OpError
 		refused     proxyRefusal
 		certificate *tls.CertificateVerificationError
+		invalid     x509.CertificateInvalidError
+		foreign     x509.HostnameError
 		errno       syscall.Errno
 		timeout     net.Error
 	)
@@ -189,6 +192,10 @@ func newUnreached(host string, err error) *unreached {
 		return &unreached{host, "there is no such host", "check the name, and the DNS of the node"}
 	case errors.As(err, &dns):
 		return &unreached{host, "its name cannot be resolved now", "check the DNS of the node"}
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return &unreached{host, "its certificate has expired or is not valid yet", "check the clock of the node, and what answers under this name"}
+	case errors.As(err, &foreign):
+		return &unreached{host, "its certificate is for another host", "check what answers under this name"}
 	case errors.As(err, &certificate):
 		return &unreached{host, "its certificate is not trusted", "behind an inspecting proxy, give its root with --ca-bundle"}
 	case errors.Is(err, errBodyTooLarge):
@@ -200,40 +207,6 @@ func newUnreached(host string, err error) *unreached {
 	default:
 		return &unreached{host, "the connection broke", "check the network between the node and it"}
 	}
-}
-
-// outcome is what the transport saw last on behalf of one call, see note.
-type outcome struct {
-	mu     sync.Mutex
-	host   string
-	status int
-	err    error
-}
-
-type outcomeKey struct{}
-
-func withOutcome(ctx context.Context) (context.Context, *outcome) {
-	seen := &outcome{}
-	return context.WithValue(ctx, outcomeKey{}, seen), seen
-}
-
-func note(req *http.Request, resp *http.Response, err error) {
-	seen, ok := req.Context().Value(outcomeKey{}).(*outcome)
-	if !ok {
-		return
-	}
-	seen.mu.Lock()
-	defer seen.mu.Unlock()
-	seen.host, seen.err, seen.status = req.URL.Host, err, 0
-	if resp != nil {
-		seen.status = resp.StatusCode
-	}
-}
-
-func (o *outcome) last() (host string, status int, err error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.host, o.status, o.err
 }
 
 // explain says in one line what went wrong with the matter at hand. waited names what ctx ended in the middle of.

@@ -70,6 +70,14 @@ func TestRefusalsOfTheVault(t *testing.T) {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Malformed})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "the vault gave a strange answer, it cannot be understood; check what answers under its name"},
+		{"no JSON and no challenge", func(w *world) volume.Request {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Malformed, Text: "<html>", ContentType: "text/html"})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "the vault gave a strange answer, it cannot be understood; check what answers under its name"},
+		{"a redirect", func(w *world) volume.Request {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 302})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "HTTP 302 Found: a redirect is never followed; check what answers under this name"},
 		{"too large", func(w *world) volume.Request {
 			w.vault.SetSecret("a", strings.Repeat("x", 2<<20), devcloud.SecretOptions{})
 			return w.asServicePrincipal(secret("a"))
@@ -229,7 +237,7 @@ func TestContextsAreHonoured(t *testing.T) {
 		kind          string // of the request that hangs
 	}{
 		{"vault", "the vault", devcloud.Fault{Service: devcloud.ServiceVault}, "secrets/get"},
-		{"login", "Entra ID", devcloud.Fault{Service: devcloud.ServiceLogin}, "openid"},
+		{"login", "Entra ID", devcloud.Fault{Service: devcloud.ServiceLogin}, "token"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -278,4 +286,21 @@ func TestTheErrorIsDeterministic(t *testing.T) {
 	}
 	w.fails(w.asServicePrincipal(objects...), volume.ErrPrecondition,
 		strings.ReplaceAll(asSP, `"a"`, `"slow"`)+"HTTP 403 Forbidden, SecretDisabled: it is disabled; enable it, or mark the object optional")
+}
+
+// Whose time ends while the authority throttles is told so, and not that time has ended.
+func TestTheTimeEndsWhileLoginsAreThrottled(t *testing.T) {
+	t.Parallel()
+	const text = `secrets[0]: secret "a" of https://shop.vault.azure.net as servicePrincipal ` + clientID +
+		": Entra ID answered HTTP 429 too_many_requests, AADSTS90055: logins are throttled; tried again later"
+	for _, pause := range []time.Duration{0, 20 * time.Second} {
+		w := newWorld(t)
+		w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Path: "/" + tenantID + "/oauth2", Action: devcloud.Throttle, RetryAfter: pause})
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		_, err := w.client.Fetch(ctx, w.asServicePrincipal(secret("a")))
+		cancel()
+		if !errors.Is(err, volume.ErrUnavailable) || err.Error() != text {
+			t.Errorf("Retry-After %v: %v, want %s", pause, err, text)
+		}
+	}
 }

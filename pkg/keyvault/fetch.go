@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -85,11 +84,6 @@ func vaultsOf(objects []volume.Object) []string {
 	return vaults
 }
 
-var (
-	objectName    = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
-	objectVersion = regexp.MustCompile(`^([0-9a-f]{32})?$`)
-)
-
 // checkObject is the second line of defence behind volume.Parse: the SDK cleans its paths, so that a name such as
 // ".." would become another request, and a token must not travel to a host outside the cloud.
 func (c *Client) checkObject(o volume.Object) error {
@@ -98,12 +92,17 @@ func (c *Client) checkObject(o volume.Object) error {
 		return volume.Errorf(volume.ErrInvalid, "%s: %q is not a vault of the cloud %s", o.Source, o.Vault, c.cloud.Name)
 	case o.Kind == volume.KindSelection && o.Selection != nil && o.Selection.Each != nil:
 		return nil
-	case !objectName.MatchString(o.Name):
+	case !volume.ValidName(o.Name):
 		return volume.Errorf(volume.ErrInvalid, "%s: %q is not the name of an object", o.Source, o.Name)
-	case !objectVersion.MatchString(o.Version):
+	case !validVersion(o.Version):
 		return volume.Errorf(volume.ErrInvalid, "%s: %q is not a version of an object", o.Source, o.Version)
 	}
 	return nil
+}
+
+// validVersion takes what names a version, 32 hexadecimal digits, and nothing, which names the latest.
+func validVersion(version string) bool {
+	return version == "" || len(version) == 32 && strings.Trim(version, "0123456789abcdef") == ""
 }
 
 // expand puts in the place of every selection the objects that it stands for now. They are optional: what is deleted or
@@ -114,6 +113,9 @@ func (c *Client) expand(ctx context.Context, e *errand) (lists []*read, objects 
 			key := readKey{object.Vault, interfaceList, selector(object.Selection), ""}
 			lists = append(lists, &read{key: key, object: object, call: (*Client).list})
 		}
+	}
+	if len(lists) == 0 {
+		return nil, e.Objects, nil
 	}
 	if err := c.run(ctx, e, lists); err != nil {
 		return nil, nil, err
@@ -173,8 +175,9 @@ type readKey struct {
 }
 
 // plan gives the distinct reads in the order in which the objects first need them, and the read of each object.
-func plan(objects []volume.Object) (reads []*read, byObject []*read) {
-	known := map[readKey]*read{}
+func plan(objects []volume.Object) (reads, byObject []*read) {
+	known := make(map[readKey]*read, len(objects))
+	reads, byObject = make([]*read, 0, len(objects)), make([]*read, 0, len(objects))
 	for _, object := range objects {
 		key := readKey{object.Vault, interfaceSecrets, strings.ToLower(object.Name), object.Version}
 		call := (*Client).getSecret
@@ -266,7 +269,7 @@ func pathOf(o volume.Object) string {
 // files turns what was read into the volume's files, in the order of their paths.
 func (c *Client) files(ctx context.Context, folders []string, objects []volume.Object, byObject []*read) ([]volume.File, error) {
 	tree := volume.NewTree(folders)
-	byPath := map[string]volume.File{}
+	byPath := make(map[string]volume.File, len(objects))
 	for i, object := range objects {
 		if byObject[i].absent {
 			continue // only for optional objects, else run would have failed

@@ -353,6 +353,50 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	}
 }
 
+// The same of Entra ID: whoever has no time for what it asks for is told at once, and so is everybody else of this identity
+// until then, for any object, without a request. Other identities are not kept from logging in.
+func TestEntraIDIsLeftAloneWhileItThrottles(t *testing.T) {
+	t.Parallel()
+	for _, fault := range []devcloud.Fault{{Action: devcloud.Throttle}, {Action: devcloud.Fail, Status: 503}} {
+		var w *world
+		var waited time.Duration
+		w = newWorld(t, func(o *keyvault.Options) {
+			o.After = func(d time.Duration) <-chan time.Time {
+				waited += d
+				w.later(d)
+				return time.After(0)
+			}
+		})
+		for _, name := range []string{"a", "b", "c"} {
+			w.vault.SetSecret(name, "x", devcloud.SecretOptions{})
+		}
+		logins := func() int { return w.Count(devcloud.CountKey{Service: devcloud.ServiceLogin}) }
+		fault.Service, fault.RetryAfter, fault.Times = devcloud.ServiceLogin, 20*time.Second, 1
+		w.inject(fault)
+		w.fetch(w.asServicePrincipal(secret("a")))
+		if waited < 20*time.Second || waited > 23*time.Second {
+			t.Errorf("%s: asked again after %v, want 20s and up to a tenth more", fault.Action, waited)
+		}
+		waited, fault.RetryAfter, fault.Times = 0, time.Hour, 1
+		w.inject(fault)
+		w.ResetCounts()
+		for _, name := range []string{"a", "b", "c"} {
+			if _, err := w.client.Fetch(t.Context(), w.asWorkload(secret(name))); !errors.Is(err, volume.ErrUnavailable) || waited > 0 {
+				t.Errorf("%s: %q: got %v, after %v, want the refusal at once", fault.Action, name, err, waited)
+			}
+			w.later(5 * time.Minute)
+		}
+		if n := logins(); n != 1 {
+			t.Errorf("%s: %d requests to Entra ID, want the one that was refused", fault.Action, n)
+		}
+		other := w.asServicePrincipal(secret("b"))
+		other.Identity.ClientID = otherClientID
+		w.fetch(other)
+		w.later(time.Hour)
+		w.fetch(w.asWorkload(secret("a")))
+	}
+}
+
 // The SDK reads environment variables; none may change what the driver does.
 func TestTheEnvironmentIsNotRead(t *testing.T) {
 	for name, value := range map[string]string{

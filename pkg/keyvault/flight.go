@@ -27,9 +27,22 @@ type flight struct {
 	cancel  context.CancelFunc
 	waiting int                    // guarded by cache.mu
 	waits   atomic.Pointer[string] // for whom, see matter.explain
+	login   atomic.Pointer[login]  // that it waits for; nil when it is the vault
 }
 
 func (f *flight) waitFor(whom string) { f.waits.Store(&whom) }
+
+// throttled says why the flight still waits after somebody has throttled: the vault, whose gate it is, or the authority.
+// nil when it is not that.
+func (f *flight) throttled(g *gate) error {
+	if l := f.login.Load(); l != nil {
+		return l.throttled()
+	}
+	if reason := g.throttled(); reason != nil {
+		return reason
+	}
+	return nil
+}
 
 // ask gives what is known, or the flight of those who wait for it; started says that there was none before. The caller
 // must leave the flight. Nothing is started for a caller whose context has ended.
@@ -119,8 +132,8 @@ func (c *Client) await(ctx context.Context, e *errand, key entryKey, f *flight) 
 			stays = true // the fetch goes on, so that the next finds how it ended
 			return result{failed: &failure{err: newUnreached(hostOf(key.vault), context.DeadlineExceeded), waited: theVault}}
 		case <-ctx.Done():
-			if reason := gate.throttled(); reason != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return result{failed: &failure{err: reason, waited: theVault}}
+			if reason := f.throttled(gate); reason != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return result{failed: &failure{err: reason, waited: *f.waits.Load()}}
 			}
 			return result{failed: &failure{err: ctx.Err(), waited: *f.waits.Load()}}
 		}
@@ -186,11 +199,13 @@ func (c *Client) attempt(
 	// First the token, although the clients would ask for it themselves: they would not look at ctx while they wait.
 	why.waited = matter{identity: r.Identity}.authority()
 	f.waitFor(why.waited)
+	f.login.Store(s.login)
 	if _, err := s.login.GetToken(ctx, noClaims()); err != nil {
 		return nil, at, err
 	}
 	why.waited = theVault
 	f.waitFor(theVault)
+	f.login.Store(nil)
 	at = c.now()
 	if o.Kind == volume.KindSelection {
 		value, err = call(c, ctx, s, o) // which goes through the gate with each page

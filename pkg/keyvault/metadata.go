@@ -61,9 +61,9 @@ func newMetadataService(o Options) *metadataService {
 		Transport: s,
 		Retry: policy.RetryOptions{
 			MaxRetries: 3, TryTimeout: tryTimeout, RetryDelay: retryDelay, MaxRetryDelay: metadataDial,
-			// 404 and 410 are said while the service is being updated.
+			// 404 and 410 are said while the service is being updated. 429 is for the login to wait for.
 			StatusCodes: []int{
-				http.StatusNotFound, http.StatusRequestTimeout, http.StatusGone, http.StatusTooManyRequests,
+				http.StatusNotFound, http.StatusRequestTimeout, http.StatusGone,
 				http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
 			},
 		},

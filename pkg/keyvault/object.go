@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"net/url"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
@@ -128,13 +130,17 @@ func (c *Client) list(ctx context.Context, s *session, o volume.Object) (*got, e
 		return nil, err
 	}
 	found := &got{}
-	pager := client.NewListSecretPropertiesPager(nil)
-	for page := 0; pager.More(); page++ {
+	var next *string // where the vault says that the next page is
+	for page := 0; page == 0 || text(next) != ""; page++ {
 		if page == maxPages {
 			return nil, errStrange
 		}
 		var resp azsecrets.ListSecretPropertiesResponse
-		err := c.request(ctx, o.Vault, func(ctx context.Context) (err error) {
+		err := c.request(ctx, o.Vault, func(ctx context.Context) error {
+			pager, err := pagerAt(ctx, client, next) // of this attempt: one that has failed gives its error for ever
+			if err != nil {
+				return err
+			}
 			resp, err = pager.NextPage(ctx)
 			return err
 		})
@@ -146,15 +152,34 @@ func (c *Client) list(ctx context.Context, s *session, o volume.Object) (*got, e
 				continue
 			}
 			name := nameOf(string(*item.ID))
-			if !objectName.MatchString(name) {
+			if !volume.ValidName(name) {
 				return nil, errStrange
 			}
 			if matches(o.Selection, name, item.Tags) {
 				found.names = append(found.names, name)
 			}
 		}
+		next = resp.NextLink
 	}
 	return found, nil
+}
+
+// pagerAt gives the SDK's pager of a list as it stands before the page at next, or before the first. It takes up the
+// state of one that has just read a page which led there.
+func pagerAt(ctx context.Context, client *azsecrets.Client, next *string) (*runtime.Pager[azsecrets.ListSecretPropertiesResponse], error) {
+	pager := client.NewListSecretPropertiesPager(nil)
+	if next == nil {
+		return pager, nil
+	}
+	state, err := json.Marshal(azsecrets.SecretPropertiesListResult{NextLink: next})
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(state, pager); err != nil {
+		return nil, err
+	}
+	_, err = pager.NextPage(ctx) // gives that page again, and asks nobody
+	return pager, err
 }
 
 // nameOf takes the name out of an identifier such as https://v.vault.azure.net/secrets/NAME/VERSION.

@@ -20,10 +20,10 @@ func TestRequestsAreCounted(t *testing.T) {
 	w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
 	w.vault.SetSecret("b", "value of b", devcloud.SecretOptions{})
 	cold := map[string]int{
-		"vault secrets/get Unauthorized": 1, "login openid OK": 1, "login token OK": 1, "vault secrets/get OK": 1,
+		"vault secrets/get Unauthorized": 1, "login token OK": 1, "vault secrets/get OK": 1,
 	}
 	warm := map[string]int{"vault secrets/get OK": 1}
-	otherIdentity := map[string]int{"login openid OK": 1, "login token OK": 1, "vault secrets/get OK": 1}
+	otherIdentity := map[string]int{"login token OK": 1, "vault secrets/get OK": 1}
 
 	other := w.asServicePrincipal(secret("a"))
 	other.Identity.ClientID = otherClientID
@@ -70,7 +70,7 @@ func TestABurstOfPodsCostsOneRequest(t *testing.T) {
 	}
 	pods.Wait()
 	want := map[string]int{
-		"vault secrets/get Unauthorized": 1, "login openid OK": 1, "login token OK": 1, "vault secrets/get OK": 1,
+		"vault secrets/get Unauthorized": 1, "login token OK": 1, "vault secrets/get OK": 1,
 	}
 	if diff := cmp.Diff(want, w.requests()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

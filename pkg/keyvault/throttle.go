@@ -267,7 +267,7 @@ func (g *gate) close(generation int, pause time.Duration, named bool) {
 	if !named || g.strikes > 1 {
 		pause = max(pause, backOff(g.strikes))
 	}
-	if until := g.now().Add(pause + someOf(max(pause/10, 100*time.Millisecond))); until.After(g.until) {
+	if until := g.now().Add(spaced(pause)); until.After(g.until) {
 		g.until = until
 	}
 	for _, place := range g.queue {
@@ -287,6 +287,11 @@ func (g *gate) say(reason *answer) {
 
 func backOff(strikes int) time.Duration {
 	return min(firstBackOff<<min(strikes-1, 10), lastBackOff)
+}
+
+// spaced makes a pause a little longer, by chance, so that the nodes of a cluster do not all come back at once.
+func spaced(pause time.Duration) time.Duration {
+	return pause + someOf(max(pause/10, 100*time.Millisecond))
 }
 
 // someOf is a random part of d. Chance only keeps nodes apart; nobody gains by guessing it.

@@ -2,6 +2,7 @@ package keyvault
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,19 +31,26 @@ const (
 // It stands between the SDK's vault clients and the SDK's credential, because the latter lets waiters stand in line
 // behind a failing or hanging acquisition without looking at their contexts. Here one acquisition runs for all, on
 // time of its own, and each waiter leaves when its own context ends.
+//
+// An authority that throttles is not asked again before the time that it names. Each login waits for itself: Entra ID
+// counts by application, and a pod that makes it refuse one must not keep the others of the node out.
 type login struct {
 	tenant    string
 	scopes    []string
 	inner     azcore.TokenCredential
 	now       func() time.Time
+	after     func(time.Duration) <-chan time.Time
 	counted   func(error)                   // each attempt, with its reduced error; may be nil
 	assertion atomic.Pointer[volume.Secret] // the newest of the pods that share a workload identity
 	flight    singleflight.Group
 
-	mu     sync.Mutex
-	token  azcore.AccessToken
-	tried  time.Time
-	failed error // of the last attempt; an answer or unreached
+	mu      sync.Mutex
+	token   azcore.AccessToken
+	tried   time.Time
+	failed  error     // of the last attempt; an answer or unreached
+	until   time.Time // no request before
+	refused error     // and why
+	strikes int       // attempts that were throttled, without another between them
 }
 
 // GetToken implements azcore.TokenCredential. The tenant and the scope that the SDK takes from a vault's challenge are
@@ -105,20 +113,7 @@ func (l *login) start(ctx context.Context, claims string) <-chan singleflight.Re
 	return l.flight.DoChan(claims, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sharedTimeout)
 		defer cancel()
-		ctx, seen := withOutcome(ctx)
-		var token azcore.AccessToken
-		err := guarded(func() (err error) {
-			token, err = l.inner.GetToken(ctx, policy.TokenRequestOptions{
-				Scopes: l.scopes, TenantID: l.tenant, Claims: claims, EnableCAE: true,
-			})
-			return err
-		})
-		if err != nil {
-			err = reduced(err, seen)
-		}
-		if l.counted != nil {
-			l.counted(err)
-		}
+		token, err := l.ask(ctx, claims)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.tried, l.failed = l.now(), err
@@ -127,4 +122,75 @@ func (l *login) start(ctx context.Context, claims string) <-chan singleflight.Re
 		}
 		return token, err
 	})
+}
+
+// ask makes attempts until one is not throttled, or until the authority wants to be left alone for longer than there is
+// time: then what it said last is the answer, without a request.
+func (l *login) ask(ctx context.Context, claims string) (token azcore.AccessToken, err error) {
+	end := l.now().Add(sharedTimeout)
+	for throttled := true; throttled; {
+		wait, reason := l.shut()
+		if wait > end.Sub(l.now()) {
+			return token, reason
+		}
+		if wait > 0 {
+			select {
+			case <-l.after(wait):
+			case <-ctx.Done():
+				return token, reason
+			}
+		}
+		token, throttled, err = l.attempt(ctx, claims)
+	}
+	return token, err
+}
+
+// shut says for how long no request is sent, and why.
+func (l *login) shut() (wait time.Duration, reason error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.until.Sub(l.now()), l.refused
+}
+
+// throttled says why a token is still to come after the authority has throttled; nil when it is not that.
+func (l *login) throttled() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.strikes == 0 && !l.now().Before(l.until) {
+		return nil
+	}
+	return l.refused
+}
+
+// attempt asks once. Its error is reduced.
+func (l *login) attempt(ctx context.Context, claims string) (token azcore.AccessToken, throttled bool, err error) {
+	ctx, seen := withOutcome(ctx)
+	err = guarded(func() (err error) {
+		token, err = l.inner.GetToken(ctx, policy.TokenRequestOptions{
+			Scopes: l.scopes, TenantID: l.tenant, Claims: claims, EnableCAE: true,
+		})
+		return err
+	})
+	if err != nil {
+		err = reduced(err, seen)
+	}
+	if said, ok := errors.AsType[*answer](err); ok {
+		said.entra = true // also where only the status was seen
+		_, said.metadata = l.inner.(*metadataCredential)
+	}
+	if l.counted != nil {
+		l.counted(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	pause, named, throttled := seen.throttled()
+	if throttled = throttled && err != nil; !throttled {
+		l.strikes = 0
+		return token, false, err
+	}
+	if l.strikes++; !named || l.strikes > 1 {
+		pause = max(pause, backOff(l.strikes))
+	}
+	l.until, l.refused = l.now().Add(spaced(pause)), err
+	return token, true, err
 }

@@ -1,8 +1,10 @@
 package keyvault
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -89,10 +91,48 @@ type authoritySender struct {
 }
 
 func (s *authoritySender) Do(req *http.Request) (*http.Response, error) {
-	if strings.HasSuffix(req.URL.Path, "/.well-known/openid-configuration") {
-		req.URL.Host, req.Host = s.host, ""
+	const question = "/.well-known/openid-configuration"
+	if !strings.HasSuffix(req.URL.Path, question) {
+		return s.sender.Do(req)
+	}
+	req.URL.Host, req.Host = s.host, ""
+	tenant := strings.TrimSuffix(strings.TrimPrefix(req.URL.Path, "/"), "/v2.0"+question)
+	if isEntra(s.host) && guid.MatchString(tenant) {
+		return s.endpoints(tenant).response(req), nil
 	}
 	return s.sender.Do(req)
+}
+
+// isEntra knows the authorities whose endpoints are known, so that no login there begins with a question for them: that
+// would be one round trip more for each identity, and one more thing that can fail. Other authorities (an operator's, or
+// China's, which has had several names) are asked, and so is every one for a tenant that is given by a domain name.
+// https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud#microsoft-entra-authentication-endpoints
+func isEntra(host string) bool {
+	return host == "login.microsoftonline.com" || host == "login.microsoftonline.us"
+}
+
+// endpoints is what Entra ID answers, as far as the SDK reads it.
+// https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc#fetch-the-openid-configuration-document
+type endpoints struct {
+	Authorization string `json:"authorization_endpoint"`
+	Token         string `json:"token_endpoint"`
+	Issuer        string `json:"issuer"`
+}
+
+func (s *authoritySender) endpoints(tenant string) endpoints {
+	root := "https://" + s.host + "/" + tenant
+	return endpoints{root + "/oauth2/v2.0/authorize", root + "/oauth2/v2.0/token", root + "/v2.0"}
+}
+
+func (e endpoints) response(req *http.Request) *http.Response {
+	body, _ := json.Marshal(e) // strings cannot fail
+	return &http.Response{
+		Status: "200 OK", StatusCode: http.StatusOK,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:  http.Header{"Content-Type": {"application/json"}},
+		Body:    io.NopCloser(bytes.NewReader(body)),
+		Request: req,
+	}
 }
 
 // vaultSender answers the SDK's opening request, the one without a token that only asks for the challenge, from the

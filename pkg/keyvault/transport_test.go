@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,10 +95,32 @@ func TestWordsForTheNetwork(t *testing.T) {
 		{&net.OpError{Op: "proxyconnect", Err: syscall.ECONNREFUSED}, "the proxy cannot be reached"},
 		{proxyRefusal{http.StatusForbidden}, "the proxy answered CONNECT with HTTP 403"},
 		{&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, "its certificate is not trusted"},
+		{&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.NotAuthorizedToSign}}, "its certificate is not trusted"},
+		{&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}}, "its certificate has expired or is not valid yet"},
+		{&tls.CertificateVerificationError{Err: x509.HostnameError{}}, "its certificate is for another host"},
 		{final{errBodyTooLarge}, "the answer is larger than any answer of a key vault"},
 	} {
 		if got := newUnreached("h", test.err); got.why != test.want || got.hint == "" {
 			t.Errorf("%v: %q, %q, want %q", test.err, got.why, got.hint, test.want)
+		}
+	}
+}
+
+// When time ends between two attempts, the answer to the first is what is left to tell; also whose it was.
+func TestAnAnswerBeforeTheEndOfTime(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]answer{
+		metadataHost:           {entra: true, metadata: true, status: 429},
+		"shop.vault.azure.net": {status: 429},
+	} {
+		ctx, seen := withOutcome(t.Context())
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		note(req, &http.Response{StatusCode: http.StatusTooManyRequests}, nil)
+		if got, ok := errors.AsType[*answer](reduced(context.DeadlineExceeded, seen)); !ok || !reflect.DeepEqual(*got, want) {
+			t.Errorf("%s: %+v, want %+v", host, got, want)
 		}
 	}
 }
