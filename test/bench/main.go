@@ -4,10 +4,11 @@
 // something on a busy machine too. `make bench` runs it; docs/performance.md tells how to read it.
 //
 // The sections are the functions in [sections]; a new one is a function that prints a table. A new row of the latencies is
-// one element of [latencyRows].
+// one element of [latencyRows]. At the end stand the [goals]. A goal that is missed is a figure like the others, no failure.
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -40,6 +41,7 @@ type bench struct {
 	out    io.Writer
 	plots  *plots
 	caches []cache
+	goals  verdicts
 }
 
 // size says how long a run takes.
@@ -51,12 +53,33 @@ type size struct {
 	starts      int // of the daemon
 	burst       int // pods that start at once
 	volumeTurns int // rounds at each number of volumes
+	own         int // volumes that have no object in common
+
+	firsts          int           // starts, each with a first publish
+	settle          time.Duration // before the memory is read
+	publishes       int           // in a row, for the goals of throughput and CPU
+	identities      int           // of the rotated volumes
+	rotated         int           // volumes
+	waitForRotation bool          // else the volumes are made to look older
+	crowd           crowd
 }
 
 var (
-	quick = size{rounds: 100, slowRounds: 10, slice: 150 * time.Millisecond, volumes: []int{0, 100, 500}, starts: 3, burst: 50, volumeTurns: 100}
-	full  = size{rounds: 1000, slowRounds: 60, slice: time.Second, volumes: []int{0, 100, 500, 2000}, starts: 9, burst: 200, volumeTurns: 500}
+	quick = size{
+		rounds: 100, slowRounds: 10, slice: 150 * time.Millisecond, volumes: []int{0, 100, 500}, starts: 3, burst: 50, volumeTurns: 100, own: 100,
+		firsts: 3, settle: 500 * time.Millisecond, publishes: 300, identities: 20, rotated: 200,
+		crowd: crowd{identities: 5, pods: 40, secrets: 3, limit: 500, window: 2 * time.Second, underWay: 200 * time.Millisecond},
+	}
+	full = size{
+		rounds: 1000, slowRounds: 60, slice: time.Second, volumes: []int{0, 100, 500, 2000}, starts: 9, burst: 200, volumeTurns: 500, own: 500,
+		firsts: 9, settle: time.Second, publishes: 1000, identities: 20, rotated: 1000, waitForRotation: true,
+		crowd: crowd{identities: 20, pods: 110, secrets: 3, limit: 5000, window: 10 * time.Second, underWay: 200 * time.Millisecond},
+	}
 )
+
+func newBench(s size, out io.Writer) *bench {
+	return &bench{size: s, out: out, plots: &plots{}, goals: verdicts{}}
+}
 
 // sections in the order in which they are printed.
 var sections = []struct {
@@ -67,22 +90,31 @@ var sections = []struct {
 	{"latency", (*bench).latency},
 	{"calls", (*bench).calls},
 	{"first", (*bench).first},
+	{"rotation", (*bench).rotation},
+	{"throttled", (*bench).throttled},
 	{"throughput", (*bench).throughput},
 	{"volumes", (*bench).manyVolumes},
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	isQuick := fs.Bool("quick", false, "fewer rounds: about 20 seconds instead of two to four minutes, and rougher")
+	isQuick := fs.Bool("quick", false, "fewer rounds and smaller numbers: about 30 seconds instead of three to five minutes, and rougher")
 	only := fs.String("only", "", "comma-separated `sections` to run: "+sectionNames())
 	svg := fs.String("svg", "", "`folder` to write plots to, as SVG")
+	doc := fs.String("doc", "", "Markdown `file` to write the goals and the text of the run to, between its markers")
 	if err := fs.Parse(args); err != nil {
+		return 2, err
+	}
+	if *doc != "" && *only != "" {
+		return 2, errors.New("-doc needs a whole run, without -only")
+	}
+	if err := checkSections(*only); err != nil {
 		return 2, err
 	}
 	if !mountns.Inside() {
 		return mountns.Again(ctx)
 	}
-	b := &bench{size: full, out: out, plots: &plots{}}
+	b := newBench(full, out)
 	if *isQuick {
 		b.size = quick
 	}
@@ -94,11 +126,21 @@ func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err e
 		return 1, err
 	}
 	defer remove()
+	var text bytes.Buffer
+	b.out = io.MultiWriter(out, &text)
 	if err := b.sections(ctx, *only); err != nil {
 		return 1, err
 	}
+	b.goals.write(out) // last, where it is looked for
 	if *svg != "" {
-		return 0, b.plots.write(*svg)
+		if err := b.plots.write(*svg); err != nil {
+			return 1, err
+		}
+	}
+	if *doc != "" {
+		return 0, fill(*doc, map[string]string{
+			"goals": b.goals.markdown(), "run": "```text\n" + text.String() + "```\n",
+		})
 	}
 	return 0, nil
 }
@@ -109,6 +151,15 @@ func sectionNames() string {
 		names = append(names, s.name)
 	}
 	return strings.Join(names, ", ")
+}
+
+func checkSections(only string) error {
+	for name := range strings.SplitSeq(only, ",") {
+		if name != "" && !strings.Contains(", "+sectionNames()+",", " "+name+",") {
+			return fmt.Errorf("-only: there is no section %q, only %s", name, sectionNames())
+		}
+	}
+	return nil
 }
 
 func (b *bench) sections(ctx context.Context, only string) error {

@@ -26,6 +26,7 @@ const mostObjects = 50
 type cache struct {
 	name  string
 	flags []string
+	full  bool // everything that is asked for is in it
 }
 
 // caches are the states that publishes are measured in: of a daemon that knows --mount-max-age two, of one that keeps no
@@ -43,27 +44,28 @@ func caches(ctx context.Context) ([]cache, error) {
 	if !bytes.Contains(help, []byte(flag)) {
 		return []cache{{name: "no object cached"}}, nil
 	}
-	return []cache{{"no object cached", []string{flag + "=0s"}}, {"all objects cached", []string{flag + "=1h"}}}, nil
+	return []cache{{"no object cached", []string{flag + "=0s"}, false}, {"all objects cached", []string{flag + "=1h"}, true}}, nil
 }
 
-// startNode starts a daemon and a cloud whose vault holds secrets of valueSize, and a certificate.
+// startNode starts a daemon and a cloud whose vault holds secrets of valueSize.
 func startNode(ctx context.Context, flags ...string) (*node.Node, error) {
 	n, err := node.Start(ctx, node.Options{Flags: flags})
 	if err != nil {
 		return nil, err
 	}
-	for i := range mostObjects {
-		n.Vault.SetSecret(secretName(i), strings.Repeat(string(rune('a'+i%26)), valueSize), devcloud.SecretOptions{})
-	}
-	if _, err := n.Vault.SetCertificate("web-tls", devcloud.CertificateOptions{CommonName: "www.example.com", Intermediates: 1}); err != nil {
-		n.Close()
-		return nil, err
-	}
+	setSecrets(n, mostObjects, 'a')
 	if err := wakeCloud(ctx, n); err != nil {
 		n.Close()
 		return nil, err
 	}
 	return n, nil
+}
+
+// setSecrets gives the first secrets of the vault a new value each, which begin with different letters.
+func setSecrets(n *node.Node, count int, first rune) {
+	for i := range count {
+		n.Vault.SetSecret(secretName(i), strings.Repeat(string(first+rune(i%20)), valueSize), devcloud.SecretOptions{})
+	}
 }
 
 // wakeCloud has the cloud make its keys and certificates, which it does at the first request that needs one, and which
@@ -103,10 +105,12 @@ type content struct {
 }
 
 // secrets asks for the first n secrets of the vault in the structured way: one file for each.
-func secrets(n int) content {
+func secrets(n int) content { return secretsFrom(0, n) }
+
+func secretsFrom(first, n int) content {
 	var objects strings.Builder
 	for i := range n {
-		fmt.Fprintf(&objects, "- secret: %s\n", secretName(i))
+		fmt.Fprintf(&objects, "- secret: %s\n", secretName(first+i))
 	}
 	return content{map[string]string{"objects": objects.String()}, n}
 }
@@ -134,9 +138,13 @@ type pod struct {
 }
 
 func newPod(ctx context.Context, n *node.Node, name string, c content) (*pod, error) {
+	return newPodOf(ctx, n, web, name, c)
+}
+
+func newPodOf(ctx context.Context, n *node.Node, a account, name string, c content) (*pod, error) {
 	v := kubelet.Volume{
-		Name: name, Namespace: node.Namespace, ServiceAccount: node.ServiceAccount,
-		Attributes: map[string]string{"vault": node.VaultURL, "clientID": node.WorkloadID},
+		Name: name, Namespace: node.Namespace, ServiceAccount: a.serviceAccount,
+		Attributes: map[string]string{"vault": node.VaultURL, "clientID": a.clientID},
 	}
 	maps.Copy(v.Attributes, c.attributes)
 	wish, err := n.Request(ctx, v)
@@ -176,8 +184,9 @@ func (p *pod) unpublish(ctx context.Context) error {
 	return nil
 }
 
-// requests are what the cloud was asked.
-type requests struct{ vault, token int }
+// requests are what the cloud was asked. A vault answers the first request without a token with the challenge, 401; it
+// counts among the others.
+type requests struct{ vault, challenge, login, token int }
 
 // strangersKind is the kind of the requests by which this program itself measures a round trip; see roundTrip.
 const strangersKind = "other"
@@ -186,12 +195,15 @@ func requestsOf(c *devcloud.Cloud) requests {
 	return requests{
 		vault: c.Count(devcloud.CountKey{Service: devcloud.ServiceVault}) -
 			c.Count(devcloud.CountKey{Service: devcloud.ServiceVault, Kind: strangersKind}),
+		challenge: c.Count(devcloud.CountKey{Service: devcloud.ServiceVault, Status: http.StatusUnauthorized}) -
+			c.Count(devcloud.CountKey{Service: devcloud.ServiceVault, Kind: strangersKind, Status: http.StatusUnauthorized}),
+		login: c.Count(devcloud.CountKey{Service: devcloud.ServiceLogin}),
 		token: c.Count(devcloud.CountKey{Service: devcloud.ServiceLogin, Kind: "token"}),
 	}
 }
 
 func (r requests) since(before requests) requests {
-	return requests{r.vault - before.vault, r.token - before.token}
+	return requests{r.vault - before.vault, r.challenge - before.challenge, r.login - before.login, r.token - before.token}
 }
 
 // per writes requests for each of n calls.

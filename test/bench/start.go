@@ -47,7 +47,7 @@ func (b *bench) start(ctx context.Context) error {
 		return err
 	}
 	defer n.Close()
-	idle, err := settled(ctx, n.PID())
+	idle, err := b.settled(ctx, n.PID())
 	if err != nil {
 		return err
 	}

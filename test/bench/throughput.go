@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
 // slices of a throughput: the daemon and the floor take turns.
@@ -20,7 +22,66 @@ func (b *bench) throughput(ctx context.Context) error {
 			return err
 		}
 	}
+	return b.inARow(ctx, b.caches[len(b.caches)-1])
+}
+
+// inARow publishes a number of volumes and unpublishes them, each half by itself, for the goals.
+func (b *bench) inARow(ctx context.Context, c cache) error {
+	n, err := startNode(ctx, c.flags...)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	pods, err := newPods(ctx, n, "in-a-row", b.publishes, secrets(10))
+	if err != nil {
+		return err
+	}
+	t := newTable("callers", "publishes/s", "unpublishes/s", "CPU s per 1000 publishes", "per 1000 unpublishes", "both")
+	var worst float64
+	for _, callers := range []int{1, atATime} {
+		var up, down cost
+		for round := range turns + 1 {
+			one, err := timed(ctx, n, pods, callers, (*pod).publish)
+			if err != nil {
+				return err
+			}
+			two, err := timed(ctx, n, pods, callers, (*pod).unpublish)
+			if err != nil {
+				return err
+			}
+			if round > 0 { // the first warms up
+				up, down = up.plus(one), down.plus(two)
+			}
+		}
+		thousands := float64(turns*len(pods)) / 1000
+		publishes, cpu := thousands*1000/up.took.Seconds(), (up.cpu+down.cpu).Seconds()/thousands
+		t.add(fmt.Sprint(callers), fmt.Sprintf("%.0f", publishes), fmt.Sprintf("%.0f", thousands*1000/down.took.Seconds()),
+			fmt.Sprintf("%.2f", up.cpu.Seconds()/thousands), fmt.Sprintf("%.2f", down.cpu.Seconds()/thousands), fmt.Sprintf("%.2f", cpu))
+		if worst = max(worst, cpu); callers == atATime {
+			b.goals.judge(goalThroughput, publishes >= 1000, "%.0f a second; with their unpublishes %.0f",
+				publishes, thousands*1000/(up.took+down.took).Seconds())
+			b.goals.judge(goalCPU, worst <= 1, "%.2f s with 1 or %d callers, the worse of both", worst, callers)
+		}
+	}
+	t.write(b.out, fmt.Sprintf("Publishes in a row: %d volumes of ten secrets, then all unpublished, %s, %d times", len(pods), c.name, turns))
 	return nil
+}
+
+// timed calls do for all pods and says what it cost.
+func timed(ctx context.Context, n *node.Node, pods []*pod, callers int, do func(*pod, context.Context) error) (c cost, err error) {
+	before := requestsOf(n.Cloud)
+	cpu, err := cpuOf(n.PID())
+	if err != nil {
+		return c, err
+	}
+	started := time.Now()
+	if err := each(ctx, pods, callers, do); err != nil {
+		return c, err
+	}
+	c.took = time.Since(started)
+	after, err := cpuOf(n.PID())
+	c.cpu, c.requests = after-cpu, requestsOf(n.Cloud).since(before)
+	return c, err
 }
 
 func (b *bench) throughputOf(ctx context.Context, c cache, plot *plot) error {

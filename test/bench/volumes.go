@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/keyvault-csi/keyvault-csi/internal/aging"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
@@ -23,10 +23,12 @@ func (b *bench) manyVolumes(ctx context.Context) error {
 	defer n.Close()
 	v := &volumes{
 		bench: b, node: n,
-		memory: newTable("volumes", "RSS MB", "peak MB", "threads", "files open", "round: s", "CPU s", "vault req.",
+		memory: newTable("volumes", "RSS MB", "KB a volume", "peak MB", "threads", "files open", "round: s", "CPU s", "vault req.",
 			"refresh: s", "CPU s", "vault req.", "token req."),
 		latency: newTable("volumes", "publish p50 ms", "p99", "unpublish p50", "p99", "floor p50", "both/floor", "both/floor at none"),
 		rss:     b.plots.add("memory", "Memory of the daemon (tmpfs not counted)", "volumes of ten secrets", "MB"),
+		publish: map[int]samples{},
+		cpu:     b.plots.add("cpu", "CPU of the daemon when every volume is republished once", "volumes of ten secrets", "s"),
 		time:    b.plots.add("volumes", "One more volume of ten secrets, "+c.name, "volumes mounted already", "ms"),
 	}
 	if v.extra, err = newPod(ctx, n, "one-more", secrets(10)); err != nil {
@@ -51,6 +53,53 @@ func (b *bench) manyVolumes(ctx context.Context) error {
 		"round: every volume republished inside the interval, as the kubelet does each 60 to 90 s; refresh: the same after the interval,",
 		"every secret older than that and none changed")
 	v.latency.write(b.out, fmt.Sprintf("One more volume of ten secrets, beside those, warm client, %s, %d rounds", c.name, b.volumeTurns))
+	most := slices.Max(b.volumes)
+	none, many := v.publish[0].median(), v.publish[most].median()
+	b.goals.judge(goalVolumes, float64(many) <= 1.2*float64(none), "%s × (%s ms with %d volumes, %s ms before and after them)",
+		ratio(many, none), ms(many), most, ms(none))
+	return v.ownObjects(ctx)
+}
+
+// ownObjects measures the memory when no two volumes have an object in common, with the default flags.
+func (v *volumes) ownObjects(ctx context.Context) error {
+	const objects = 10
+	n, err := startNode(ctx)
+	if err != nil {
+		return err
+	}
+	defer n.Close()
+	setSecrets(n, v.own*objects, 'a')
+	var pods []*pod
+	for i := range v.own {
+		p, err := newPodOf(ctx, n, web, fmt.Sprint("own-", i), secretsFrom(i*objects, objects))
+		if err != nil {
+			return err
+		}
+		pods = append(pods, p)
+	}
+	idle, err := v.settled(ctx, n.PID())
+	if err != nil {
+		return err
+	}
+	if err := each(ctx, pods, atATime, (*pod).publish); err != nil {
+		return err
+	}
+	full, err := v.settled(ctx, n.PID())
+	if err != nil {
+		return err
+	}
+	t := newTable("no object in two volumes", "RSS MB", "peak MB", "threads", "files open", "vault req.")
+	for _, row := range []struct {
+		name string
+		usage
+	}{{"idle", idle}, {fmt.Sprint(len(pods), " volumes"), full}} {
+		t.add(row.name, megabytes(row.rss), megabytes(row.peak), fmt.Sprint(row.threads), fmt.Sprint(row.files))
+	}
+	t.rows[2] = append(t.rows[2], fmt.Sprint(requestsOf(n.Cloud).vault))
+	t.write(v.out, fmt.Sprintf("Memory of the daemon with %d volumes of ten secrets of their own", len(pods)))
+	own := full.rss - idle.rss
+	v.goals.judge(goalMemory, max(own, v.shared)*1024 <= 15e6, "idle + %s MB (%d volumes, no object in two), + %s MB (%d, all the same)",
+		megabytes(own), len(pods), megabytes(v.shared), memoryGoalVolumes)
 	return nil
 }
 
@@ -60,9 +109,15 @@ type volumes struct {
 	pods            []*pod
 	extra           *pod
 	memory, latency *table
-	rss, time       *plot
-	none            float64 // both/floor with no volumes
+	rss, cpu, time  *plot
+	none            float64         // both/floor with no volumes
+	idle            int64           // KiB, before the first volume
+	shared          int64           // KiB, what memoryGoalVolumes add
+	publish         map[int]samples // of one more volume, by number of volumes; none: before and after all others
 }
+
+// memoryGoalVolumes is the number of volumes of which the memory is a goal.
+const memoryGoalVolumes = 500
 
 // grow publishes volumes until there are so many.
 func (v *volumes) grow(ctx context.Context, count int) error {
@@ -75,7 +130,7 @@ func (v *volumes) grow(ctx context.Context, count int) error {
 }
 
 func (v *volumes) measure(ctx context.Context, label string) error {
-	u, err := settled(ctx, v.node.PID())
+	u, err := v.settled(ctx, v.node.PID())
 	if err != nil {
 		return err
 	}
@@ -83,16 +138,24 @@ func (v *volumes) measure(ctx context.Context, label string) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range v.pods {
-		if err := aging.Set(p.wish.GetTargetPath(), time.Now().Add(-time.Hour)); err != nil {
-			return err
-		}
+	if err := v.age(time.Hour); err != nil {
+		return err
 	}
 	refresh, err := v.round(ctx)
 	if err != nil {
 		return err
 	}
-	v.memory.add(label, megabytes(u.rss), megabytes(u.peak), fmt.Sprint(u.threads), fmt.Sprint(u.files),
+	if v.idle == 0 {
+		v.idle = u.rss
+	}
+	if len(v.pods) == memoryGoalVolumes {
+		v.shared = u.rss - v.idle
+	}
+	each := "-"
+	if len(v.pods) > 0 {
+		each = fmt.Sprintf("%.1f", float64(u.rss-v.idle)*1.024/float64(len(v.pods)))
+	}
+	v.memory.add(label, megabytes(u.rss), each, megabytes(u.peak), fmt.Sprint(u.threads), fmt.Sprint(u.files),
 		fmt.Sprintf("%.2f", round.took.Seconds()), fmt.Sprintf("%.2f", round.cpu.Seconds()), fmt.Sprint(round.vault),
 		fmt.Sprintf("%.2f", refresh.took.Seconds()), fmt.Sprintf("%.2f", refresh.cpu.Seconds()), fmt.Sprint(refresh.vault), fmt.Sprint(refresh.token))
 
@@ -105,6 +168,7 @@ func (v *volumes) measure(ctx context.Context, label string) error {
 		return err
 	}
 	floor, publish, unpublish := s[1], s[2], s[3]
+	v.publish[len(v.pods)] = append(v.publish[len(v.pods)], publish...)
 	against := float64(publish.plus(unpublish).median()) / float64(floor.median())
 	if v.none == 0 {
 		v.none = against
@@ -116,6 +180,8 @@ func (v *volumes) measure(ctx context.Context, label string) error {
 	}
 	x := float64(len(v.pods))
 	v.rss.value("RSS", x, float64(u.rss)*1024/1e6)
+	v.cpu.value("refresh after the interval", x, refresh.cpu.Seconds())
+	v.cpu.value("inside the interval", x, round.cpu.Seconds())
 	v.time.point("publish p99", x, publish.quantile(0.99))
 	v.time.point("publish p50", x, publish.median())
 	v.time.point("unpublish p50", x, unpublish.median())
@@ -123,26 +189,19 @@ func (v *volumes) measure(ctx context.Context, label string) error {
 	return nil
 }
 
-// cost is what one round of republishes took.
+// cost is what a number of calls took.
 type cost struct {
 	requests
 	took, cpu time.Duration
 }
 
-func (v *volumes) round(ctx context.Context) (c cost, err error) {
-	before := requestsOf(v.node.Cloud)
-	cpu, err := cpuOf(v.node.PID())
-	if err != nil {
-		return c, err
-	}
-	started := time.Now()
-	if err := each(ctx, v.pods, atATime, (*pod).publish); err != nil {
-		return c, err
-	}
-	c.took = time.Since(started)
-	after, err := cpuOf(v.node.PID())
-	c.cpu, c.requests = after-cpu, requestsOf(v.node.Cloud).since(before)
-	return c, err
+func (c cost) plus(other cost) cost {
+	return cost{requests: other.requests, took: c.took + other.took, cpu: c.cpu + other.cpu}
+}
+
+// round publishes or republishes all volumes.
+func (v *volumes) round(ctx context.Context) (cost, error) {
+	return timed(ctx, v.node, v.pods, atATime, (*pod).publish)
 }
 
 func megabytes(kib int64) string { return fmt.Sprintf("%.1f", float64(kib)*1024/1e6) }
