@@ -1,0 +1,174 @@
+package crash_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// A caller gives up while the daemon stands before each of its system calls in turn, which then goes on.
+func TestCanceledBeforeEverySystemCall(t *testing.T) {
+	t.Parallel()
+	ways(t, func(t *testing.T, w way) {
+		n := w.start(t, node.Options{Flags: []string{"--mount-max-age=0"}})
+		quit(t, n)
+		tracer := w.restartTraced(t, n)
+		p := newPod(n, "pod", 2, tracedSize)
+		publish(t, n, p) // warms all connections up
+		unpublish(t, n, p)
+		p.floor = 0
+		before := footprint(t, n)
+		total := 0
+		for _, op := range operations() {
+			steps := cancelAtEach(t, w, n, tracer, p, op)
+			total += steps
+			t.Logf("%s: canceled before each of %d calls", op.name, steps)
+		}
+		settles(t, n, before)
+		say(t, "canceled calls (%s): before each of %d system calls, every volume whole or absent, the next call works, nothing leaked", w.name, total)
+	})
+}
+
+func cancelAtEach(t *testing.T, w way, n *node.Node, tracer *tracer, p *pod, op operation) (steps int) {
+	t.Helper()
+	for step := 1; ; step++ {
+		op.prepare(t, n, p)
+		ctx, cancel := context.WithCancel(t.Context())
+		var err error
+		seen := tracer.at(step, func() bool {
+			cancel()
+			mustAnswer(t, n) // on the same connection, so the daemon knows of the cancellation by now
+			return true
+		}, func() { err = op.call(ctx, n, p) })
+		cancel()
+		if len(seen) < step {
+			if err != nil {
+				t.Fatalf("%s, not disturbed: %v", op.name, err)
+			}
+			finish(t, n, p, op.name == "unpublish")
+			return len(seen)
+		}
+		if status.Code(err) != codes.Canceled {
+			t.Fatalf("%s, canceled before step %d (%s): %v", op.name, step, seen[step-1], err)
+		}
+		untilFree(t, n, p)
+		f, err := p.look(n)
+		switch {
+		case err != nil:
+			t.Fatalf("%s, canceled before step %d (%s): %v", op.name, step, seen[step-1], err)
+		case f.complete && (f.generation < p.floor || f.generation > p.now),
+			!f.complete && op.keeps,
+			!f.complete && (f.mounts > 0 || f.folder),
+			!f.tidy() && f.generation < p.now:
+			t.Fatalf("%s, canceled before step %d (%s), from generation %d to %d: found %+v", op.name, step, seen[step-1], p.floor, p.now, f)
+		}
+		doAgain(t, n, p, op, "after a cancellation")
+		finish(t, n, p, false)
+	}
+}
+
+func mustAnswer(t *testing.T, n *node.Node) {
+	t.Helper()
+	if _, err := n.Identity.Probe(t.Context(), &csi.ProbeRequest{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// untilFree waits until no call for the pod's target runs any more, with calls that cannot change anything: what they ask for
+// is no volume.
+func untilFree(t *testing.T, n *node.Node, p *pod) {
+	t.Helper()
+	bad := p.Volume
+	bad.Attributes = map[string]string{"nonsense": ""}
+	soon(t, "a call that was given up ends", func() bool { return status.Code(n.Publish(t.Context(), bad)) != codes.Aborted })
+}
+
+// A caller gives up, or runs out of time, where the daemon waits for Entra ID or the vault, and before it has been called.
+func TestCanceledInTheFetch(t *testing.T) {
+	t.Parallel()
+	n := start(t, node.Options{Flags: []string{"--mount-max-age=0"}})
+	p := newPod(n, "pod", 3, 100)
+	publish(t, n, p)
+	before := footprint(t, n)
+	canceled := func() (context.Context, context.CancelFunc) { return context.WithCancel(t.Context()) }
+	late := func() (context.Context, context.CancelFunc) {
+		return context.WithTimeout(t.Context(), 100*time.Millisecond)
+	}
+	for name, test := range map[string]struct {
+		ctx  func() (context.Context, context.CancelFunc)
+		hang bool
+		code codes.Code
+	}{
+		"canceled before":              {canceled, false, codes.Canceled},
+		"canceled in the fetch":        {canceled, true, codes.Canceled},
+		"out of time in the fetch":     {late, true, codes.DeadlineExceeded},
+		"out of time before it begins": {func() (context.Context, context.CancelFunc) { return context.WithTimeout(t.Context(), 0) }, false, codes.DeadlineExceeded},
+	} {
+		for _, first := range []bool{true, false} {
+			q := p
+			if first {
+				q = newPod(n, "first", 3, 100)
+			} else {
+				age(t, n, p.Volume, stale)
+				p.change(n)
+			}
+			ctx, cancel := test.ctx()
+			if test.hang {
+				asked := n.Cloud.Count(devcloud.CountKey{Service: devcloud.ServiceVault})
+				clear, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Hang, Service: devcloud.ServiceVault})
+				if err != nil {
+					t.Fatal(err)
+				}
+				done := make(chan error, 1)
+				go func() { done <- n.Publish(ctx, q.Volume) }()
+				vaultAsked(t, n, asked+1)
+				if test.code == codes.Canceled {
+					cancel()
+				}
+				if err := <-done; status.Code(err) != test.code {
+					t.Errorf("%s: %v, want %v", name, err, test.code)
+				}
+				clear()
+			} else {
+				if test.code == codes.Canceled {
+					cancel()
+				}
+				if err := n.Publish(ctx, q.Volume); status.Code(err) != test.code && !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%s: %v, want %v", name, err, test.code)
+				}
+			}
+			cancel()
+			untilFree(t, n, q)
+			f, err := q.look(n)
+			if err != nil || first && (f.folder || f.mounts > 0) || !first && (!f.complete || f.generation != q.floor || !f.tidy()) {
+				t.Errorf("%s: found %+v, %v, want generation %d", name, f, err, q.floor)
+			}
+			publishSoon(t, n, q)
+			if first {
+				unpublish(t, n, q)
+			}
+		}
+	}
+	settles(t, n, before)
+}
+
+// publishSoon publishes as the kubelet does, which comes again after an error: the failure of a fetch answers for the next.
+func publishSoon(t *testing.T, n *node.Node, p *pod) {
+	t.Helper()
+	var err error
+	soon(t, "a publish answers OK again", func() bool {
+		err = n.Publish(t.Context(), p.Volume)
+		return err == nil
+	})
+	if err := p.current(n); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,172 @@
+package crash_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// operation is a call whose steps are gone through one by one.
+type operation struct {
+	name    string
+	prepare func(t *testing.T, n *node.Node, p *pod) // brings the target to where the call starts
+	call    func(ctx context.Context, n *node.Node, p *pod) error
+	keeps   bool // a set stood there before, and one must stand there afterwards
+}
+
+func callPublish(ctx context.Context, n *node.Node, p *pod) error { return n.Publish(ctx, p.Volume) }
+
+// callUnpublish leaves the kubelet's own folders.
+func callUnpublish(ctx context.Context, n *node.Node, p *pod) error {
+	_, err := n.Driver.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: p.ID(), TargetPath: n.Target(p.Volume)})
+	return err
+}
+
+func operations() []operation {
+	published := func(t *testing.T, n *node.Node, p *pod) {
+		t.Helper()
+		publish(t, n, p)
+	}
+	return []operation{
+		{"first publish", func(*testing.T, *node.Node, *pod) {}, callPublish, false},
+		{"swap", func(t *testing.T, n *node.Node, p *pod) {
+			t.Helper()
+			publish(t, n, p)
+			age(t, n, p.Volume, due)
+			p.change(n)
+		}, callPublish, true},
+		{"refresh", func(t *testing.T, n *node.Node, p *pod) {
+			t.Helper()
+			publish(t, n, p)
+			age(t, n, p.Volume, due)
+		}, callPublish, true},
+		{"unpublish", published, callUnpublish, false},
+	}
+}
+
+// The daemon is killed before every single system call by which it changes what is mounted or written. The next daemon is
+// asked to do the same once more, or to give the volume up.
+func TestKilledBeforeEverySystemCall(t *testing.T) {
+	t.Parallel()
+	ways(t, func(t *testing.T, w way) {
+		total := 0
+		before := newScene(t)
+		n := w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
+		p := newPod(n, "pod", 2, tracedSize)
+		// Every other volume is given up at once: what was left must not be in the way of that either.
+		forms := []func(step int) (giveUp bool){func(step int) bool { return step%2 == 0 }}
+		if suite.Long() {
+			forms = append(forms, func(step int) bool { return step%2 != 0 })
+		}
+		for _, op := range operations() {
+			for _, giveUp := range forms {
+				steps := killAtEach(t, w, n, p, op, giveUp)
+				total += len(steps)
+				t.Logf("%s: killed before each of %d calls: %s", op.name, len(steps), counted(steps))
+			}
+		}
+		quit(t, n)
+		before.nothingLeft(t, n)
+		say(t, "kill -9 (%s): %d kills, one before each system call by which volumes are made, changed and removed; every volume whole or absent, and healed by the next call", w.name, total)
+	})
+}
+
+// killAtEach gives the calls that the operation consists of.
+func killAtEach(t *testing.T, w way, n *node.Node, p *pod, op operation, giveUp func(step int) bool) (steps []string) {
+	t.Helper()
+	_, _ = n.StopDaemon(unix.SIGKILL)
+	tracer := w.restartTraced(t, n)
+	for step := 1; ; step++ {
+		op.prepare(t, n, p)
+		var err error
+		seen := tracer.at(step, func() bool {
+			_ = unix.Kill(n.PID(), unix.SIGKILL)
+			return false
+		}, func() { err = op.call(t.Context(), n, p) })
+		if len(seen) < step {
+			if err != nil {
+				t.Fatalf("%s, not disturbed: %v", op.name, err)
+			}
+			finish(t, n, p, op.name == "unpublish")
+			return seen
+		}
+		if status.Code(err) != codes.Unavailable {
+			t.Fatalf("%s, killed before step %d (%s): %v", op.name, step, seen[step-1], err)
+		}
+		if _, err := n.StopDaemon(unix.SIGKILL); err != nil { // waits for its end
+			t.Fatal(err)
+		}
+		mustBeWhole(t, w, n, p, op, step, seen[step-1])
+		tracer = w.restartTraced(t, n)
+		if !giveUp(step) {
+			doAgain(t, n, p, op, fmt.Sprintf("after a kill before step %d (%s)", step, seen[step-1]))
+		}
+		finish(t, n, p, false)
+	}
+}
+
+// doAgain calls once more what was killed.
+func doAgain(t *testing.T, n *node.Node, p *pod, op operation, when string) {
+	t.Helper()
+	if err := op.call(t.Context(), n, p); err != nil {
+		t.Fatalf("%s again %s: %v", op.name, when, err)
+	}
+	if op.name == "unpublish" {
+		return
+	}
+	if f, err := p.look(n); err != nil || !f.complete || f.generation != p.now {
+		t.Fatalf("%s again %s: found %+v, %v", op.name, when, f, err)
+	}
+	// What was attached or swapped before the kill is young, and not looked into before it is due.
+	age(t, n, p.Volume, due)
+	publish(t, n, p)
+}
+
+// finish unpublishes, twice if it is done already.
+func finish(t *testing.T, n *node.Node, p *pod, done bool) {
+	t.Helper()
+	if done {
+		if err := p.gone(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unpublish(t, n, p)
+	p.floor = 0
+}
+
+func mustBeWhole(t *testing.T, w way, n *node.Node, p *pod, op operation, step int, call string) {
+	t.Helper()
+	f, err := p.look(n)
+	switch {
+	case err != nil:
+		t.Fatalf("%s, killed before step %d (%s): %v", op.name, step, call, err)
+	case f.complete && (f.generation < p.floor || f.generation > p.now),
+		!f.complete && op.keeps,
+		!f.complete && f.mounts > 0 && !w.classic():
+		t.Fatalf("%s, killed before step %d (%s), from generation %d to %d: found %+v", op.name, step, call, p.floor, p.now, f)
+	}
+}
+
+// counted writes "3 openat, 2 fsconfig".
+func counted(calls []string) string {
+	counts := map[string]int{}
+	for _, c := range calls {
+		counts[c]++
+	}
+	words := make([]string, 0, len(counts))
+	for _, c := range slices.Sorted(maps.Keys(counts)) {
+		words = append(words, fmt.Sprintf("%d %s", counts[c], c))
+	}
+	return strings.Join(words, ", ")
+}

@@ -1,0 +1,332 @@
+package crash_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// The daemon is killed at random instants of a node's busy life, and started again, and so on.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	ways(t, func(t *testing.T, w way) {
+		kills, volumes := 30, 8
+		if suite.Long() {
+			kills, volumes = 1000, 14
+		}
+		seed := seedOf(t)
+		before := newScene(t)
+		storm := &storm{
+			way: w, t: t, kills: kills, random: rand.New(rand.NewPCG(seed, 1)), answers: make(chan struct{}, 1000),
+			tally: tally{inFlight: map[kind]int{}, kills: map[kind]int{}},
+		}
+		// The HTTP port is off: another process could take it between two lives.
+		storm.n = w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
+		for i := range volumes {
+			storm.workers = append(storm.workers, &worker{
+				storm: storm, pod: newPod(storm.n, fmt.Sprint("v", i), 30, 600), random: rand.New(rand.NewPCG(seed, uint64(i)+2)),
+			})
+		}
+		storm.run()
+		if t.Failed() {
+			return // in the middle of a life
+		}
+		quit(t, storm.n)
+		before.nothingLeft(t, storm.n)
+		storm.report(seed)
+	})
+}
+
+// seedOf gives the seed of the instants; KEYVAULT_CSI_SEED repeats one.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	text := os.Getenv("KEYVAULT_CSI_SEED")
+	if text == "" {
+		return rand.Uint64()
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seed
+}
+
+// kind is what a call is for.
+type kind string
+
+const (
+	none       kind = ""
+	publishing kind = "publish" // the first
+	swapping   kind = "swap"    // a republish that finds a new generation
+	refreshing kind = "refresh" // a republish that finds nothing new
+	removing   kind = "unpublish"
+)
+
+// storm is a node on its worst day.
+type storm struct {
+	way
+	t       *testing.T
+	n       *node.Node
+	kills   int
+	random  *rand.Rand // of the killer
+	workers []*worker
+	tally   tally
+
+	life     sync.RWMutex // held for reading by calls, for writing while the daemon is dead
+	dying    atomic.Bool
+	over     atomic.Bool
+	answered atomic.Int64  // calls that answered OK
+	answers  chan struct{} // of this life
+}
+
+// tally counts what the kills met and what they left.
+type tally struct {
+	inFlight map[kind]int // calls, by kind, at the instants of the kills
+	kills    map[kind]int // that met at least one call of the kind
+	calls    int          // in flight, all together
+	most     int          // in flight at one kill
+	idle     int          // kills that met no call
+
+	absent, folders, halves, whole int // targets, as found after a kill
+	oldSets, dangling, halfLinks   int // volumes with something for the next call to tidy
+}
+
+func (s *storm) run() {
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer s.over.Store(true)
+	for _, w := range s.workers {
+		all.Go(w.work)
+	}
+	for i := range s.kills {
+		if i%100 == 0 && i > 0 {
+			s.t.Logf("%d kills, %d calls in flight, %d answered OK", i, s.tally.calls, s.answered.Load())
+		}
+		s.live()
+		s.kill()
+		if s.t.Failed() {
+			return
+		}
+	}
+}
+
+// live waits for the instant of death. Of four lives one ends at a time that has nothing to do with what is going on, so that
+// also the start is met; the others at a random instant after so many calls have been answered, so that on a slow machine
+// as well there are calls of all kinds to meet.
+func (s *storm) live() {
+	instant := time.Duration(s.random.Int64N(int64(100 * time.Millisecond)))
+	if s.random.IntN(4) > 0 {
+		instant /= 20
+		late := time.After(45 * time.Second)
+		for range s.random.IntN(2 * len(s.workers)) {
+			select {
+			case <-s.answers:
+			case <-late:
+				s.t.Error("no call is answered any more")
+				return
+			}
+		}
+	}
+	<-time.After(instant) // not a wait for something
+}
+
+func (s *storm) kill() {
+	s.dying.Store(true)
+	s.meet()
+	if _, err := s.n.StopDaemon(unix.SIGKILL); err != nil {
+		s.t.Error(err)
+	}
+	s.life.Lock() // all calls have failed now
+	defer s.life.Unlock()
+	for _, w := range s.workers {
+		w.inspect()
+	}
+	s.restart(s.t, s.n)
+	s.answers = make(chan struct{}, 1000)
+	s.dying.Store(false)
+	for _, w := range s.workers {
+		w.mustNotCount()
+	}
+}
+
+// meet notes what is in flight.
+func (s *storm) meet() {
+	met, calls := map[kind]bool{}, 0
+	for _, w := range s.workers {
+		if k, _ := w.doing.Load().(kind); k != none {
+			s.tally.inFlight[k]++
+			met[k] = true
+			calls++
+		}
+	}
+	for k := range met {
+		s.tally.kills[k]++
+	}
+	s.tally.calls += calls
+	s.tally.most = max(s.tally.most, calls)
+	if calls == 0 {
+		s.tally.idle++
+	}
+}
+
+func (s *storm) report(seed uint64) {
+	c := &s.tally
+	say(s.t, "kill -9 (%s): %d kills, %d calls in flight (%d first publishes, %d swaps, %d refreshes, %d unpublishes; at most %d at once), %d calls answered OK; seed %d",
+		s.name, s.kills, c.calls, c.inFlight[publishing], c.inFlight[swapping], c.inFlight[refreshing], c.inFlight[removing], c.most, s.answered.Load(), seed)
+	say(s.t, "kill -9 (%s): %d kills met first publishes, %d swaps, %d refreshes, %d unpublishes, %d none",
+		s.name, c.kills[publishing], c.kills[swapping], c.kills[refreshing], c.kills[removing], c.idle)
+	say(s.t, "kill -9 (%s): after a kill %d targets were whole, %d absent, %d bare folders, %d half made; inside a swap it was for %d with a set too many, %d with links ahead or behind, %d with half a ..data; none torn, none lost, nothing left",
+		s.name, c.whole, c.absent, c.folders, c.halves, c.oldSets, c.dangling, c.halfLinks)
+}
+
+// worker is the kubelet's worker of one pod.
+type worker struct {
+	*storm
+	pod    *pod
+	random *rand.Rand
+	doing  atomic.Value // kind
+	half   bool         // as found after the last kill
+}
+
+// work has the pod come, rotate and go, again and again.
+func (w *worker) work() {
+	for !w.t.Failed() {
+		if !w.persist(publishing) {
+			return
+		}
+		for range w.random.IntN(4) {
+			next := swapping
+			if w.random.IntN(4) == 0 {
+				next = refreshing
+			}
+			if !w.persist(next) {
+				return
+			}
+		}
+		// Of a pod that is deleted while its volume is being mounted the kubelet wants it unmounted all the same.
+		if !w.persist(removing) {
+			return
+		}
+		if w.over.Load() {
+			return
+		}
+	}
+}
+
+// persist repeats a call until it answers OK, and says whether to go on.
+func (w *worker) persist(k kind) bool {
+	for again := false; !w.t.Failed(); again = true {
+		if again && k == publishing && w.random.IntN(3) == 0 {
+			return w.persist(removing) // the pod was deleted meanwhile
+		}
+		if w.once(k, !again) {
+			return true
+		}
+	}
+	return false
+}
+
+// once makes one call, in one life of the daemon, and checks what it promised.
+func (w *worker) once(k kind, first bool) (ok bool) {
+	w.life.RLock()
+	defer w.life.RUnlock()
+	v := w.pod.Volume
+	if k == swapping && first {
+		w.pod.change(w.n)
+	}
+	if k == swapping || k == refreshing {
+		if w.pod.floor == 0 {
+			return true // the pod was deleted before it ran
+		}
+		age(w.t, w.n, v, due)
+	}
+	call, promised := w.n.Publish, w.pod.current
+	if k == removing {
+		call, promised = w.n.Unpublish, w.pod.gone
+		w.pod.floor = 0
+	}
+	w.doing.Store(k)
+	err := call(w.t.Context(), v)
+	w.doing.Store(none)
+	if w.dying.Load() && status.Code(err) == codes.Unavailable {
+		return false
+	}
+	if err == nil {
+		w.answered.Add(1)
+		select {
+		case w.answers <- struct{}{}:
+		default:
+		}
+		err = promised(w.n)
+	}
+	if err != nil {
+		w.t.Errorf("%s %s: %v", k, v.Name, err)
+	}
+	return err == nil
+}
+
+// inspect looks at the pod's target while the daemon is dead.
+func (w *worker) inspect() {
+	f, err := w.pod.look(w.n)
+	if err != nil {
+		w.t.Errorf("after a kill: %v", err)
+		return
+	}
+	c := &w.tally
+	w.half = f.mounts > 0 && !f.complete
+	switch {
+	case w.half:
+		c.halves++
+		if !w.classic() {
+			w.t.Errorf("after a kill %s is mounted without a set", w.pod.Name)
+		}
+	case f.complete:
+		c.whole++
+		if f.generation < w.pod.floor || f.generation > w.pod.now {
+			w.t.Errorf("after a kill %s holds generation %d, not %d to %d", w.pod.Name, f.generation, w.pod.floor, w.pod.now)
+		}
+	case f.folder:
+		c.folders++
+	default:
+		c.absent++
+	}
+	if !f.complete && w.pod.floor > 0 {
+		w.t.Errorf("a kill has taken the volume %s away: %+v", w.pod.Name, f)
+	}
+	if f.oldSets > 0 {
+		c.oldSets++
+	}
+	if f.dangling > 0 {
+		c.dangling++
+	}
+	if f.halfLink {
+		c.halfLinks++
+	}
+}
+
+// mustNotCount asks the daemon that has just started about what was found half made.
+func (w *worker) mustNotCount() {
+	if !w.half {
+		return
+	}
+	v := w.pod.Volume
+	_, err := w.n.Driver.NodeGetVolumeStats(context.WithoutCancel(w.t.Context()),
+		&csi.NodeGetVolumeStatsRequest{VolumeId: v.ID(), VolumePath: w.n.Target(v)})
+	if status.Code(err) != codes.NotFound {
+		w.t.Errorf("a half-made volume counts as published: %v", err)
+	}
+}

@@ -1,0 +1,144 @@
+package crash_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// A container that keeps files of removed sets open occupies their room, until a swap finds none. Then the set before stays,
+// whole, and the pod's events say why.
+func TestNoRoomForASwap(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		flags        []string
+		copies, size int
+		occupy       func(t *testing.T, volume string) (files []*os.File)
+	}{
+		"bytes":  {[]string{"--max-volume-bytes=512Ki", "--max-volume-files=32"}, 30, 15_000, occupyBytes},
+		"inodes": {[]string{"--max-volume-files=8"}, 7, 100, occupyInodes},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ways(t, func(t *testing.T, w way) {
+				n := w.start(t, node.Options{Flags: append(test.flags, "--mount-max-age=0")})
+				p := newPod(n, "pod", test.copies, test.size)
+				publish(t, n, p)
+				before := footprint(t, n)
+				var open []*os.File
+				defer closeAll(&open)
+				full := false
+				for range 12 { // the volume grows around what is kept open, and that ends
+					open = append(open, test.occupy(t, n.Target(p.Volume))...)
+					age(t, n, p.Volume, stale)
+					p.change(n)
+					if err := n.Publish(t.Context(), p.Volume); err != nil {
+						text := fmt.Sprintf("rotate the volume at %q: no room is left in its tmpfs, though the content is within the limits: "+
+							"containers still use too many old sets, by open files or subPath; restart them or raise --max-volume-bytes", n.Target(p.Volume))
+						fails(t, err, codes.Unavailable, "%s", text)
+						fullVolume(t, n, p, text)
+						full = true
+						break
+					}
+					if err := p.current(n); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if !full {
+					t.Error("the volume grows without end")
+				}
+				closeAll(&open)
+				publish(t, n, p)
+				settles(t, n, before)
+				unpublish(t, n, p)
+				say(t, "no %s left for a swap (%s): the set before stays whole, Unavailable says why, and it swaps when there is room again", name, w.name)
+			})
+		})
+	}
+}
+
+// fullVolume looks at a volume whose swap has found no room.
+func fullVolume(t *testing.T, n *node.Node, p *pod, text string) {
+	t.Helper()
+	if f, err := p.look(n); err != nil || !f.complete || f.generation != p.floor || !f.tidy() {
+		t.Errorf("found %+v, %v, want the set of generation %d", f, err, p.floor)
+	}
+	health, err := n.Driver.NodeGetVolumeHealth(t.Context(), &csi.NodeGetVolumeHealthRequest{VolumeId: p.ID(), VolumePublishPath: n.Target(p.Volume)})
+	if err != nil || !strings.Contains(health.String(), "Stale") || len(health.GetVolumeHealth().GetHealthStatuses()) != 1 ||
+		health.GetVolumeHealth().GetHealthStatuses()[0].GetMessage() != text {
+		t.Errorf("the volume's health is %v, %v", health, err)
+	}
+	// While the set is young enough, the same failure is none of the pod's.
+	age(t, n, p.Volume, due)
+	if err := n.Publish(t.Context(), p.Volume); err != nil {
+		t.Errorf("a full volume that is not yet stale: %v", err)
+	}
+}
+
+func closeAll(files *[]*os.File) {
+	for _, f := range *files {
+		_ = f.Close()
+	}
+	*files = nil
+}
+
+// unnamed makes a file in a volume that has no name any more: as a container has it whose set was removed. A pod cannot
+// write there; the test goes through a copy of the mount, as the daemon does.
+func unnamed(volume string) (*os.File, error) {
+	clone, err := unix.OpenTree(unix.AT_FDCWD, volume, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(clone) }()
+	if err := unix.MountSetattr(clone, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return nil, err
+	}
+	path := filepath.Join("/proc/self/fd", fmt.Sprint(clone), "unnamed")
+	f, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	return f, os.Remove(path)
+}
+
+// occupyBytes leaves too little for one more set.
+func occupyBytes(t *testing.T, volume string) []*os.File {
+	t.Helper()
+	f, err := unnamed(volume)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(volume, &st); err != nil {
+		t.Fatal(err)
+	}
+	if free := int64(st.Bavail)*st.Bsize - 64<<10; free > 0 {
+		if _, err := f.Write(make([]byte, free)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return []*os.File{f}
+}
+
+// occupyInodes leaves none.
+func occupyInodes(t *testing.T, volume string) (files []*os.File) {
+	t.Helper()
+	for {
+		f, err := unnamed(volume)
+		if f == nil {
+			if !strings.Contains(err.Error(), unix.ENOSPC.Error()) {
+				t.Fatal(err)
+			}
+			return files
+		}
+		files = append(files, f)
+	}
+}

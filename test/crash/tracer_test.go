@@ -1,0 +1,146 @@
+package crash_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// tracer sees every system call by which a daemon changes what is mounted or written, before the kernel looks at it, and can
+// hold it, or kill the daemon there (seccomp_unotify(2)). Random instants meet the long calls; this meets all.
+type tracer struct {
+	listener int
+	ended    chan struct{}
+
+	mu   sync.Mutex
+	hook func(call string) (goOn bool) // nil lets everything pass
+}
+
+// tracedSize is the size of the files whose writes are traced. It keeps what goes through sockets out.
+const tracedSize = 1237
+
+var tracedCalls = map[uint32]string{
+	unix.SYS_FSOPEN: "fsopen", unix.SYS_FSCONFIG: "fsconfig", unix.SYS_FSMOUNT: "fsmount", unix.SYS_FSPICK: "fspick",
+	unix.SYS_OPEN_TREE: "open_tree", unix.SYS_MOVE_MOUNT: "move_mount", unix.SYS_MOUNT_SETATTR: "mount_setattr",
+	unix.SYS_MOUNT: "mount", unix.SYS_UMOUNT2: "umount2", unix.SYS_UNSHARE: "unshare",
+	unix.SYS_MKDIRAT: "mkdirat", unix.SYS_SYMLINKAT: "symlinkat", unix.SYS_RENAMEAT: "renameat", unix.SYS_RENAMEAT2: "renameat2",
+	unix.SYS_UNLINKAT: "unlinkat", unix.SYS_UTIMENSAT: "utimensat", unix.SYS_FCHMOD: "fchmod", unix.SYS_FCHMODAT: "fchmodat",
+	unix.SYS_FTRUNCATE: "ftruncate", unix.SYS_LINKAT: "linkat",
+	unix.SYS_OPENAT: "openat", // with O_CREAT
+	unix.SYS_WRITE:  "write",  // of tracedSize bytes
+}
+
+// trace has the calls of this thread, and of what it starts, reported to a new tracer.
+func trace() (*tracer, error) {
+	allow := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}
+	notify := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF}
+	third := unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: atArg0 + 2*8} // its lower half, on little-endian machines
+	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: atNumber}}
+	for call := range tracedCalls {
+		switch call {
+		case unix.SYS_OPENAT:
+			filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jf: 4}, third,
+				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: unix.O_CREAT, Jf: 1}, notify, allow)
+		case unix.SYS_WRITE:
+			filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jf: 4}, third,
+				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: tracedSize, Jf: 1}, notify, allow)
+		default:
+			filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jf: 1}, notify)
+		}
+	}
+	filter = append(filter, allow)
+	// The second flag keeps signals, which the Go runtime sends to its own threads, from making one call two.
+	fd, err := seccomp(filter, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+	if err != nil {
+		return nil, fmt.Errorf("seccomp with a listener (Linux 5.19): %w", err)
+	}
+	tr := &tracer{listener: fd, ended: make(chan struct{})}
+	go tr.listen()
+	return tr, nil
+}
+
+// restartTraced starts the daemon of a node again, under a tracer.
+func (w way) restartTraced(t *testing.T, n *node.Node) (tr *tracer) {
+	t.Helper()
+	onThread(t, func() (err error) {
+		if w.classic() {
+			if err := forbid(w.forbidden); err != nil {
+				return err
+			}
+		}
+		if tr, err = trace(); err != nil {
+			return err
+		}
+		return n.StartDaemon(t.Context())
+	})
+	return tr
+}
+
+// notification and verdict are struct seccomp_notif and struct seccomp_notif_resp.
+type notification struct {
+	id         uint64
+	pid, flags uint32
+	call       int32
+	arch       uint32
+	at         uint64
+	args       [6]uint64
+}
+
+type verdict struct {
+	id    uint64
+	value int64
+	errno int32
+	flags uint32
+}
+
+// listen ends when the last process under the filter has ended.
+func (tr *tracer) listen() {
+	defer close(tr.ended)
+	defer unix.Close(tr.listener)
+	for {
+		events := []unix.PollFd{{Fd: int32(tr.listener), Events: unix.POLLIN}}
+		if _, err := unix.Poll(events, -1); errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if events[0].Revents&unix.POLLIN == 0 {
+			return
+		}
+		var n notification
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(tr.listener), unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&n))); errno != 0 {
+			continue // ENOENT: killed meanwhile
+		}
+		if !tr.report(tracedCalls[uint32(n.call)]) {
+			continue // never answered: the daemon is dead
+		}
+		v := verdict{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
+		_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(tr.listener), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&v)))
+	}
+}
+
+func (tr *tracer) report(call string) (goOn bool) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.hook == nil || tr.hook(call)
+}
+
+// at runs fn, and has the step-th traced call after this meet stop, which says whether the call may go on. It gives the
+// calls that were seen, in order; fewer than step when fn came to its end before.
+func (tr *tracer) at(step int, stop func() (goOn bool), fn func()) (seen []string) {
+	tr.mu.Lock()
+	tr.hook = func(call string) bool {
+		seen = append(seen, call)
+		return len(seen) != step || stop()
+	}
+	tr.mu.Unlock()
+	fn()
+	tr.mu.Lock()
+	tr.hook = nil
+	tr.mu.Unlock()
+	return seen
+}
