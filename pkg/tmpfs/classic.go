@@ -29,12 +29,12 @@ const classicFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
 // mount attaches an empty, read-only tmpfs, and fills it through the back. Being killed in between leaves a mount without
 // ..data, which the next Publish throws away.
-func (c *classic) mount(ctx context.Context, target string, o mountOptions, fill func(*os.Root) error) error {
+func (c *classic) mount(ctx context.Context, at *target, o mountOptions, fill func(*os.Root) error) error {
 	c.said.Do(func() {
 		klog.FromContext(ctx).Info("Volumes are mounted with mount(2), because a newer system call is refused (it takes Linux 5.12)",
 			"reason", c.reason.Error())
 	})
-	return atTarget(target, func(folder int) error {
+	return at.with(func(folder int) error {
 		options := o.options()
 		if o.context != "" {
 			options[len(options)-1].value = `"` + o.context + `"` // a label has commas
@@ -42,22 +42,27 @@ func (c *classic) mount(ctx context.Context, target string, o mountOptions, fill
 		if err := c.attach(ctx, procPath(folder), options); err != nil {
 			return fmt.Errorf("mount a tmpfs: %w", err)
 		}
-		err := c.fill(ctx, target, fill)
+		err := c.fill(ctx, at, fill)
 		if err == nil {
 			return nil
 		}
-		if undo := unmount(target); undo != nil {
+		if undo := at.unmount(); undo != nil {
 			return fmt.Errorf("%w (and its mount could not be undone: %w)", err, undo)
 		}
 		return err
 	})
 }
 
-func (c *classic) fill(ctx context.Context, target string, fill func(*os.Root) error) error {
+func (c *classic) fill(ctx context.Context, at *target, fill func(*os.Root) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return c.writable(&place{path: target, fd: -1}, func(v view) error { return fill(v.Root) })
+	p, err := at.open()
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	return c.writable(p, func(v view) error { return fill(v.Root) })
 }
 
 // attach mounts an empty tmpfs at path. Only if the kernel takes everything but noswap is that left out.
@@ -92,8 +97,8 @@ func (c *classic) writable(p *place, fn func(view) error) error {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("make a mount namespace: %w", err)
 		}
-		// By path, because p.fd is of the namespace that has just been left.
-		mnt, err := openFolder(p.path)
+		// By path, because all descriptors are of the namespace that has just been left.
+		mnt, err := p.openCopy()
 		if err != nil {
 			return fmt.Errorf("open the copy of the mount: %w", err)
 		}
@@ -116,6 +121,27 @@ func (c *classic) writable(p *place, fn func(view) error) error {
 			}})
 		})
 	})
+}
+
+var errMoved = errors.New("the path leads to something else by now")
+
+// openCopy opens the place in the namespace of this thread, and makes sure that the same file system is mounted there.
+func (p *place) openCopy() (int, error) {
+	at := *p.at
+	if err := at.pin(); err != nil {
+		return -1, err
+	}
+	defer at.close()
+	mnt, err := at.openFolder()
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(mnt, &st); err != nil || st.Dev != p.device {
+		_ = unix.Close(mnt)
+		return -1, errors.Join(err, errMoved)
+	}
+	return mnt, nil
 }
 
 // onOwnThread runs fn on a thread that ends with it, and so takes with it what fn has unshared. The main thread of a

@@ -13,9 +13,9 @@ import (
 
 // mounter is one of the two ways to mount a tmpfs and to write into one that is mounted read-only.
 type mounter interface {
-	// mount makes a tmpfs, lets fill write into it, and has it at target, read-only, if and only if that all succeeded. The
-	// last element of target is made if it is missing, and removed again after a failure.
-	mount(ctx context.Context, target string, o mountOptions, fill func(*os.Root) error) error
+	// mount makes a tmpfs, lets fill write into it, and has it at the target, read-only, if and only if that all succeeded.
+	// The last element of the target's path is made if it is missing, and removed again after a failure.
+	mount(ctx context.Context, at *target, o mountOptions, fill func(*os.Root) error) error
 
 	// writable gives fn a view of the volume at p through which it can write. No other process can reach it.
 	writable(p *place, fn func(view) error) error
@@ -91,7 +91,7 @@ func probe() error {
 // kernel frees it with its descriptor if it never is.
 type detached struct{ swap *swapOption }
 
-func (d *detached) mount(ctx context.Context, target string, o mountOptions, fill func(*os.Root) error) (err error) {
+func (d *detached) mount(ctx context.Context, at *target, o mountOptions, fill func(*os.Root) error) (err error) {
 	mnt, err := d.create(ctx, o)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (d *detached) mount(ctx context.Context, target string, o mountOptions, fil
 	if err := setReadOnly(ctx, mnt); err != nil {
 		return fmt.Errorf("make it read-only: %w", err)
 	}
-	return atTarget(target, func(folder int) error {
+	return at.with(func(folder int) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -228,23 +228,4 @@ func within(mnt int, fn func(*os.Root) error) error {
 	}
 	defer func() { _ = root.Close() }()
 	return fn(root)
-}
-
-// atTarget gives fn a descriptor of the folder target, which is made if it is missing, and removed again if fn fails.
-func atTarget(target string, fn func(folder int) error) (err error) {
-	made := unix.Mkdir(target, 0o750)
-	if made != nil && !errors.Is(made, unix.EEXIST) {
-		return fmt.Errorf("make the folder of the target: %w", made)
-	}
-	defer func() {
-		if err != nil && made == nil {
-			_ = unix.Rmdir(target) // fails if somebody else has put something there
-		}
-	}()
-	folder, err := openFolder(target)
-	if err != nil {
-		return fmt.Errorf("open the folder of the target: %w", err)
-	}
-	defer func() { _ = unix.Close(folder) }()
-	return fn(folder)
 }

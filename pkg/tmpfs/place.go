@@ -29,6 +29,7 @@ const (
 // seen: later steps act on that, not on what a path means by then.
 type place struct {
 	path  string
+	at    *target
 	fd    int // -1 if there is no folder
 	state state
 
@@ -38,10 +39,10 @@ type place struct {
 	fetched time.Time // complete: the mtime of current
 }
 
-// open looks at target, whose path must be clean. An error is trouble of the kernel's; everything else is a state.
-func open(target string) (*place, error) {
-	p := &place{path: target, fd: -1}
-	fd, err := openFolder(target)
+// open looks at what is there. An error is trouble of the kernel's; everything else is a state.
+func (t *target) open() (*place, error) {
+	p := &place{path: t.path, at: t, fd: -1}
+	fd, err := t.openFolder()
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return p, nil
@@ -49,19 +50,14 @@ func open(target string) (*place, error) {
 		p.state = notFolder
 		return p, nil
 	case err != nil:
-		return nil, fmt.Errorf("look at target path %q: %w", target, err)
+		return nil, fmt.Errorf("look at target path %q: %w", t.path, err)
 	}
 	p.fd = fd
 	if err := p.inspect(); err != nil {
 		p.close()
-		return nil, fmt.Errorf("look at target path %q: %w", target, err)
+		return nil, fmt.Errorf("look at target path %q: %w", t.path, err)
 	}
 	return p, nil
-}
-
-// openFolder opens path if it is a folder, and not a link to one.
-func openFolder(path string) (int, error) {
-	return unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
 func (p *place) close() {

@@ -25,18 +25,19 @@ import (
 // so is a path that cannot stand in a volume. The context's own error is returned when it ended; every other error is
 // trouble of the node's. With an error and false, everything is as it was before the call.
 func (s *Store) Publish(ctx context.Context, m volume.Mount, c volume.Content) (changed bool, err error) {
-	target, err := s.below(m.Target)
+	at, err := s.find(m.Target)
 	if err != nil {
 		return false, err
 	}
+	defer at.close()
 	next, err := s.newSet(c, m.Group != nil)
 	if err != nil {
 		return false, err
 	}
 	if err := ctx.Err(); err != nil {
-		return false, fmt.Errorf("publish at %q: %w", target, err)
+		return false, fmt.Errorf("publish at %q: %w", at.path, err)
 	}
-	p, err := openHealed(target)
+	p, err := at.openHealed()
 	if err != nil {
 		return false, err
 	}
@@ -45,9 +46,9 @@ func (s *Store) Publish(ctx context.Context, m volume.Mount, c volume.Content) (
 	case complete:
 		return s.update(ctx, p, next)
 	case notFolder:
-		return false, fmt.Errorf("target path %q is a symbolic link or a file, not a folder: this driver makes neither; remove it", target)
+		return false, fmt.Errorf("target path %q is a symbolic link or a file, not a folder: this driver makes neither; remove it", at.path)
 	case foreign:
-		return false, fmt.Errorf("target path %q holds %s, which this driver has not mounted; unmount it", target, p.describe())
+		return false, fmt.Errorf("target path %q holds %s, which this driver has not mounted; unmount it", at.path, p.describe())
 	case notMounted:
 		if err := p.mustBeEmpty(); err != nil {
 			return false, err
@@ -55,11 +56,11 @@ func (s *Store) Publish(ctx context.Context, m volume.Mount, c volume.Content) (
 	case missing, incomplete: // incomplete does not come out of openHealed
 	}
 	o := mountOptions{room: s.room(2), group: m.Group, context: m.SELinuxContext}
-	err = s.mounter.mount(ctx, target, o, func(root *os.Root) error {
+	err = s.mounter.mount(ctx, at, o, func(root *os.Root) error {
 		return next.install(ctx, root, folderName(s.now(), nil))
 	})
 	if err != nil {
-		return false, explain(err, "mount a volume at", target)
+		return false, explain(err, "mount a volume at", at.path)
 	}
 	return true, nil
 }
@@ -137,15 +138,15 @@ func (s *Store) tidy(ctx context.Context, root *os.Root, p *place, held subPaths
 }
 
 // openHealed is open after half-made volumes have been thrown away.
-func openHealed(target string) (*place, error) {
+func (t *target) openHealed() (*place, error) {
 	for {
-		p, err := open(target)
+		p, err := t.open()
 		if err != nil || p.state != incomplete {
 			return p, err
 		}
 		p.close() // or the unmount finds it busy
-		if err := unmount(target); err != nil {
-			return nil, fmt.Errorf("unmount what is half made at %q: %w", target, err)
+		if err := t.unmount(); err != nil {
+			return nil, fmt.Errorf("unmount what is half made at %q: %w", t.path, err)
 		}
 	}
 }

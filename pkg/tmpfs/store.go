@@ -1,10 +1,8 @@
 package tmpfs
 
 import (
-	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -84,11 +82,12 @@ func New(o Options) (*Store, error) {
 // complete set gives false; what is to be done about it is for [Store.Publish] to decide. A target that does not lie
 // below the kubelet's root is volume.ErrInvalid.
 func (s *Store) Refreshed(target string) (fetched time.Time, published bool, err error) {
-	target, err = s.below(target)
+	at, err := s.find(target)
 	if err != nil {
 		return time.Time{}, false, err
 	}
-	p, err := open(target)
+	defer at.close()
+	p, err := at.open()
 	if err != nil {
 		return time.Time{}, false, err
 	}
@@ -106,11 +105,12 @@ func (s *Store) Refreshed(target string) (fetched time.Time, published bool, err
 // volume is mounted there.
 func (s *Store) Usage(path string) (volume.Usage, error) {
 	none := volume.Errorf(volume.ErrNotFound, "no volume is mounted at %q", path)
-	target, err := s.below(path)
+	at, err := s.find(path)
 	if err != nil {
 		return volume.Usage{}, none
 	}
-	p, err := open(target)
+	defer at.close()
+	p, err := at.open()
 	if err != nil {
 		return volume.Usage{}, err
 	}
@@ -128,54 +128,6 @@ func (s *Store) Usage(path string) (volume.Usage, error) {
 		TotalBytes: total, UsedBytes: total - free, AvailableBytes: free,
 		TotalInodes: inodes, UsedInodes: inodes - freeInodes, AvailableInodes: freeInodes,
 	}, nil
-}
-
-// below cleans target, and refuses one that does not lie below the kubelet's root, as text or because a symbolic link
-// on the way leads out of it. What a link inside the root points to inside the root is fine.
-func (s *Store) below(target string) (string, error) {
-	clean := filepath.Clean(target)
-	inside, found := strings.CutPrefix(clean, strings.TrimSuffix(s.root, "/")+"/")
-	if !filepath.IsAbs(clean) || !found {
-		return "", volume.Errorf(volume.ErrInvalid, "target path %q does not lie below the kubelet's root %q (--kubelet-root)", target, s.root)
-	}
-	if err := s.beneath(filepath.Dir(inside)); err != nil {
-		return "", volume.Errorf(volume.ErrInvalid, "target path %q leaves the kubelet's root %q by a symbolic link", target, s.root)
-	}
-	return clean, nil
-}
-
-// beneath gives an error if the way from the root to folder leads out of the root. A folder that does not exist leads
-// nowhere; the last element of a target is for open to judge.
-func (s *Store) beneath(folder string) error {
-	root, err := unix.Open(s.root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil // no root, no way out of it
-	}
-	defer func() { _ = unix.Close(root) }()
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(root, folder, &how)
-	switch {
-	case err == nil:
-		return unix.Close(fd)
-	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM): // Linux before 5.6, or a seccomp filter
-		return s.resolvedBeneath(folder)
-	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.ELOOP):
-		return err
-	}
-	return nil
-}
-
-// resolvedBeneath does the same by resolving both paths.
-func (s *Store) resolvedBeneath(folder string) error {
-	root, err := filepath.EvalSymlinks(s.root)
-	if err != nil {
-		return nil //nolint:nilerr // as above
-	}
-	resolved, err := filepath.EvalSymlinks(filepath.Join(s.root, folder))
-	if err == nil && resolved != root && !strings.HasPrefix(resolved, strings.TrimSuffix(root, "/")+"/") {
-		return unix.EXDEV
-	}
-	return nil
 }
 
 // room is what a tmpfs may hold. Neither number is ever 0, which tmpfs would take for "without limit".

@@ -1,0 +1,90 @@
+package tmpfs_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
+)
+
+// Somebody swaps the folder around a target for a symbolic link out of the kubelet's root, again and again, while
+// volumes come and go. Each call works in the folder, or is refused: nothing is ever made, mounted or unmounted where the
+// link leads.
+func TestASwappedParentLeadsNowhere(t *testing.T) {
+	t.Parallel()
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		outside, err := filepath.EvalSymlinks(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Somebody else's volume lies where the link leads, under the very name.
+		theirs := filepath.Join(outside, "theirs", filepath.Base(f.target))
+		mkdir(t, theirs)
+		if err := unix.Mount("theirs", theirs, "tmpfs", 0, "size=64k"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { detach(theirs) })
+		bare := filepath.Join(outside, "bare")
+		mkdir(t, bare)
+
+		parent := filepath.Dir(f.target)
+		for name, leads := range map[string]string{"to a mount": filepath.Dir(theirs), "to an empty folder": bare} {
+			link := parent + "-link"
+			if err := unix.Symlink(leads, link); err != nil {
+				t.Fatal(err)
+			}
+			swapped := swapping(t, parent, link)
+			published, refused := 0, 0
+			for i := range 2000 {
+				if _, err := f.Publish(t.Context(), f.mount(), content("a", "1")); err == nil {
+					published++
+				} else {
+					refused++
+				}
+				_ = f.Unpublish(f.target)
+				if i%100 == 0 || i == 1999 {
+					if got := tree(t, bare); len(got) > 1 {
+						t.Fatalf("%s: made where the link leads: %q", name, got)
+					}
+				}
+			}
+			if swaps := swapped(); swaps == 0 || published == 0 {
+				t.Errorf("%s: the test proves nothing: %d swaps, %d calls worked, %d were refused", name, swaps, published, refused)
+			}
+			if unix.Unlink(link) != nil { // it is the folder now
+				_ = unix.Unlink(parent)
+				if err := unix.Rename(link, parent); err != nil {
+					t.Fatal(err)
+				}
+			}
+			detach(f.target)
+			if got := mounts(t, theirs); len(got) != 1 || !strings.Contains(got[0], "size=64k") {
+				t.Errorf("%s: somebody else's mount became %q", name, got)
+			}
+		}
+	})
+}
+
+// swapping swaps two paths until its result is called, which says how often.
+func swapping(t *testing.T, a, b string) (stop func() int) {
+	t.Helper()
+	done, count := make(chan struct{}), make(chan int)
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				count <- n
+				return
+			default:
+			}
+			_ = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+		}
+	}()
+	return func() int {
+		close(done)
+		return <-count
+	}
+}
