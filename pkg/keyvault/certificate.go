@@ -53,6 +53,7 @@ type privateKey struct {
 var (
 	errNoKey        = errors.New("holds no private key: the certificate's key is not exportable; make it exportable, or ask for the public certificate")
 	errNoCert       = errors.New("holds no certificate")
+	errManyCerts    = fmt.Errorf("holds more than %d certificates", maxCerts)
 	errManyKeys     = errors.New("holds several private keys")
 	errEncryptedKey = errors.New("holds an encrypted private key; store it without a password")
 	errBrokenPEM    = errors.New("is not readable PEM")

@@ -3,6 +3,7 @@ package keyvault
 import (
 	"bytes"
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -11,10 +12,25 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
+// The limits of a chain. Whoever can write a certificate could have put so many in, of one name and with such keys, that
+// to find out who signed which would take hours.
+const (
+	// maxCerts of one file. The value of a secret of Key Vault has room for some dozens.
+	maxCerts = 256
+	// maxChecks of signatures in ordering one chain. It takes one for each certificate, and one more for each other that has
+	// the name of its issuer; from there on the name alone decides.
+	maxChecks = maxCerts
+	// maxModulus of an RSA key, in bits, whose signatures are checked.
+	maxModulus = 16 << 10
+)
+
 // leafFirst moves the certificate whose public key is that of the private key to the front, wherever it stands in the
 // file: a vault's own PFX goes from the root to the leaf, an imported one in any order. The rest keeps its order. With a
 // key whose public half is not known, the first certificate is taken to be the leaf.
 func leafFirst(key privateKey, certs []certificate) ([]certificate, error) {
+	if len(certs) > maxCerts {
+		return nil, errManyCerts
+	}
 	public := key.public()
 	if public == nil {
 		return certs, nil
@@ -102,8 +118,9 @@ func ordered(certs []certificate, order volume.ChainOrder) []certificate {
 	case volume.ChainOrderReverse:
 		slices.Reverse(rest)
 	default:
+		checks := maxChecks
 		for {
-			next := issuer(result[len(result)-1], rest)
+			next := issuer(result[len(result)-1], rest, &checks)
 			if next < 0 {
 				break
 			}
@@ -114,9 +131,9 @@ func ordered(certs []certificate, order volume.ChainOrder) []certificate {
 	return append(result, rest...)
 }
 
-// issuer finds who issued child: by name, and by signature where Go can check it. Key identifiers are not looked at:
-// many certificates have none.
-func issuer(child certificate, candidates []certificate) int {
+// issuer finds who issued child: by name, and by signature where Go can check it and checks are left. Key identifiers are
+// not looked at: many certificates have none.
+func issuer(child certificate, candidates []certificate, checks *int) int {
 	fields := child.fields()
 	if len(fields.Issuer.FullBytes) == 0 || bytes.Equal(fields.Issuer.FullBytes, fields.Subject.FullBytes) {
 		return -1
@@ -127,7 +144,8 @@ func issuer(child certificate, candidates []certificate) int {
 			continue
 		}
 		checked := false
-		if child.parsed != nil && candidate.parsed != nil {
+		if child.parsed != nil && checkable(candidate.parsed) && *checks > 0 {
+			*checks--
 			err := child.parsed.CheckSignatureFrom(candidate.parsed)
 			if err == nil {
 				return i
@@ -139,6 +157,15 @@ func issuer(child certificate, candidates []certificate) int {
 		}
 	}
 	return uncheckable
+}
+
+// checkable says whether the signatures of a certificate's key can be checked in reasonable time.
+func checkable(cert *x509.Certificate) bool {
+	if cert == nil {
+		return false
+	}
+	key, isRSA := cert.PublicKey.(*rsa.PublicKey)
+	return !isRSA || key.N.BitLen() <= maxModulus
 }
 
 // notChecked tells a signature that Go would not judge from one that it has judged to be wrong: SHA-1 is such an

@@ -49,7 +49,10 @@ func parseClientCertificate(content, password []byte) ([]*x509.Certificate, cryp
 		wrapped = append(wrapped, certificate{der: cert.Raw, parsed: cert})
 	}
 	wrapped, err = leafFirst(privateKey{parsed: key}, wrapped)
-	if err != nil {
+	switch {
+	case errors.Is(err, errManyCerts):
+		return nil, nil, unusable(err.Error())
+	case err != nil:
 		return nil, nil, errForeignKey
 	}
 	chain := make([]*x509.Certificate, 0, len(certs))
@@ -60,7 +63,7 @@ func parseClientCertificate(content, password []byte) ([]*x509.Certificate, cryp
 }
 
 func readPFX(content, password []byte) (crypto.PrivateKey, []*x509.Certificate, error) {
-	if slow(content, 0) {
+	if slow(content) {
 		return nil, nil, errSlowCertificate
 	}
 	key, leaf, others, err := pkcs12.DecodeChain(content, string(password))

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// maxIterations of a key derivation. Windows and OpenSSL use 2,000 or 2,048, Java 10,000; at a million, a file
-	// takes some seconds.
+	// maxIterations of all key derivations of a file together, which has three or four. Windows and OpenSSL use 2,000 or
+	// 2,048 for each, Java 10,000; at a million, a file takes some seconds.
 	maxIterations = 1_000_000
 	// maxDepth of nested DER; a PKCS#12 file has about 25, down to the names inside its certificates.
 	maxDepth = 64
@@ -29,7 +29,8 @@ var (
 
 // splitPFX reads a PKCS#12 file (RFC 7292) with an empty password, in either of the two forms that this has.
 func splitPFX(content []byte) (*bundle, error) {
-	if slow(content, 0) {
+	left := budget(maxIterations)
+	if left.overdrawn(content, 0) || left.overdrawnInside(content) {
 		return nil, errSlow
 	}
 	key, first, others, err := pkcs12.DecodeChain(content, "")
@@ -76,10 +77,19 @@ func splitUnknown(content []byte, refused error) (*bundle, error) {
 	}
 }
 
-// slow looks for the parameters, lying open, of a key derivation with too many iterations. In PKCS#12 and PKCS#5 they are an
-// INTEGER behind the OCTET STRING of the salt (MacData, PBEParameter, PBKDF2-params), and nothing else in such
-// a file looks like this. So no structure needs to be known but DER, and that an OCTET STRING may hold a SEQUENCE.
-func slow(der []byte, depth int) bool {
+// budget is how many iterations the key derivations of a file may still have.
+type budget int64
+
+// slow says whether the key derivations whose parameters lie open have too many iterations.
+func slow(content []byte) bool {
+	left := budget(maxIterations)
+	return left.overdrawn(content, 0)
+}
+
+// overdrawn looks for the parameters of key derivations. In PKCS#12 and PKCS#5 they are an INTEGER behind the OCTET STRING
+// of the salt (MacData, PBEParameter, PBKDF2-params), and nothing else in such a file looks like this. So no structure needs
+// to be known but DER, and that an OCTET STRING may hold a SEQUENCE.
+func (b *budget) overdrawn(der []byte, depth int) bool {
 	if depth > maxDepth {
 		return true
 	}
@@ -93,9 +103,10 @@ func slow(der []byte, depth int) bool {
 		switch {
 		case is(value, asn1.TagInteger) && is(before, asn1.TagOctetString):
 			var iterations int64
-			if _, err := asn1.Unmarshal(value.FullBytes, &iterations); err != nil || iterations > maxIterations {
+			if _, err := asn1.Unmarshal(value.FullBytes, &iterations); err != nil || iterations > int64(*b) {
 				return true
 			}
+			*b -= budget(max(iterations, 0))
 			inner = nil
 		case is(value, asn1.TagOctetString):
 			var nested asn1.RawValue
@@ -106,10 +117,26 @@ func slow(der []byte, depth int) bool {
 		case !value.IsCompound:
 			inner = nil
 		}
-		if inner != nil && slow(inner, depth+1) {
+		if inner != nil && b.overdrawn(inner, depth+1) {
 			return true
 		}
 		der, before = rest, value
+	}
+	return false
+}
+
+// overdrawnInside looks into the encrypted parts, where the key may lie in an encryption of its own. What is not read here
+// (RC2) keeps its secret until the library gets there, see decode.
+func (b *budget) overdrawnInside(content []byte) bool {
+	parts, err := partsOf(content)
+	if err != nil {
+		return false // the library will not read it either
+	}
+	for _, part := range parts {
+		var bags asn1.RawValue
+		if part.ID.Equal(oidEncryptedData) && part.open(&bags) == nil && b.overdrawn(bags.FullBytes, 0) {
+			return true
+		}
 	}
 	return false
 }

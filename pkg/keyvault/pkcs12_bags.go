@@ -13,22 +13,14 @@ import (
 // as it is. It is for files at which the library gives up because Go knows no such key or certificate, P-256K first of
 // all, and that other programs read; the library has then verified the file's MAC, if it has one.
 func splitBags(content []byte) (*bundle, error) {
-	var file struct {
-		Version int
-		Safe    contentInfo
-		MAC     asn1.RawValue `asn1:"optional"`
-	}
-	var parts []contentInfo
-	if err := unmarshal(content, &file); err != nil {
-		return nil, err
-	}
-	if err := unmarshal(octets(file.Safe.Content.Bytes), &parts); err != nil {
+	parts, err := partsOf(content)
+	if err != nil {
 		return nil, err
 	}
 	found := bagged{bundle: bundle{pfx: content}}
 	for _, part := range parts {
-		bags, err := part.bags()
-		if err != nil {
+		var bags []safeBag
+		if err := part.open(&bags); err != nil {
 			return nil, err
 		}
 		for _, bag := range bags {
@@ -38,6 +30,20 @@ func splitBags(content []byte) (*bundle, error) {
 		}
 	}
 	return found.sorted()
+}
+
+// partsOf gives the parts of a PKCS#12 file, some of them encrypted (RFC 7292 section 4.1).
+func partsOf(content []byte) (parts []contentInfo, err error) {
+	var file struct {
+		Version int
+		Safe    contentInfo
+		MAC     asn1.RawValue `asn1:"optional"`
+	}
+	if err := unmarshal(content, &file); err != nil {
+		return nil, err
+	}
+	err = unmarshal(octets(file.Safe.Content.Bytes), &parts)
+	return parts, err
 }
 
 // bagged is what was found so far, in file order.
@@ -126,10 +132,11 @@ type contentInfo struct {
 	Content asn1.RawValue `asn1:"tag:0,explicit,optional"`
 }
 
-func (c contentInfo) bags() (bags []safeBag, err error) {
+// open reads the bags of a part, and undoes its encryption with the empty password.
+func (c contentInfo) open(bags any) (err error) {
 	switch {
 	case c.ID.Equal(oidData):
-		err = unmarshal(octets(c.Content.Bytes), &bags)
+		err = unmarshal(octets(c.Content.Bytes), bags)
 	case c.ID.Equal(oidEncryptedData):
 		var held struct {
 			Version int
@@ -140,12 +147,12 @@ func (c contentInfo) bags() (bags []safeBag, err error) {
 			}
 		}
 		if err = unmarshal(c.Content.Bytes, &held); err == nil {
-			err = decryptBags(held.Info.Algorithm, held.Info.Data, &bags)
+			err = decryptBags(held.Info.Algorithm, held.Info.Data, bags)
 		}
 	default:
 		err = errNotDER
 	}
-	return bags, err
+	return err
 }
 
 // safeBag holds a key, a certificate or something else (RFC 7292 section 4.2).

@@ -1,0 +1,84 @@
+package keyvault
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/forge"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// soon is long enough for a busy machine, and far below what the files here would take without their limits.
+const soon = 5 * time.Second
+
+// A PKCS#12 file is refused for the iterations that it asks for, wherever they are said, before any is made.
+func TestIterations(t *testing.T) {
+	t.Parallel()
+	const extreme = 1 << 31
+	for name, test := range map[string]struct {
+		file forge.PFX
+		want error
+	}{
+		"of the MAC":                 {forge.PFX{MAC: extreme, Outer: 1, Inner: 1}, errSlow},
+		"of the MAC, beyond int64":   {forge.PFX{MAC: 1<<63 - 1, Outer: 1, Inner: 1}, errSlow},
+		"of the key, in a part":      {forge.PFX{Outer: 2048, Inner: extreme}, errSlow},
+		"each fine, too many in sum": {forge.PFX{MAC: 600_000, Outer: 1, Inner: 600_000}, errSlow},
+		"below nothing":              {forge.PFX{MAC: -extreme, Outer: 1, Inner: extreme}, errSlow},
+		"as many as usual":           {forge.PFX{MAC: 2048, Outer: 2048, Inner: 2048}, errBrokenPFX},
+		"half a megabyte":            {forge.PFX{Outer: 1, Inner: 1, Bulk: 512 << 10}, errBrokenPFX},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			_, err := splitPFX(test.file.DER())
+			if !errors.Is(err, test.want) {
+				t.Errorf("%v, want %v", err, test.want)
+			}
+			if took := time.Since(began); took > soon {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+// No chain takes long to order, however it is made, and none loses a certificate.
+func TestHostileChains(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		content []byte
+		certs   int
+		want    error
+	}{
+		"two names, as many as may be": {forge.Entangled(maxCerts), maxCerts, nil},
+		"two names, thousands":         {forge.Entangled(2000), 0, errManyCerts},
+		"a loop":                       {forge.Loop(), 3, nil},
+		"10,000 host names":            {forge.ManyNames(10_000), 1, nil},
+		"an issuer of 800,000 bits":    {forge.HugeIssuer(800_000), 2, nil},
+		"a key of 16,384 bits":         {forge.HugeKey(16 << 10), 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			b, err := splitPEM(test.content)
+			if !errors.Is(err, test.want) {
+				t.Fatalf("%v, want %v", err, test.want)
+			}
+			if err == nil {
+				for _, part := range []volume.Part{volume.PartChain, volume.PartPEM, volume.PartCA, volume.PartCert, volume.PartKey} {
+					if _, err := b.part(volume.Object{Source: "objects[0]", ChainOrder: volume.ChainOrderChain}, part); err != nil {
+						t.Error(err)
+					}
+				}
+				chain, err := b.part(volume.Object{}, volume.PartChain)
+				if got := bytes.Count(chain, []byte("BEGIN CERTIFICATE")); err != nil || got != test.certs {
+					t.Errorf("%d certificates, want %d (%v)", got, test.certs, err)
+				}
+			}
+			if took := time.Since(began); took > soon {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
