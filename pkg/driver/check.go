@@ -11,6 +11,13 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
+const (
+	// maxVolumeID is the CSI specification's limit on a string field; the kubelet's own ids have 68 bytes.
+	maxVolumeID = 128
+	// maxPath is the kernel's limit, PATH_MAX, without the byte that ends a path there.
+	maxPath = 4095
+)
+
 // checkPublish is step 1: everything that the CSI fields must be, whatever the attributes say. Whether the volume is
 // to be read-only does not matter (it always is to containers), nor do the file system type and the access mode.
 func (n *nodeServer) checkPublish(req *csi.NodePublishVolumeRequest) (volume.Mount, error) {
@@ -23,6 +30,8 @@ func (n *nodeServer) checkPublish(req *csi.NodePublishVolumeRequest) (volume.Mou
 	switch {
 	case req.GetVolumeId() == "":
 		return volume.Mount{}, invalid("volume_id is missing")
+	case len(req.GetVolumeId()) > maxVolumeID:
+		return volume.Mount{}, invalid("volume_id has %d bytes, more than the %d of the CSI specification", len(req.GetVolumeId()), maxVolumeID)
 	case req.GetTargetPath() == "":
 		return volume.Mount{}, invalid("target_path is missing")
 	case capability == nil:
@@ -96,6 +105,10 @@ func (n *nodeServer) checkHealth(req *csi.NodeGetVolumeHealthRequest) error {
 func (n *nodeServer) below(path string) (string, error) {
 	clean := filepath.Clean(path)
 	switch {
+	case len(path) > maxPath:
+		return "", fmt.Errorf("has %d bytes, more than the %d of a path", len(path), maxPath)
+	case strings.ContainsRune(path, 0):
+		return "", fmt.Errorf("%q holds a NUL, which no path does", path)
 	case !filepath.IsAbs(path):
 		return "", fmt.Errorf("%q is not an absolute path", path)
 	case !strings.HasPrefix(clean, n.root) || clean+"/" == n.root:

@@ -33,6 +33,19 @@ func TestNodePublishVolumeChecks(t *testing.T) {
 			change: func(r *csi.NodePublishVolumeRequest) { r.VolumeId = "" },
 			code:   codes.InvalidArgument, text: "volume_id is missing",
 		},
+		"volume id as long as may be": {change: func(r *csi.NodePublishVolumeRequest) { r.VolumeId = strings.Repeat("v", 128) }},
+		"long volume id": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.VolumeId = strings.Repeat("v", 129) },
+			code:   codes.InvalidArgument, text: "volume_id has 129 bytes, more than the 128 of the CSI specification",
+		},
+		"long target": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.TargetPath = "/" + strings.Repeat("x", 4095) },
+			code:   codes.InvalidArgument, text: "target_path has 4096 bytes, more than the 4095 of a path",
+		},
+		"target with a NUL": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.TargetPath = "/a\x00b" },
+			code:   codes.InvalidArgument, text: `target_path "/a\x00b" holds a NUL, which no path does`,
+		},
 		"no target": {
 			change: func(r *csi.NodePublishVolumeRequest) { r.TargetPath = "" },
 			code:   codes.InvalidArgument, text: "target_path is missing",

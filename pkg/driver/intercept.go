@@ -57,16 +57,25 @@ func describe(req any) (values []any, level int) {
 	case *csi.NodePublishVolumeRequest:
 		// A string, which every logger quotes: this is logged before anybody has looked at the names.
 		pod := r.GetVolumeContext()[volume.KubeletPodNamespace] + "/" + r.GetVolumeContext()[volume.KubeletPodName]
-		return []any{keyVolumeID, r.GetVolumeId(), keyTarget, r.GetTargetPath(), keyPod, pod}, levelCalls
+		return []any{keyVolumeID, cut(r.GetVolumeId()), keyTarget, cut(r.GetTargetPath()), keyPod, cut(pod)}, levelCalls
 	case *csi.NodeUnpublishVolumeRequest:
-		return []any{keyVolumeID, r.GetVolumeId(), keyTarget, r.GetTargetPath()}, levelCalls
+		return []any{keyVolumeID, cut(r.GetVolumeId()), keyTarget, cut(r.GetTargetPath())}, levelCalls
 	case *csi.NodeGetVolumeStatsRequest:
-		return []any{keyVolumeID, r.GetVolumeId(), keyTarget, r.GetVolumePath()}, levelQuiet
+		return []any{keyVolumeID, cut(r.GetVolumeId()), keyTarget, cut(r.GetVolumePath())}, levelQuiet
 	case *csi.NodeGetVolumeHealthRequest:
-		return []any{keyVolumeID, r.GetVolumeId(), keyTarget, r.GetVolumePublishPath()}, levelQuiet
+		return []any{keyVolumeID, cut(r.GetVolumeId()), keyTarget, cut(r.GetVolumePublishPath())}, levelQuiet
 	default:
 		return nil, levelQuiet
 	}
+}
+
+// cut bounds what each line about a call repeats: a request may have 4 MiB, and nobody has judged it yet.
+func cut(text string) string {
+	const most = 1 << 10
+	if len(text) <= most {
+		return text
+	}
+	return text[:most] + "…"
 }
 
 // guard turns a panic of the handler into an error: one pod's volume must not take the node's others along.

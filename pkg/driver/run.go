@@ -75,7 +75,7 @@ func (d *Driver) serve(ctx context.Context, l listeners) error {
 
 	web := d.httpServer()
 	if l.http != nil {
-		go func() { failed <- describeFailure("HTTP server", web.Serve(l.http)) }()
+		go func() { failed <- describeFailure("HTTP server", web.Serve(&crowd{Listener: l.http})) }()
 		logger.Info("serving health and metrics", keyAddress, l.http.Addr().String())
 	}
 

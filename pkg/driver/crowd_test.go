@@ -1,0 +1,77 @@
+package driver
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// Whoever holds more connections than there may be loses his oldest; whoever comes then is answered.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guests := &crowd{Listener: l}
+	server := &http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }),
+		ReadHeaderTimeout: time.Minute,
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = server.Serve(guests) }()
+	address := l.Addr().String()
+	const more = 20
+	held := make([]net.Conn, 0, maxCrowd+more)
+	var dialer net.Dialer
+	for range maxCrowd + more {
+		conn, err := dialer.DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, conn)
+	}
+	ask := func() {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}).Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+	}
+	ask()
+	for i, conn := range held[:more] { // these have been closed; those that are not would keep the test until its end
+		_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+		if _, err := io.ReadAll(conn); isTimeout(err) {
+			t.Fatalf("connection %d, one of the oldest, is still open", i)
+		}
+	}
+	newest := held[len(held)-1]
+	_ = newest.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	if _, err := newest.Read(make([]byte, 1)); !isTimeout(err) {
+		t.Errorf("the newest connection ended, too: %v", err)
+	}
+	for _, conn := range held {
+		_ = conn.Close()
+	}
+	ask()
+	_ = server.Close()
+	<-done
+	guests.mu.Lock()
+	defer guests.mu.Unlock()
+	if n := guests.held.Len(); n != 0 {
+		t.Errorf("%d guests are left", n)
+	}
+}
+
+func isTimeout(err error) bool {
+	timeout, ok := err.(net.Error) //nolint:errorlint // of a connection, as it is
+	return ok && timeout.Timeout()
+}
