@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -108,7 +110,7 @@ func (f clusterFile) check(cloud Cloud) string {
 	case f.UseFederatedIdentity:
 		return "useFederatedWorkloadIdentityExtension: a login by the cluster's own federated token is not supported; use identity workload"
 	case f.managed():
-		if id := f.UserAssignedIdentity; id != "" && !guid.MatchString(id) && !strings.Contains(strings.ToLower(id), "/subscriptions/") {
+		if id := f.UserAssignedIdentity; id != "" && !guid.MatchString(id) && !isResourceID(id) {
 			return "userAssignedIdentityID: " + quoted(id) + " is neither a client id nor a resource id"
 		}
 		return ""
@@ -118,8 +120,20 @@ func (f clusterFile) check(cloud Cloud) string {
 		return "aadClientId: " + quoted(f.ClientID) + " is not a GUID"
 	case f.ClientSecret == "" && f.CertificatePath == "":
 		return "aadClientSecret: is missing, and so is aadClientCertPath"
+	case f.ClientSecret == "" && !isPrintable(f.CertificatePath):
+		return "aadClientCertPath: " + quoted(f.CertificatePath) + " is not the path of a file"
 	}
 	return ""
+}
+
+func isResourceID(text string) bool {
+	return strings.Contains(strings.ToLower(text), "/subscriptions/") && isPrintable(text)
+}
+
+// isPrintable says whether a path or an id may stand in a line of text as it is.
+func isPrintable(text string) bool {
+	const longest = 4095 // of a path; a resource id is shorter
+	return len(text) <= longest && utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // isOf compares the cloud, of which the file knows more names than the flag. A cloud of one's own has any name.

@@ -110,6 +110,7 @@ func TestClusterFileProblems(t *testing.T) {
 		"a strange one":  {`{"aadClientId":"me","aadClientSecret":"x"}`, volume.ErrPrecondition, file + `: aadClientId: "me" is not a GUID`},
 		"no secret":      {sp(`"aadClientSecret":""`), volume.ErrPrecondition, file + ": aadClientSecret: is missing, and so is aadClientCertPath"},
 		"no certificate": {sp(`"aadClientCertPath":"/a.pfx"`), volume.ErrPrecondition, file + ": aadClientCertPath: /a.pfx cannot be read: no such file or directory"},
+		"no path":        {sp(`"aadClientCertPath":"/a\u001b[2J\nb"`), volume.ErrPrecondition, file + `: aadClientCertPath: "/a\x1b[2J\nb" is not the path of a file`},
 		"a broken certificate": {sp(`"aadClientCertPath":"/broken.pfx"`), volume.ErrPrecondition,
 			as + "the certificate at aadClientCertPath of the cluster's file is neither PEM nor a readable PKCS#12 file"},
 		"a tenant":       {`{"tenantId":"a b","aadClientId":"` + clientID + `"}`, volume.ErrPrecondition, file + `: tenantId: "a b" is not a GUID or a domain name`},

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -33,6 +34,14 @@ type (
 // read as it was meant opens or closes what it should not. An empty text is no policy either; "rules: []" is one that
 // refuses everything. The error is one line.
 func Parse(text []byte) (*Policy, error) {
+	p, err := parse(text)
+	if err != nil {
+		return nil, errors.New(oneLine(err.Error()))
+	}
+	return p, nil
+}
+
+func parse(text []byte) (*Policy, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	decoder.KnownFields(true)
 	var d document
@@ -59,6 +68,22 @@ func Parse(text []byte) (*Policy, error) {
 }
 
 var goType = regexp.MustCompile(` (in type|into) \S+`)
+
+// maxText bounds an error, which may repeat what stands in a file of any size.
+const maxText = 4 << 10
+
+// oneLine takes the control characters out of a text that goes to a log and a terminal; the YAML library repeats them.
+func oneLine(text string) string {
+	if len(text) > maxText {
+		text = text[:maxText] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+}
 
 // plain makes one line of an error of the YAML library, without its words for Go's types.
 func plain(err error) error {

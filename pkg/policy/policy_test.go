@@ -235,6 +235,7 @@ func TestParseErrors(t *testing.T) {
 		{"rules: [{namespaces: [''], identities: [workload]}]", "rules[0].namespaces[0]: is empty"},
 		{"rules: [{namespaces: [a]}]", "rules[0].identities: is missing"},
 		{"rules: [{namespaces: [a], identities: [workload, msi]}]", `rules[0].identities[1]: "msi" is none of workload, servicePrincipal, managed and cluster`},
+		{`"\e[2J\x00\u2028": 1`, "line 1: field  [2J   not found"},
 		{"rules: [{namespaces: [a], identities: [workload]}, {effect: forbid, namespaces: [a], identities: [workload]}]", `rules[1].effect: "forbid" is neither allow nor deny`},
 		{"rules: [{namespaces: [a], identities: [workload], serviceAccounts: []}]", "rules[0].serviceAccounts: is an empty list, which matches nothing"},
 		{"rules: [{namespaces: [a], identities: [managed], clientIDs: []}]", "rules[0].clientIDs: is an empty list, which matches nothing"},
