@@ -1,0 +1,68 @@
+package policy_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/policy"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// FuzzPolicy: whatever stands in an operator's file, it is either rules or one line that says why not, soon; and rules
+// refuse, in one line, what no rule of theirs could allow.
+func FuzzPolicy(f *testing.F) {
+	for _, text := range []string{
+		"rules: []",
+		"rules:\n- effect: allow\n  namespaces: [\"payments-*\"]\n  serviceAccounts: [\"*\"]\n  identities: [workload, cluster, managed]\n" +
+			"  clientIDs: [\"1111*\"]\n  vaults: [\"https://pay-*.vault.azure.net\"]\n",
+		"rules:\n- effect: deny\n  namespaces: [\"*\"]\n  identities: [managed]\n- namespaces: [\"*a*b*c*\"]\n  identities: [managed]\n",
+		"rules: &a\n- &b {namespaces: [x], identities: [cluster]}\n- *b\n- {<<: *b, vaults: [\"*\"]}\n",
+		"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n" +
+			"d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\nrules: [*d,*d,*d,*d,*d,*d,*d]\n",
+		"rules: \"\\e[31m\\x00\\n\\u2028\"", "rules: [{effect: \"\\e]0;x\\a\"}]", "\"\\e[2J\": 1\nrules: []", "rules: {a: b}", "rules: [[]]",
+		"rules: []\n---\nrules: []", "rules: " + strings.Repeat("[", 3000) + strings.Repeat("]", 3000),
+		"rules:\n- namespaces: [" + strings.Repeat("\"*\",", 200) + "]\n  identities: [managed]", "", "\x00", "---", "!!binary cnVsZXM6",
+		"rules:\n- namespaces: [\"" + strings.Repeat("*a", 300) + "\"]\n  identities: [workload]",
+	} {
+		f.Add([]byte(text))
+	}
+	hostile := volume.Request{
+		Pod:      volume.Pod{Name: "p", Namespace: strings.Repeat("a", 63), UID: "1", ServiceAccount: strings.Repeat("ab", 100)},
+		Identity: volume.Identity{Kind: volume.Managed, ResourceID: "/subscriptions/" + strings.Repeat("a", 900)},
+		Objects:  []volume.Object{{Kind: volume.KindSecret, Vault: payVault, Name: "a"}, {Kind: volume.KindSecret, Vault: shopVault, Name: "a"}},
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		const patience = 5 * time.Second
+		began := time.Now()
+		p, err := policy.Parse(text)
+		if err != nil {
+			checkLine(t, err)
+		} else {
+			if err := p.Allow(hostile); err != nil {
+				checkLine(t, err)
+			}
+			nobody := volume.Request{Identity: volume.Identity{Kind: "nobody"}, Objects: hostile.Objects}
+			if p.Allow(nobody) == nil {
+				t.Error("an identity of a kind that there is not may read a vault")
+			}
+		}
+		if took := time.Since(began); took > patience {
+			t.Errorf("%d bytes took %v", len(text), took)
+		}
+	})
+}
+
+// checkLine: an error goes to logs, events and terminals.
+func checkLine(t *testing.T, err error) {
+	t.Helper()
+	text := err.Error()
+	if !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) || strings.ContainsAny(text, "\u2028\u2029") || text == "" {
+		t.Errorf("%q is not one line of text", text)
+	}
+	if len(text) > 8<<10 {
+		t.Errorf("the text has %d bytes", len(text))
+	}
+}
