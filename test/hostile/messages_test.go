@@ -1,0 +1,129 @@
+package hostile_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+)
+
+const publishMethod = "/csi.v1.Node/NodePublishVolume"
+
+// Whoever may connect to the socket can send any message; up to gRPC's limit they are read.
+func TestMessages(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	conn, err := grpc.NewClient("unix://"+s.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	const limit = 4 << 20
+	// A message of one field: its number, the length of its content, the content.
+	field := func(number byte, content string) []byte {
+		message := []byte{number<<3 | 2}
+		for n := len(content); ; n >>= 7 {
+			if n < 0x80 {
+				message = append(message, byte(n))
+				break
+			}
+			message = append(message, byte(n)|0x80)
+		}
+		return append(message, content...)
+	}
+	const volumeID, target = 1, 4
+	sized := func(size int) []byte { return field(volumeID, strings.Repeat("v", size-5)) }
+	for name, test := range map[string]struct {
+		method  string
+		message []byte
+		code    codes.Code
+		text    string
+	}{
+		"as large as may be":  {publishMethod, sized(limit), codes.InvalidArgument, "volume_id has 4194299 bytes, more than the 128 of the CSI specification"},
+		"one byte more":       {publishMethod, sized(limit + 1), codes.ResourceExhausted, "grpc: received message larger than max (4194305 vs. 4194304)"},
+		"64 MiB":              {publishMethod, sized(64 << 20), codes.ResourceExhausted, "grpc: received message larger than max (67108864 vs. 4194304)"},
+		"a target of 4 MB":    {publishMethod, append(field(volumeID, "v"), field(target, "/"+strings.Repeat("x", 4_000_000))...), codes.InvalidArgument, "volume_capability is missing"},
+		"no protobuf":         {publishMethod, []byte(strings.Repeat("\xff", 1000)), codes.Internal, "grpc: failed to unmarshal the received message: *"},
+		"no UTF-8":            {publishMethod, field(volumeID, "\xff\xfe"), codes.Internal, "grpc: failed to unmarshal the received message: *"},
+		"unknown fields":      {publishMethod, field(15, strings.Repeat(marker, 1000)), codes.InvalidArgument, "volume_id is missing"},
+		"groups in groups":    {publishMethod, []byte(strings.Repeat("\x7b", 100_000)), codes.Internal, "grpc: failed to unmarshal the received message: *"},
+		"nothing":             {publishMethod, nil, codes.InvalidArgument, "volume_id is missing"},
+		"an unknown method":   {"/csi.v1.Node/" + strings.Repeat("x", 4000), nil, codes.Unimplemented, "unknown method *"},
+		"an unknown service":  {"/" + strings.Repeat("x", 4000) + "/x", nil, codes.Unimplemented, "unknown service *"},
+		"what it does not do": {"/csi.v1.Node/NodeStageVolume", nil, codes.Unimplemented, "*"},
+		"a controller's call": {"/csi.v1.Controller/CreateVolume", nil, codes.Unimplemented, "unknown service csi.v1.Controller"},
+		"a path of dots":      {"/csi.v1.Node/NodeGetVolumeStats", field(2, "/proc/self/root/"+strings.Repeat("../", 1000)), codes.InvalidArgument, "volume_id is missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			began := time.Now()
+			var answer []byte
+			err := conn.Invoke(ctx, test.method, test.message, &answer)
+			s.judge(t, err, time.Since(began), test.code, test.text)
+		})
+	}
+	t.Run("metadata", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		for i := range 200 {
+			ctx = metadata.AppendToOutgoingContext(ctx, fmt.Sprintf("x-%d", i), strings.Repeat("y", 1000))
+		}
+		var answer []byte
+		began := time.Now()
+		err := conn.Invoke(ctx, publishMethod, []byte(nil), &answer)
+		s.judge(t, err, time.Since(began), codes.InvalidArgument, "volume_id is missing")
+	})
+	t.Run("a secret where names belong", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		request, err := s.Request(ctx, pod("names", "secrets", "good"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.GetSecrets()["clientsecret"] = strings.Repeat(marker, 100_000)
+		request.GetSecrets()["clientid"] = marker
+		request.TargetPath = "/etc"
+		began := time.Now()
+		_, err = csi.NewNodeClient(s.Conn(t)).NodePublishVolume(ctx, request)
+		s.judge(t, err, time.Since(began), codes.InvalidArgument, `target_path "/etc" is not below the kubelet's root `+s.Root+`/ (--kubelet-root)`)
+	})
+	s.verdict(t, "gRPC messages")
+}
+
+// Conn is a connection to the daemon of its own, as the kubelet makes one for each call.
+func (s *site) Conn(t *testing.T) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("unix://"+s.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// raw sends and receives bytes as they are, under the name of protobuf.
+type raw struct{}
+
+func (raw) Name() string { return "proto" }
+
+func (raw) Marshal(v any) (mem.BufferSlice, error) {
+	return mem.BufferSlice{mem.SliceBuffer(v.([]byte))}, nil
+}
+
+func (raw) Unmarshal(data mem.BufferSlice, v any) error {
+	*v.(*[]byte) = data.Materialize()
+	return nil
+}
+
+var _ encoding.CodecV2 = raw{}
