@@ -3,9 +3,7 @@ package keyvault
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,24 +12,16 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
-const (
-	// perVault bounds the requests to one vault at the same time. It is that of the connections, so that no request
-	// stands in line where nobody asks whether the vault still wants it.
-	perVault = connsPerHost
-	// firstBackOff and lastBackOff are how long a vault is left alone that throttles without saying for how long: twice
-	// as long each time.
-	firstBackOff = time.Second
-	lastBackOff  = 30 * time.Second
-	// longestPause bounds what a vault, or whatever answers in its place, can ask for.
-	longestPause = time.Hour
-)
+// perVault bounds the requests to one vault at the same time. It is that of the connections, so that no request
+// stands in line where nobody asks whether the vault still wants it.
+const perVault = connsPerHost
 
 // gate stands before one vault and lets no request through that the vault has asked not to send: a throttled vault
 // counts the requests of all identities together, and those that it refuses keep it busy too.
 //
 // It closes with the first 429, or other failure that has a Retry-After, until that time has passed and a little more,
 // by chance, so that the nodes of a cluster do not all come back at once. Then it lets one request through, and with
-// each that succeeds one more at the same time.
+// each that is dealt with one more at the same time.
 type gate struct {
 	now   func() time.Time
 	after func(time.Duration) <-chan time.Time
@@ -94,11 +84,18 @@ func (g *gate) through(ctx context.Context, call func(context.Context) error) er
 			return err
 		}
 		err = call(context.WithValue(ctx, turnKey{}, t))
-		g.leave(t, err == nil)
+		g.leave(t, !t.refused.Load() && dealtWith(err))
 		if !t.refused.Load() {
 			return err
 		}
 	}
+}
+
+// dealtWith says that the vault has looked at a request. A 403 or a 404 is as good a sign as a value that it no longer
+// throttles, and may be all that it has to say for hours.
+func dealtWith(err error) bool {
+	said, ok := errors.AsType[*answer](err)
+	return err == nil || ok && !said.entra && !retriable(said.status)
 }
 
 // shut says until when no request is sent and why, and gives a channel that is closed when that changes for the worse.
@@ -177,11 +174,11 @@ func (g *gate) stand(ctx context.Context, place chan bool) (*turn, error) {
 	}
 }
 
-func (g *gate) leave(t *turn, succeeded bool) {
+func (g *gate) leave(t *turn, dealtWith bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inside--
-	if succeeded && t.generation == g.generation {
+	if dealtWith && t.generation == g.generation {
 		g.strikes = 0
 		g.limit = min(g.limit+1, perVault)
 	}
@@ -238,22 +235,6 @@ func (t *turn) heard(resp *http.Response) {
 	t.gate.say(reason)
 }
 
-// throttles says which answers close the gate: 429, and every failure that names the time of the next attempt.
-func throttles(status int, named bool) bool {
-	return status == http.StatusTooManyRequests || named && retriable(status)
-}
-
-// retriable are the answers upon which the SDK asks again.
-func retriable(status int) bool {
-	switch status {
-	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	default:
-		return false
-	}
-}
-
 // close shuts the gate. Requests that were on their way together are refused together; only the first of them counts as
 // a strike.
 func (g *gate) close(generation int, pause time.Duration, named bool) {
@@ -283,43 +264,4 @@ func (g *gate) say(reason *answer) {
 	g.reason = reason
 	close(g.closed)
 	g.closed = make(chan struct{})
-}
-
-func backOff(strikes int) time.Duration {
-	return min(firstBackOff<<min(strikes-1, 10), lastBackOff)
-}
-
-// spaced makes a pause a little longer, by chance, so that the nodes of a cluster do not all come back at once.
-func spaced(pause time.Duration) time.Duration {
-	return pause + someOf(max(pause/10, 100*time.Millisecond))
-}
-
-// someOf is a random part of d. Chance only keeps nodes apart; nobody gains by guessing it.
-func someOf(d time.Duration) time.Duration { return rand.N(max(d, 1)) } //nolint:gosec // G404: see above
-
-// retryAfter reads when the service wants to be asked again: milliseconds in the headers of Azure, seconds or a date in
-// that of RFC 9110, section 10.2.3. A date counts from the date of the answer, so that the clock of the node does not
-// matter.
-func retryAfter(h http.Header, now time.Time) (pause time.Duration, named bool) {
-	bounded := func(n int64, unit time.Duration) time.Duration {
-		return min(time.Duration(min(n, int64(longestPause/unit)))*unit, longestPause)
-	}
-	for _, name := range []string{"retry-after-ms", "x-ms-retry-after-ms"} {
-		if n, err := strconv.ParseInt(h.Get(name), 10, 64); err == nil && n > 0 {
-			return bounded(n, time.Millisecond), true
-		}
-	}
-	text := h.Get("Retry-After")
-	if n, err := strconv.ParseInt(text, 10, 64); err == nil && n > 0 {
-		return bounded(n, time.Second), true
-	}
-	when, err := http.ParseTime(text)
-	if err != nil {
-		return 0, false
-	}
-	if sent, err := http.ParseTime(h.Get("Date")); err == nil {
-		now = sent
-	}
-	pause = when.Sub(now)
-	return min(pause, longestPause), pause > 0
 }

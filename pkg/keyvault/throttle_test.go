@@ -188,6 +188,42 @@ func TestTheGateOpensSlowly(t *testing.T) {
 	})
 }
 
+// A vault that refuses what it is asked for, but no longer that it is asked, is open: its throttling is over, and nobody
+// is told of it.
+func TestARefusalOpensTheGate(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		err  error
+		open bool
+	}{
+		{&answer{status: 404}, true},
+		{&answer{status: 403}, true},
+		{&answer{status: 401}, true},
+		{&answer{status: 500}, false},
+		{&answer{status: 401, entra: true}, false}, // of the authority
+		{errStrange, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGate(time.Now, time.After)
+			calls := 0
+			call := func(ctx context.Context) error {
+				if calls++; calls == 1 {
+					turnOf(ctx).heard(refusedWith(429, http.Header{"Retry-After": {"1"}}))
+				}
+				return test.err
+			}
+			for range 2 * perVault {
+				if err := g.through(t.Context(), call); !errors.Is(err, test.err) {
+					t.Fatal(err)
+				}
+			}
+			if reason := g.throttled(); (reason == nil) != test.open || (g.limit == perVault) != test.open {
+				t.Errorf("after %v: limit %d, throttled: %v; want open %t", test.err, g.limit, reason, test.open)
+			}
+		})
+	}
+}
+
 // A vault that throttles without a time, or says a second again and again, is asked less and less.
 func TestBackOff(t *testing.T) {
 	t.Parallel()
