@@ -17,14 +17,22 @@ func UsesClassic(s *Store) bool {
 	return yes
 }
 
-// Resolve is how the folder of a target is opened where openat2(2) is missing. It gives the path that this has led to.
+// Open opens the folder of a target. It gives the path that this has led to.
+func (s *Store) Open(folder string) (path string, err error) {
+	return opened(openBeneath(s.root, folder))
+}
+
+// Resolve does the same where openat2(2) is missing.
 func (s *Store) Resolve(folder string) (path string, err error) {
 	base, err := unix.Open(s.root, unix.O_PATH, 0)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = unix.Close(base) }()
-	fd, err := openResolved(base, folder)
+	return opened(openResolved(base, folder))
+}
+
+func opened(fd int, err error) (path string, _ error) {
 	if err != nil {
 		return "", err
 	}

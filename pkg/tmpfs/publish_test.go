@@ -489,19 +489,28 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// Before Linux 5.6 the way to a target is judged by resolving it.
-func TestSymbolicLinksWithoutOpenat2(t *testing.T) {
+// A link on the way to a target may lead anywhere in the kubelet's root, whether it says so from there or from "/", and with
+// or without openat2(2), which Linux has since 5.6.
+func TestSymbolicLinks(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, tmpfs.Options{})
-	for link, to := range map[string]string{"out": t.TempDir(), "in": filepath.Join(f.root, "pods")} {
+	for link, to := range map[string]string{
+		"out": t.TempDir(), "up": "../..", "in": filepath.Join(f.root, "pods"), "beside": "pods", "loop": "loop",
+		"process": "/proc/self/root", "twice": filepath.Join(f.root, "in"), "away": filepath.Join(f.root, "out"),
+	} {
 		if err := os.Symlink(to, filepath.Join(f.root, link)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for folder, want := range map[string]error{".": nil, "pods": nil, "in": nil, "none/x": unix.ENOENT, "out": unix.EXDEV, "out/x": unix.ENOENT} {
-		path, err := f.Resolve(folder)
-		if !errors.Is(err, want) || err == nil && !strings.HasPrefix(path, f.root) {
-			t.Errorf("%s: %s, %v, want %v", folder, path, err, want)
+	for how, open := range map[string]func(string) (string, error){"openat2": f.Open, "without": f.Resolve} {
+		for folder, want := range map[string]error{
+			".": nil, "pods": nil, "in": nil, "beside": nil, "twice": nil, "none/x": unix.ENOENT, "in/none": unix.ENOENT,
+			"out": unix.EXDEV, "up": unix.EXDEV, "away": unix.EXDEV, "process": unix.EXDEV, "loop": unix.ELOOP,
+		} {
+			path, err := open(folder)
+			if !errors.Is(err, want) || err == nil && path != f.root && path != filepath.Join(f.root, "pods") {
+				t.Errorf("%s: %s: %s, %v, want %v", how, folder, path, err, want)
+			}
 		}
 	}
 }

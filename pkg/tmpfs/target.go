@@ -116,14 +116,16 @@ func openBeneath(root, folder string) (int, error) {
 		switch {
 		case errors.Is(err, unix.EAGAIN) && try < 100: // somebody renames something on the way
 			continue
-		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM): // Linux before 5.6, or a seccomp filter
+		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM), // Linux before 5.6, or a seccomp filter
+			errors.Is(err, unix.EXDEV): // also of an absolute link, wherever it leads
 			return openResolved(base, folder)
 		}
 		return fd, err
 	}
 }
 
-// openResolved does the same without openat2(2): it opens first and looks then where that has led.
+// openResolved does the same without openat2(2), which takes every absolute link for one that leads out: it opens first and
+// looks then where that has led.
 func openResolved(base int, folder string) (int, error) {
 	fd, err := unix.Openat(base, folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
