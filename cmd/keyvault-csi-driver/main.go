@@ -11,8 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -20,7 +18,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/http/httpproxy"
 	"k8s.io/klog/v2"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
@@ -65,24 +62,28 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	muteLibraries()
 	logger := newLogger(o, stderr)
 	klog.SetLoggerWithOptions(logger, klog.ContextualLogger(true))
-	d, err := newDriver(o, logger)
+	d, fetcher, err := newDriver(o, logger)
 	if err != nil {
-		return fmt.Errorf("%w (%w)", err, errUsage) // every one of them is about a flag
+		return fmt.Errorf("%w (%w)", err, errUsage) // every one of them is about a flag or HTTPS_PROXY
 	}
+	go tidy(ctx, fetcher)
 	return d.Run(klog.NewContext(ctx, logger))
 }
 
 // newDriver joins the parts.
-func newDriver(o options, logger logr.Logger) (*driver.Driver, error) {
+func newDriver(o options, logger logr.Logger) (*driver.Driver, *keyvault.Client, error) {
 	roots, err := loadRoots(o.caFile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	registry := prometheus.NewRegistry()
-	proxy := httpproxy.FromEnvironment().ProxyFunc()
+	proxy, err := proxyFromEnvironment()
+	if err != nil {
+		return nil, nil, err
+	}
 	fetcher, err := keyvault.New(keyvault.Options{
 		Cloud:      o.cloud,
-		Proxy:      func(r *http.Request) (*url.URL, error) { return proxy(r.URL) },
+		Proxy:      proxy,
 		RootCAs:    roots,
 		APIVersion: o.apiVersion,
 		Logger:     logger.WithName("keyvault"),
@@ -95,11 +96,11 @@ func newDriver(o options, logger logr.Logger) (*driver.Driver, error) {
 		Metrics:       registry,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	rules, err := loadPolicy(o.policyFile, registry, logger.WithName("policy"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	store, err := tmpfs.New(tmpfs.Options{
 		KubeletRoot: o.kubeletRoot,
@@ -107,9 +108,9 @@ func newDriver(o options, logger logr.Logger) (*driver.Driver, error) {
 		MaxFiles:    o.maxVolumeFiles,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return driver.New(driver.Config{
+	d, err := driver.New(driver.Config{
 		Name:               o.driverName,
 		Version:            buildVersion(),
 		NodeID:             o.nodeID,
@@ -129,6 +130,7 @@ func newDriver(o options, logger logr.Logger) (*driver.Driver, error) {
 		Store:    store,
 		Registry: registry,
 	})
+	return d, fetcher, err
 }
 
 func buildVersion() string {

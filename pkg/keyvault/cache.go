@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -19,18 +20,18 @@ const (
 	refusedPause = 2 * time.Second
 	failedPause  = 10 * time.Second
 	failedSpread = 20 * time.Second
-	// idleEntry is how long an object is kept that no volume on the node asks for and none has.
-	idleEntry = time.Hour
+	// callTime is how long a call may last in which an object has been read and its volume does not hold it yet.
+	callTime = flightTimeout
 	// defaultCacheBytes bounds all values together: 1,300 secrets of the size that Key Vault allows, 20,000 of 1 KiB.
 	defaultCacheBytes = 32 << 20
 	// entryBytes is what an entry costs beside its values, measured and rounded up.
-	entryBytes = 640
+	entryBytes = 512
 )
 
 // entryKey is one object as one identity sees it. The tenant of the identity is the one that the request names; empty
 // stands for that of the vault.
 type entryKey struct {
-	credentialKey
+	identity unique.Handle[credentialKey] // which are few, and long
 	readKey
 }
 
@@ -38,7 +39,7 @@ type entryKey struct {
 // What one identity was given is never shown to another: whoever asks with the same key could log in as the same.
 type cache struct {
 	now     func() time.Time
-	keep    time.Duration // without use
+	mounts  time.Duration // how old a value may be that a first mount is served with, in an outage or not
 	limit   int           // of bytes
 	evicted func()        // an entry, for want of room
 
@@ -53,7 +54,7 @@ type cache struct {
 
 func newCache(o Options, evicted func()) *cache {
 	return &cache{
-		now: o.Now, keep: max(idleEntry, o.LastKnownGood), limit: o.CacheBytes, evicted: evicted,
+		now: o.Now, mounts: max(o.MountMaxAge, o.LastKnownGood), limit: o.CacheBytes, evicted: evicted,
 		entries: map[entryKey]*entry{}, recent: list.New(), flights: map[entryKey]*flight{}, volumes: map[string]holding{},
 	}
 }
@@ -64,10 +65,14 @@ type entry struct {
 	place *list.Element
 	used  time.Time
 	bytes int
-	held  int // by so many volumes
 
-	got *got      // nil when nothing is known, or the last answer was a refusal
-	at  time.Time // when got was asked for
+	held     int           // by so many volumes
+	current  int           // of these: with what was asked for at the time at
+	interval time.Duration // the longest of theirs
+	more     bool          // the value is for more volumes, it is not known which
+
+	got *got      // nil when nothing is known, the last answer was a refusal, or nobody can be served with it any more
+	at  time.Time // when got was asked for, be it forgotten or not; zero after a refusal
 	lag float64   // chance of this fetch, in [0, 1): see due
 
 	failed *failure // of the last fetch; nil when it succeeded
@@ -194,7 +199,7 @@ func (c *cache) due(key entryKey, interval, spread time.Duration) (wait time.Dur
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.entries[key]
-	if !ok || e.got == nil {
+	if !ok || e.at.IsZero() {
 		return 0
 	}
 	over := c.now().Sub(e.at) - interval
@@ -204,8 +209,8 @@ func (c *cache) due(key entryKey, interval, spread time.Duration) (wait time.Dur
 	return max(0, time.Duration(e.lag*float64(spread))-over)
 }
 
-// store keeps the result of a fetch and gives it with its entry. A refusal takes away what was known before.
-func (c *cache) store(key entryKey, r result) result {
+// store keeps the result of a fetch for d and gives it with its entry. A refusal takes away what was known before.
+func (c *cache) store(key entryKey, d demand, r result) result {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
@@ -224,17 +229,20 @@ func (c *cache) store(key entryKey, r result) result {
 	switch {
 	case r.failed == nil:
 		c.fill(e, r.got)
-		e.at, e.lag = r.at, rand.Float64() //nolint:gosec // G404: it only keeps nodes apart
+		e.asked(r.at, d)
+		e.lag = rand.Float64() //nolint:gosec // G404: it only keeps nodes apart
 	case r.failed.refusal():
 		e.paused = now.Add(refusedPause)
-		c.fill(e, nil)
+		c.revoke(e)
 		if r.failed.ofIdentity() {
 			c.refuse(key)
 		}
 	default:
 		e.paused = now.Add(failedPause + someOf(failedSpread))
 	}
-	c.sweep(now)
+	if now.Sub(c.swept).Abs() >= sweepPause {
+		c.sweep(now)
+	}
 	for c.bytes > c.limit && c.recent.Len() > 1 {
 		c.drop(c.recent.Back().Value.(*entry))
 		c.evicted()
@@ -252,10 +260,16 @@ func maxTime(a, b time.Time) time.Time {
 // refuse forgets every value that an identity was given by a vault. The caller holds c.mu.
 func (c *cache) refuse(as entryKey) {
 	for key, e := range c.entries {
-		if key.credentialKey == as.credentialKey && key.vault == as.vault {
-			c.fill(e, nil)
+		if key.identity == as.identity && key.vault == as.vault {
+			c.revoke(e)
 		}
 	}
+}
+
+// revoke takes an entry's value away. The caller holds c.mu.
+func (c *cache) revoke(e *entry) {
+	c.fill(e, nil)
+	e.at, e.current = time.Time{}, 0
 }
 
 // fill sets an entry's value and counts its bytes. The caller holds c.mu.
@@ -271,24 +285,6 @@ func (c *cache) drop(e *entry) {
 	c.recent.Remove(e.place)
 	delete(c.entries, e.key)
 	e.got, e.failed = nil, nil
-}
-
-// sweep drops what nobody has used for long and no volume holds. The caller holds c.mu.
-func (c *cache) sweep(now time.Time) {
-	if now.Sub(c.swept).Abs() < sweepPause {
-		return
-	}
-	c.swept = now
-	for element := c.recent.Back(); element != nil; {
-		e := element.Value.(*entry)
-		if now.Sub(e.used) < c.keep {
-			return
-		}
-		element = element.Prev()
-		if e.held == 0 {
-			c.drop(e)
-		}
-	}
 }
 
 // size is the ceiling's measure.

@@ -56,7 +56,7 @@ type Options struct {
 }
 
 // Client reads from the vaults of one cloud. It is safe for concurrent use. It has no timer and, while nobody fetches,
-// no goroutine; what has not been used for an hour is dropped when something else is used.
+// no goroutine; logins that have not been used for an hour are dropped when something else is used, values by [Client.Tidy] or then.
 type Client struct {
 	cloud      Cloud
 	apiVersion string

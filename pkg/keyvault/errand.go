@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"time"
+	"unique"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -11,12 +12,13 @@ import (
 // errand is one Fetch: who asks, and how fresh the answer has to be.
 type errand struct {
 	volume.Request
-	identity credentialKey
+	identity unique.Handle[credentialKey]
 	demand   demand
 }
 
 func (c *Client) errand(r volume.Request) *errand {
-	e := &errand{Request: r, identity: c.credentialKey(r, r.Identity.TenantID), demand: demand{maxAge: c.mountMaxAge}}
+	identity := unique.Make(c.credentialKey(r, r.Identity.TenantID))
+	e := &errand{Request: r, identity: identity, demand: demand{maxAge: c.mountMaxAge}}
 	if r.Refresh {
 		e.demand = demand{refresh: true, maxAge: r.RotationInterval, held: c.cache.heldBy(r.Volume)}
 	}

@@ -56,7 +56,7 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	if content.Fetched.IsZero() { // nothing that ages
 		content.Fetched = began
 	}
-	c.hold(r.Volume, vaults, reads)
+	c.hold(r.Volume, r.RotationInterval, vaults, reads)
 	return content, nil
 }
 
@@ -223,7 +223,7 @@ func (c *Client) run(ctx context.Context, e *errand, reads []*read) error {
 	for i, r := range reads {
 		group.Go(func() error {
 			if contexts[i].Err() == nil || ctx.Err() != nil {
-				r.err = c.do(contexts[i], e, r) //nolint:contextcheck // each is a child of ctx
+				r.err = c.attend(contexts[i], e, r) //nolint:contextcheck // each is a child of ctx
 			}
 			if r.err != nil {
 				for _, cancel := range cancels[i+1:] {
@@ -235,6 +235,15 @@ func (c *Client) run(ctx context.Context, e *errand, reads []*read) error {
 	}
 	_ = group.Wait() // the reads hold their errors
 	return firstError(reads)
+}
+
+// attend is do on a goroutine of its own, where a panic would end the process and is to be one object's trouble.
+func (c *Client) attend(ctx context.Context, e *errand, r *read) error {
+	err := guarded(func() error { return c.do(ctx, e, r) })
+	if errors.Is(err, errPanic) {
+		return c.explain(ctx, e, r.object, &failure{err: errPanic, waited: theVault})
+	}
+	return err
 }
 
 // firstError prefers a refusal to a context that ended: the refusal is what there is to repair.

@@ -74,7 +74,7 @@ func (c *cache) ask(
 			return nil
 		})
 		if r.failed == nil || !errors.Is(own.Err(), context.Canceled) { // else it was given up, which says nothing
-			r = c.store(key, r)
+			r = c.store(key, d, r)
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -103,21 +103,21 @@ func (c *cache) leave(key entryKey, f *flight) {
 // await waits for a flight as long as ctx lasts, and no longer than there is hope: not for a vault that wants to be asked
 // after the caller's time, nor longer than impatient where there is a last known value.
 func (c *Client) await(ctx context.Context, e *errand, key entryKey, f *flight) result {
-	gate := c.gates.of(key.vault)
-	left, gone := flightTimeout, make(<-chan time.Time)
-	if deadline, ok := ctx.Deadline(); ok {
-		left = min(left, time.Until(deadline))
-	}
 	stays := false
-	if _, ok := c.lastKnown(e, key); ok {
-		left = min(left/2, impatient)
-		gone = c.after(left)
-	}
 	defer func() {
 		if !stays {
 			c.cache.leave(key, f)
 		}
 	}()
+	gate := c.gates.of(key.vault)
+	left, gone := flightTimeout, make(<-chan time.Time)
+	if deadline, ok := ctx.Deadline(); ok {
+		left = min(left, time.Until(deadline))
+	}
+	if _, ok := c.lastKnown(e, key); ok {
+		left = min(left/2, impatient)
+		gone = c.after(left)
+	}
 	end := c.now().Add(left)
 	for {
 		wait, reason, worse := gate.shut()

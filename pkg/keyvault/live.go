@@ -9,6 +9,7 @@ import (
 
 // holding is what a volume that is mounted has been given.
 type holding struct {
+	interval     time.Duration
 	objects      []heldObject
 	vaults       []string
 	certificates []heldCertificate
@@ -42,10 +43,10 @@ func (c *cache) hold(volume string, now holding) (before holding) {
 	defer c.mu.Unlock()
 	before = c.volumes[volume]
 	for _, o := range now.objects {
-		o.entry.held++
+		o.entry.hold(o.at, now.interval)
 	}
 	for _, o := range before.objects {
-		o.entry.held--
+		o.entry.release(o.at)
 	}
 	if len(now.objects) == 0 && len(now.vaults) == 0 {
 		delete(c.volumes, volume)
@@ -70,11 +71,11 @@ func (c *cache) certificates() []heldCertificate {
 }
 
 // hold remembers what was given to a volume that has a name.
-func (c *Client) hold(volume string, vaults []string, reads []*read) {
+func (c *Client) hold(volume string, interval time.Duration, vaults []string, reads []*read) {
 	if volume == "" {
 		return
 	}
-	now := holding{vaults: vaults}
+	now := holding{interval: interval, vaults: vaults}
 	for _, r := range reads {
 		if r.entry != nil {
 			now.objects = append(now.objects, heldObject{r.entry, r.at})

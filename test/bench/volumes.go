@@ -60,7 +60,8 @@ func (b *bench) manyVolumes(ctx context.Context) error {
 	return v.ownObjects(ctx)
 }
 
-// ownObjects measures the memory when no two volumes have an object in common, with the default flags.
+// ownObjects measures the memory when no two volumes have an object in common, with the default flags: just after they
+// have been mounted, and at rest, after a round of the kubelet's calls inside the interval. Idle is at rest, too.
 func (v *volumes) ownObjects(ctx context.Context) error {
 	const objects = 10
 	n, err := startNode(ctx)
@@ -77,7 +78,7 @@ func (v *volumes) ownObjects(ctx context.Context) error {
 		}
 		pods = append(pods, p)
 	}
-	idle, err := v.settled(ctx, n.PID())
+	idle, err := v.atRest(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -88,19 +89,35 @@ func (v *volumes) ownObjects(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := each(ctx, pods, atATime, (*pod).publish); err != nil {
+		return err
+	}
+	rest, err := v.atRest(ctx, n)
+	if err != nil {
+		return err
+	}
 	t := newTable("no object in two volumes", "RSS MB", "peak MB", "threads", "files open", "vault req.")
 	for _, row := range []struct {
 		name string
 		usage
-	}{{"idle", idle}, {fmt.Sprint(len(pods), " volumes"), full}} {
+	}{{"idle", idle}, {fmt.Sprint(len(pods), " volumes, just mounted"), full}, {"at rest", rest}} {
 		t.add(row.name, megabytes(row.rss), megabytes(row.peak), fmt.Sprint(row.threads), fmt.Sprint(row.files))
 	}
 	t.rows[2] = append(t.rows[2], fmt.Sprint(requestsOf(n.Cloud).vault))
-	t.write(v.out, fmt.Sprintf("Memory of the daemon with %d volumes of ten secrets of their own", len(pods)))
-	own := full.rss - idle.rss
-	v.goals.judge(goalMemory, max(own, v.shared)*1024 <= 15e6, "idle + %s MB (%d volumes, no object in two), + %s MB (%d, all the same)",
-		megabytes(own), len(pods), megabytes(v.shared), memoryGoalVolumes)
+	t.write(v.out, fmt.Sprintf("Memory of the daemon with %d volumes of ten secrets of their own", len(pods)),
+		fmt.Sprintf("at rest: %s after a round of the kubelet's calls inside the interval; idle: as long after the start", v.rest))
+	own := rest.rss - idle.rss
+	v.goals.judge(goalMemory, max(own, v.shared)*1024 <= 15e6, "idle + %s MB (%d volumes, no object in two; just mounted + %s), + %s MB (%d, all the same)",
+		megabytes(own), len(pods), megabytes(full.rss-idle.rss), megabytes(v.shared), memoryGoalVolumes)
 	return nil
+}
+
+// atRest gives the memory when the daemon has forgotten what nobody can be served with any more, see [size].
+func (v *volumes) atRest(ctx context.Context, n *node.Node) (usage, error) {
+	if err := pause(ctx, v.rest); err != nil {
+		return usage{}, err
+	}
+	return v.settled(ctx, n.PID())
 }
 
 type volumes struct {

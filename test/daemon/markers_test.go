@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"io/fs"
@@ -225,9 +226,11 @@ func (l *leaks) failToStart(t *testing.T) {
 	t.Helper()
 	wrong := filepath.Join(t.TempDir(), "wrong-file")
 	replace(t, wrong, plantedPolicy)
-	for _, flag := range []string{"--ca-bundle=" + wrong, "--policy-file=" + wrong} {
-		again := exec.CommandContext(t.Context(), l.Binary(), "--node-id=n", "--http-address=", "--endpoint=unix://"+l.Dir+"/other.sock", flag)
-		again.Env = []string{"HTTPS_PROXY=http://somebody:" + plantedProxy + "%zz@127.0.0.1:1"}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a daemon that starts would stay
+	defer cancel()
+	for flag, port := range map[string]string{"--ca-bundle=" + wrong: "1", "--policy-file=" + wrong: "1", "--v=0": "%zz"} {
+		again := exec.CommandContext(ctx, l.Binary(), "--node-id=n", "--http-address=", "--endpoint=unix://"+l.Dir+"/other.sock", flag)
+		again.Env = []string{"HTTPS_PROXY=http://somebody:" + plantedProxy + "@127.0.0.1:" + port}
 		out, err := again.CombinedOutput()
 		if err == nil {
 			t.Errorf("with %s the daemon starts", flag)
@@ -342,7 +345,7 @@ func (l *leaks) search(t *testing.T) {
 		"log": {plantedControl, "try-1-0", "the policy file cannot be used", "volume published without the vault"},
 		"answers": {
 			plantedControl, "no-such", "is not hex", "PKCS#12", "AADSTS7000215", "HTTP 429", "HTTP 500", "DeadlineExceeded",
-			"is not a JSON object", "HTTP 503", "--ca-bundle: ", "--policy-file: ",
+			"is not a JSON object", "HTTP 503", "--ca-bundle: ", "--policy-file: ", "HTTPS_PROXY: ",
 		},
 		"conditions":   {"the files are the last that this node saw", "HTTP 503"},
 		"pages":        {"keyvault_csi_build_info", "ok"},

@@ -68,6 +68,45 @@ func TestBadFlags(t *testing.T) {
 	}
 }
 
+// A proxy that is none must not become no proxy: what was meant for it would go out directly. No word of the value, in which a
+// password may stand, is repeated.
+func TestBadProxy(t *testing.T) {
+	t.Parallel()
+	binary, err := node.DaemonBinary(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"HTTPS_PROXY": "http://somebody:password%zz@127.0.0.1:1",
+		"https_proxy": "http://somebody:pass/word@127.0.0.1:port",
+		"no host":     "http://:1",
+		"a path":      "/proxy",
+		"white space": " ",
+		"no proxy":    "ftp://somebody:password@127.0.0.1:1",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			variable := "HTTPS_PROXY"
+			if strings.HasSuffix(name, "_proxy") {
+				variable = name
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a daemon that starts would stay
+			defer cancel()
+			cmd := exec.CommandContext(ctx, binary, "--node-id=n", "--http-address=", "--endpoint=unix://"+t.TempDir()+"/csi.sock")
+			cmd.Env = []string{variable + "=" + value, "NO_PROXY=*"}
+			out, err := cmd.CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 2 {
+				t.Errorf("ended with %v, want exit code 2", err)
+			}
+			want := "keyvault-csi-driver: HTTPS_PROXY: is not the address of a proxy, such as http://proxy.example.org:3128 (see --help)\n"
+			if got := string(out); got != want {
+				t.Errorf("wrote\n %q, want\n %q", got, want)
+			}
+		})
+	}
+}
+
 // Whoever can connect can have any pod's secrets mounted. The folders are made by the daemon where they are missing.
 func TestTheSocketsArePrivate(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,102 @@
+package daemon_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// What no pod can be served with any more leaves the driver's memory, while the volume has its files. Freed memory is given
+// back and not overwritten, so that pieces are left where the process goes on using what is around them, such as in the
+// buffers of the sixteen connections over which the values came.
+func TestValuesLeaveTheMemory(t *testing.T) {
+	t.Parallel()
+	const values, size, most = 200, 20_000, 20
+	n := start(t, node.Options{Flags: []string{"--mount-max-age=5s"}})
+	var secrets strings.Builder
+	for i := range values {
+		marker := fmt.Sprintf("MARKER-%03d-in-memory~", i)
+		n.Vault.SetSecret(fmt.Sprint("s", i), strings.Repeat(marker, size/len(marker)), devcloud.SecretOptions{})
+		fmt.Fprintf(&secrets, "s%d;", i)
+	}
+	v := workload("secrets", secrets.String())
+	publish(t, n, v)
+	if cached := cacheBytes(t, n); cached < values*size*9/10 {
+		t.Errorf("the cache has %d bytes, and should have the values", cached)
+	}
+	before := inMemory(t, n.PID(), size/2)
+	if before < values {
+		t.Fatalf("the search is blind: only %d of %d values found", before, values)
+	}
+	left, cached := before, 0
+	for deadline := time.Now().Add(40 * time.Second); left > most && time.Now().Before(deadline); {
+		if cached = cacheBytes(t, n); cached > values*1000 { // not only what is known about them
+			continue
+		}
+		left = inMemory(t, n.PID(), size/2)
+	}
+	if left > most {
+		t.Errorf("%d of %d values are left in memory, the cache has %d bytes", left, values, cached)
+	}
+	publish(t, n, v) // inside the interval
+	if got := read(t, n.Target(v)+"/secrets/s7"); !strings.HasPrefix(got, "MARKER-007") {
+		t.Errorf("the pod reads %.20q", got)
+	}
+	suite.Verdict(t, "memory: of %d values that a volume has, %d are left in the driver's memory", values, left)
+}
+
+func cacheBytes(t *testing.T, n *node.Node) int {
+	t.Helper()
+	_, page, err := n.Get(t.Context(), "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(page, "\nkeyvault_csi_cache_bytes ")
+	text, _, _ := strings.Cut(rest, "\n")
+	size, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(size)
+}
+
+var inMemoryMarker = regexp.MustCompile(`MARKER-(\d{3})-in-memory~`)
+
+// inMemory counts the values of which half or more is in the writable memory of a process, in one piece or several.
+func inMemory(t *testing.T, pid, half int) (values int) {
+	t.Helper()
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Skipf("the memory of the driver can be read by root alone: %v", err)
+	}
+	defer func() { _ = mem.Close() }()
+	found := map[string]int{} // bytes
+	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/maps", pid))) {
+		var from, to int64
+		var rights string
+		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &rights); err != nil || !strings.HasPrefix(rights, "rw") {
+			continue
+		}
+		var content bytes.Buffer
+		_, _ = io.Copy(&content, io.NewSectionReader(mem, from, to-from)) // what cannot be read has nothing in it
+		for _, match := range inMemoryMarker.FindAllSubmatch(content.Bytes(), -1) {
+			found[string(match[1])] += len(match[0])
+		}
+	}
+	for _, size := range found {
+		if size >= half {
+			values++
+		}
+	}
+	return values
+}
