@@ -7,9 +7,12 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/pbkdf2"
+	"crypto/sha1" //nolint:gosec // G505: what the key of RC2 is derived with
 	"crypto/sha256"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/rc2"
 )
 
 // PFX is a PKCS#12 file (RFC 7292) without a password that asks for a lot of work before it shows that it holds nothing.
@@ -19,18 +22,22 @@ type PFX struct {
 	Outer int   // of that of its part, which is encrypted; at least 1
 	Inner int64 // of that of the key in that part, which is encrypted once more
 	Bulk  int   // bytes of a bag of no known type in that part
+	RC2   int   // bits of the key by which that part is encrypted, 40 or 128; 0 encrypts it with AES instead
+	Odd   bool  // the salt of the key in that part has tag 4 as an OCTET STRING has, but of another class
 }
 
 var (
-	oidData          = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
-	oidEncryptedData = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 6}
-	oidShroudedKey   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 2}
-	oidUnknownBag    = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 99}
-	oidPBES2         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
-	oidPBKDF2        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
-	oidHMACSHA256    = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}
-	oidAES256CBC     = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}
-	oidSHA256        = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}
+	oidData           = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
+	oidEncryptedData  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 6}
+	oidShroudedKey    = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 2}
+	oidUnknownBag     = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 99}
+	oidPBES2          = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
+	oidPBKDF2         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
+	oidHMACSHA256     = asn1.ObjectIdentifier{1, 2, 840, 113549, 2, 9}
+	oidAES256CBC      = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}
+	oidRC2With128Bits = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 1, 5}
+	oidRC2With40Bits  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 1, 6}
+	oidSHA256         = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}
 )
 
 type (
@@ -50,11 +57,16 @@ type (
 
 // DER writes the file.
 func (p PFX) DER() []byte {
-	key := encrypted{pbes2(p.Inner), bytes.Repeat([]byte{7}, 64)}
+	inner := asn1.RawValue{Tag: asn1.TagOctetString, Bytes: salt()}
+	if p.Odd {
+		inner.Class = asn1.ClassContextSpecific
+	}
+	key := encrypted{pbes2(inner, p.Inner), bytes.Repeat([]byte{7}, 64)}
 	bags := []bag{{oidShroudedKey, explicit(der(key))}}
 	if p.Bulk > 0 {
 		bags = append(bags, bag{oidUnknownBag, explicit(der(make([]byte, p.Bulk)))})
 	}
+	algorithm, data := p.encrypt(der(bags))
 	part := der(struct {
 		Version int
 		Info    struct {
@@ -66,7 +78,7 @@ func (p PFX) DER() []byte {
 		ID        asn1.ObjectIdentifier
 		Algorithm pkix.AlgorithmIdentifier
 		Data      asn1.RawValue
-	}{oidData, pbes2(int64(p.Outer)), asn1.RawValue{Class: asn1.ClassContextSpecific, Bytes: encrypt(der(bags), p.Outer)}}})
+	}{oidData, algorithm, asn1.RawValue{Class: asn1.ClassContextSpecific, Bytes: data}}})
 	safe := contentInfo{oidData, explicit(der(der([]contentInfo{{oidEncryptedData, explicit(part)}})))}
 	if p.MAC == 0 {
 		return der(struct {
@@ -92,30 +104,61 @@ func (p PFX) DER() []byte {
 
 func salt() []byte { return []byte("saltsalt") }
 
-func pbes2(iterations int64) pkix.AlgorithmIdentifier {
+func pbes2(salt asn1.RawValue, iterations int64) pkix.AlgorithmIdentifier {
 	derivation := pkix.AlgorithmIdentifier{Algorithm: oidPBKDF2, Parameters: asn1.RawValue{FullBytes: der(struct {
-		Salt       []byte
+		Salt       asn1.RawValue
 		Iterations int64
 		PRF        pkix.AlgorithmIdentifier
-	}{salt(), iterations, pkix.AlgorithmIdentifier{Algorithm: oidHMACSHA256}})}}
+	}{salt, iterations, pkix.AlgorithmIdentifier{Algorithm: oidHMACSHA256}})}}
 	cipher := pkix.AlgorithmIdentifier{Algorithm: oidAES256CBC, Parameters: asn1.RawValue{FullBytes: der(make([]byte, aes.BlockSize))}}
 	return pkix.AlgorithmIdentifier{Algorithm: oidPBES2, Parameters: asn1.RawValue{FullBytes: der([]pkix.AlgorithmIdentifier{derivation, cipher})}}
 }
 
-// encrypt is PBES2 with the empty password.
-func encrypt(plain []byte, iterations int) []byte {
-	key, err := pbkdf2.Key(sha256.New, "", salt(), iterations, 32)
+// encrypt uses the empty password.
+func (p PFX) encrypt(plain []byte) (algorithm pkix.AlgorithmIdentifier, encrypted []byte) {
+	switch p.RC2 {
+	case 0:
+		key, err := pbkdf2.Key(sha256.New, "", salt(), p.Outer, 32)
+		if err != nil {
+			panic(err)
+		}
+		iv := make([]byte, aes.BlockSize)
+		return pbes2(asn1.RawValue{FullBytes: der(salt())}, int64(p.Outer)), encryptCBC(aes.NewCipher, key, iv, plain) //nolint:gosec // G407: nothing to hide
+	case 40:
+		algorithm.Algorithm = oidRC2With40Bits
+	case 128:
+		algorithm.Algorithm = oidRC2With128Bits
+	default:
+		panic("no such RC2")
+	}
+	algorithm.Parameters.FullBytes = der(struct {
+		Salt       []byte
+		Iterations int
+	}{salt(), p.Outer})
+	const forKey, forIV = 1, 2
+	return algorithm, encryptCBC(rc2.New, p.derive(forKey)[:p.RC2/8], p.derive(forIV)[:rc2.BlockSize], plain)
+}
+
+// derive is the first block of the key derivation of RFC 7292 appendix B.2, for the empty password.
+func (p PFX) derive(purpose byte) []byte {
+	input := bytes.Repeat([]byte{purpose}, sha1.BlockSize)
+	input = append(input, bytes.Repeat(salt(), sha1.BlockSize/len(salt()))...)
+	input = append(input, make([]byte, sha1.BlockSize)...)
+	for range p.Outer {
+		sum := sha1.Sum(input) //nolint:gosec // G401: see the import
+		input = sum[:]
+	}
+	return input
+}
+
+func encryptCBC(newCipher func([]byte) (cipher.Block, error), key, iv, plain []byte) []byte {
+	block, err := newCipher(key)
 	if err != nil {
 		panic(err)
 	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic(err)
-	}
-	padding := aes.BlockSize - len(plain)%aes.BlockSize
-	padded := append(bytes.Clone(plain), bytes.Repeat([]byte{byte(padding)}, padding)...)
-	iv := make([]byte, aes.BlockSize)
-	cipher.NewCBCEncrypter(block, iv).CryptBlocks(padded, padded) //nolint:gosec // G407: there is nothing to hide
+	padding := block.BlockSize() - len(plain)%block.BlockSize()
+	padded := append(bytes.Clone(plain), bytes.Repeat([]byte{byte(padding)}, padding)...) //nolint:gosec // G115: at most 16
+	cipher.NewCBCEncrypter(block, iv).CryptBlocks(padded, padded)
 	return padded
 }
 

@@ -59,7 +59,7 @@ var (
 	errBrokenPEM    = errors.New("is not readable PEM")
 	errUnreadable   = errors.New("is not readable")
 	errNoLeaf       = errors.New("holds no certificate that belongs to its private key")
-	errOpaqueKey    = errors.New("has a rare kind of key (such as P-256K) in an encryption that is not read (such as RC2); issue it with the content type " +
+	errOpaque       = errors.New("holds a key or a certificate that is not read here (such as a certificate that is not DER); issue it with the content type " +
 		contentPEM + ", or ask for its PFX alone")
 )
 
@@ -100,8 +100,8 @@ func (c *Client) unpack(ctx context.Context, o volume.Object, g *got) (*bundle, 
 const decodeTimeout = 10 * time.Second
 
 // decode runs split beside the caller. Whoever can write a certificate chooses how long it takes to decode, by the size
-// of its numbers and by iterations of a key derivation that lie hidden in an encrypted part, and no library lets itself
-// be interrupted. So it is given up after decodeTimeout, and runs at most once at a time for the same content.
+// of its numbers and, up to maxIterations, by its key derivations, and no library lets itself be interrupted. So it is
+// given up after decodeTimeout, and runs at most once at a time for the same content.
 func (c *Client) decode(ctx context.Context, content []byte, split func([]byte) (*bundle, error)) (*bundle, error) {
 	digest := c.digest(content)
 	decoded := c.decoding.DoChan(string(digest[:]), func() (any, error) {

@@ -210,17 +210,31 @@ func TestP256K(t *testing.T) {
 	}
 	w.fails(w.asServicePrincipal(only(allParts(fromPEM), volume.PartPFX)), volume.ErrPrecondition,
 		`objects[0]: certificate "pem-secp256k1-pem" of https://shop.vault.azure.net has a certificate of a kind that cannot be written as PKCS#12`)
+}
 
-	// In RC2 it is beyond what is read, but not beyond being passed on whole.
-	const rc2 = "testdata/pfx/secp256k1-rc2.pfx"
-	fromPFX := w.addFile(rc2)
-	want = map[string]string{"pfx": string(read(t, rc2))}
-	if diff := cmp.Diff(want, w.fetch(w.asServicePrincipal(only(allParts(fromPFX), volume.PartPFX)))); diff != "" {
-		t.Errorf("PFX (-want +got):\n%s", diff)
+// A certificate that OpenSSL reads and nobody here does: BER, with its length in more bytes than DER would take.
+func TestCertificateThatIsNotDER(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	_, leaf, _ := parts(string(read(t, "testdata/pfx/rsa-2048.pem")))
+	block, _ := pem.Decode([]byte(leaf))
+	key, _, err := pkcs12.Decode(read(t, "testdata/pfx/leaf-only.pfx"), "")
+	if err != nil {
+		t.Fatal(err)
 	}
-	w.fails(w.asServicePrincipal(only(allParts(fromPFX), volume.PartKey)), volume.ErrPrecondition,
-		`objects[0]: certificate "pfx-secp256k1-rc2-pfx" of https://shop.vault.azure.net has a rare kind of key (such as P-256K) in an encryption `+
-			`that is not read (such as RC2); issue it with the content type application/x-pem-file, or ask for its PFX alone`)
+	ber := append([]byte{0x30, 0x83, 0}, block.Bytes[2:]...) // after 0x30, 0x82
+	pfx, err := pkcs12.Modern.Encode(key, &x509.Certificate{Raw: ber}, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.vault.SetSecret("ber", base64.StdEncoding.EncodeToString(pfx), devcloud.SecretOptions{ContentType: devcloud.PKCS12, Managed: true})
+	want := map[string]string{"pfx": string(pfx)}
+	if diff := cmp.Diff(want, w.fetch(w.asServicePrincipal(only(allParts("ber"), volume.PartPFX)))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	w.fails(w.asServicePrincipal(only(allParts("ber"), volume.PartKey)), volume.ErrPrecondition,
+		`objects[0]: certificate "ber" of https://shop.vault.azure.net holds a key or a certificate that is not read here `+
+			`(such as a certificate that is not DER); issue it with the content type application/x-pem-file, or ask for its PFX alone`)
 }
 
 func TestKeyFormat(t *testing.T) {

@@ -24,6 +24,11 @@ func TestIterations(t *testing.T) {
 		"of the MAC":                 {forge.PFX{MAC: extreme, Outer: 1, Inner: 1}, errSlow},
 		"of the MAC, beyond int64":   {forge.PFX{MAC: 1<<63 - 1, Outer: 1, Inner: 1}, errSlow},
 		"of the key, in a part":      {forge.PFX{Outer: 2048, Inner: extreme}, errSlow},
+		"of the key, in RC2-40":      {forge.PFX{Outer: 2048, Inner: extreme, RC2: 40}, errSlow},
+		"of the key, in RC2-128":     {forge.PFX{Outer: 2048, Inner: extreme, RC2: 128}, errSlow},
+		"as many as usual, in RC2":   {forge.PFX{MAC: 2048, Outer: 2048, Inner: 2048, RC2: 40}, errBrokenPFX},
+		"of the key, odd":            {forge.PFX{Outer: 2048, Inner: extreme, Odd: true}, errSlow},
+		"of the key, odd, in RC2":    {forge.PFX{Outer: 2048, Inner: extreme, RC2: 40, Odd: true}, errSlow},
 		"each fine, too many in sum": {forge.PFX{MAC: 600_000, Outer: 1, Inner: 600_000}, errSlow},
 		"below nothing":              {forge.PFX{MAC: -extreme, Outer: 1, Inner: extreme}, errSlow},
 		"as many as usual":           {forge.PFX{MAC: 2048, Outer: 2048, Inner: 2048}, errBrokenPFX},
@@ -35,6 +40,35 @@ func TestIterations(t *testing.T) {
 			_, err := splitPFX(test.file.DER())
 			if !errors.Is(err, test.want) {
 				t.Errorf("%v, want %v", err, test.want)
+			}
+			if took := time.Since(began); took > soon {
+				t.Errorf("took %v", took)
+			}
+		})
+	}
+}
+
+// What only the library could open, for it looks less closely, it does not get: the iterations inside are not known.
+func TestIterationsInWhatIsNotOpened(t *testing.T) {
+	t.Parallel()
+	file := forge.PFX{Outer: 2048, Inner: 1 << 31}.DER()
+	for name, test := range map[string]struct{ right, wrong string }{
+		"a salt that is no OCTET STRING":     {"\x04\x08saltsalt", "\x84\x08saltsalt"},
+		"a vector that is no OCTET STRING":   {"\x04\x10\x00", "\x0c\x10\x00"},
+		"a content that is no OCTET STRING":  {"\x04\x82", "\x0c\x82"},
+		"an encryption that is not known":    {"\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0d", "\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0e"},
+		"a part of a kind that is not known": {"\x2a\x86\x48\x86\xf7\x0d\x01\x07\x06", "\x2a\x86\x48\x86\xf7\x0d\x01\x07\x05"},
+		"a ciphertext that cannot be undone": {"\x04\x08saltsalt", "\x04\x08saltSALT"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			changed := bytes.Replace(file, []byte(test.right), []byte(test.wrong), 1)
+			if bytes.Equal(changed, file) {
+				t.Fatal("nothing to change")
+			}
+			if _, err := splitPFX(changed); !errors.Is(err, errBrokenPFX) {
+				t.Errorf("%v, want %v", err, errBrokenPFX)
 			}
 			if took := time.Since(began); took > soon {
 				t.Errorf("took %v", took)

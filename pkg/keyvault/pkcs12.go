@@ -29,9 +29,8 @@ var (
 
 // splitPFX reads a PKCS#12 file (RFC 7292) with an empty password, in either of the two forms that this has.
 func splitPFX(content []byte) (*bundle, error) {
-	left := budget(maxIterations)
-	if left.overdrawn(content, 0) || left.overdrawnInside(content) {
-		return nil, errSlow
+	if err := affordable(content); err != nil {
+		return nil, err
 	}
 	key, first, others, err := pkcs12.DecodeChain(content, "")
 	switch {
@@ -71,7 +70,7 @@ func splitUnknown(content []byte, refused error) (*bundle, error) {
 	case errors.Is(err, errNoKey), errors.Is(err, errNoCert), errors.Is(err, errManyKeys), errors.Is(err, errNoLeaf), errors.Is(err, errSlow):
 		return nil, err
 	case strings.Contains(refused.Error(), "x509: "), strings.Contains(refused.Error(), "PKCS#8 private key"):
-		return &bundle{pfx: content, opaque: errOpaqueKey}, nil
+		return &bundle{pfx: content, opaque: errOpaque}, nil
 	default:
 		return nil, errBrokenPFX
 	}
@@ -101,7 +100,7 @@ func (b *budget) overdrawn(der []byte, depth int) bool {
 		}
 		inner := value.Bytes
 		switch {
-		case is(value, asn1.TagInteger) && is(before, asn1.TagOctetString):
+		case is(value, asn1.TagInteger) && before.Tag == asn1.TagOctetString: // of any class: the library looks at no more
 			var iterations int64
 			if _, err := asn1.Unmarshal(value.FullBytes, &iterations); err != nil || iterations > int64(*b) {
 				return true
@@ -125,20 +124,32 @@ func (b *budget) overdrawn(der []byte, depth int) bool {
 	return false
 }
 
-// overdrawnInside looks into the encrypted parts, where the key may lie in an encryption of its own. What is not read here
-// (RC2) keeps its secret until the library gets there, see decode.
-func (b *budget) overdrawnInside(content []byte) bool {
+// affordable looks for the key derivations of a file, also in its encrypted parts, where the key may lie in an encryption of
+// its own. A part that cannot be opened here may hide anything, and is not for the library either.
+func affordable(content []byte) error {
+	left := budget(maxIterations)
+	if left.overdrawn(content, 0) {
+		return errSlow
+	}
 	parts, err := partsOf(content)
 	if err != nil {
-		return false // the library will not read it either
+		return errBrokenPFX
 	}
 	for _, part := range parts {
-		var bags asn1.RawValue
-		if part.ID.Equal(oidEncryptedData) && part.open(&bags) == nil && b.overdrawn(bags.FullBytes, 0) {
-			return true
+		if part.ID.Equal(oidData) {
+			continue // it lay open
+		}
+		held, err := part.open()
+		if err != nil || held.unmarshal(new(asn1.RawValue)) != nil {
+			return errBrokenPFX
+		}
+		for _, plain := range held { // whichever the library takes
+			if left.overdrawn(plain, 0) {
+				return errSlow
+			}
 		}
 	}
-	return false
+	return nil
 }
 
 func is(value asn1.RawValue, tag int) bool {

@@ -19,8 +19,12 @@ func splitBags(content []byte) (*bundle, error) {
 	}
 	found := bagged{bundle: bundle{pfx: content}}
 	for _, part := range parts {
+		held, err := part.open()
+		if err != nil {
+			return nil, err
+		}
 		var bags []safeBag
-		if err := part.open(&bags); err != nil {
+		if err := held.unmarshal(&bags); err != nil {
 			return nil, err
 		}
 		for _, bag := range bags {
@@ -132,11 +136,11 @@ type contentInfo struct {
 	Content asn1.RawValue `asn1:"tag:0,explicit,optional"`
 }
 
-// open reads the bags of a part, and undoes its encryption with the empty password.
-func (c contentInfo) open(bags any) (err error) {
+// open gives what a part holds, and undoes its encryption with the empty password.
+func (c contentInfo) open() (plaintexts, error) {
 	switch {
 	case c.ID.Equal(oidData):
-		err = unmarshal(octets(c.Content.Bytes), bags)
+		return plaintexts{octets(c.Content.Bytes)}, nil
 	case c.ID.Equal(oidEncryptedData):
 		var held struct {
 			Version int
@@ -146,13 +150,12 @@ func (c contentInfo) open(bags any) (err error) {
 				Data      []byte `asn1:"tag:0,optional"`
 			}
 		}
-		if err = unmarshal(c.Content.Bytes, &held); err == nil {
-			err = decryptBags(held.Info.Algorithm, held.Info.Data, bags)
+		if err := unmarshal(c.Content.Bytes, &held); err != nil {
+			return nil, err
 		}
-	default:
-		err = errNotDER
+		return decrypt(held.Info.Algorithm, held.Info.Data)
 	}
-	return err
+	return nil, errNotDER
 }
 
 // safeBag holds a key, a certificate or something else (RFC 7292 section 4.2).
@@ -191,7 +194,11 @@ func (b safeBag) key() (privateKey, error) {
 		if err := unmarshal(b.Value.Bytes, &held); err != nil {
 			return privateKey{}, err
 		}
-		if err := decryptBags(held.Algorithm, held.Data, &key); err != nil {
+		plain, err := decrypt(held.Algorithm, held.Data)
+		if err != nil {
+			return privateKey{}, err
+		}
+		if err := plain.unmarshal(&key); err != nil {
 			return privateKey{}, err
 		}
 	}

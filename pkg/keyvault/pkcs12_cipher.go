@@ -2,54 +2,78 @@ package keyvault
 
 import (
 	"bytes"
+	"crypto/cipher"
 	"crypto/des"  //nolint:gosec // G502: what older PKCS#12 files are encrypted with
 	"crypto/sha1" //nolint:gosec // G505: and what their keys are derived with
 	"crypto/x509/pkix"
 	"encoding/asn1"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/rc2"
 )
 
-// pbeWithSHAAnd3-KeyTripleDES-CBC of RFC 7292 appendix C.
-var oidTripleDES = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 1, 3}
+// plaintexts are what an encrypted part may hold: more than one if it is not known which of the forms of an empty password
+// is meant.
+type plaintexts [][]byte
 
-// decryptBags undoes the encryption, with an empty password, of a part of a PKCS#12 file and reads what comes out. RC2
-// is not known: it has hardly lived to see a key that Go does not know.
-func decryptBags(algorithm pkix.AlgorithmIdentifier, data []byte, into any) error {
-	if algorithm.Algorithm.Equal(oidTripleDES) {
-		return decryptTripleDES(algorithm.Parameters.FullBytes, data, into)
+// unmarshal reads the first that is what it should be.
+func (p plaintexts) unmarshal(into any) error {
+	for _, plain := range p {
+		if unmarshal(plain, into) == nil {
+			return nil
+		}
+	}
+	return errNotDER
+}
+
+// decrypt undoes the encryption, with an empty password, of a part of a PKCS#12 file or of a key in it. It knows all the
+// algorithms that the library knows.
+func decrypt(algorithm pkix.AlgorithmIdentifier, data []byte) (plaintexts, error) {
+	if keyLength, newCipher := pbeCipher(algorithm.Algorithm.String()); newCipher != nil {
+		return decryptPBE(newCipher, keyLength, algorithm.Parameters.FullBytes, data)
 	}
 	der, err := asn1.Marshal(encryptedPrivateKeyInfo{algorithm, data})
 	if err != nil {
-		return errNotDER
+		return nil, errNotDER
 	}
 	plain, err := decryptPKCS8(der, nil)
-	if err != nil {
-		return err
-	}
-	return unmarshal(plain, into)
+	return plaintexts{plain}, err
 }
 
-func decryptTripleDES(parameters, data []byte, into any) error {
+// pbeCipher is an algorithm in CBC mode by its identifier (RFC 7292 appendix C).
+func pbeCipher(oid string) (keyLength int, newCipher func([]byte) (cipher.Block, error)) {
+	switch oid {
+	case "1.2.840.113549.1.12.1.3":
+		return 24, des.NewTripleDESCipher
+	case "1.2.840.113549.1.12.1.5":
+		return 16, rc2.New
+	case "1.2.840.113549.1.12.1.6":
+		return 5, rc2.New
+	}
+	return 0, nil
+}
+
+func decryptPBE(newCipher func([]byte) (cipher.Block, error), keyLength int, parameters, data []byte) (found plaintexts, err error) {
 	var derivation struct {
 		Salt       []byte
 		Iterations int
 	}
 	if err := unmarshal(parameters, &derivation); err != nil {
-		return err
+		return nil, err
 	}
 	if derivation.Iterations > maxIterations {
-		return errSlow
+		return nil, errSlow
 	}
 	// An empty password is the two zero bytes that end a string, or none at all.
 	for _, password := range [][]byte{{0, 0}, {}} {
 		derive := func(purpose byte, size int) []byte {
 			return deriveSHA1(purpose, derivation.Salt, password, derivation.Iterations, size)
 		}
-		plain, err := decryptCBC(des.NewTripleDESCipher, derive(deriveKey, 24), derive(deriveIV, des.BlockSize), data)
-		if err == nil && unmarshal(plain, into) == nil {
-			return nil
+		const blockSize = 8 // of all of them
+		if plain, err := decryptCBC(newCipher, derive(deriveKey, keyLength), derive(deriveIV, blockSize), data); err == nil {
+			found = append(found, plain)
 		}
 	}
-	return errNotDER
+	return found, nil
 }
 
 // The purposes of RFC 7292 appendix B.3.

@@ -34,6 +34,8 @@ func TestCertificates(t *testing.T) {
 		"mac-of-2-31-iterations":   {forge.PFX{MAC: extreme, Outer: 1, Inner: 1}.DER(), false, slow},
 		"mac-beyond-any-number":    {forge.PFX{MAC: 1<<63 - 1, Outer: 1, Inner: 1}.DER(), false, slow},
 		"key-of-2-31-iterations":   {forge.PFX{Outer: 2048, Inner: extreme}.DER(), false, slow},
+		"key-hidden-by-rc2-40":     {forge.PFX{Outer: 2048, Inner: extreme, RC2: 40}.DER(), false, slow},
+		"key-hidden-by-rc2-128":    {forge.PFX{Outer: 2048, Inner: extreme, RC2: 128}.DER(), false, slow},
 		"many-iterations-in-sum":   {forge.PFX{MAC: 600_000, Outer: 1, Inner: 600_000}.DER(), false, slow},
 		"half-a-megabyte-of-pfx":   {forge.PFX{Outer: 1, Inner: 1, Bulk: 512 << 10}.DER(), false, broken},
 		"garbage-pfx":              {[]byte(strings.Repeat("\x30\x82\xff\xff"+marker, 1000)), false, broken},

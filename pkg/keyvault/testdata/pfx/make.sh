@@ -50,6 +50,7 @@ for of in rsa-2048 rsa-3072 rsa-4096 ec-p256 ec-p384 ec-p521 ed25519 secp256k1; 
 done
 export_pfx 3des rsa-2048 -certfile "$work/cas.pem" -legacy -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg SHA1
 export_pfx rc2-40 rsa-2048 -certfile "$work/cas.pem" -legacy -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-RC2-40 -macalg SHA1
+export_pfx rc2-128 rsa-2048 -certfile "$work/cas.pem" -legacy -keypbe PBE-SHA1-RC2-128 -certpbe PBE-SHA1-RC2-128 -macalg SHA1
 export_pfx 3des-ec ec-p256 -certfile "$work/cas.pem" -legacy -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg SHA1
 export_pfx aes-128 rsa-2048 -certfile "$work/cas.pem" -keypbe AES-128-CBC -certpbe AES-128-CBC -macalg SHA1
 export_pfx sha-512 rsa-2048 -certfile "$work/cas.pem" -macalg SHA512
@@ -80,12 +81,13 @@ export_pfx key-usage rsa-2048 -certfile "$work/cas.pem" -keysig
 export_pfx secp256k1-key-usage secp256k1 -certfile "$work/cas.pem" -keysig
 export_pfx secp256k1-3des secp256k1 -certfile "$work/cas.pem" -legacy -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-3DES -macalg SHA1
 export_pfx secp256k1-rc2 secp256k1 -certfile "$work/cas.pem" -legacy -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-RC2-40 -macalg SHA1
+export_pfx secp256k1-rc2-128 secp256k1 -certfile "$work/cas.pem" -legacy -keypbe PBE-SHA1-RC2-128 -certpbe PBE-SHA1-RC2-128 -macalg SHA1
 export_pfx secp256k1-plain secp256k1 -certfile "$work/cas.pem" -nomac -keypbe NONE -certpbe NONE
 python3 make.py "$work"
 
 for file in *.pfx; do
 	name=${file%.pfx}
-	case $name in cert-only | key-only | password | iterations | secp256k1-rc2) continue ;; esac
+	case $name in cert-only | key-only | password | iterations) continue ;; esac
 	sh ./describe.sh "$file" >"$name.pem"
 done
 
