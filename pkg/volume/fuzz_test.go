@@ -57,7 +57,8 @@ func checkFuzzedError(t *testing.T, err error) {
 		t.Fatalf("%q is not a line of ASCII", text)
 	case len(text) > 8<<10:
 		t.Fatalf("the text has %d bytes", len(text))
-	case strings.Contains(text, "planted") || strings.Contains(text, "eyJ"):
+	// How the claims of the pod's token begin; of less, what a name quotes may by chance be made.
+	case strings.Contains(text, "planted") || strings.Contains(text, "eyJzdWIi"):
 		t.Fatalf("%q gives a secret away", text)
 	}
 }
