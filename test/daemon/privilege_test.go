@@ -243,6 +243,9 @@ func startFrom(t *testing.T, o node.Options, restrict func() error) *node.Node {
 		n   *node.Node
 		err error
 	}
+	if _, err := node.DaemonBinary(t.Context()); err != nil { // built by a thread that may still do everything
+		t.Fatal(err)
+	}
 	started := make(chan result)
 	go func() {
 		runtime.LockOSThread() // and never unlocked
