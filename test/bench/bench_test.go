@@ -102,12 +102,3 @@ func TestPlotIsSVG(t *testing.T) {
 		t.Errorf("drawn: %v", shapes)
 	}
 }
-
-func TestNiceStep(t *testing.T) {
-	t.Parallel()
-	for most, want := range map[float64]float64{0: 1, 1: 0.2, 4.9: 1, 5: 1, 5.1: 2, 97: 20, 300: 100} {
-		if got := niceStep(most); got != want {
-			t.Errorf("up to %g in steps of %g, want %g", most, got, want)
-		}
-	}
-}

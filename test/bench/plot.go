@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/axis"
 )
 
 // plots are the pictures of one run.
@@ -68,7 +70,7 @@ var colours = []string{"#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#009e73", "#
 
 func (p *plot) svg() string {
 	xs, most := p.extent()
-	step := niceStep(most)
+	step := axis.Step(most)
 	most = math.Ceil(most/step) * step
 	x := func(v float64) float64 {
 		i := slices.Index(xs, v)
@@ -117,18 +119,4 @@ func (p *plot) extent() (xs []float64, most float64) {
 	}
 	slices.Sort(xs)
 	return slices.Compact(xs), most
-}
-
-// niceStep is 1, 2 or 5 times a power of ten, so that about five of it reach most.
-func niceStep(most float64) float64 {
-	if most <= 0 {
-		return 1
-	}
-	power := math.Pow(10, math.Floor(math.Log10(most/5)))
-	for _, times := range []float64{1, 2, 5} {
-		if power*times >= most/5 {
-			return power * times
-		}
-	}
-	return power * 10
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/axis"
 )
 
 // plot is a picture of lines over time.
@@ -42,7 +44,7 @@ func (p plot) svg() string {
 			last, most = max(last, at[0]), max(most, at[1])
 		}
 	}
-	xStep, yStep := niceStep(last), niceStep(most)
+	xStep, yStep := axis.Step(last), axis.Step(most)
 	most = max(yStep, math.Ceil(most/yStep)*yStep)
 	x := func(v float64) float64 { return left + v/max(last, 1e-9)*(width-left-right) }
 	y := func(v float64) float64 { return height - bottom - v/most*(height-top-bottom) }
@@ -75,18 +77,4 @@ func (p plot) svg() string {
 	}
 	s.WriteString("</svg>\n")
 	return s.String()
-}
-
-// niceStep is 1, 2 or 5 times a power of ten, so that about five of it reach most.
-func niceStep(most float64) float64 {
-	if most <= 0 {
-		return 1
-	}
-	power := math.Pow(10, math.Floor(math.Log10(most/5)))
-	for _, times := range []float64{1, 2, 5} {
-		if power*times >= most/5 {
-			return power * times
-		}
-	}
-	return power * 10
 }

@@ -1,0 +1,62 @@
+package keyvault
+
+import (
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// TestConnectionsStay sends waves of a hundred requests at once, as when many objects come of age together. No wave opens
+// more connections than connsPerHost, and none opens another while enough stand; with HTTP/1.1 the SDK's own client
+// would open some ninety anew for each wave.
+func TestConnectionsStay(t *testing.T) {
+	t.Parallel()
+	for proto, http2 := range map[string]bool{"HTTP/2.0": true, "HTTP/1.1": false} {
+		t.Run(proto, func(t *testing.T) {
+			t.Parallel()
+			const wave = 100
+			var opened atomic.Int32
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Proto != proto {
+					t.Errorf("asked by %s", r.Proto)
+				}
+				_, _ = io.WriteString(w, "{}")
+			}))
+			server.EnableHTTP2 = http2
+			server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+				if state == http.StateNew {
+					opened.Add(1)
+				}
+			}
+			server.StartTLS()
+			t.Cleanup(server.Close)
+			roots := x509.NewCertPool()
+			roots.AddCert(server.Certificate())
+			s := &sender{http: newHTTPClient(Options{RootCAs: roots})}
+			t.Cleanup(s.http.CloseIdleConnections)
+			for range 5 {
+				var group sync.WaitGroup
+				for range wave {
+					group.Go(func() {
+						resp, err := get(t, s, server.URL)
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						_, _ = io.Copy(io.Discard, resp.Body)
+						_ = resp.Body.Close()
+					})
+				}
+				group.Wait()
+			}
+			if n := int(opened.Load()); n < 1 || n > connsPerHost {
+				t.Errorf("%d connections for 5 waves of %d requests, want at most %d", n, wave, connsPerHost)
+			}
+		})
+	}
+}
