@@ -43,11 +43,16 @@ func cancelAtEach(t *testing.T, w way, n *node.Node, tracer *tracer, p *pod, op 
 		op.prepare(t, n, p)
 		ctx, cancel := context.WithCancel(t.Context())
 		var err error
+		left := make(chan struct{})
 		seen := tracer.at(step, func() bool {
 			cancel()
+			<-left           // else the answer of a daemon that goes on might overtake the cancellation in the caller
 			mustAnswer(t, n) // on the same connection, so the daemon knows of the cancellation by now
 			return true
-		}, func() { err = op.call(ctx, n, p) })
+		}, func() {
+			defer close(left)
+			err = op.call(ctx, n, p)
+		})
 		cancel()
 		if len(seen) < step {
 			if err != nil {
