@@ -28,6 +28,8 @@ type options struct {
 	rotationInterval, mountMaxAge, lastKnownGood  time.Duration
 	maxVolumeBytes                                byteSize
 	maxVolumeFiles                                int
+	allowReadWrite                                bool
+	selinuxLabel                                  string
 	apiVersion                                    string
 	loggingFormat                                 string
 	verbosity                                     int
@@ -70,6 +72,10 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	fs.DurationVar(&o.lastKnownGood, "last-known-good", 0, "`age` of a value up to which a first mount may use it while the vault cannot be reached; 0 = off")
 	fs.Var(&o.maxVolumeBytes, "max-volume-bytes", "most content `bytes` of one volume (suffixes Ki, Mi, Gi); its tmpfs is sized for two such sets")
 	fs.IntVar(&o.maxVolumeFiles, "max-volume-files", 4096, "most `files` of one volume")
+	fs.BoolVar(&o.allowReadWrite, "allow-read-write-requests", false, "accept volumes without readOnly: true; "+
+		"for csi-sanity: their files are read-only all the same, but their containers may try to write while a rotation does")
+	fs.StringVar(&o.selinuxLabel, "selinux-label", defaultSELinuxLabel(), "SELinux `label` of every file; empty = none; "+
+		"default "+containerFileLabel+" where SELinux is on")
 	fs.StringVar(&o.apiVersion, "vault-api-version", "", "Key Vault api-version, for clouds that lag behind; default the SDK's")
 	fs.StringVar(&o.loggingFormat, "logging-format", "text", "text or json")
 	fs.IntVar(&o.verbosity, "v", 0, "log `level`, as klog's")
@@ -122,6 +128,8 @@ func (o *options) check() error {
 		return bad("last-known-good", "%s is negative", o.lastKnownGood)
 	case !validHTTPAddress(o.httpAddress):
 		return bad("http-address", "%q is not HOST:PORT or :PORT", o.httpAddress)
+	case o.selinuxLabel != "" && !selinuxLabel.MatchString(o.selinuxLabel):
+		return bad("selinux-label", "%q is not a label such as %s", o.selinuxLabel, containerFileLabel)
 	case o.apiVersion != "" && !apiVersion.MatchString(o.apiVersion):
 		return bad("vault-api-version", "%q is not a version such as 7.4 or 2025-07-01", o.apiVersion)
 	case o.maxVolumeBytes < 1:
@@ -143,6 +151,22 @@ func (o *options) check() error {
 
 // apiVersion is 7.4, 7.6-preview.2, 2025-07-01 or 2025-06-01-preview.
 var apiVersion = regexp.MustCompile(`^(\d\.\d|\d{4}-\d{2}-\d{2})(-preview(\.\d+)?)?$`)
+
+// containerFileLabel is the label that every container may read: of type container_file_t and without categories, as
+// container runtimes give it to content that containers share.
+const containerFileLabel = "system_u:object_r:container_file_t:s0"
+
+// selinuxLabel is user:role:type or user:role:type:range. None of its characters can end a mount option.
+var selinuxLabel = regexp.MustCompile(`^[0-9A-Za-z_.-]+(:[0-9A-Za-z_.-]+){2}(:[0-9A-Za-z_.,:-]+)?$`)
+
+// defaultSELinuxLabel is empty where the kernel runs without SELinux: it refuses the mount option there. The folder is made by
+// the kernel when SELinux is on, in every sysfs, also where selinuxfs is not mounted on it.
+func defaultSELinuxLabel() string {
+	if _, err := os.Stat("/sys/fs/selinux"); err != nil {
+		return ""
+	}
+	return containerFileLabel
+}
 
 func validHTTPAddress(address string) bool {
 	if address == "" {

@@ -106,6 +106,8 @@ func newDriver(o options, logger logr.Logger) (*driver.Driver, *keyvault.Client,
 		KubeletRoot: o.kubeletRoot,
 		MaxBytes:    int64(o.maxVolumeBytes),
 		MaxFiles:    o.maxVolumeFiles,
+
+		SELinuxLabel: o.selinuxLabel,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -119,6 +121,7 @@ func newDriver(o options, logger logr.Logger) (*driver.Driver, *keyvault.Client,
 		RegistrationSocket: o.registrationSocket,
 		KubeletCSISocket:   o.kubeletCSISocket,
 		HTTPAddress:        o.httpAddress,
+		AllowReadWrite:     o.allowReadWrite,
 		Defaults: volume.Defaults{
 			VaultSuffix:      o.cloud.VaultSuffix,
 			TokenAudience:    o.cloud.FederationAudience,

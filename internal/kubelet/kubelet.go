@@ -57,6 +57,8 @@ type Volume struct {
 	Secret         map[string]string // data of the nodePublishSecretRef
 	FSGroup        string            // of the pod's security context; empty when it has none
 
+	// Writable leaves readOnly out of the volume.
+	Writable bool
 	// TokenInContext hands the token over as before Kubernetes 1.35, in the volume context instead of the secrets.
 	TokenInContext bool
 	// NoToken leaves it out, as when the CSIDriver object has no tokenRequests; NoPodInfo leaves out who the pod is,
@@ -118,6 +120,7 @@ func (k *Kubelet) Request(ctx context.Context, v Volume) (*csi.NodePublishVolume
 		VolumeId:      v.ID(),
 		TargetPath:    k.Target(v),
 		VolumeContext: volumeContext,
+		Readonly:      !v.Writable,
 		Secrets:       secrets,
 		VolumeCapability: &csi.VolumeCapability{
 			AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},

@@ -18,16 +18,21 @@ const (
 	maxPath = 4095
 )
 
-// checkPublish is step 1: everything that the CSI fields must be, whatever the attributes say. Whether the volume is
-// to be read-only does not matter (it always is to containers), nor do the file system type and the access mode.
+// checkPublish is step 1: everything that the CSI fields must be, whatever the attributes say. The file system type and the
+// access mode do not matter.
+//
+// A publish that is not read-only comes first: the kubelet asks the container runtime for a read-only mount only if the pod says
+// so, and runtimes (runc since 1.2, crun since its change 2247) clear every mount flag that they were not asked for.
 func (n *nodeServer) checkPublish(req *csi.NodePublishVolumeRequest) (volume.Mount, error) {
 	capability := req.GetVolumeCapability()
 	target, targetErr := n.below(req.GetTargetPath())
 	group, groupErr := parseGroup(capability.GetMount().GetVolumeMountGroup())
-	label, flagErr := parseFlags(capability.GetMount().GetMountFlags())
+	flags := capability.GetMount().GetMountFlags()
 	ephemeral, said := req.GetVolumeContext()[volume.KubeletEphemeral]
 
 	switch {
+	case !req.GetReadonly() && !n.allowReadWrite:
+		return volume.Mount{}, invalid("the volume is not read-only, and nothing may write to it; set readOnly: true under csi")
 	case req.GetVolumeId() == "":
 		return volume.Mount{}, invalid("volume_id is missing")
 	case len(req.GetVolumeId()) > maxVolumeID:
@@ -46,10 +51,10 @@ func (n *nodeServer) checkPublish(req *csi.NodePublishVolumeRequest) (volume.Mou
 		return volume.Mount{}, invalid("target_path %w", targetErr)
 	case groupErr != nil:
 		return volume.Mount{}, groupErr
-	case flagErr != nil:
-		return volume.Mount{}, flagErr
+	case len(flags) > 0:
+		return volume.Mount{}, invalid("mount flag %q is not supported; the driver sets all flags itself", flags[0])
 	}
-	return volume.Mount{Target: target, Group: group, SELinuxContext: label}, nil
+	return volume.Mount{Target: target, Group: group}, nil
 }
 
 func (n *nodeServer) checkUnpublish(req *csi.NodeUnpublishVolumeRequest) (target string, err error) {
@@ -130,26 +135,6 @@ func parseGroup(text string) (*uint32, error) {
 	group := uint32(id)
 	return &group, nil
 }
-
-// parseFlags reads the mount flags. The kubelet adds context="label" where CSIDriver.spec.seLinuxMount is on, in
-// quotes because a label may hold commas; there is no other flag that the driver's own options leave room for.
-func parseFlags(flags []string) (label string, err error) {
-	for _, flag := range flags {
-		value, isContext := strings.CutPrefix(flag, "context=")
-		if !isContext {
-			return "", invalid("mount flag %q is not supported; only context= is", flag)
-		}
-		value = strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`)
-		if value == "" || strings.ContainsFunc(value, notInLabel) || label != "" && label != value {
-			return "", invalid("mount flag %q is not one SELinux label", flag)
-		}
-		label = value
-	}
-	return label, nil
-}
-
-// notInLabel keeps what could end a mount option early out of a label.
-func notInLabel(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }
 
 func invalid(format string, args ...any) error {
 	return volume.Errorf(volume.ErrInvalid, format, args...)

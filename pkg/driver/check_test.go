@@ -22,10 +22,8 @@ func TestNodePublishVolumeChecks(t *testing.T) {
 		text   string
 	}{
 		"valid":          {change: func(*csi.NodePublishVolumeRequest) {}},
-		"writable":       {change: func(r *csi.NodePublishVolumeRequest) { r.Readonly = false }},
 		"fs type":        {change: func(r *csi.NodePublishVolumeRequest) { mount(r).FsType = "ext4" }},
 		"group":          {change: func(r *csi.NodePublishVolumeRequest) { mount(r).VolumeMountGroup = "4294967294" }},
-		"label":          {change: func(r *csi.NodePublishVolumeRequest) { mount(r).MountFlags = []string{`context="a:b:c:s0:c1,c2"`} }},
 		"no ephemeral":   {change: func(r *csi.NodePublishVolumeRequest) { delete(r.VolumeContext, "csi.storage.k8s.io/ephemeral") }},
 		"staging":        {change: func(r *csi.NodePublishVolumeRequest) { r.StagingTargetPath = "/staging" }},
 		"trailing slash": {change: func(r *csi.NodePublishVolumeRequest) { r.TargetPath += "/" }},
@@ -101,20 +99,16 @@ func TestNodePublishVolumeChecks(t *testing.T) {
 			code:   codes.InvalidArgument, text: `volume_mount_group "4294967295" is not a group id`,
 		},
 		"mount flag": {
-			change: func(r *csi.NodePublishVolumeRequest) { mount(r).MountFlags = []string{"context=a:b", "exec"} },
-			code:   codes.InvalidArgument, text: `mount flag "exec" is not supported; only context= is`,
+			change: func(r *csi.NodePublishVolumeRequest) { mount(r).MountFlags = []string{"context=a:b:c", "exec"} },
+			code:   codes.InvalidArgument, text: `mount flag "context=a:b:c" is not supported; the driver sets all flags itself`,
 		},
-		"empty label": {
-			change: func(r *csi.NodePublishVolumeRequest) { mount(r).MountFlags = []string{`context=""`} },
-			code:   codes.InvalidArgument, text: `mount flag "context=\"\"" is not one SELinux label`,
+		"writable": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.Readonly = false },
+			code:   codes.InvalidArgument, text: "the volume is not read-only, and nothing may write to it; set readOnly: true under csi",
 		},
-		"label that ends early": {
-			change: func(r *csi.NodePublishVolumeRequest) { mount(r).MountFlags = []string{`context="a",size=9g"`} },
-			code:   codes.InvalidArgument, text: `mount flag "context=\"a\",size=9g\"" is not one SELinux label`,
-		},
-		"two labels": {
-			change: func(r *csi.NodePublishVolumeRequest) { mount(r).MountFlags = []string{"context=a:b", "context=a:c"} },
-			code:   codes.InvalidArgument, text: `mount flag "context=a:c" is not one SELinux label`,
+		"writable, before anything else": {
+			change: func(r *csi.NodePublishVolumeRequest) { r.Reset() },
+			code:   codes.InvalidArgument, text: "the volume is not read-only, and nothing may write to it; set readOnly: true under csi",
 		},
 		"bad attributes": {
 			change: func(r *csi.NodePublishVolumeRequest) {

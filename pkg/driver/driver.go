@@ -64,6 +64,10 @@ type Config struct {
 	// HTTPAddress is host:port of /healthz, /readyz and /metrics. Empty, the default, means none of them.
 	HTTPAddress string
 
+	// AllowReadWrite accepts publishes that are not read-only. It is for csi-sanity, which sends them; the volumes are
+	// read-only all the same.
+	AllowReadWrite bool
+
 	// Defaults stand in for attributes that a pod leaves out.
 	Defaults volume.Defaults
 
@@ -139,7 +143,9 @@ func New(c Config) (*Driver, error) {
 		nodeID:       c.NodeID,
 		capabilities: newCapabilities(),
 
-		root:     strings.TrimSuffix(filepath.Clean(c.KubeletRoot), "/") + "/",
+		root:           strings.TrimSuffix(filepath.Clean(c.KubeletRoot), "/") + "/",
+		allowReadWrite: c.AllowReadWrite,
+
 		defaults: c.Defaults,
 		parser:   volume.NewParser(c.Defaults),
 		policy:   c.Policy,

@@ -18,7 +18,9 @@ type nodeServer struct {
 	nodeID       string
 	capabilities *csi.NodeGetCapabilitiesResponse
 
-	root     string // the kubelet's, clean, with a trailing slash
+	root           string // the kubelet's, clean, with a trailing slash
+	allowReadWrite bool   // accept a publish that is not read-only
+
 	defaults volume.Defaults
 	parser   *volume.Parser // with the defaults
 	policy   Policy

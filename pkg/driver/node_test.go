@@ -39,12 +39,11 @@ func TestNodePublishVolumePassesOn(t *testing.T) {
 	r := h.request()
 	r.TargetPath = h.config.KubeletRoot + "/pods//x/./mount/"
 	r.GetVolumeCapability().GetMount().VolumeMountGroup = "2000"
-	r.GetVolumeCapability().GetMount().MountFlags = []string{`context="u:r:t:s0:c1,c2"`}
 	if _, err := h.node.NodePublishVolume(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	group := uint32(2000)
-	want := volume.Mount{Target: h.config.KubeletRoot + "/pods/x/mount", Group: &group, SELinuxContext: "u:r:t:s0:c1,c2"}
+	want := volume.Mount{Target: h.config.KubeletRoot + "/pods/x/mount", Group: &group}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Publish got another mount (-want +got):\n%s", diff)
 	}

@@ -36,8 +36,8 @@ func (c *classic) mount(ctx context.Context, at *target, o mountOptions, fill fu
 	})
 	return at.with(func(folder int) error {
 		options := o.options()
-		if o.context != "" {
-			options[len(options)-1].value = `"` + o.context + `"` // a label has commas
+		if o.label != "" {
+			options[len(options)-1].value = `"` + o.label + `"` // a label may have commas
 		}
 		if err := c.attach(ctx, procPath(folder), options); err != nil {
 			return fmt.Errorf("mount a tmpfs: %w", err)

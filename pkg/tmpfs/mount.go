@@ -30,8 +30,8 @@ type view struct {
 // mountOptions are those of a new tmpfs.
 type mountOptions struct {
 	room
-	group   *uint32
-	context string // SELinux label; empty for none
+	group *uint32
+	label string // SELinux label of every file; empty for none
 }
 
 // attributes of every mount of a volume, beside read-only.
@@ -49,8 +49,8 @@ func (o mountOptions) options() []option {
 		mode, gid = "2750", *o.group
 	}
 	all := append(o.room.options(), option{"mode", mode}, option{"uid", "0"}, option{"gid", strconv.FormatUint(uint64(gid), 10)})
-	if o.context != "" {
-		all = append(all, option{"context", o.context})
+	if o.label != "" {
+		all = append(all, option{"context", o.label})
 	}
 	return all
 }

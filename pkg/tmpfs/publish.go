@@ -17,8 +17,8 @@ import (
 //
 // On a target that holds no set the volume is mounted; the folder of the target itself is made if needed, its parent must
 // exist. On a target that holds a complete set, the content is compared with it by names, bytes and modes. What is
-// equal stays as it is and only counts as fetched anew; what differs replaces the whole set in one step. Group and
-// SELinuxContext of m are those of the first publish: neither can change in the life of a pod.
+// equal stays as it is and only counts as fetched anew; what differs replaces the whole set in one step. The group of m
+// is that of the first publish: it cannot change in the life of a pod.
 //
 // A set may only have the files that the limits allow, else volume.ErrTooLarge, before anything is touched. The same error
 // says that the kernel had no room left in the volume (ENOSPC). A target outside the kubelet's root is volume.ErrInvalid;
@@ -55,7 +55,7 @@ func (s *Store) Publish(ctx context.Context, m volume.Mount, c volume.Content) (
 		}
 	case missing, incomplete: // incomplete does not come out of openHealed
 	}
-	o := mountOptions{room: s.room(2), group: m.Group, context: m.SELinuxContext}
+	o := mountOptions{room: s.room(2), group: m.Group, label: s.label}
 	err = s.mounter.mount(ctx, at, o, func(root *os.Root) error {
 		return next.install(ctx, root, folderName(s.now(), nil))
 	})

@@ -419,15 +419,13 @@ func TestCanceledFirstPublishLeavesNothing(t *testing.T) {
 	})
 }
 
-func TestSELinuxContextIsNeverDropped(t *testing.T) {
+func TestSELinuxLabelIsNeverDropped(t *testing.T) {
 	t.Parallel()
 	if exists("/sys/fs/selinux/enforce") {
 		t.Skip("needs a kernel without SELinux, which refuses the option")
 	}
-	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		m := f.mount()
-		m.SELinuxContext = "system_u:object_r:container_file_t:s0:c1,c2"
-		if _, err := f.Publish(t.Context(), m, content("a", "1")); !errors.Is(err, unix.EINVAL) {
+	ways(t, tmpfs.Options{SELinuxLabel: "system_u:object_r:container_file_t:s0:c1,c2"}, func(t *testing.T, f fixture) {
+		if _, err := f.Publish(t.Context(), f.mount(), content("a", "1")); !errors.Is(err, unix.EINVAL) {
 			t.Errorf("error %v, want EINVAL", err)
 		}
 		if exists(f.target) {

@@ -30,6 +30,11 @@ type Options struct {
 	MaxBytes int64
 	MaxFiles int
 
+	// SELinuxLabel is the label of every file; empty leaves that to the kernel, which refuses one where SELinux is off. A kubelet
+	// passes none for inline volumes, and a container runtime cannot relabel what is read-only: without this option the
+	// files would have tmpfs_t, which containers may not read.
+	SELinuxLabel string
+
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -40,6 +45,7 @@ type Store struct {
 	root     string
 	maxBytes int64
 	maxFiles int
+	label    string
 	now      func() time.Time
 	mounter  mounter
 }
@@ -55,7 +61,7 @@ func New(o Options) (*Store, error) {
 	case o.MaxFiles < 0 || o.MaxFiles > maxMaxFiles:
 		return nil, fmt.Errorf("the limit of %d files is not between 1 and %d (--max-volume-files)", o.MaxFiles, maxMaxFiles)
 	}
-	s := &Store{root: root, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, now: o.Now}
+	s := &Store{root: root, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, label: o.SELinuxLabel, now: o.Now}
 	if s.maxBytes == 0 {
 		s.maxBytes = DefaultMaxBytes
 	}

@@ -30,10 +30,6 @@ type File struct {
 type Mount struct {
 	Target string  // absolute path at which the pod's volume appears
 	Group  *uint32 // the pod's fsGroup; nil when it has none
-
-	// SELinuxContext is the label that the kubelet wants on the whole mount (CSIDriver.spec.seLinuxMount); empty
-	// when the container runtime relabels by itself.
-	SELinuxContext string
 }
 
 // Usage is what a mounted volume occupies.
