@@ -60,6 +60,7 @@ spec:
   - name: secrets
     csi:
       driver: keyvault-csi.io
+      readOnly: true
       volumeAttributes: {vault: shop, identity: IDENTITY, objects: "- secret: db-password"}
 `
 

@@ -22,7 +22,7 @@ func FuzzTarget(f *testing.F) {
 		"/proc/self/root/etc", "/var/lib/kubelet/%2e%2e/x", "/var/lib/kubelet/\u2025/x", "/var/lib/kubelet/" + strings.Repeat("a/", 3000),
 		"/var/lib/kubelet/" + strings.Repeat("a", 300) + "/mount",
 	} {
-		f.Add("csi-1", target, "", `context="a:b:c:s0:c1,c2"`, "shop", "web-0")
+		f.Add("csi-1", target, "", "", "shop", "web-0")
 		f.Add(strings.Repeat("v", 200), target, "4294967295", "ro", "a\nb", "\x1b[2J")
 	}
 	const root = "/var/lib/kubelet/"
@@ -33,9 +33,12 @@ func FuzzTarget(f *testing.F) {
 			VolumeId:   id,
 			TargetPath: target,
 			VolumeCapability: &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{
-				Mount: &csi.VolumeCapability_MountVolume{VolumeMountGroup: group, MountFlags: []string{flag}},
+				Mount: &csi.VolumeCapability_MountVolume{VolumeMountGroup: group},
 			}},
 			VolumeContext: map[string]string{volume.KubeletPodNamespace: namespace, volume.KubeletPodName: pod},
+		}
+		if flag != "" {
+			req.GetVolumeCapability().GetMount().MountFlags = []string{flag}
 		}
 		for _, value := range logged(req) {
 			if len(value) > 1<<10+4 {

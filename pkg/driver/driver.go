@@ -33,11 +33,11 @@ type Policy interface {
 // Store keeps one set of files at each target. The driver never calls it for one target at the same time, but for
 // several. Targets are cleaned absolute paths below [Config.KubeletRoot].
 type Store interface {
-	// Refreshed says whether a complete set is at the target, and when the oldest of its objects was fetched.
-	Refreshed(target string) (fetched time.Time, complete bool, err error)
-	// Publish makes the content the set at the target, as a whole or not at all; changed is false when the target
-	// already held just that.
-	Publish(ctx context.Context, mount volume.Mount, content volume.Content) (changed bool, err error)
+	// Inspect says what stands at the target.
+	Inspect(ctx context.Context, target string) (volume.State, error)
+	// Publish makes the content the set at the target, as a whole or not at all, and puts right what somebody else has changed
+	// there.
+	Publish(ctx context.Context, mount volume.Mount, content volume.Content) (volume.Outcome, error)
 	// Unpublish removes the target, whatever is left of it. A target that is gone is no error. It takes no context:
 	// half an unmount helps nobody.
 	Unpublish(target string) error

@@ -42,8 +42,8 @@ type harness struct {
 type fakes struct {
 	allow     func(volume.Request) error
 	fetch     func(context.Context, volume.Request) (volume.Content, error)
-	refreshed func(target string) (time.Time, bool, error)
-	publish   func(context.Context, volume.Mount, volume.Content) (bool, error)
+	inspect   func(target string) (volume.State, error)
+	publish   func(context.Context, volume.Mount, volume.Content) (volume.Outcome, error)
 	unpublish func(string) error
 	usage     func(string) (volume.Usage, error)
 
@@ -105,18 +105,18 @@ func (f *fakes) Forget(id string) {
 	f.count("Forget " + id)
 }
 
-func (f *fakes) Refreshed(target string) (time.Time, bool, error) {
-	f.count("Refreshed")
-	if f.refreshed != nil {
-		return f.refreshed(target)
+func (f *fakes) Inspect(_ context.Context, target string) (volume.State, error) {
+	f.count("Inspect")
+	if f.inspect != nil {
+		return f.inspect(target)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	fetched, complete := f.sets[target]
-	return fetched, complete, nil
+	return volume.State{Published: complete, Fetched: fetched}, nil
 }
 
-func (f *fakes) Publish(ctx context.Context, m volume.Mount, c volume.Content) (bool, error) {
+func (f *fakes) Publish(ctx context.Context, m volume.Mount, c volume.Content) (volume.Outcome, error) {
 	f.count("Publish")
 	if f.publish != nil {
 		return f.publish(ctx, m, c)
@@ -124,7 +124,7 @@ func (f *fakes) Publish(ctx context.Context, m volume.Mount, c volume.Content) (
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sets[m.Target] = c.Fetched
-	return true, nil
+	return volume.Outcome{Changed: true}, nil
 }
 
 func (f *fakes) Unpublish(target string) error {

@@ -17,6 +17,8 @@ const (
 	keyStale    = "stale"
 	keyType     = "type"
 	keyStack    = "stack"
+	keyFound    = "found"
+	keyReason   = "reason"
 )
 
 // The levels of log lines. What an operator must know is level 0: failures, and the beginning and end of a volume.

@@ -13,6 +13,8 @@ import (
 type metrics struct {
 	operations *prometheus.HistogramVec
 	rotations  *prometheus.CounterVec
+	tampered   prometheus.Counter
+	writable   prometheus.Counter
 }
 
 // The results of a rotation: a refresh of a set that was there and had come of age.
@@ -35,6 +37,14 @@ func newMetrics(registry *prometheus.Registry, version string) (*metrics, error)
 			Name: "keyvault_csi_rotations_total",
 			Help: "Refreshes of volumes that had come of age, by result.",
 		}, []string{"result"}),
+		tampered: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "keyvault_csi_tampered_volumes_total",
+			Help: "Refreshes that found a volume changed by somebody else, and replaced its files.",
+		}),
+		writable: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "keyvault_csi_read_only_failures_total",
+			Help: "Refreshes after which the file system of a volume could not be made read-only again.",
+		}),
 	}
 	// An alert on the rate of failures needs the series before the first failure.
 	for _, result := range []string{rotationChanged, rotationUnchanged, rotationFailed} {
@@ -47,7 +57,7 @@ func newMetrics(registry *prometheus.Registry, version string) (*metrics, error)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 
 	for _, c := range []prometheus.Collector{
-		m.operations, m.rotations, build,
+		m.operations, m.rotations, m.tampered, m.writable, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := registry.Register(c); err != nil {

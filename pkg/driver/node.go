@@ -100,6 +100,8 @@ func (n *nodeServer) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolum
 const (
 	reasonRefreshFailed = "RefreshFailed" // the last refresh failed; the set is younger than what is tolerated
 	reasonStale         = "Stale"         // and it is older
+	reasonTampered      = "Tampered"      // somebody else had changed the set; the last refresh has replaced it
+	reasonWritable      = "Writable"      // the file system could not be made read-only
 )
 
 // NodeGetVolumeHealth tells of a set that cannot be refreshed while its pod runs on with it. It took the place of the
@@ -112,11 +114,8 @@ func (n *nodeServer) NodeGetVolumeHealth(_ context.Context, req *csi.NodeGetVolu
 	if failure, failed := n.notes.get(req.GetVolumeId()); failed {
 		entry := &csi.VolumeHealth_VolumeHealthEntry{
 			Status:  csi.VolumeHealthErrorType_DEGRADED,
-			Reason:  reasonRefreshFailed,
+			Reason:  failure.reason,
 			Message: failure.text,
-		}
-		if failure.stale {
-			entry.Reason = reasonStale
 		}
 		health.HealthStatuses = append(health.HealthStatuses, entry)
 	}

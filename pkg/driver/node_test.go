@@ -27,12 +27,12 @@ func TestNodePublishVolumePassesOn(t *testing.T) {
 		}
 		return volume.Content{Fetched: f.clock(), Folders: []string{"mark"}}, nil
 	}
-	f.publish = func(_ context.Context, m volume.Mount, c volume.Content) (bool, error) {
+	f.publish = func(_ context.Context, m volume.Mount, c volume.Content) (volume.Outcome, error) {
 		got = m
 		if !cmp.Equal(c.Folders, []string{"mark"}) {
 			t.Errorf("Publish got %v, want what Fetch gave", c)
 		}
-		return true, nil
+		return volume.Outcome{Changed: true}, nil
 	}
 	h := startDriver(t, f)
 

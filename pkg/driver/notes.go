@@ -2,13 +2,13 @@ package driver
 
 import "sync"
 
-// note says why the set of a volume could not be refreshed.
+// note says what is wrong with a volume: why its set could not be refreshed, or what the last refresh found.
 type note struct {
-	text  string // one line
-	stale bool   // the set is older than what is tolerated
+	reason string // of an adverse health status
+	text   string // one line
 }
 
-// notes are the volumes whose last refresh failed. They only inform: no call depends on them, and a restart may lose
+// notes are the volumes whose last refresh was not clean. They only inform: no call depends on them, and a restart may lose
 // them, for the next republish writes them anew. The zero value is ready.
 type notes struct {
 	mu       sync.Mutex
@@ -41,7 +41,7 @@ func (n *notes) stale() (count int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, failure := range n.byVolume {
-		if failure.stale {
+		if failure.reason == reasonStale {
 			count++
 		}
 	}

@@ -24,34 +24,35 @@ type wish struct {
 // publish is steps 3 to 7: it brings the set at the target up to date, and puts up with a failure where a set is
 // there that may still be used.
 func (n *nodeServer) publish(ctx context.Context, w wish) error {
-	fetched, complete, err := n.store.Refreshed(w.mount.Target)
+	state, err := n.store.Inspect(ctx, w.mount.Target)
 	if err != nil {
 		return err
 	}
-	age := n.now().Sub(fetched)
+	age := n.now().Sub(state.Fetched)
 	interval, err := volume.RotationInterval(w.attributes, n.defaults.RotationInterval)
 	if err != nil {
 		interval = n.defaults.RotationInterval // Parse tells it, with all the rest, as soon as the set is of age
 	}
-	if complete {
+	if state.Published {
 		n.volumes.LoadOrStore(w.volumeID, struct{}{})
 	}
-	if complete && (interval == 0 || younger(age, interval)) {
+	if state.Published && !state.Unverified && (interval == 0 || younger(age, interval)) {
 		return nil
 	}
 
 	tolerated := max(minTolerance, 3*interval)
-	content, changed, err := n.replace(ctx, w, complete)
+	content, outcome, err := n.replace(ctx, w, state.Published)
+	n.watch(ctx, outcome)
 	switch {
-	case err == nil && !complete:
+	case err == nil && !state.Published:
 		n.volumes.Store(w.volumeID, struct{}{})
-		n.published(ctx, w, content.Outage, younger(n.now().Sub(content.Fetched), tolerated))
+		n.published(ctx, w, content.Outage, outcome, younger(n.now().Sub(content.Fetched), tolerated))
 		return nil
-	case err != nil && !complete:
+	case err != nil && !state.Published:
 		n.fetcher.Forget(w.volumeID)
 		return err
 	case err == nil:
-		n.refreshed(ctx, w, changed)
+		n.refreshed(ctx, w, outcome)
 		return nil
 	case ctx.Err() != nil: // nobody waits for the answer
 		return err
@@ -59,31 +60,70 @@ func (n *nodeServer) publish(ctx context.Context, w wish) error {
 	return n.tolerate(ctx, w, err, younger(age, tolerated))
 }
 
+// watch tells the log and the metrics of what should never be: somebody else wrote into a volume, or still can.
+func (n *nodeServer) watch(ctx context.Context, outcome volume.Outcome) {
+	if outcome.Tampered != "" {
+		n.metrics.tampered.Inc()
+		klog.FromContext(ctx).Error(nil, "volume was changed by somebody else; its files have been replaced", keyFound, outcome.Tampered)
+	}
+	if outcome.Writable != "" {
+		n.metrics.writable.Inc()
+		klog.FromContext(ctx).Error(nil, "volume is not read-only; the next call of the kubelet tries again", keyReason, outcome.Writable)
+	}
+}
+
+// unclean is what the health of a volume says after a publish that worked; ok is false if there is nothing to say.
+func unclean(outcome volume.Outcome) (what note, ok bool) {
+	switch {
+	case outcome.Tampered != "":
+		return note{reason: reasonTampered, text: oneLine("somebody else had changed the volume, and its files have been replaced: " + outcome.Tampered)}, true
+	case outcome.Writable != "":
+		return note{reason: reasonWritable, text: oneLine(outcome.Writable)}, true
+	}
+	return note{}, false
+}
+
 // younger: a set from the future is not, for its true age is unknown.
 func younger(age, limit time.Duration) bool { return age >= 0 && age < limit }
 
 // published records a first publish. Files that are not from the vault but from what the node last saw are told of like
 // those of a failed refresh, until one works.
-func (n *nodeServer) published(ctx context.Context, w wish, outage error, usable bool) {
-	if outage == nil {
-		n.notes.drop(w.volumeID)
-		klog.FromContext(ctx).Info("volume published")
+func (n *nodeServer) published(ctx context.Context, w wish, outage error, outcome volume.Outcome, usable bool) {
+	if outage != nil {
+		failure := newFailure("the files are the last that this node saw: "+outage.Error(), usable)
+		n.notes.set(w.volumeID, failure)
+		klog.FromContext(ctx).Error(errors.New(failure.text), "volume published without the vault", keyStale, !usable)
 		return
 	}
-	failure := note{text: oneLine("the files are the last that this node saw: " + outage.Error()), stale: !usable}
-	n.notes.set(w.volumeID, failure)
-	klog.FromContext(ctx).Error(errors.New(failure.text), "volume published without the vault", keyStale, failure.stale)
+	if what, ok := unclean(outcome); ok {
+		n.notes.set(w.volumeID, what)
+	} else {
+		n.notes.drop(w.volumeID)
+	}
+	klog.FromContext(ctx).Info("volume published")
+}
+
+// newFailure is the note of a set that could not be refreshed.
+func newFailure(text string, usable bool) note {
+	if usable {
+		return note{reason: reasonRefreshFailed, text: oneLine(text)}
+	}
+	return note{reason: reasonStale, text: oneLine(text)}
 }
 
 // refreshed records a rotation that worked.
-func (n *nodeServer) refreshed(ctx context.Context, w wish, changed bool) {
+func (n *nodeServer) refreshed(ctx context.Context, w wish, outcome volume.Outcome) {
 	result := rotationUnchanged
-	if changed {
+	if outcome.Changed {
 		result = rotationChanged
 	}
 	n.metrics.rotation(result)
-	if recovered := n.notes.drop(w.volumeID); recovered || changed {
-		klog.FromContext(ctx).Info("volume refreshed", keyChanged, changed)
+	if what, ok := unclean(outcome); ok {
+		n.notes.set(w.volumeID, what)
+		return
+	}
+	if recovered := n.notes.drop(w.volumeID); recovered || outcome.Changed {
+		klog.FromContext(ctx).Info("volume refreshed", keyChanged, outcome.Changed)
 	}
 }
 
@@ -91,10 +131,10 @@ func (n *nodeServer) refreshed(ctx context.Context, w wish, changed bool) {
 // logged when it is new, for the kubelet comes back every minute.
 func (n *nodeServer) tolerate(ctx context.Context, w wish, err error, usable bool) error {
 	n.metrics.rotation(rotationFailed)
-	failure := note{text: oneLine(err.Error()), stale: !usable}
+	failure := newFailure(err.Error(), usable)
 	if n.notes.set(w.volumeID, failure) {
 		klog.FromContext(ctx).Error(errors.New(failure.text), "volume not refreshed; the pod keeps the files that it has",
-			keyCode, codeOf(err).String(), keyStale, failure.stale)
+			keyCode, codeOf(err).String(), keyStale, !usable)
 	}
 	if usable {
 		return nil
@@ -103,15 +143,15 @@ func (n *nodeServer) tolerate(ctx context.Context, w wish, err error, usable boo
 }
 
 // replace is steps 4 to 7. A panic in one of them is an error like another, so that a set which is there outlives it.
-func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (content volume.Content, changed bool, err error) {
+func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (content volume.Content, outcome volume.Outcome, err error) {
 	defer recoverInto(parent, &err)
 
 	request, err := n.parser.Parse(w.attributes, w.secrets)
 	if err != nil {
-		return content, false, err
+		return content, outcome, err
 	}
 	if err := n.policy.Allow(request); err != nil {
-		return content, false, err
+		return content, outcome, err
 	}
 	request.Volume, request.Refresh = w.volumeID, complete
 	ctx, cancel := context.WithTimeout(parent, request.Timeout)
@@ -119,10 +159,10 @@ func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (con
 
 	content, err = n.fetcher.Fetch(ctx, request)
 	if err != nil {
-		return content, false, explain(parent, ctx, err, request.Timeout)
+		return content, outcome, explain(parent, ctx, err, request.Timeout)
 	}
-	changed, err = n.store.Publish(ctx, w.mount, content)
-	return content, changed, explain(parent, ctx, err, request.Timeout)
+	outcome, err = n.store.Publish(ctx, w.mount, content)
+	return content, outcome, explain(parent, ctx, err, request.Timeout)
 }
 
 // explain says which clock ran out when it was the volume's own and not the caller's.

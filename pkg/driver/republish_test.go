@@ -112,8 +112,8 @@ func TestRepublishPutsUpWithAnyFailure(t *testing.T) {
 		},
 		"store": {
 			prepare: func(f *fakes, _ *csi.NodePublishVolumeRequest) {
-				f.publish = func(context.Context, volume.Mount, volume.Content) (bool, error) {
-					return false, errors.New("no space left")
+				f.publish = func(context.Context, volume.Mount, volume.Content) (volume.Outcome, error) {
+					return volume.Outcome{}, errors.New("no space left")
 				}
 			},
 			text: "no space left",
@@ -158,7 +158,9 @@ func TestRepublishWithBadInterval(t *testing.T) {
 func TestRefreshedFails(t *testing.T) {
 	t.Parallel()
 	f := newFakes()
-	f.refreshed = func(string) (time.Time, bool, error) { return f.clock(), true, errors.New("statx: EIO") }
+	f.inspect = func(string) (volume.State, error) {
+		return volume.State{Published: true, Fetched: f.clock()}, errors.New("statx: EIO")
+	}
 	h := startDriver(t, f)
 	wantStatus(t, h.publish(t), codes.Internal, "statx: EIO")
 	if n := f.called("Fetch"); n != 0 {
@@ -246,11 +248,11 @@ func TestRotationsAreCounted(t *testing.T) {
 	f := newFakes()
 	h := startDriver(t, f)
 	changed := true
-	f.publish = func(_ context.Context, m volume.Mount, c volume.Content) (bool, error) {
+	f.publish = func(_ context.Context, m volume.Mount, c volume.Content) (volume.Outcome, error) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.sets[m.Target] = c.Fetched
-		return changed, nil
+		return volume.Outcome{Changed: changed}, nil
 	}
 	count := func(result string) int {
 		return int(testutil.ToFloat64(h.driver.metrics.rotations.WithLabelValues(result)))

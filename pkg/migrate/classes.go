@@ -75,15 +75,17 @@ func (m *migration) planClass(p *plan, v podVolume, csi *yaml.Node, c *class) {
 		p.problem(twice, "the key %s is there twice", quote(twice.Value))
 		return
 	}
+	if !isTrue(get(csi, "readOnly")) { // the Secrets Store CSI Driver refuses such a pod too, so nobody runs one
+		p.problem(v.node, "the volume %s is not read-only, and the driver refuses such volumes; set readOnly: true under csi", quote(printable(v.name)))
+		return
+	}
 	s.secretRef = secret
 	p.check(v.node, s)
 	p.changes = append(p.changes,
 		change{kind: setScalar, target: driver, key: DriverName},
 		change{kind: replacePair, parent: resolve(csi), target: key, key: "volumeAttributes", values: []*yaml.Node{s.attributes()}})
 	p.uses = append(p.uses, use{c})
-	if !isTrue(get(csi, "readOnly")) {
-		p.note(v.node, "the mount of the volume %s is read-only whatever its readOnly says", quote(printable(v.name)))
-	}
+
 }
 
 // retireClasses takes out the classes that nobody needs any more.

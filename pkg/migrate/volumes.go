@@ -74,6 +74,13 @@ func (m *migration) judge(w *workload, v podVolume, csi *yaml.Node, defaults vol
 	if twice := doubled(csi); twice != nil {
 		wrong(twice.Line, twice.Value+": is there twice")
 	}
+	if readOnly := get(csi, "readOnly"); !isTrue(readOnly) {
+		line := csi.Line
+		if readOnly != nil {
+			line = readOnly.Line
+		}
+		wrong(line, "readOnly: is not true, and the driver refuses such volumes; set readOnly: true under csi")
+	}
 	attributes := map[string]string{}
 	places := map[string]*yaml.Node{}
 	if node := get(csi, "volumeAttributes"); node != nil && node.Kind == yaml.MappingNode {

@@ -62,7 +62,11 @@ func (c *classic) fill(ctx context.Context, at *target, fill func(*os.Root) erro
 		return err
 	}
 	defer p.close()
-	return c.writable(p, func(v view) error { return fill(v.Root) })
+	locked, err := c.writable(ctx, p, func(v view) error { return fill(v.Root) })
+	if err == nil {
+		err = locked
+	}
+	return err
 }
 
 // attach mounts an empty tmpfs at path. Only if the kernel takes everything but noswap is that left out.
@@ -92,8 +96,22 @@ func words(options []option, noswap bool) string {
 	return strings.Join(all, ",")
 }
 
-func (c *classic) writable(p *place, fn func(view) error) error {
-	return onOwnThread(func() error {
+// lock needs no namespace of its own: the mount at the target is read-only already.
+func (c *classic) lock(ctx context.Context, p *place) error { return c.setReadOnly(ctx, p.fd) }
+
+func (c *classic) setReadOnly(ctx context.Context, mnt int) error {
+	return whileBusy(ctx, func() error { return c.remount(mnt, unix.MS_RDONLY, nil) })
+}
+
+// remount changes the mount and the file system behind it.
+func (c *classic) remount(mnt int, access uintptr, options []option) error {
+	return c.swap.repeat(func(noswap bool) error {
+		return unix.Mount("", procPath(mnt), "", classicFlags|unix.MS_REMOUNT|access, words(options, noswap))
+	})
+}
+
+func (c *classic) writable(ctx context.Context, p *place, fn func(view) error) (locked, err error) {
+	err = onOwnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("make a mount namespace: %w", err)
 		}
@@ -103,24 +121,21 @@ func (c *classic) writable(p *place, fn func(view) error) error {
 			return fmt.Errorf("open the copy of the mount: %w", err)
 		}
 		defer func() { _ = unix.Close(mnt) }()
-		remount := func(options []option) error {
-			return c.swap.repeat(func(noswap bool) error {
-				return unix.Mount("", procPath(mnt), "", classicFlags|unix.MS_REMOUNT, words(options, noswap))
-			})
-		}
-		if err := remount(nil); err != nil {
+		if err := c.remount(mnt, 0, nil); err != nil {
 			return fmt.Errorf("make the copy of the mount writable: %w", err)
 		}
+		defer func() { locked = c.setReadOnly(ctx, mnt) }()
 		return within(mnt, func(root *os.Root) error {
 			return fn(view{Root: root, resize: func(want room) error {
 				bigger, err := grown(mnt, want)
 				if err != nil || bigger == nil {
 					return err
 				}
-				return remount(bigger.options())
+				return c.remount(mnt, 0, bigger.options())
 			}})
 		})
 	})
+	return locked, err
 }
 
 var errMoved = errors.New("the path leads to something else by now")

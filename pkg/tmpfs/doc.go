@@ -15,9 +15,17 @@
 //
 // # Read-only
 //
-// The mount at the target is read-only from the moment it can be seen. A rotation writes through a private copy of the
-// mount which no other process can reach, so no container can touch what the driver walks later, whatever user it
-// runs as and whatever its pod asked for. A privileged container is root on the node, and can remount anything.
+// The file system is read-only, its superblock and not only its mount, whenever the package is not writing: container runtimes
+// clear the flags of a mount that they were not asked for (runc since 1.2), so the attribute of a mount protects nothing. A rotation
+// makes it writable for as long as it writes, through a private copy of the mount which no other process can reach.
+//
+// Every update ends with a comparison that is made after the file system has become read-only again: names, links, bytes, modes,
+// owners, the time. What somebody else has changed replaces the whole set and is told in [volume.Outcome]. A volume that is found
+// writable was left so by a killed process; [Store.Inspect] makes it read-only and calls it unverified.
+//
+// Linux refuses to make a file system read-only (EBUSY) while a file of it is open for writing, or while a removed file or folder of
+// it is still open (s_remove_count in fs/super.c). The latter is why a replaced set is kept as long as a container has one of its files
+// open. A privileged container is root on the node, and can remount anything.
 //
 // # System calls instead of mount(8)
 //

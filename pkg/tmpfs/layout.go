@@ -1,7 +1,6 @@
 package tmpfs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -9,14 +8,15 @@ import (
 	"path"
 	"slices"
 	"time"
-
-	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 // Names in the root of a volume. No path of a content begins with "..", so none can meet them.
 const (
 	dataLink = "..data"
 	nextLink = "..data_tmp"
+
+	// removePrefix begins the names of folders that are being removed.
+	removePrefix = "..remove_"
 
 	// folderLayout names the folder of a set by the time of its making, in UTC, as the kubelet does.
 	folderLayout = "..2006_01_02_15_04_05.000000000"
@@ -137,103 +137,7 @@ func (n *set) write(ctx context.Context, root *os.Root, name string) error {
 	return nil
 }
 
-// stamp sets the mtime of a set. A zero time becomes the oldest there is: os would leave the mtime as it is, and the
-// set would seem fresh.
+// stamp sets the mtime of a set.
 func stamp(root *os.Root, name string, fetched time.Time) error {
-	if fetched.IsZero() {
-		fetched = time.Unix(0, 0)
-	}
 	return root.Chtimes(name, fetched, fetched)
-}
-
-// equal says whether the set called name has the same folders and files, with the same bytes and modes.
-func (n *set) equal(root *os.Root, name string) (bool, error) {
-	dir, err := root.OpenRoot(name)
-	if err != nil {
-		return false, err
-	}
-	defer func() { _ = dir.Close() }()
-	missing := make(map[string]func(fs.FileInfo) (bool, error), len(n.files)+len(n.folders)+1)
-	isFolder := func(info fs.FileInfo) (bool, error) {
-		return info.IsDir() && info.Mode().Perm() == n.folderMode.Perm(), nil
-	}
-	missing["."] = isFolder
-	for _, folder := range n.folders {
-		missing[folder] = isFolder
-	}
-	for _, f := range n.files {
-		missing[f.Path] = func(info fs.FileInfo) (bool, error) {
-			data := f.Data.Reveal()
-			if info.Mode() != f.Mode || info.Size() != int64(len(data)) {
-				return false, nil
-			}
-			have, err := readOwn(dir, f)
-			return bytes.Equal(have, data), err
-		}
-	}
-	same := true
-	err = fs.WalkDir(dir.FS(), ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		matches, wanted := missing[path]
-		delete(missing, path)
-		if same = wanted; same {
-			same, err = matches(info)
-		}
-		if err == nil && !same {
-			return fs.SkipAll
-		}
-		return err
-	})
-	return same && len(missing) == 0, err
-}
-
-// readOwn reads a file of a set. A mode may deny that to the owner as well, and only CAP_DAC_OVERRIDE, which the daemon does
-// without, would not care: so the owner lets himself in for that long. If it is killed meanwhile the mode is another than it
-// should be, and the next refresh writes the set anew.
-func readOwn(set *os.Root, file volume.File) (data []byte, err error) {
-	const readable = 0o400
-	if file.Mode&readable == 0 {
-		if err := set.Chmod(file.Path, file.Mode|readable); err != nil {
-			return nil, err
-		}
-		defer func() { err = errors.Join(err, set.Chmod(file.Path, file.Mode)) }()
-	}
-	return set.ReadFile(file.Path)
-}
-
-// sweep removes from the root of a volume whatever is not of the current set, not a link for one of the names in top, and
-// not a set that a subPath needs: replaced sets, and what a killed rotation left behind.
-func sweep(root *os.Root, held subPaths, current string, top []string) error {
-	entries, err := fs.ReadDir(root.FS(), ".")
-	if err != nil {
-		return err
-	}
-	sets, err := setFolders(root)
-	if err != nil {
-		return err
-	}
-	var failed error
-	for _, e := range entries {
-		name := e.Name()
-		if name == dataLink || name == current {
-			continue
-		}
-		if _, linked := slices.BinarySearch(top, name); linked {
-			continue
-		}
-		if slices.Contains(sets, name) {
-			if keep, err := held.keeps(root, name, sets[0]); keep || err != nil {
-				failed = errors.Join(failed, err)
-				continue
-			}
-		}
-		failed = errors.Join(failed, root.RemoveAll(name))
-	}
-	return failed
 }

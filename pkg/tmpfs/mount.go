@@ -6,19 +6,22 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // mounter is one of the two ways to mount a tmpfs and to write into one that is mounted read-only.
 type mounter interface {
-	// mount makes a tmpfs, lets fill write into it, and has it at the target, read-only, if and only if that all succeeded.
+	// mount makes a tmpfs, lets fill write into it, makes it read-only, and has it at the target if and only if that all succeeded.
 	// The last element of the target's path is made if it is missing, and removed again after a failure.
 	mount(ctx context.Context, at *target, o mountOptions, fill func(*os.Root) error) error
 
-	// writable gives fn a view of the volume at p through which it can write. No other process can reach it.
-	writable(p *place, fn func(view) error) error
+	// writable makes the file system at p writable, gives fn a view through which it can write and which no other process can
+	// reach, and makes the file system read-only again. locked says why the latter failed; err is of all the rest.
+	writable(ctx context.Context, p *place, fn func(view) error) (locked, err error)
+
+	// lock makes the file system at p read-only, as it should be; see whileBusy for EBUSY.
+	lock(ctx context.Context, p *place) error
 }
 
 // view is a writable view of a volume, valid during one call.
@@ -100,7 +103,13 @@ func (d *detached) mount(ctx context.Context, at *target, o mountOptions, fill f
 	if err := within(mnt, fill); err != nil {
 		return err
 	}
-	if err := setReadOnly(ctx, mnt); err != nil {
+	err = whileBusy(ctx, func() error {
+		return unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	})
+	if err == nil {
+		err = d.setReadOnly(ctx, mnt)
+	}
+	if err != nil {
 		return fmt.Errorf("make it read-only: %w", err)
 	}
 	return at.with(func(folder int) error {
@@ -114,21 +123,34 @@ func (d *detached) mount(ctx context.Context, at *target, o mountOptions, fill f
 	})
 }
 
-// setReadOnly waits a little for EBUSY to pass. All files are closed here, but where this process starts another one, that has
-// copies of all descriptors from its fork to its exec.
-func setReadOnly(ctx context.Context, mnt int) error {
-	const tries = 100
-	for try := 1; ; try++ {
-		err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
-		if !errors.Is(err, unix.EBUSY) || try == tries {
+// setReadOnly makes the file system read-only.
+func (d *detached) setReadOnly(ctx context.Context, mnt int) error {
+	return whileBusy(ctx, func() error { return d.reconfigure(mnt, "ro", nil) })
+}
+
+func (d *detached) lock(ctx context.Context, p *place) error { return d.setReadOnly(ctx, p.fd) }
+
+// reconfigure changes the file system behind a mount: whether it is read-only ("ro", "rw", or empty to leave that), and options.
+func (d *detached) reconfigure(mnt int, access string, options []option) error {
+	return d.swap.repeat(func(noswap bool) error {
+		fs, err := unix.Fspick(mnt, "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
+		if err != nil {
+			return fmt.Errorf("fspick: %w", err)
+		}
+		defer func() { _ = unix.Close(fs) }()
+		if err := configure(fs, options); err != nil {
 			return err
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Millisecond):
+		for flag, wanted := range map[string]bool{access: access != "", "noswap": noswap} {
+			if !wanted {
+				continue
+			}
+			if err := unix.FsconfigSetFlag(fs, flag); err != nil {
+				return err
+			}
 		}
-	}
+		return unix.FsconfigReconfigure(fs)
+	})
 }
 
 // create gives the descriptor of a tmpfs that is attached nowhere.
@@ -170,40 +192,27 @@ func configure(fs int, options []option) error {
 }
 
 // writable clones the mount. The clone is attached nowhere and shares the files, not the read-only attribute.
-func (d *detached) writable(p *place, fn func(view) error) error {
+func (d *detached) writable(ctx context.Context, p *place, fn func(view) error) (locked, err error) {
 	clone, err := unix.OpenTree(p.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
-		return fmt.Errorf("clone the mount: %w", err)
+		return nil, fmt.Errorf("clone the mount: %w", err)
 	}
 	defer func() { _ = unix.Close(clone) }()
 	if err := unix.MountSetattr(clone, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}); err != nil {
-		return fmt.Errorf("make the clone writable: %w", err)
+		return nil, fmt.Errorf("make the clone writable: %w", err)
 	}
-	return within(clone, func(root *os.Root) error {
-		return fn(view{Root: root, resize: func(r room) error { return d.resize(clone, r) }})
-	})
-}
-
-func (d *detached) resize(mnt int, want room) error {
-	bigger, err := grown(mnt, want)
-	if err != nil || bigger == nil {
-		return err
+	if err := d.reconfigure(clone, "rw", nil); err != nil {
+		return nil, fmt.Errorf("make the file system writable: %w", err)
 	}
-	return d.swap.repeat(func(noswap bool) error {
-		fs, err := unix.Fspick(mnt, "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
-		if err != nil {
-			return fmt.Errorf("fspick: %w", err)
-		}
-		defer func() { _ = unix.Close(fs) }()
-		if err := configure(fs, bigger.options()); err != nil {
-			return err
-		}
-		if noswap {
-			if err := unix.FsconfigSetFlag(fs, "noswap"); err != nil {
+	defer func() { locked = d.setReadOnly(ctx, clone) }()
+	return nil, within(clone, func(root *os.Root) error {
+		return fn(view{Root: root, resize: func(want room) error {
+			bigger, err := grown(clone, want)
+			if err != nil || bigger == nil {
 				return err
 			}
-		}
-		return unix.FsconfigReconfigure(fs)
+			return d.reconfigure(clone, "", bigger.options())
+		}})
 	})
 }
 

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +20,7 @@ const (
 	missing    state = iota // no such path, or a parent is missing
 	notFolder               // a symbolic link or a file
 	notMounted              // a folder
-	incomplete              // a tmpfs without ..data: the classic way, killed before the set was complete
+	incomplete              // a volume without ..data: one that the classic way was killed in, or whose ..data somebody removed
 	complete                // a volume
 	foreign                 // another mount
 )
@@ -89,7 +89,7 @@ func (p *place) inspect() error {
 		p.state = foreign
 		return nil
 	}
-	return p.inspectData()
+	return p.inspectData(sfs.Flags)
 }
 
 // isMountRoot asks the kernel directly from Linux 5.8 on. Before, a tmpfs is known by its device, which is never
@@ -105,15 +105,20 @@ func (p *place) isMountRoot(st *unix.Statx_t) (bool, error) {
 	return above.Dev != p.device, nil
 }
 
+// ownFlags are those of every mount that this package attaches. No container can change them: its own mount is another one. So they tell
+// a volume whose content somebody has spoilt from a tmpfs that is not ours.
+const ownFlags = unix.ST_RDONLY | unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC
+
 // inspectData looks for the mark of a complete set: ..data, and the folder that it names.
-func (p *place) inspectData() error {
+func (p *place) inspectData(flags int64) error {
+	p.state, p.current, p.fetched = foreign, "", time.Time{}
+	if flags&ownFlags == ownFlags {
+		p.state = incomplete
+	}
 	buf := make([]byte, len(folderLayout)+1)
 	n, err := unix.Readlinkat(p.fd, dataLink, buf)
 	switch {
-	case errors.Is(err, unix.ENOENT):
-		return p.inspectRest()
-	case errors.Is(err, unix.EINVAL) || err == nil && !isSet(string(buf[:n])):
-		p.state = foreign // a ..data that this driver did not make
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), err == nil && !isSet(string(buf[:n])):
 		return nil
 	case err != nil:
 		return err
@@ -121,28 +126,13 @@ func (p *place) inspectData() error {
 	current := string(buf[:n])
 	var st unix.Stat_t
 	switch err := unix.Fstatat(p.fd, current, &st, unix.AT_SYMLINK_NOFOLLOW); {
-	case errors.Is(err, unix.ENOENT):
-		return p.inspectRest()
+	case errors.Is(err, unix.ENOENT), err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return nil
 	case err != nil:
 		return err
 	}
 	p.state, p.current = complete, current
 	p.fetched = time.Unix(st.Mtim.Unix())
-	return nil
-}
-
-// inspectRest tells a half-made volume, which may be thrown away, from a tmpfs of somebody else, which may not.
-func (p *place) inspectRest() error {
-	entries, err := os.ReadDir(procPath(p.fd))
-	if err != nil {
-		return cause(err)
-	}
-	p.state = incomplete
-	for _, e := range entries {
-		if !isSet(e.Name()) && e.Type() != fs.ModeSymlink {
-			p.state = foreign
-		}
-	}
 	return nil
 }
 
@@ -165,25 +155,33 @@ func (p *place) mustBeEmpty() error {
 
 // describe says what is mounted at the place, for an error: its type, and where it comes from.
 func (p *place) describe() string {
-	const unknown = "an unknown file system"
-	info, err := os.ReadFile(filepath.Join("/proc/thread-self/fdinfo", fmt.Sprint(p.fd)))
+	kind, source, _, err := p.mountInfo()
 	if err != nil {
-		return unknown
+		return "an unknown file system"
+	}
+	return fmt.Sprintf("a file system of type %s from %q", kind, source)
+}
+
+// mountInfo gives what the mount table has of the mount: the type, the source and the options of its file system.
+func (p *place) mountInfo() (kind, source, options string, err error) {
+	info, err := os.ReadFile(filepath.Join("/proc/thread-self/fdinfo", strconv.Itoa(p.fd)))
+	if err != nil {
+		return "", "", "", err
 	}
 	_, id, _ := strings.Cut(string(info), "mnt_id:")
 	id, _, _ = strings.Cut(strings.TrimSpace(id), "\n")
 	table, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
-		return unknown
+		return "", "", "", err
 	}
 	for line := range strings.Lines(string(table)) {
 		mount, super, _ := strings.Cut(line, " - ")
 		fields := strings.Fields(super)
-		if strings.HasPrefix(mount, id+" ") && len(fields) >= 2 {
-			return fmt.Sprintf("a file system of type %s from %q", fields[0], fields[1])
+		if strings.HasPrefix(mount, id+" ") && len(fields) >= 3 {
+			return fields[0], fields[1], fields[2], nil
 		}
 	}
-	return unknown
+	return "", "", "", errTable
 }
 
 // procPath is a path to what the descriptor refers to, for calls that only take paths.

@@ -70,7 +70,7 @@ func TestMountOptions(t *testing.T) {
 			t.Fatalf("%d mounts at the target, want 1: %v", len(got), got)
 		}
 		// 2 sets of 1 MiB and 2×16 pages; 2×(5×16+64+2)+2 inodes.
-		want := fmt.Sprintf("ro,nosuid,nodev,noexec,relatime | rw,size=%dk,nr_inodes=294,mode=755", 2*(1024+32*os.Getpagesize()/1024))
+		want := fmt.Sprintf("ro,nosuid,nodev,noexec,relatime | ro,size=%dk,nr_inodes=294,mode=755", 2*(1024+32*os.Getpagesize()/1024))
 		if !strings.HasPrefix(got[0], want) {
 			t.Errorf("mounted with\n%s\nwant\n%s", got[0], want)
 		}
@@ -106,11 +106,11 @@ func TestGroup(t *testing.T) {
 		m := volume.Mount{Target: f.target, Group: &gid}
 		for _, c := range []volume.Content{content("a", "1", "b/c", "2", "e/", ""), content("a", "3", "b/c", "4", "e/", "")} {
 			c.Files[1].Mode = 0o604
-			if changed, err := f.Publish(t.Context(), m, c); !changed || err != nil {
-				t.Fatalf("Publish = %v, %v, want true, nil", changed, err)
+			if o, err := f.Publish(t.Context(), m, c); !o.Changed || err != nil {
+				t.Fatalf("Publish = %v, %v, want true, nil", o.Changed, err)
 			}
-			if changed, err := f.Publish(t.Context(), m, c); changed || err != nil {
-				t.Fatalf("the same again: Publish = %v, %v, want false, nil", changed, err)
+			if o, err := f.Publish(t.Context(), m, c); o.Changed || err != nil {
+				t.Fatalf("the same again: Publish = %v, %v, want false, nil", o.Changed, err)
 			}
 			for path, want := range map[string]uint32{
 				"": 0o42750, "..data": 0o42750, "b": 0o42750, "e": 0o42750, "a": 0o100640, "b/c": 0o100604,
@@ -333,8 +333,8 @@ func TestPublishRefuses(t *testing.T) {
 		for name, tt := range tests {
 			t.Run(name, func(t *testing.T) {
 				existed := exists(tt.target)
-				changed, err := f.Publish(t.Context(), volume.Mount{Target: tt.target}, tt.content)
-				if changed {
+				o, err := f.Publish(t.Context(), volume.Mount{Target: tt.target}, tt.content)
+				if o.Changed {
 					t.Error("changed = true")
 				}
 				wantError(t, err, tt.sentinel, tt.text)
@@ -373,8 +373,8 @@ func TestFailedRotationKeepsTheSet(t *testing.T) {
 			"canceled late":   {&cancelAfter{Context: t.Context(), calls: 3}, content("a", "2", "new", "3")},
 			"breaks midway":   {t.Context(), content("a", "2", "new", "3", "new", "4")},
 		} {
-			if changed, err := f.Publish(tt.ctx, f.mount(), tt.next); err == nil || changed {
-				t.Errorf("%s: Publish = %v, %v", name, changed, err)
+			if o, err := f.Publish(tt.ctx, f.mount(), tt.next); err == nil || o.Changed {
+				t.Errorf("%s: Publish = %v, %v", name, o.Changed, err)
 			} else if strings.HasPrefix(name, "canceled") && !errors.Is(err, context.Canceled) {
 				t.Errorf("%s: %v is not context.Canceled", name, err)
 			}

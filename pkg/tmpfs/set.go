@@ -2,6 +2,7 @@ package tmpfs
 
 import (
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -27,11 +28,12 @@ type set struct {
 	folders    []string      // parents before children
 	top        []string      // names in the root of the set, sorted
 	folderMode fs.FileMode   // with fs.ModeSetgid if there is a group
+	uid, gid   uint32        // of all of them
 	fetched    time.Time
 }
 
 // newSet checks the content against the limits of the store.
-func (s *Store) newSet(c volume.Content, grouped bool) (*set, error) {
+func (s *Store) newSet(c volume.Content, group *uint32) (*set, error) {
 	var size int64
 	for _, f := range c.Files {
 		size += int64(len(f.Data.Reveal()))
@@ -43,10 +45,11 @@ func (s *Store) newSet(c volume.Content, grouped bool) (*set, error) {
 		return nil, volume.Errorf(volume.ErrTooLarge, "the volume has %d files, over the limit of %d (--max-volume-files)", len(c.Files), s.maxFiles)
 	}
 
-	n := &set{folderMode: folderPerm, fetched: c.Fetched}
+	n := &set{folderMode: folderPerm, fetched: mtime(c.Fetched)}
+	n.uid, n.gid = uint32(os.Geteuid()), uint32(os.Getegid()) //nolint:gosec // G115: ids are 32 bits wide
 	mode := filePerm
-	if grouped {
-		n.folderMode, mode = groupFolderPerm|fs.ModeSetgid, groupFilePerm
+	if group != nil {
+		n.folderMode, mode, n.gid = groupFolderPerm|fs.ModeSetgid, groupFilePerm, *group
 	}
 	folders, top := map[string]struct{}{}, map[string]struct{}{}
 	add := func(folder string) {
@@ -79,6 +82,15 @@ func (s *Store) newSet(c volume.Content, grouped bool) (*set, error) {
 	}
 	n.folders, n.top = sortedKeys(folders), sortedKeys(top)
 	return n, nil
+}
+
+// mtime is the time of a set as its folder has it. The zero time becomes the oldest there is: package os would leave the mtime as
+// it is, and the set would seem fresh.
+func mtime(fetched time.Time) time.Time {
+	if fetched.IsZero() {
+		return time.Unix(0, 0)
+	}
+	return fetched
 }
 
 // checkPath adds the first component of p to top. Whoever made the content has validated its paths; this only makes sure

@@ -1,8 +1,11 @@
 package tmpfs
 
 import (
+	"context"
+	"crypto/rand"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +51,9 @@ type Store struct {
 	label    string
 	now      func() time.Time
 	mounter  mounter
+
+	key     [32]byte // of fingerprints
+	records sync.Map // by the path of a target: its record
 }
 
 // New makes a Store, and finds out which of the system calls for mounting this process may use.
@@ -71,6 +77,7 @@ func New(o Options) (*Store, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	_, _ = rand.Read(s.key[:]) // never fails
 	swap := &swapOption{}
 	if err := probe(); err != nil {
 		s.mounter = &classic{swap: swap, reason: err}
@@ -80,31 +87,51 @@ func New(o Options) (*Store, error) {
 	return s, nil
 }
 
-// Refreshed says whether target holds a complete set, and when the oldest object of that set was fetched. It takes a
-// few microseconds.
+// Inspect says what stands at target. It takes a few microseconds, but for the first look that this process takes at a volume.
 //
 // A set from the future (the clock of the node was stepped back) gives the zero time: it must count as stale, or
 // rotation would stop until the clock has caught up. A target that is missing, is no mount, or holds something else than a
-// complete set gives false; what is to be done about it is for [Store.Publish] to decide. A target that does not lie
+// complete set is not Published; what is to be done about it is for [Store.Publish] to decide. A target that does not lie
 // below the kubelet's root is volume.ErrInvalid.
-func (s *Store) Refreshed(target string) (fetched time.Time, published bool, err error) {
+//
+// A volume whose file system is found writable was left so by a process that was killed while it wrote, or by a version of the
+// driver that kept it so. It is made read-only here, and stays Unverified until a Publish has compared it.
+func (s *Store) Inspect(ctx context.Context, target string) (volume.State, error) {
 	at, err := s.find(target)
 	if err != nil {
-		return time.Time{}, false, err
+		return volume.State{}, err
 	}
 	defer at.close()
 	p, err := at.open()
 	if err != nil {
-		return time.Time{}, false, err
+		return volume.State{}, err
 	}
 	defer p.close()
 	if p.state != complete {
-		return time.Time{}, false, nil
+		return volume.State{}, nil
 	}
-	if p.fetched.After(s.now()) {
-		return time.Time{}, true, nil
+	state := volume.State{Published: true, Unverified: !s.verified(ctx, p)}
+	if !p.fetched.After(s.now()) {
+		state.Fetched = p.fetched
 	}
-	return p.fetched, true, nil
+	return state, nil
+}
+
+// verified says whether the volume at p is as this process, or one before it, has left it.
+func (s *Store) verified(ctx context.Context, p *place) bool {
+	known, remembered, touched := s.recordOf(p)
+	switch {
+	case remembered && known.locked:
+		return known.verified && !touched
+	case !remembered && !p.superblockWritable():
+		s.remember(p, record{locked: true, verified: true})
+		return true
+	}
+	err := s.mounter.lock(ctx, p)
+	if !touched {
+		s.remember(p, record{locked: err == nil, print: known.print, sealed: known.sealed})
+	}
+	return false
 }
 
 // Usage gives what the volume at path occupies, and what its tmpfs could hold. volume.ErrNotFound when no complete

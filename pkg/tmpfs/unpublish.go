@@ -22,6 +22,7 @@ func (s *Store) Unpublish(target string) error {
 	if err := at.unmountAll(); err != nil {
 		return err
 	}
+	s.records.Delete(at.path)
 	switch err := at.rmdir(); {
 	case err == nil, errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return nil

@@ -32,6 +32,22 @@ type Mount struct {
 	Group  *uint32 // the pod's fsGroup; nil when it has none
 }
 
+// State is what stands at the target of a volume.
+type State struct {
+	Published bool      // a complete set is there
+	Fetched   time.Time // when the oldest of its objects was fetched; zero if that lies in the future
+
+	// Unverified says that somebody else could have changed the set: it must be refreshed now, however young it is.
+	Unverified bool
+}
+
+// Outcome is what a publish has found at a target, and done.
+type Outcome struct {
+	Changed  bool   // files changed, because their content did or because Tampered is not empty
+	Tampered string // what somebody else had changed, and this publish has put right; one line, empty if nothing
+	Writable string // why the file system could not be made read-only again; one line, empty if it is read-only
+}
+
 // Usage is what a mounted volume occupies.
 type Usage struct {
 	TotalBytes, UsedBytes, AvailableBytes    int64

@@ -1,6 +1,7 @@
 package crash_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/aging"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
@@ -92,21 +94,18 @@ func closeAll(files *[]*os.File) {
 
 // unnamed makes a file in a volume that has no name any more: as a container has it whose set was removed. A pod cannot
 // write there; the test goes through a copy of the mount, as the daemon does.
-func unnamed(volume string) (*os.File, error) {
-	clone, err := unix.OpenTree(unix.AT_FDCWD, volume, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-	if err != nil {
-		return nil, err
+func unnamed(volume string) (f *os.File, err error) {
+	err = aging.Writable(volume, func(dir string) (err error) {
+		path := filepath.Join(dir, "unnamed")
+		if f, err = os.Create(path); err == nil {
+			err = os.Remove(path)
+		}
+		return err
+	})
+	if f != nil && errors.Is(err, unix.EBUSY) { // as it must be: a removed file is open
+		err = nil
 	}
-	defer func() { _ = unix.Close(clone) }()
-	if err := unix.MountSetattr(clone, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}); err != nil {
-		return nil, err
-	}
-	path := filepath.Join("/proc/self/fd", fmt.Sprint(clone), "unnamed")
-	f, err := os.Create(path)
-	if err != nil {
-		return nil, err
-	}
-	return f, os.Remove(path)
+	return f, err
 }
 
 // occupyBytes leaves too little for one more set.

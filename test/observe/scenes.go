@@ -5,10 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/aging"
+	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
@@ -71,6 +77,8 @@ func Scenes() []Scene {
 			begin: func(ctx context.Context, s *Stage) error { return beginCertificate(ctx, s, 3*time.Hour) },
 		},
 		{Name: "broken policy", Alerts: []string{"KeyVaultCSIPolicyBroken"}, begin: beginBrokenPolicy, tick: tickBrokenPolicy},
+		{Name: "tampered volume", Alerts: []string{"KeyVaultCSIVolumeTampered"}, begin: beginTampering, tick: tickTampering},
+		{Name: "volume that stays writable", Alerts: []string{"KeyVaultCSIVolumeWritable"}, begin: beginHolding, tick: tickHolding},
 		{Name: "full cache", Alerts: []string{"KeyVaultCSICacheFull"}, begin: beginFullCache, tick: tickFullCache},
 		{Name: "no driver", Alerts: []string{"KeyVaultCSIDriverDown", "KeyVaultCSINoMetrics"}, begin: beginNoDriver},
 	}
@@ -188,6 +196,54 @@ func beginBrokenPolicy(ctx context.Context, s *Stage) error {
 // Somebody goes on editing, so that it does not depend on one moment whether it is seen.
 func tickBrokenPolicy(_ context.Context, s *Stage) error {
 	return s.writePolicy(s.next("rules") + ": []\n")
+}
+
+// Somebody puts a file into the volume of a pod, again and again.
+func beginTampering(ctx context.Context, s *Stage) error {
+	if err := s.guest(ctx, s.workload("tampered-pod", s.secret("tampered"))); err != nil {
+		return err
+	}
+	return tickTampering(ctx, s)
+}
+
+func tickTampering(ctx context.Context, s *Stage) error {
+	v := s.guests[len(s.guests)-1]
+	err := aging.Writable(s.Target(v), func(dir string) error { return os.WriteFile(filepath.Join(dir, "planted"), nil, 0o600) })
+	if err != nil {
+		return err
+	}
+	return s.refresh(ctx, v)
+}
+
+// A container keeps a removed file open. Nothing but the test can make one here, and it goes on holding it.
+func beginHolding(ctx context.Context, s *Stage) error {
+	v := s.workload("holding-pod", s.secret("held"))
+	if err := s.guest(ctx, v); err != nil {
+		return err
+	}
+	err := aging.Writable(s.Target(v), func(dir string) error {
+		held, err := os.Create(filepath.Join(dir, "held"))
+		if err == nil {
+			s.undo = append(s.undo, held.Close)
+			err = os.Remove(held.Name())
+		}
+		return err
+	})
+	if !errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("a removed file is open, and the file system could be made read-only: %w", err)
+	}
+	return tickHolding(ctx, s)
+}
+
+func tickHolding(ctx context.Context, s *Stage) error { return s.refresh(ctx, s.guests[len(s.guests)-1]) }
+
+// refresh makes the volume old and has it refreshed.
+func (s *Stage) refresh(ctx context.Context, v kubelet.Volume) error {
+	const due = 3 * time.Minute // more than the rotation interval, less than what is tolerated
+	if err := aging.Set(s.Target(v), time.Now().Add(-due)); err != nil && !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	return s.Publish(ctx, v)
 }
 
 // Pods ask for more than the cache can hold. A secret that stands behind a certificate counts four times, because it is

@@ -1,0 +1,499 @@
+package tmpfs_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/aging"
+	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// container gives the volume to a container as runc does since 1.2 and crun since its change 2247, if the pod does not ask for a
+// read-only mount: a bind mount, remounted with no flags at all.
+func (f fixture) container(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "container")
+	bind(t, f.target, dir)
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND, ""); err != nil {
+		if errors.Is(err, unix.EPERM) {
+			t.Skip("in a user namespace the flags of a mount cannot be cleared")
+		}
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// writes are all the ways of the root of a container to change the volume at dir.
+func writes(dir string) map[string]error {
+	file, set := filepath.Join(dir, "dir", "file0"), filepath.Join(dir, "..data")
+	all := map[string]error{
+		"create":    os.WriteFile(filepath.Join(dir, "evil"), nil, 0o600),
+		"overwrite": os.WriteFile(file, []byte("x"), 0o600),
+		"truncate":  os.Truncate(file, 0),
+		"chmod":     os.Chmod(file, 0o777),
+		"chown":     os.Lchown(file, 1, 1),
+		"mkdir":     os.Mkdir(filepath.Join(set, "evil"), 0o700),
+		"symlink":   os.Symlink("/etc", filepath.Join(dir, "evil-symlink")),
+		"link":      os.Link(file, filepath.Join(dir, "evil-link")),
+		"mkfifo":    unix.Mkfifo(filepath.Join(dir, "evil-fifo"), 0o600),
+		"unlink":    os.Remove(set),
+		"rename":    os.Rename(filepath.Join(dir, "dir"), filepath.Join(dir, "evil-rename")),
+		"chtimes":   os.Chtimes(set, time.Now(), time.Now()),
+		"setxattr":  unix.Setxattr(file, "trusted.evil", []byte("x"), 0),
+	}
+	return all
+}
+
+// wantReadOnly wants EROFS from everything; of a volume that the driver could not put right, whose names may be gone or taken, that
+// nothing succeeds.
+func wantReadOnly(t *testing.T, dir string, spoilt bool) {
+	t.Helper()
+	for what, err := range writes(dir) {
+		if !errors.Is(err, unix.EROFS) && (err == nil || !spoilt) {
+			t.Errorf("%s: %v, want EROFS", what, err)
+		}
+	}
+}
+
+// At rest the file system is read-only, whatever the mount of a container allows; also between rotations that race with an attacker.
+func TestSuperblockIsReadOnly(t *testing.T) {
+	t.Parallel()
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		rounds := 1000
+		if testing.Short() {
+			rounds = 50
+		}
+		f.publish(t, numbered(0))
+		dir := f.container(t)
+		wantReadOnly(t, dir, false)
+
+		var stop atomic.Bool
+		var attacker sync.WaitGroup
+		hits := 0
+		attacker.Go(func() {
+			for !stop.Load() {
+				for _, err := range writes(dir) {
+					if err == nil {
+						hits++
+					}
+				}
+			}
+		})
+		var tampered, contested int
+		for i := range rounds {
+			o, err := f.Publish(t.Context(), f.mount(), numbered(i+1))
+			switch {
+			case err != nil && strings.Contains(err.Error(), "a container has changed "):
+				contested++
+			case err != nil:
+				t.Fatal(err)
+			default:
+				checkNumbered(t, f.target)
+				if entries, _ := os.ReadDir(f.target); len(entries) > 4+2 { // set, ..data, dir, only-N, and sets that are open
+					t.Errorf("after a refresh without an error the volume holds %v", tree(t, f.target))
+				}
+			}
+			if o.Tampered != "" {
+				tampered++
+			}
+			if o.Writable == "" {
+				wantReadOnly(t, dir, err != nil)
+			}
+		}
+		stop.Store(true)
+		attacker.Wait()
+		t.Logf("%d rotations: the attacker wrote %d times; told %d times, put right %d times", rounds, hits, tampered, tampered-contested)
+		if hits > 0 && tampered == 0 {
+			t.Error("no change was noticed")
+		}
+		if _, err := f.Publish(t.Context(), f.mount(), numbered(0)); err != nil {
+			t.Fatalf("after the attacker: %v", err)
+		}
+		f.publish(t, numbered(rounds))
+		checkNumbered(t, f.target)
+		wantReadOnly(t, dir, false)
+	})
+}
+
+// A container that holds a file open for writing keeps the file system writable. That is told at each refresh, what it writes does
+// not survive one, and when it lets go the volume is read-only again.
+func TestHeldOpenForWriting(t *testing.T) {
+	t.Parallel()
+	const told = "the volume's file system could not be made read-only again: a container has a file of it open for writing, " +
+		"or has a removed file or folder of it open; restart that container"
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		f.publish(t, content("password", "secret"))
+		dir := f.container(t)
+		var held *os.File
+		backDoor(t, f.target, func(string) {
+			var err error
+			if held, err = os.OpenFile(filepath.Join(dir, "password"), os.O_WRONLY, 0); err != nil {
+				t.Fatal(err)
+			}
+		})
+		defer func() { _ = held.Close() }()
+		next := content("password", "secret")
+		for round, want := range []string{"", "the names, bytes, modes or owners of its files", "", `"planted" stands in it and is none of its links`} {
+			if round == 1 {
+				if _, err := held.WriteAt([]byte("FORGED"), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if round == 3 {
+				if err := os.WriteFile(filepath.Join(dir, "planted"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			next.Fetched = next.Fetched.Add(time.Millisecond)
+			o, err := f.Publish(t.Context(), f.mount(), next)
+			if err != nil || o.Writable != told || o.Tampered != want {
+				t.Errorf("round %d: %+v, %v", round, o, err)
+			}
+			if got := read(t, filepath.Join(dir, "password")); got != "secret" {
+				t.Errorf("round %d: password = %q", round, got)
+			}
+			if state, err := f.Inspect(t.Context(), f.target); !state.Unverified || err != nil {
+				t.Errorf("round %d: %+v, %v, want a set that is due", round, state, err)
+			}
+		}
+		_ = held.Close()
+		if state, err := f.Inspect(t.Context(), f.target); !state.Unverified || err != nil {
+			t.Errorf("%+v, %v, want a set that is due", state, err)
+		}
+		f.publish(t, next)
+		if state, err := f.Inspect(t.Context(), f.target); state.Unverified || err != nil {
+			t.Errorf("%+v, %v, want a set that is verified", state, err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "evil"), nil, 0o600); !errors.Is(err, unix.EROFS) {
+			t.Errorf("create: %v, want EROFS", err)
+		}
+	})
+}
+
+// Whatever somebody else has made of a volume is noticed and put right, and no call hangs, writes elsewhere or fails.
+func TestTamperedVolumes(t *testing.T) {
+	t.Parallel()
+	const files = "the names, bytes, modes or owners of its files"
+	outside := filepath.Join(t.TempDir(), "outside")
+	write(t, outside, "precious")
+	must := func(t *testing.T, errs ...error) {
+		t.Helper()
+		for _, err := range errs {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, tt := range map[string]struct {
+		change func(t *testing.T, dir string)
+		want   string
+	}{
+		"overwritten": {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "..data", "a"), "forged") }, files},
+		"same size":   {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "..data", "a"), "2") }, files},
+		"mode":        {func(t *testing.T, dir string) { must(t, os.Chmod(filepath.Join(dir, "..data", "a"), 0o666)) }, files},
+		"mode of the set": {func(t *testing.T, dir string) {
+			must(t, os.Chmod(filepath.Join(dir, "..data"), 0o777))
+		}, files},
+		"mode of the root":      {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o1777)) }, "the mode or the owner of its root folder"},
+		"file added to the set": {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "..data", "b", "x"), "1") }, files},
+		"file removed":          {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "..data", "a"))) }, files},
+		"file added":            {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "x"), "1") }, `"x" stands in it and is none of its links`},
+		"link removed":          {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "a"))) }, "links to its files are missing"},
+		"link replaced by a file": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "a")))
+			write(t, filepath.Join(dir, "a"), "f")
+		}, `"a" stands in it and is none of its links`},
+		"link to elsewhere": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "a")), os.Symlink(outside, filepath.Join(dir, "a")))
+		}, `"a" stands in it and is none of its links`},
+		"link replaced by a FIFO": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "a")), unix.Mkfifo(filepath.Join(dir, "a"), 0o600))
+		}, `"a" stands in it and is none of its links`},
+		"FIFO in the set": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "..data", "a")), unix.Mkfifo(filepath.Join(dir, "..data", "a"), 0o600))
+		}, `"a" is neither a file nor a folder`},
+		"symbolic link in the set": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "..data", "a")), os.Symlink(outside, filepath.Join(dir, "..data", "a")))
+		}, `"a" is neither a file nor a folder`},
+		"folder replaced by a link": {func(t *testing.T, dir string) {
+			must(t, os.RemoveAll(filepath.Join(dir, "..data", "b")), os.Symlink(filepath.Dir(outside), filepath.Join(dir, "..data", "b")))
+		}, `"b" is neither a file nor a folder`},
+		"..data removed": {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "..data"))) }, "..data, which leads to its files, is gone"},
+		"..data is a folder": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "..data")), os.MkdirAll(filepath.Join(dir, "..data", "a", "x"), 0o700))
+		}, "..data, which leads to its files, is gone"},
+		"..data leads out": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "..data")), os.Symlink(filepath.Dir(outside), filepath.Join(dir, "..data")))
+		}, "..data, which leads to its files, is gone"},
+		"another set": {func(t *testing.T, dir string) {
+			set := filepath.Join(dir, "..2027_01_01_00_00_00.000000000")
+			mkdir(t, set)
+			write(t, filepath.Join(set, "a"), "forged")
+			must(t, os.Chtimes(set, epoch.Add(-time.Hour), epoch.Add(-time.Hour)), os.Remove(filepath.Join(dir, "..data")), os.Symlink(filepath.Base(set), filepath.Join(dir, "..data")))
+		}, files},
+		"time in the future": {func(t *testing.T, dir string) {
+			late := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
+			must(t, os.Chtimes(filepath.Join(dir, "..data"), late, late))
+		}, "the time of its files"},
+		"deep folders": {func(t *testing.T, dir string) { nest(t, filepath.Join(dir, "deep"), 3000) }, `"deep" stands in it and is none of its links`},
+		"deep folders in the set": {func(t *testing.T, dir string) {
+			nest(t, filepath.Join(dir, "..data", "b", "deep"), 3000)
+		}, "folders are nested deeper than any of its own"},
+		"everything removed": {func(t *testing.T, dir string) {
+			entries, err := os.ReadDir(dir)
+			must(t, err)
+			for _, e := range entries {
+				must(t, os.RemoveAll(filepath.Join(dir, e.Name())))
+			}
+		}, "..data, which leads to its files, is gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+				next := content("a", "1", "b/c", "2")
+				f.publish(t, next)
+				container := f.container(t)
+				want := tree(t, f.target)
+				backDoor(t, f.target, func(dir string) { tt.change(t, dir) })
+
+				next.Fetched = next.Fetched.Add(time.Millisecond)
+				o, err := f.Publish(t.Context(), f.mount(), next)
+				if err != nil || o != (volume.Outcome{Changed: true, Tampered: tt.want}) {
+					t.Errorf("Publish = %+v, %v, want Tampered %q", o, err, tt.want)
+				}
+				for _, dir := range []string{f.target, container} {
+					if got := tree(t, dir); !slices.Equal(got, want) {
+						t.Errorf("%s holds\n%s\nwant\n%s", dir, strings.Join(got, "\n"), strings.Join(want, "\n"))
+					}
+				}
+				if f.publish(t, next) {
+					t.Error("the next refresh was not clean")
+				}
+				if got := read(t, outside); got != "precious" {
+					t.Errorf("the file outside holds %q", got)
+				}
+				if err := f.Unpublish(f.target); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// nest makes folders within folders, deeper than a path can be long.
+func nest(t *testing.T, dir string, depth int) {
+	t.Helper()
+	mkdir(t, dir)
+	at, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for range depth {
+		if err == nil {
+			err = unix.Mkdirat(at, "d", 0o700)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var next int
+		next, err = unix.Openat(at, "d", unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		_ = unix.Close(at)
+		at = next
+	}
+	_ = unix.Close(at)
+}
+
+// A change is told from a rotation: new content is no tampering, with and without a memory of what was written.
+func TestRotationIsNoTampering(t *testing.T) {
+	t.Parallel()
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		f.publish(t, content("a", "1", "b/c", "2"))
+		f.publish(t, content("a", "2", "c", "2"))
+		restarted := f.restart(t)
+		if state, err := restarted.Inspect(t.Context(), f.target); err != nil || state.Unverified || !state.Published {
+			t.Errorf("after a restart: %+v, %v", state, err)
+		}
+		restarted.publish(t, content("a", "3", "b/d", "2"))
+	})
+}
+
+// restart gives the store that a new process has.
+func (f fixture) restart(t *testing.T) fixture {
+	t.Helper()
+	s, err := tmpfs.New(tmpfs.Options{KubeletRoot: f.root, Now: func() time.Time { return *f.now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tmpfs.UsesClassic(f.Store) {
+		tmpfs.UseClassic(s)
+	}
+	f.Store = s
+	return f
+}
+
+// A process that is killed while the file system is writable leaves it so. The first call of the next one makes it read-only, and the
+// set is due at once, because a container may have written meanwhile.
+func TestKilledWhileWritable(t *testing.T) {
+	t.Parallel()
+	for name, forged := range map[string]bool{"honest": false, "forged": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+				next := numbered(1)
+				next.Fetched = epoch
+				f.publish(t, next)
+				dir := f.container(t)
+				unlock(t, f.target)
+				if forged {
+					if err := os.WriteFile(filepath.Join(dir, "dir", "file0"), []byte("FORGED"), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				restarted := f.restart(t)
+				state, err := restarted.Inspect(t.Context(), f.target)
+				if err != nil || !state.Published || !state.Unverified || state.Fetched.IsZero() {
+					t.Errorf("%+v, %v, want a set that is due, and its time", state, err)
+				}
+				wantReadOnly(t, dir, false)
+				if again, _ := restarted.Inspect(t.Context(), f.target); !again.Unverified {
+					t.Error("it is due no more, though nobody has compared it")
+				}
+				if changed := restarted.publish(t, next); changed != forged {
+					t.Errorf("changed = %v", changed)
+				}
+				checkNumbered(t, dir)
+				if again, _ := restarted.Inspect(t.Context(), f.target); again.Unverified {
+					t.Error("it is still due")
+				}
+			})
+		})
+	}
+}
+
+// unlock leaves the file system writable, as a process that is killed in a rotation does.
+func unlock(t *testing.T, target string) {
+	t.Helper()
+	fd, err := unix.Fspick(unix.AT_FDCWD, target, unix.FSPICK_CLOEXEC)
+	if err == nil {
+		defer func() { _ = unix.Close(fd) }()
+		err = unix.FsconfigSetFlag(fd, "rw")
+	}
+	if err == nil {
+		_ = unix.FsconfigSetFlag(fd, "noswap") // refused in a user namespace
+		err = unix.FsconfigReconfigure(fd)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A reader that keeps a file of a replaced set open is no reason to leave the file system writable: that set stays until the reader
+// lets go, as far as there are not many of them.
+func TestReplacedSetsThatAreOpen(t *testing.T) {
+	t.Parallel()
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		sets := func() int {
+			all, err := filepath.Glob(filepath.Join(f.target, "..20*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(all)
+		}
+		f.publish(t, content("a", "0"))
+		dir := f.container(t)
+		var readers []*os.File
+		open := func() {
+			r, err := os.Open(filepath.Join(dir, "a"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			readers = append(readers, r)
+		}
+		for i, want := range []int{2, 3} {
+			open()
+			f.publish(t, content("a", fmt.Sprint(i+1)))
+			if got := sets(); got != want {
+				t.Errorf("%d sets, want %d", got, want)
+			}
+		}
+		open()
+		o, err := f.Publish(t.Context(), f.mount(), content("a", "3"))
+		if err != nil || o.Writable == "" || sets() != 3 {
+			t.Errorf("a third set that is open: %+v, %v, %d sets", o, err, sets())
+		}
+		for _, r := range readers {
+			_ = r.Close()
+		}
+		f.publish(t, content("a", "3"))
+		if got := sets(); got != 1 {
+			t.Errorf("%d sets when nobody reads any more", got)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "evil"), nil, 0o600); !errors.Is(err, unix.EROFS) {
+			t.Errorf("create: %v, want EROFS", err)
+		}
+	})
+}
+
+// without gives up capabilities on a thread of its own.
+func without(t *testing.T, caps ...int) (run func(fn func())) {
+	t.Helper()
+	return func(fn func()) {
+		done := make(chan error)
+		onThread(func() {
+			header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+			var data [2]unix.CapUserData
+			err := unix.Capget(&header, &data[0])
+			for _, c := range caps {
+				data[c/32].Effective &^= 1 << (c % 32)
+			}
+			if err == nil {
+				err = unix.Capset(&header, &data[0])
+			}
+			if err == nil {
+				fn()
+			}
+			done <- err
+		})
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A file whose mode keeps the driver itself from reading it is compared by what nobody can forge.
+func TestUnreadableFiles(t *testing.T) {
+	t.Parallel()
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		without(t, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH)(func() {
+			next := content("a", "1")
+			next.Files[0].Mode = 0o040
+			publish := func(want volume.Outcome) {
+				t.Helper()
+				next.Fetched = next.Fetched.Add(time.Millisecond)
+				if o, err := f.Publish(context.Background(), f.mount(), next); err != nil || o != want {
+					t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
+				}
+			}
+			publish(volume.Outcome{Changed: true})
+			publish(volume.Outcome{})
+			if err := aging.Writable(f.target, func(dir string) error {
+				name := filepath.Join(dir, "..data", "a")
+				return errors.Join(os.Chmod(name, 0o600), os.WriteFile(name, []byte("2"), 0o600), os.Chmod(name, fs.FileMode(0o040)))
+			}); err != nil {
+				t.Error(err)
+			}
+			publish(volume.Outcome{Changed: true, Tampered: "the names, bytes, modes or owners of its files"})
+			publish(volume.Outcome{})
+		})
+	})
+}
