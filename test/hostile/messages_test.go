@@ -3,6 +3,7 @@ package hostile_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,22 +43,24 @@ func TestMessages(t *testing.T) {
 		return append(message, content...)
 	}
 	const volumeID, target = 1, 4
-	sized := func(size int) []byte { return field(volumeID, strings.Repeat("v", size-5)) }
+	const writable = "the volume is not read-only, and nothing may write to it; set readOnly: true under csi"
+	readOnly := []byte{6 << 3, 1} // the field readonly: true
+	sized := func(size int) []byte { return append(field(volumeID, strings.Repeat("v", size-7)), readOnly...) }
 	for name, test := range map[string]struct {
 		method  string
 		message []byte
 		code    codes.Code
 		text    string
 	}{
-		"as large as may be":  {publishMethod, sized(limit), codes.InvalidArgument, "volume_id has 4194299 bytes, more than the 128 of the CSI specification"},
+		"as large as may be":  {publishMethod, sized(limit), codes.InvalidArgument, "volume_id has 4194297 bytes, more than the 128 of the CSI specification"},
 		"one byte more":       {publishMethod, sized(limit + 1), codes.ResourceExhausted, "grpc: received message larger than max (4194305 vs. 4194304)"},
 		"64 MiB":              {publishMethod, sized(64 << 20), codes.ResourceExhausted, "grpc: received message larger than max (67108864 vs. 4194304)"},
-		"a target of 4 MB":    {publishMethod, append(field(volumeID, "v"), field(target, "/"+strings.Repeat("x", 4_000_000))...), codes.InvalidArgument, "volume_capability is missing"},
+		"a target of 4 MB":    {publishMethod, slices.Concat(readOnly, field(volumeID, "v"), field(target, "/"+strings.Repeat("x", 4_000_000))), codes.InvalidArgument, "volume_capability is missing"},
 		"no protobuf":         {publishMethod, []byte(strings.Repeat("\xff", 1000)), codes.Internal, "grpc: failed to unmarshal the received message: *"},
 		"no UTF-8":            {publishMethod, field(volumeID, "\xff\xfe"), codes.Internal, "grpc: failed to unmarshal the received message: *"},
-		"unknown fields":      {publishMethod, field(15, strings.Repeat(marker, 1000)), codes.InvalidArgument, "volume_id is missing"},
+		"unknown fields":      {publishMethod, field(15, strings.Repeat(marker, 1000)), codes.InvalidArgument, writable},
 		"groups in groups":    {publishMethod, []byte(strings.Repeat("\x7b", 100_000)), codes.Internal, "grpc: failed to unmarshal the received message: *"},
-		"nothing":             {publishMethod, nil, codes.InvalidArgument, "volume_id is missing"},
+		"nothing":             {publishMethod, nil, codes.InvalidArgument, writable},
 		"an unknown method":   {"/csi.v1.Node/" + strings.Repeat("x", 4000), nil, codes.Unimplemented, "unknown method *"},
 		"an unknown service":  {"/" + strings.Repeat("x", 4000) + "/x", nil, codes.Unimplemented, "unknown service *"},
 		"what it does not do": {"/csi.v1.Node/NodeStageVolume", nil, codes.Unimplemented, "*"},
@@ -82,7 +85,7 @@ func TestMessages(t *testing.T) {
 		var answer []byte
 		began := time.Now()
 		err := conn.Invoke(ctx, publishMethod, []byte(nil), &answer)
-		s.judge(t, err, time.Since(began), codes.InvalidArgument, "volume_id is missing")
+		s.judge(t, err, time.Since(began), codes.InvalidArgument, writable)
 	})
 	t.Run("a secret where names belong", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)

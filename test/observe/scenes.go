@@ -96,7 +96,7 @@ func beginRotation(ctx context.Context, s *Stage) error {
 }
 
 func youngRepublish(ctx context.Context, s *Stage) error {
-	_, err := s.republish(ctx, time.Second, patient)
+	_, err := s.republish(ctx, 0, patient)
 	return err
 }
 

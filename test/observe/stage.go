@@ -144,13 +144,15 @@ func (s *Stage) breakUntil(ctx context.Context, pods func(context.Context, *Stag
 	return fmt.Errorf("the answers %q never come: %w", answers, ctx.Err())
 }
 
-// republish plays the kubelet's next call for the pods that stay, whose files are of that age by now. It gives how many
-// calls failed.
+// republish plays the kubelet's next call for the pods that stay, whose files are of that age by now, or with 0 as old as they are. It
+// gives how many calls failed. (Files that become younger behind the driver's back are a change that it notices.)
 func (s *Stage) republish(ctx context.Context, age time.Duration, timeout string) (failed int, err error) {
 	var failures atomic.Int32
 	err = atOnce(s.steady, func(v kubelet.Volume) error {
-		if err := aging.Set(s.Target(v), time.Now().Add(-age)); err != nil {
-			return err
+		if age > 0 {
+			if err := aging.Set(s.Target(v), time.Now().Add(-age)); err != nil {
+				return err
+			}
 		}
 		v.Attributes["timeout"] = timeout
 		if s.Publish(ctx, v) != nil {
