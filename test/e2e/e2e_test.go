@@ -25,6 +25,10 @@ func TestE2E(t *testing.T) {
 			{"the image holds the driver and nothing else", testImage},
 			{"nothing secret is shown", testNothingSecretIsShown},
 			{"restricted pod reads the vault's bytes", testRestrictedPod},
+			{"a volume that is not read-only is refused", testReadOnlyIsRequired},
+			{"root cannot write", testRootCannotWrite},
+			{"user namespace", testUserNamespace},
+			{"recursively read-only mount", testRecursiveReadOnly},
 			{"fsGroup", testFSGroup},
 			{"subPath keeps what the container started with", testSubPath},
 			{"rotation without restart and never torn", testRotation},
@@ -52,6 +56,7 @@ func TestE2E(t *testing.T) {
 		name string
 		run  func(t *testing.T, e *env)
 	}{
+		{"read-write requests allowed", testReadWriteRequests},
 		{"manifests of kvcsi migrate", testMigrated},
 		{"tokens in the volume context", testTokensInVolumeContext},
 		{"thirty pods come and go", testManyPods},

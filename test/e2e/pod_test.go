@@ -28,6 +28,10 @@ type volume struct {
 	subPaths       map[string]string // further mounts: path in the container → subPath of the volume
 	args           []string          // of workload hold
 	writable       bool              // asks for a volume that it could write into
+	root           bool              // runs as uid 0, which the namespace must admit
+	capabilities   bool              // keeps the capabilities that a runtime gives by default
+	userNamespace  bool              // hostUsers: false
+	recursive      bool              // recursiveReadOnly of the mount
 	emptyDir       bool              // instead of a volume of the driver
 	init           bool              // an init container that does nothing
 }
@@ -99,11 +103,22 @@ func (p *pod) manifest(v volume) object {
 		source = object{"emptyDir": object{}}
 	}
 	source["name"] = "secrets"
-	mounts := []object{{"name": "secrets", "mountPath": mountPath}}
+	mount := object{"name": "secrets", "mountPath": mountPath}
+	if v.recursive {
+		mount["readOnly"], mount["recursiveReadOnly"] = true, "Enabled"
+	}
+	mounts := []object{mount}
 	for at, subPath := range v.subPaths {
 		mounts = append(mounts, object{"name": "secrets", "mountPath": at, "subPath": subPath})
 	}
 	security := object{"runAsNonRoot": true, "runAsUser": 1000, "runAsGroup": 1000, "seccompProfile": object{"type": "RuntimeDefault"}}
+	if v.root {
+		security["runAsNonRoot"], security["runAsUser"], security["runAsGroup"] = false, 0, 0
+	}
+	drop := []string{"ALL"}
+	if v.capabilities {
+		drop = nil
+	}
 	if v.fsGroup != 0 {
 		security["fsGroup"] = v.fsGroup
 	}
@@ -115,7 +130,7 @@ func (p *pod) manifest(v volume) object {
 		return object{
 			"name": name, "image": p.testImage, "args": args, "volumeMounts": mounts,
 			"securityContext": object{
-				"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": object{"drop": []string{"ALL"}},
+				"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": object{"drop": drop},
 			},
 		}
 	}
@@ -130,6 +145,7 @@ func (p *pod) manifest(v volume) object {
 			"serviceAccountName":            account,
 			"automountServiceAccountToken":  false,
 			"enableServiceLinks":            false,
+			"hostUsers":                     !v.userNamespace,
 			"terminationGracePeriodSeconds": 5,
 			"nodeSelector":                  object{"kubernetes.io/hostname": p.hostname},
 			"securityContext":               security,

@@ -46,6 +46,7 @@ func hold(args []string) error {
 	mux.HandleFunc("GET /mounts", answer(func(r *http.Request) ([]string, error) {
 		return mountsBelow("/proc/self/mountinfo", r.FormValue("dir"))
 	}))
+	mux.HandleFunc("GET /attack", answer(func(r *http.Request) ([]string, error) { return attack(r.FormValue("dir")), nil }))
 	mux.HandleFunc("GET /write", answer(func(r *http.Request) (string, error) { return write(r.FormValue("dir")), nil }))
 	if cert, key, ok := strings.Cut(*pair, ","); ok {
 		var loop pairLoop
