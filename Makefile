@@ -19,9 +19,9 @@ BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main
 
 # Modules beside the root one. tools holds no code of ours but tools/supply/sbom; test/sanity keeps csi-test out of the
 # product's go.mod.
-MODULES = . tools tools/chart tools/supply $(if $(wildcard test/sanity/go.mod),test/sanity) test/cluster/kubernetes
+MODULES = . tools tools/chart tools/supply $(if $(wildcard test/sanity/go.mod),test/sanity) test/cluster/kubernetes test/cluster/runtimes
 CODE    = . tools/supply $(if $(wildcard test/sanity/go.mod),test/sanity)
-SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/supply test/e2e/run test/e2e/images \
+SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/supply test/e2e/run test/e2e/record test/e2e/images \
 	$(addprefix test/cluster/,install build up node in down logs trace)
 
 TOOLS    = $(CURDIR)/.cache/tools/$(shell go env GOVERSION)
@@ -63,6 +63,12 @@ lint: $(GOLANGCI) ## Run the linters (the first run builds golangci-lint, which 
 $(GOLANGCI): tools/go.mod tools/go.sum
 	go build -C tools -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
+
+# The specs of a controller run against one of the test's own: a node driver of inline volumes has none.
+.PHONY: sanity
+sanity: build ## Run the stock csi-sanity against the daemon, and print its summary
+	@go build -C test/sanity -o $(CURDIR)/bin/csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
+	@CSI_SANITY=$(CURDIR)/bin/csi-sanity KEYVAULT_CSI_BIN=$(CURDIR)/bin go test -C test/sanity -count=1 -v -run '^TestStock$$' .
 
 # With KUBECONFIG, E2E_DRIVER_IMAGE and E2E_TEST_IMAGE it uses that cluster; without, one of its own, of version KUBERNETES.
 .PHONY: e2e

@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/url"
 	"os"
+	"slices"
 	"testing"
 	"time"
 )
@@ -97,7 +98,7 @@ func testReadWriteRequests(t *testing.T, e *env) {
 // needsNewRuntime skips where the runtime is one that the cluster's scripts have taken from an old distribution.
 func needsNewRuntime(t *testing.T, what string) {
 	t.Helper()
-	if os.Getenv("E2E_RUNTIME") == "old" {
+	if slices.Contains([]string{"old", "crun"}, os.Getenv("E2E_RUNTIME")) {
 		t.Skip("needs a container runtime with " + what + ", which containerd 1.6 has not")
 	}
 }

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
 const minPassed = 26
 
 func TestSanity(t *testing.T) {
-	n, err := node.Start(t.Context(), node.Options{})
+	n, err := node.Start(t.Context(), node.Options{Flags: []string{"--allow-read-write-requests"}}) // csi-sanity asks for no other
 	if err != nil {
 		t.Fatal(err)
 	}
