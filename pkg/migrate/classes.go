@@ -85,7 +85,6 @@ func (m *migration) planClass(p *plan, v podVolume, csi *yaml.Node, c *class) {
 		change{kind: setScalar, target: driver, key: DriverName},
 		change{kind: replacePair, parent: resolve(csi), target: key, key: "volumeAttributes", values: []*yaml.Node{s.attributes()}})
 	p.uses = append(p.uses, use{c})
-
 }
 
 // retireClasses takes out the classes that nobody needs any more.

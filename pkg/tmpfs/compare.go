@@ -36,14 +36,14 @@ func (s *Store) sum(data []byte) (sum [sha256.Size]byte) {
 	return sum
 }
 
-func (s *Store) fingerprint(entries []entry) (print fingerprint) {
+func (s *Store) fingerprint(entries []entry) (digest fingerprint) {
 	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.path, b.path) })
 	h := hmac.New(sha256.New, s.key[:])
 	for _, e := range entries {
 		fmt.Fprintf(h, "%q %o %d %d %x\n", e.path, e.mode, e.uid, e.gid, e.sum)
 	}
-	h.Sum(print[:0])
-	return print
+	h.Sum(digest[:0])
+	return digest
 }
 
 // expected gives the entries that the set has on disk.
@@ -73,7 +73,7 @@ type verdict struct {
 	same     bool            // it holds just that set
 	untidy   bool            // beside it lies what the driver itself has left behind
 	tampered string          // what somebody else has changed; empty if nothing
-	print    fingerprint     // of what it holds
+	digest   fingerprint     // of what it holds
 	sealed   map[string]seal // of the files that cannot be read
 }
 
@@ -99,9 +99,9 @@ func (s *Store) compare(p *place, next *set, known record, written bool) (v verd
 		}
 		return v, err
 	}
-	v.print, v.sealed = s.fingerprint(l.entries), l.sealed
-	v.same = v.print == s.fingerprint(s.expected(next))
-	if !v.same && known.print != (fingerprint{}) && known.print != v.print {
+	v.digest, v.sealed = s.fingerprint(l.entries), l.sealed
+	v.same = v.digest == s.fingerprint(s.expected(next))
+	if !v.same && known.digest != (fingerprint{}) && known.digest != v.digest {
 		v.tampered = "the names, bytes, modes or owners of its files"
 	}
 	if changed, untidy, err := checkRoot(root, p.current, l.top, next); err != nil || changed != "" {

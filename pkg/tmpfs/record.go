@@ -13,7 +13,7 @@ type record struct {
 
 	locked   bool            // the file system is read-only, as the kernel has confirmed
 	verified bool            // and was when the set was last compared, or written
-	print    fingerprint     // of the set; the zero value if this process has not compared it yet
+	digest   fingerprint     // of the set; the zero value if this process has not compared it yet
 	sealed   map[string]seal // of the files that this process may not read
 }
 

@@ -57,21 +57,21 @@ func (s *Store) update(ctx context.Context, p *place, next *set) (o volume.Outco
 			return err
 		})
 		if err != nil {
-			s.remember(p, record{locked: locked == nil, print: known.print, sealed: known.sealed})
+			s.remember(p, record{locked: locked == nil, digest: known.digest, sealed: known.sealed})
 			o.Writable = whyWritable(locked)
 			return o, err
 		}
-		if err = p.inspect(); err != nil {
+		if err := p.inspect(); err != nil {
 			return o, err
 		}
-		known = record{print: s.fingerprint(s.expected(next))}
+		known = record{digest: s.fingerprint(s.expected(next))}
 		if found, err = s.compare(p, next, known, true); err != nil {
 			return o, err
 		}
 		found.untidy = false // what is left is still used by a container
 	}
 	o.Writable = whyWritable(locked)
-	s.remember(p, record{locked: locked == nil, verified: locked == nil, print: found.print, sealed: found.sealed})
+	s.remember(p, record{locked: locked == nil, verified: locked == nil, digest: found.digest, sealed: found.sealed})
 	return o, nil
 }
 

@@ -129,7 +129,7 @@ func (s *Store) verified(ctx context.Context, p *place) bool {
 	}
 	err := s.mounter.lock(ctx, p)
 	if !touched {
-		s.remember(p, record{locked: err == nil, print: known.print, sealed: known.sealed})
+		s.remember(p, record{locked: err == nil, digest: known.digest, sealed: known.sealed})
 	}
 	return false
 }

@@ -28,7 +28,7 @@ func (v vault) baseline(t *testing.T) {
 // attackers are the roots of containers: with no capability, and with those that a runtime gives to whoever asks for nothing.
 func attackers(attributes map[string]string) map[string]volume {
 	return map[string]volume{
-		"uid 0, no capability":         {namespace: agentNamespace, root: true, attributes: attributes},
+		"uid 0, no capability":        {namespace: agentNamespace, root: true, attributes: attributes},
 		"uid 0, default capabilities": {namespace: agentNamespace, root: true, capabilities: true, attributes: attributes},
 	}
 }

@@ -222,7 +222,7 @@ func beginHolding(ctx context.Context, s *Stage) error {
 		return err
 	}
 	err := aging.Writable(s.Target(v), func(dir string) error {
-		held, err := os.Create(filepath.Join(dir, "held"))
+		held, err := os.Create(filepath.Join(dir, "held")) //nolint:gosec // G304: a folder of the test
 		if err == nil {
 			s.undo = append(s.undo, held.Close)
 			err = os.Remove(held.Name())
@@ -235,7 +235,9 @@ func beginHolding(ctx context.Context, s *Stage) error {
 	return tickHolding(ctx, s)
 }
 
-func tickHolding(ctx context.Context, s *Stage) error { return s.refresh(ctx, s.guests[len(s.guests)-1]) }
+func tickHolding(ctx context.Context, s *Stage) error {
+	return s.refresh(ctx, s.guests[len(s.guests)-1])
+}
 
 // refresh makes the volume old and has it refreshed.
 func (s *Stage) refresh(ctx context.Context, v kubelet.Volume) error {
