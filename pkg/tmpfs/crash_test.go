@@ -145,6 +145,9 @@ func TestKill(t *testing.T) {
 						if _, err := f.Publish(t.Context(), f.mount(), numbered(-1)); err != nil {
 							t.Fatalf("after a kill: %v", err)
 						}
+						if got := mounts(t, f.target); len(got) != 1 || !strings.Contains(got[0], "| ro,") {
+							t.Fatalf("after a kill and the next call the file system is not read-only: %v", got)
+						}
 						checkNumbered(t, f.target)
 						if entries, _ := os.ReadDir(f.target); len(entries) != 4 {
 							t.Fatalf("%d names in the volume, want set, ..data, dir and only--1: %v", len(entries), tree(t, f.target))
