@@ -470,6 +470,33 @@ func without(t *testing.T, caps ...int) (run func(fn func())) {
 	}
 }
 
+// Folders that are closed to their owner are no obstacle for a daemon that has CAP_SYS_ADMIN and nothing else.
+func TestClosedFolders(t *testing.T) {
+	t.Parallel()
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		f.publish(t, content("a", "1", "b/c", "2"))
+		want := tree(t, f.target)
+		backDoor(t, f.target, func(dir string) {
+			mkdir(t, filepath.Join(dir, "planted", "deep"))
+			for _, folder := range []string{"planted/deep", "planted", "..data/b", "..data"} {
+				if err := os.Chmod(filepath.Join(dir, folder), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		without(t, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH)(func() {
+			next := content("a", "1", "b/c", "2")
+			o, err := f.Publish(context.Background(), f.mount(), next)
+			if err != nil || !o.Changed || o.Tampered != "files that change while they are read, or that may not be read" {
+				t.Errorf("Publish = %+v, %v", o, err)
+			}
+		})
+		if got := tree(t, f.target); !slices.Equal(got, want) {
+			t.Errorf("the volume holds\n%s", strings.Join(got, "\n"))
+		}
+	})
+}
+
 // A file whose mode keeps the driver itself from reading it is compared by what nobody can forge.
 func TestUnreadableFiles(t *testing.T) {
 	t.Parallel()

@@ -101,11 +101,9 @@ func mendRoot(root *os.Root, next *set) error {
 
 // replace installs next beside the current set. Whatever fails before ..data has moved is undone.
 func (s *Store) replace(ctx context.Context, v view, p *place, held subPaths, next *set) (changed bool, err error) {
-	var before []string
+	var before []string // stays empty of a set that somebody has made unreadable
 	if p.current != "" {
-		if before, err = topNames(v.Root, p.current); err != nil {
-			return false, err
-		}
+		before, _ = topNames(v.Root, p.current)
 	}
 	// First what a killed rotation or somebody else left behind, so that its room is free again.
 	s.tidy(ctx, v.Root, p, held, p.current, before)

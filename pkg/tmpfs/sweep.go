@@ -129,6 +129,9 @@ func remove(root int, name string) error {
 
 // moveUp empties a folder: what is no folder is removed, the others are moved to its side and named.
 func moveUp(root int, name string, moved *int) (folders []string, err error) {
+	if err := unlockFolder(root, name); err != nil {
+		return nil, err
+	}
 	folder, err := openFolder(root, name)
 	if err != nil {
 		return nil, err
@@ -145,6 +148,9 @@ func moveUp(root int, name string, moved *int) (folders []string, err error) {
 			}
 			continue
 		}
+		if err := unlockFolder(int(folder.Fd()), e.Name()); err != nil { // to be moved it must be writable
+			return nil, err
+		}
 		for err := error(unix.EEXIST); err != nil; {
 			*moved++
 			to := removePrefix + strconv.Itoa(*moved)
@@ -158,4 +164,15 @@ func moveUp(root int, name string, moved *int) (folders []string, err error) {
 		}
 	}
 	return folders, nil
+}
+
+// unlockFolder opens a folder to its owner: whoever made it may have closed it, and only CAP_DAC_OVERRIDE would not care about
+// that. The descriptor keeps a link that somebody puts in its place from being followed, as fchmodat(2) does.
+func unlockFolder(above int, name string) error {
+	fd, err := unix.Openat(above, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	return unix.Chmod(procPath(fd), 0o700)
 }
