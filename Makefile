@@ -70,7 +70,8 @@ sanity: build ## Run the stock csi-sanity against the daemon, and print its summ
 	@go build -C test/sanity -o $(CURDIR)/bin/csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
 	@CSI_SANITY=$(CURDIR)/bin/csi-sanity KEYVAULT_CSI_BIN=$(CURDIR)/bin go test -C test/sanity -count=1 -v -run '^TestStock$$' .
 
-# With KUBECONFIG, E2E_DRIVER_IMAGE and E2E_TEST_IMAGE it uses that cluster; without, one of its own, of version KUBERNETES.
+# With KUBECONFIG, E2E_DRIVER_IMAGE and E2E_TEST_IMAGE it uses that cluster; without, one of its own, of
+# version KUBERNETES, on the container runtime RUNTIME: new, old or crun.
 .PHONY: e2e
 e2e: build ## Run the tests on a real kubelet (root; the first run builds Kubernetes, which takes ten minutes)
 	test/e2e/run
