@@ -1,0 +1,173 @@
+package tmpfs_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// Whatever somebody else has made of a volume is noticed and put right, and no call hangs, writes elsewhere or fails.
+func TestTamperedVolumes(t *testing.T) {
+	t.Parallel()
+	const files = "the names, bytes, modes or owners of its files"
+	outside := filepath.Join(t.TempDir(), "outside")
+	write(t, outside, "precious")
+	must := func(t *testing.T, errs ...error) {
+		t.Helper()
+		for _, err := range errs {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, tt := range map[string]struct {
+		change func(t *testing.T, dir string)
+		want   string
+	}{
+		"overwritten": {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "..data", "a"), "forged") }, files},
+		"same size":   {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "..data", "a"), "2") }, files},
+		"mode":        {func(t *testing.T, dir string) { must(t, os.Chmod(filepath.Join(dir, "..data", "a"), 0o666)) }, files},
+		"mode of the set": {func(t *testing.T, dir string) {
+			must(t, os.Chmod(filepath.Join(dir, "..data"), 0o777))
+		}, files},
+		"mode of the root":      {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o1777)) }, "the mode or the owner of its root folder"},
+		"file added to the set": {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "..data", "b", "x"), "1") }, files},
+		"file removed":          {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "..data", "a"))) }, files},
+		"file added":            {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "x"), "1") }, `"x" stands in it and is none of its links`},
+		"link removed":          {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "a"))) }, "links to its files are missing"},
+		"link replaced by a file": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "a")))
+			write(t, filepath.Join(dir, "a"), "f")
+		}, `"a" stands in it and is none of its links`},
+		"link to elsewhere": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "a")), os.Symlink(outside, filepath.Join(dir, "a")))
+		}, `"a" stands in it and is none of its links`},
+		"link replaced by a FIFO": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "a")), unix.Mkfifo(filepath.Join(dir, "a"), 0o600))
+		}, `"a" stands in it and is none of its links`},
+		"FIFO in the set": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "..data", "a")), unix.Mkfifo(filepath.Join(dir, "..data", "a"), 0o600))
+		}, `"a" is neither a file nor a folder`},
+		"symbolic link in the set": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "..data", "a")), os.Symlink(outside, filepath.Join(dir, "..data", "a")))
+		}, `"a" is neither a file nor a folder`},
+		"folder replaced by a link": {func(t *testing.T, dir string) {
+			must(t, os.RemoveAll(filepath.Join(dir, "..data", "b")), os.Symlink(filepath.Dir(outside), filepath.Join(dir, "..data", "b")))
+		}, `"b" is neither a file nor a folder`},
+		"..data removed": {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "..data"))) }, "..data, which leads to its files, is gone"},
+		"..data is a folder": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "..data")), os.MkdirAll(filepath.Join(dir, "..data", "a", "x"), 0o700))
+		}, "..data, which leads to its files, is gone"},
+		"..data leads out": {func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, "..data")), os.Symlink(filepath.Dir(outside), filepath.Join(dir, "..data")))
+		}, "..data, which leads to its files, is gone"},
+		"another set": {func(t *testing.T, dir string) {
+			set := filepath.Join(dir, "..2027_01_01_00_00_00.000000000")
+			mkdir(t, set)
+			write(t, filepath.Join(set, "a"), "forged")
+			must(t, os.Chtimes(set, epoch.Add(-time.Hour), epoch.Add(-time.Hour)), os.Remove(filepath.Join(dir, "..data")), os.Symlink(filepath.Base(set), filepath.Join(dir, "..data")))
+		}, files},
+		"time in the future": {func(t *testing.T, dir string) {
+			late := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
+			must(t, os.Chtimes(filepath.Join(dir, "..data"), late, late))
+		}, "the time of its files"},
+		"deep folders": {func(t *testing.T, dir string) { nest(t, filepath.Join(dir, "deep"), 3000) }, `"deep" stands in it and is none of its links`},
+		"deep folders in the set": {func(t *testing.T, dir string) {
+			nest(t, filepath.Join(dir, "..data", "b", "deep"), 3000)
+		}, "folders are nested deeper than any of its own"},
+		"everything removed": {func(t *testing.T, dir string) {
+			entries, err := os.ReadDir(dir)
+			must(t, err)
+			for _, e := range entries {
+				must(t, os.RemoveAll(filepath.Join(dir, e.Name())))
+			}
+		}, "..data, which leads to its files, is gone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+				next := content("a", "1", "b/c", "2")
+				f.publish(t, next)
+				container := f.container(t)
+				want := tree(t, f.target)
+				backDoor(t, f.target, func(dir string) { tt.change(t, dir) })
+
+				next.Fetched = next.Fetched.Add(time.Millisecond)
+				o, err := f.Publish(t.Context(), f.mount(), next)
+				if err != nil || o != (volume.Outcome{Changed: true, Tampered: tt.want}) {
+					t.Errorf("Publish = %+v, %v, want Tampered %q", o, err, tt.want)
+				}
+				for _, dir := range []string{f.target, container} {
+					if got := tree(t, dir); !slices.Equal(got, want) {
+						t.Errorf("%s holds\n%s\nwant\n%s", dir, strings.Join(got, "\n"), strings.Join(want, "\n"))
+					}
+				}
+				if f.publish(t, next) {
+					t.Error("the next refresh was not clean")
+				}
+				if got := read(t, outside); got != "precious" {
+					t.Errorf("the file outside holds %q", got)
+				}
+				if err := f.Unpublish(f.target); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// nest makes folders within folders, deeper than a path can be long.
+func nest(t *testing.T, dir string, depth int) {
+	t.Helper()
+	mkdir(t, dir)
+	at, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for range depth {
+		if err == nil {
+			err = unix.Mkdirat(at, "d", 0o700)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var next int
+		next, err = unix.Openat(at, "d", unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		_ = unix.Close(at)
+		at = next
+	}
+	_ = unix.Close(at)
+}
+
+// Folders that are closed to their owner are no obstacle for a daemon that has CAP_SYS_ADMIN and nothing else.
+func TestClosedFolders(t *testing.T) {
+	t.Parallel()
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		f.publish(t, content("a", "1", "b/c", "2"))
+		want := tree(t, f.target)
+		backDoor(t, f.target, func(dir string) {
+			mkdir(t, filepath.Join(dir, "planted", "deep"))
+			for _, folder := range []string{"planted/deep", "planted", "..data/b", "..data"} {
+				if err := os.Chmod(filepath.Join(dir, folder), 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+		without(t, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH)(func() {
+			next := content("a", "1", "b/c", "2")
+			o, err := f.Publish(context.Background(), f.mount(), next)
+			if err != nil || !o.Changed || o.Tampered != "files that change while they are read, or that may not be read" {
+				t.Errorf("Publish = %+v, %v", o, err)
+			}
+		})
+		if got := tree(t, f.target); !slices.Equal(got, want) {
+			t.Errorf("the volume holds\n%s", strings.Join(got, "\n"))
+		}
+	})
+}
