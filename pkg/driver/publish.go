@@ -64,7 +64,7 @@ func (n *nodeServer) publish(ctx context.Context, w wish) error {
 func (n *nodeServer) watch(ctx context.Context, outcome volume.Outcome) {
 	if outcome.Tampered != "" {
 		n.metrics.tampered.Inc()
-		klog.FromContext(ctx).Error(nil, "volume was changed by somebody else; its files have been replaced", keyFound, outcome.Tampered)
+		klog.FromContext(ctx).Error(nil, "volume was changed by somebody else", keyFound, outcome.Tampered)
 	}
 	if outcome.Writable != "" {
 		n.metrics.writable.Inc()
