@@ -194,6 +194,7 @@ verify: chart-check ## Check that nothing is left to format, tidy or commit: gof
 		(cd $$module && go mod tidy -diff && go mod verify); \
 	done
 	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -diff -modfile=$$other; done
+	@test/e2e/record check
 	@for module in $(CODE); do (cd $$module && go vet ./...); done
 
 .PHONY: tidy

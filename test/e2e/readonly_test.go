@@ -1,9 +1,10 @@
 package e2e
 
 import (
+	"context"
+	"fmt"
 	"net/url"
-	"os"
-	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -16,32 +17,47 @@ func testReadOnlyIsRequired(t *testing.T, e *env) {
 	p.awaitEvent(t, "code = InvalidArgument desc = the volume is not read-only, and nothing may write to it; set readOnly: true under csi")
 }
 
-// baseline makes the service account web of the namespace that admits uid 0, and has the identity of the vault trust it.
-func (v vault) baseline(t *testing.T) {
-	t.Helper()
-	apply(t, `{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"namespace": "`+agentNamespace+`", "name": "web"}}`)
-	v.admin(t, "/identities", object{"tenant": tenant, "clientID": v.clientID, "federated": []object{{
-		"issuer": v.issuer, "subject": "system:serviceaccount:" + agentNamespace + ":web",
-	}}})
+// attackers are the roots of containers: with no capability, with what a runtime gives to whoever asks for nothing, and with a mount
+// that is read-only by the volumeMount as well. Each has a folder of its volume mounted by subPath, too.
+func attackers(attributes map[string]string) map[string]volume {
+	root := volume{namespace: agentNamespace, root: true, attributes: attributes, subPaths: map[string]string{"/mnt/app": "app"}}
+	readOnly, capable := root, root
+	readOnly.readOnlyMount, capable.capabilities = true, true
+	return map[string]volume{"uid 0, no capability": root, "uid 0, readOnly mount": readOnly, "uid 0, default capabilities": capable}
 }
 
-// attackers are the roots of containers: with no capability, and with those that a runtime gives to whoever asks for nothing.
-func attackers(attributes map[string]string) map[string]volume {
-	return map[string]volume{
-		"uid 0, no capability":        {namespace: agentNamespace, root: true, attributes: attributes},
-		"uid 0, default capabilities": {namespace: agentNamespace, root: true, capabilities: true, attributes: attributes},
-	}
-}
+// attacked are the objects of their volumes.
+const attacked = "[{secret: password}, {secret: password, path: app/password}]"
 
 // wantReadOnly has the container try every way to change the volume.
-func (p *pod) wantReadOnly(t *testing.T) {
+func (p *pod) wantReadOnly(t *testing.T, dirs ...string) {
 	t.Helper()
-	var allowed []string
-	if err := p.ask(t.Context(), "/attack?dir="+url.QueryEscape(mountPath), &allowed); err != nil {
+	for _, dir := range append(dirs, mountPath) {
+		var allowed []string
+		if err := p.ask(t.Context(), "/attack?dir="+url.QueryEscape(dir), &allowed); err != nil {
+			t.Fatal(err)
+		}
+		if len(allowed) > 0 {
+			t.Errorf("in %s of %s this did not fail with EROFS: %q", dir, p.name, allowed)
+		}
+	}
+}
+
+// wantNoRemount has the container try to make its mount writable, also as the owner of a user namespace that it makes itself.
+func (p *pod) wantNoRemount(t *testing.T) {
+	t.Helper()
+	var tried struct {
+		Allowed, AsOwner []string
+		NoNamespace      string
+	}
+	if err := p.ask(t.Context(), "/remount?dir="+url.QueryEscape(mountPath), &tried); err != nil {
 		t.Fatal(err)
 	}
-	if len(allowed) > 0 {
-		t.Errorf("in %s this did not fail with EROFS: %q", p.name, allowed)
+	if len(tried.Allowed)+len(tried.AsOwner) > 0 {
+		t.Errorf("in %s this did not fail with EPERM: %q; and in a namespace of its own: %q", p.name, tried.Allowed, tried.AsOwner)
+	}
+	if tried.NoNamespace != "" {
+		t.Logf("%s cannot make a user namespace: %s", p.name, tried.NoNamespace)
 	}
 }
 
@@ -50,13 +66,29 @@ func testRootCannotWrite(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", "at first")
 	v.baseline(t)
-	for name, who := range attackers(v.objects("- secret: password")) {
+	for name, who := range attackers(v.objects(attacked)) {
 		p := e.run(t, "root", who)
 		t.Logf("%s: %s", name, p.inside(t))
 		checkMounts(t, p)
-		p.wantReadOnly(t)
+		p.wantReadOnly(t, "/mnt/app")
+		p.wantNoRemount(t)
+		p.wantReadOnly(t, "/mnt/app")
 		p.mustHold(t, mountPath+"/password", "at first")
 	}
+}
+
+// awaitRotation waits for a password to arrive, and for the end of the rotation that brought it: the file system is read-only again.
+func (p *pod) awaitRotation(t *testing.T, value string) {
+	t.Helper()
+	p.age(t, time.Minute)
+	p.awaitContent(t, mountPath+"/password", value)
+	eventually(t, "a read-only file system", func(ctx context.Context) error {
+		mounts, err := p.mounts(ctx)
+		if err == nil && (len(mounts) != 1 || !strings.Contains(mounts[0], " tmpfs ro,")) {
+			err = fmt.Errorf("the mounts are %q", mounts)
+		}
+		return err
+	})
 }
 
 // inside is the volume's line of the mount table in the container.
@@ -73,7 +105,6 @@ func (p *pod) inside(t *testing.T) (lines []string) {
 func testReadWriteRequests(t *testing.T, e *env) {
 	install := func(allow string) {
 		run(t, "helm", append([]string{"upgrade", release, chart, "--set", "allowReadWriteRequests=" + allow, "--wait", "--timeout=3m"}, e.helmValues...)...)
-		run(t, "kubectl", "rollout", "status", "--namespace", driverNamespace, "daemonset/"+release, "--timeout=3m")
 		e.awaitDriver(t)
 	}
 	install("true")
@@ -81,56 +112,15 @@ func testReadWriteRequests(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", "at first")
 	v.baseline(t)
-	for name, who := range attackers(v.objects("- secret: password")) {
+	for name, who := range attackers(v.objects(attacked)) {
 		who.writable = true
 		p := e.run(t, "writable", who)
 		t.Logf("%s: %s", name, p.inside(t))
-		p.wantReadOnly(t)
+		p.wantReadOnly(t, "/mnt/app")
 		v.set(t, "password", "rotated")
-		p.age(t, time.Minute)
-		p.awaitContent(t, mountPath+"/password", "rotated")
-		p.wantReadOnly(t)
+		p.awaitRotation(t, "rotated")
+		p.wantReadOnly(t, "/mnt/app")
 		v.set(t, "password", "at first")
 		p.delete(t)
 	}
-}
-
-// needsNewRuntime skips where the runtime is one that the cluster's scripts have taken from an old distribution.
-func needsNewRuntime(t *testing.T, what string) {
-	t.Helper()
-	if slices.Contains([]string{"old", "crun"}, os.Getenv("E2E_RUNTIME")) {
-		t.Skip("needs a container runtime with " + what + ", which containerd 1.6 has not")
-	}
-}
-
-// testUserNamespace: the runtime maps the ids of the volume's mount, so that container root reads what root owns, and the group maps.
-func testUserNamespace(t *testing.T, e *env) {
-	needsNewRuntime(t, "idmapped mounts")
-	v := e.newVault(t)
-	v.set(t, "password", "at first")
-	p := e.run(t, "userns", volume{userNamespace: true, fsGroup: 4242, attributes: v.objects(`[{secret: password}, {secret: password, path: strict, mode: "0440"}]`)})
-	files, err := p.files(t.Context(), mountPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, mode := range map[string]string{"password": "-rw-r-----", "strict": "-r--r-----"} {
-		if got := files[name]; string(got.Data) != "at first" || got.Mode != mode || got.UID != 0 || got.GID != 4242 {
-			t.Errorf("%s is %s of %d:%d and holds %q, want %s of 0:4242", name, got.Mode, got.UID, got.GID, got.Data, mode)
-		}
-	}
-	p.wantReadOnly(t)
-	v.set(t, "password", "rotated")
-	p.age(t, time.Minute)
-	p.awaitContent(t, mountPath+"/password", "rotated")
-}
-
-// testRecursiveReadOnly: a pod that asks for a mount whose submounts are read-only too gets one.
-func testRecursiveReadOnly(t *testing.T, e *env) {
-	needsNewRuntime(t, "recursive read-only mounts")
-	v := e.newVault(t)
-	v.set(t, "password", "at first")
-	p := e.run(t, "recursive", volume{recursive: true, attributes: v.objects("- secret: password")})
-	checkMounts(t, p)
-	p.mustHold(t, mountPath+"/password", "at first")
-	p.wantReadOnly(t)
 }

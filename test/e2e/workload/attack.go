@@ -1,36 +1,88 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"time"
 )
 
-// attack tries every way to change the volume at dir, which holds the file password, and gives those that were not refused with EROFS.
+// attack tries every way to change the volume at dir, or a folder of it, which holds the file password, and gives those that were not
+// refused with EROFS.
 //
 //nolint:gosec // G302, G703: whatever folder the test asks for, and all of it must fail
 func attack(dir string) []string {
-	file, set := filepath.Join(dir, "password"), filepath.Join(dir, "..data")
-	allowed := []string{}
-	for _, try := range []struct {
-		what string
-		err  error
-	}{
-		{"create", os.WriteFile(filepath.Join(dir, "planted"), nil, 0o600)},
+	file, set, planted := filepath.Join(dir, "password"), filepath.Join(dir, "..data"), filepath.Join(dir, "planted")
+	if _, err := os.Lstat(set); err != nil {
+		set = file // a folder of the volume, mounted by subPath
+	}
+	return notRefused(syscall.EROFS, []attempt{
+		{"create", os.WriteFile(planted, nil, 0o600)},
 		{"overwrite", os.WriteFile(file, []byte("FORGED"), 0o600)},
 		{"truncate", os.Truncate(file, 0)},
 		{"chmod", os.Chmod(file, 0o777)},
+		{"chown", os.Chown(file, os.Getuid(), os.Getgid())},
 		{"chtimes", os.Chtimes(set, time.Now(), time.Now().AddDate(70, 0, 0))},
-		{"mkdir", os.Mkdir(filepath.Join(set, "planted"), 0o700)},
-		{"symlink", os.Symlink("/etc", filepath.Join(dir, "planted"))},
+		{"mkdir", os.Mkdir(planted, 0o700)},
+		{"mkfifo", syscall.Mkfifo(planted, 0o600)},
+		{"symlink", os.Symlink("/etc", planted)},
+		{"link", os.Link(file, planted)},
 		{"unlink", os.Remove(file)},
-		{"rename", os.Rename(set, filepath.Join(dir, "planted"))},
-		{"setxattr", syscall.Setxattr(file, "trusted.planted", []byte("x"), 0)},
-	} {
-		if !errors.Is(try.err, syscall.EROFS) {
+		{"rename", os.Rename(set, planted)},
+		{"setxattr", syscall.Setxattr(file, "user.planted", []byte("x"), 0)},
+	})
+}
+
+// Remount is what came of the attempts to make a volume writable: those that were not refused with EPERM.
+type Remount struct {
+	Allowed     []string // in the container
+	AsOwner     []string // in a user and mount namespace of its own, with every capability in them
+	NoNamespace string   // why there is no such namespace, which is as good as EPERM
+}
+
+func tryRemount(dir string) (tried Remount, err error) {
+	tried.Allowed = remount(dir)
+	command := exec.CommandContext(context.Background(), "/proc/self/exe", "remount", dir) //nolint:gosec // G204: itself
+	command.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+	}
+	out, err := command.Output()
+	switch {
+	case errors.Is(err, syscall.EPERM), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EINVAL):
+		tried.NoNamespace = err.Error()
+		return tried, nil
+	case err != nil:
+		return tried, err
+	}
+	return tried, json.Unmarshal(out, &tried.AsOwner)
+}
+
+// remount tries to make the mount at dir writable, and its file system.
+func remount(dir string) []string {
+	return notRefused(syscall.EPERM, []attempt{
+		{"remount the mount", syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_BIND, "")},
+		{"remount the file system", syscall.Mount("", dir, "", syscall.MS_REMOUNT, "")},
+	})
+}
+
+// attempt is what was tried, and how it ended.
+type attempt struct {
+	what string
+	err  error
+}
+
+// notRefused gives the attempts that did not end like this.
+func notRefused(want syscall.Errno, attempts []attempt) []string {
+	allowed := []string{}
+	for _, try := range attempts {
+		if !errors.Is(try.err, want) {
 			allowed = append(allowed, fmt.Sprintf("%s: %v", try.what, try.err))
 		}
 	}

@@ -47,6 +47,7 @@ func hold(args []string) error {
 		return mountsBelow("/proc/self/mountinfo", r.FormValue("dir"))
 	}))
 	mux.HandleFunc("GET /attack", answer(func(r *http.Request) ([]string, error) { return attack(r.FormValue("dir")), nil }))
+	mux.HandleFunc("GET /remount", answer(func(r *http.Request) (Remount, error) { return tryRemount(r.FormValue("dir")) }))
 	mux.HandleFunc("GET /write", answer(func(r *http.Request) (string, error) { return write(r.FormValue("dir")), nil }))
 	if cert, key, ok := strings.Cut(*pair, ","); ok {
 		var loop pairLoop

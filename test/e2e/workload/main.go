@@ -5,6 +5,7 @@
 //	workload node                     a privileged pod in the node's process namespace
 //	workload forward FROM TO          TCP from one address, which the node must have, to another
 //	workload print FILE               a file on standard output
+//	workload remount DIR              tries to make a mount writable; JSON of what was not refused on standard output
 //	workload exit                     nothing; an init container that costs only itself
 package main
 
@@ -36,6 +37,8 @@ func main() {
 		if data, err = os.ReadFile(os.Args[2]); err == nil { //nolint:gosec // G703: the file to print
 			_, err = os.Stdout.Write(data)
 		}
+	case "remount":
+		err = json.NewEncoder(os.Stdout).Encode(remount(os.Args[2]))
 	case "exit":
 	default:
 		err = fmt.Errorf("workload: no command %q", command)

@@ -1,0 +1,109 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// needs skips the test where the node's container runtime does not announce the feature, by its name in the node's status.
+func (e *env) needs(t *testing.T, feature string) {
+	t.Helper()
+	var node struct {
+		Status struct {
+			NodeInfo        struct{ ContainerRuntimeVersion string }
+			RuntimeHandlers []struct {
+				Name     string
+				Features map[string]bool
+			}
+		}
+	}
+	if err := e.get(t.Context(), "/api/v1/nodes/"+e.node, &node); err != nil {
+		t.Fatal(err)
+	}
+	for _, handler := range node.Status.RuntimeHandlers {
+		if handler.Name == "" && handler.Features[feature] { // the default handler
+			return
+		}
+	}
+	text := fmt.Sprintf("%s on this node does not announce %s", node.Status.NodeInfo.ContainerRuntimeVersion, feature)
+	if os.Getenv("E2E_RUNTIME") == "new" {
+		t.Fatal(text)
+	}
+	t.Skip(text)
+}
+
+// testUserNamespace: the runtime maps the ids of the volume's mount, so that the root of the container reads what root owns although
+// it is somebody else on the node, and an fsGroup is the container's group.
+func testUserNamespace(t *testing.T, e *env) {
+	e.needs(t, "userNamespaces")
+	v := e.newVault(t)
+	v.set(t, "password", "at first")
+	v.baseline(t)
+	attributes := v.objects(`[{secret: password}, {secret: password, path: strict, mode: "0440"}]`)
+	for _, test := range []struct {
+		name  string
+		pod   volume
+		group int
+		modes map[string]string
+	}{
+		{"root", volume{namespace: agentNamespace, root: true}, 0, map[string]string{"password": "-rw-r--r--", "strict": "-r--r-----"}},
+		{"fsgroup", volume{fsGroup: 4242}, 4242, map[string]string{"password": "-rw-r-----", "strict": "-r--r-----"}},
+	} {
+		test.pod.userNamespace, test.pod.attributes = true, attributes
+		p := e.run(t, "userns-"+test.name, test.pod)
+		same := p.sameProcess(t)
+		inside := p.inside(t)
+		t.Logf("%s: %s", test.name, inside)
+		checkMounts(t, p)
+		checkOptions(t, inside, "idmapped")
+		for _, value := range []string{"at first", "rotated"} {
+			if value == "rotated" {
+				v.set(t, "password", value)
+				p.awaitRotation(t, value)
+			}
+			files, err := p.files(t.Context(), mountPath)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, mode := range test.modes {
+				if got := files[name]; string(got.Data) != value || got.Mode != mode || got.UID != 0 || got.GID != test.group {
+					t.Errorf("%s of %s is %s of %d:%d and holds %q, want %s of 0:%d and %q",
+						name, p.name, got.Mode, got.UID, got.GID, got.Data, mode, test.group, value)
+				}
+			}
+			p.wantReadOnly(t)
+		}
+		p.wantNoRemount(t)
+		same()
+		checkUnmounted(t, p)
+		v.set(t, "password", "at first")
+	}
+}
+
+// testRecursiveReadOnly: a pod that asks for a mount whose submounts are read-only too gets one.
+func testRecursiveReadOnly(t *testing.T, e *env) {
+	e.needs(t, "recursiveReadOnlyMounts")
+	v := e.newVault(t)
+	v.set(t, "password", "at first")
+	p := e.run(t, "recursive", volume{readOnlyMount: true, recursive: true, attributes: v.objects("- secret: password")})
+	eventually(t, "the kubelet's word for it", func(ctx context.Context) error {
+		status, err := p.status(ctx)
+		if err != nil {
+			return err
+		}
+		containers := status.Status.ContainerStatuses
+		if len(containers) != 1 || len(containers[0].VolumeMounts) != 1 || containers[0].VolumeMounts[0].RecursiveReadOnly != "Enabled" {
+			return fmt.Errorf("the containers are %+v", containers)
+		}
+		return nil
+	})
+	t.Log(strings.Join(p.inside(t), " "))
+	checkMounts(t, p)
+	p.mustHold(t, mountPath+"/password", "at first")
+	v.set(t, "password", "rotated")
+	p.awaitRotation(t, "rotated")
+	p.wantReadOnly(t)
+}
