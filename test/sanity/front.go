@@ -1,17 +1,20 @@
-package sanity_test
+package main
 
 import (
 	"context"
+	"net"
 	"sync"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// front is what csi-sanity talks to: the daemon's own Identity and Node services, passed through, and beside them a
-// controller that only remembers names. The daemon has no controller; without one csi-sanity cannot make volumes and
-// skips the specs that publish.
+// front is the controller that csi-sanity makes its volumes with: it only remembers names. Without one csi-sanity counts
+// the specs of a controller as failed and does not publish, and the daemon has none. Beside it stand the daemon's own
+// Identity and Node services, passed through: csi-sanity tests Identity at a controller's endpoint as well, and publishes
+// most where a node's endpoint announces a controller.
 type front struct {
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedControllerServer
@@ -21,6 +24,21 @@ type front struct {
 
 	mu      sync.Mutex
 	volumes map[string]int64 // name, which is also the id, to size
+}
+
+// serve answers at a socket until the function that it returns is called.
+func (f *front) serve(ctx context.Context, socket string) (stop func(), err error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "unix", socket)
+	if err != nil {
+		return nil, err
+	}
+	server := grpc.NewServer()
+	csi.RegisterIdentityServer(server, f)
+	csi.RegisterControllerServer(server, f)
+	csi.RegisterNodeServer(server, f)
+	go func() { _ = server.Serve(listener) }()
+	return server.Stop, nil
 }
 
 func (f *front) GetPluginInfo(ctx context.Context, r *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {
