@@ -20,8 +20,8 @@ BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main
 
 # Modules beside the root one. tools holds no code of ours but tools/supply/sbom; test/sanity keeps csi-test out of the
 # product's go.mod.
-MODULES = . tools tools/chart tools/supply $(if $(wildcard test/sanity/go.mod),test/sanity) test/cluster/kubernetes test/cluster/runtimes
-CODE    = . tools/supply $(if $(wildcard test/sanity/go.mod),test/sanity)
+MODULES = . tools tools/chart tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
+CODE    = . tools/supply test/sanity
 SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/supply test/e2e/run test/e2e/record test/e2e/images \
 	$(addprefix test/cluster/,install build up node in down logs trace)
 
