@@ -2,7 +2,6 @@ package tmpfs
 
 import (
 	"cmp"
-	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -15,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fingerprint stands for the names, types, modes, owners and bytes of a set. It is keyed, so that it says nothing about a value to
-// whoever sees the memory of the process after the values are gone from it.
+// fingerprint stands for the names, types, modes, owners and bytes of a set. It lives no longer than the set, which holds the values
+// themselves.
 type fingerprint [sha256.Size]byte
 
 // entry is a folder or a file of a set. Its path is relative to the set; "." is the set itself.
@@ -27,16 +26,9 @@ type entry struct {
 	sum      [sha256.Size]byte // of the bytes of a file
 }
 
-func (s *Store) sum(data []byte) (sum [sha256.Size]byte) {
-	h := hmac.New(sha256.New, s.key[:])
-	h.Write(data)
-	h.Sum(sum[:0])
-	return sum
-}
-
-func (s *Store) fingerprint(entries []entry) (digest fingerprint) {
+func fingerprintOf(entries []entry) (digest fingerprint) {
 	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.path, b.path) })
-	h := hmac.New(sha256.New, s.key[:])
+	h := sha256.New()
 	for _, e := range entries {
 		fmt.Fprintf(h, "%q %o %d %d %x\n", e.path, e.mode, e.uid, e.gid, e.sum)
 	}
@@ -44,17 +36,17 @@ func (s *Store) fingerprint(entries []entry) (digest fingerprint) {
 	return digest
 }
 
-// expected gives the entries that the set has on disk.
-func (s *Store) expected(n *set) []entry {
+// fingerprint is that of the set as it should be on disk.
+func (n *set) fingerprint() fingerprint {
 	folder := n.folderBits()
 	entries := []entry{{path: ".", mode: folder, uid: n.uid, gid: n.gid}}
 	for _, f := range n.folders {
 		entries = append(entries, entry{path: f, mode: folder, uid: n.uid, gid: n.gid})
 	}
 	for _, f := range n.files {
-		entries = append(entries, entry{path: f.Path, mode: uint32(f.Mode.Perm()) | unix.S_IFREG, uid: n.uid, gid: n.gid, sum: s.sum(f.Data.Reveal())})
+		entries = append(entries, entry{path: f.Path, mode: uint32(f.Mode.Perm()) | unix.S_IFREG, uid: n.uid, gid: n.gid, sum: sha256.Sum256(f.Data.Reveal())})
 	}
-	return entries
+	return fingerprintOf(entries)
 }
 
 // folderBits is the mode of a folder as stat(2) gives it.
@@ -75,11 +67,12 @@ type verdict struct {
 	sealed   map[string]seal // of the files that cannot be read
 }
 
-// compare holds the volume at p against next, and against what this process knows to have left there. It writes nothing, and a
-// container that changes the volume meanwhile can neither make it hang nor lead it out of the volume.
+// compare holds the volume at p against next, and against what the driver is known to have left there. It writes nothing, and a
+// container that changes the volume meanwhile can neither make it hang nor lead it out of the volume. No text that it gives holds a
+// name or a byte that a container has chosen: those may be a secret.
 //
 // written says that next was written by the running call: files that their mode keeps from being read count as right then.
-func (s *Store) compare(p *place, next *set, known record, written bool) (v verdict, err error) {
+func compare(p *place, next *set, known record, written bool) (v verdict, err error) {
 	root, err := openFolder(p.fd, ".")
 	if err != nil {
 		return v, err
@@ -89,31 +82,43 @@ func (s *Store) compare(p *place, next *set, known record, written bool) (v verd
 		v.tampered = "..data, which leads to its files, is gone"
 		return v, nil
 	}
-	l := listing{store: s, next: next, known: known, written: written, sealed: map[string]seal{}}
-	if err := l.set(root, p.current); err != nil {
-		if strange, ok := errors.AsType[strangeError](err); ok {
-			v.tampered = string(strange)
-			return v, nil
-		}
+	l, err := newListing(p, next, known, written)
+	if err != nil {
 		return v, err
 	}
-	v.digest, v.sealed = s.fingerprint(l.entries), l.sealed
-	v.same = v.digest == s.fingerprint(s.expected(next))
-	if !v.same && known.digest != (fingerprint{}) && known.digest != v.digest {
+	err = l.set(root, p.current)
+	if strange, ok := errors.AsType[strangeError](err); ok {
+		v.tampered = "its files: " + string(strange)
+		return v, nil
+	}
+	if err != nil {
+		return v, err
+	}
+	v.digest, v.sealed = fingerprintOf(l.entries), l.sealed
+	v.same = v.digest == next.digest
+	if !v.same && !l.unsure && changed(root, p.current, known.digest, v.digest) {
 		v.tampered = "the names, bytes, modes or owners of its files"
 	}
-	if changed, untidy, err := checkRoot(root, p.current, l.top, next); err != nil || changed != "" {
-		v.same, v.tampered = false, cmp.Or(v.tampered, changed)
-		return v, err
-	} else if untidy {
-		v.untidy = true
+	beside, untidy, err := checkRoot(root, p.current, l.top, next)
+	if beside != "" {
+		v.same, v.tampered = false, cmp.Or(v.tampered, beside)
 	}
-	return v, nil
+	v.untidy = untidy
+	return v, err
+}
+
+// changed says whether a set is another than the driver has left. A process that has not seen it before asks the set itself.
+func changed(root *os.File, set string, known, found fingerprint) bool {
+	if known == (fingerprint{}) {
+		written, said := readMark(root, set)
+		return said && written != found
+	}
+	return known != found
 }
 
 // checkRoot looks at what stands beside the set: its links, which must be there and lead to it, and what a killed rotation or a
 // subPath has left.
-func checkRoot(root *os.File, current string, top []string, next *set) (changed string, untidy bool, err error) {
+func checkRoot(root *os.File, current string, top []string, next *set) (beside string, untidy bool, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(root.Fd()), &st); err != nil {
 		return "", false, err
@@ -133,7 +138,7 @@ func checkRoot(root *os.File, current string, top []string, next *set) (changed 
 		case e.IsDir() && (isSet(name) || strings.HasPrefix(name, removePrefix)), name == nextLink && e.Type() == fs.ModeSymlink:
 			untidy = true
 		case !isLink(int(root.Fd()), name):
-			return fmt.Sprintf("%q stands in it and is none of its links", name), false, nil
+			return "what stands beside its files: a name that is none of its links", false, nil
 		case slices.Contains(top, name):
 			linked++
 		default:

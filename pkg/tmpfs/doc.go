@@ -27,6 +27,9 @@
 // it is still open (s_remove_count in fs/super.c). The latter is why a replaced set is kept as long as a container has one of its files
 // open. A privileged container is root on the node, and can remount anything.
 //
+// Each set carries the fingerprint of what was written, in an extended attribute that takes CAP_SYS_ADMIN (mark.go): so also a new
+// process tells a forgery from a value that is out of date.
+//
 // # System calls instead of mount(8)
 //
 // The image of the driver holds no programs, and starting one costs more than sixty times the call. k8s.io/mount-utils only

@@ -74,6 +74,9 @@ func (n *set) install(ctx context.Context, root *os.Root, name string) error {
 	if err := n.write(ctx, root, name); err != nil {
 		return err
 	}
+	if err := n.mark(root, name); err != nil {
+		return err
+	}
 	// Nothing is written into the folder after this, or its mtime would not be the fetch time.
 	if err := stamp(root, name, n.fetched); err != nil {
 		return err

@@ -3,7 +3,6 @@ package tmpfs
 import (
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path"
@@ -52,14 +51,28 @@ func (e strangeError) Error() string { return string(e) }
 // listing reads a set. All is opened relative to the folder above it, without following links and without waiting for the other
 // end of a FIFO.
 type listing struct {
-	store   *Store
 	next    *set
 	known   record
 	written bool
 
+	// What a file system of its size can hold at most. A container can make files that claim to be longer, and are read as if.
+	bytes int64
+
 	entries []entry
 	top     []string
 	sealed  map[string]seal
+	unsure  bool // a file could not be read that this process knows nothing of
+}
+
+func newListing(p *place, next *set, known record, written bool) (*listing, error) {
+	st, err := statfs(p.fd)
+	if err != nil {
+		return nil, err
+	}
+	return &listing{
+		next: next, known: known, written: written, sealed: map[string]seal{},
+		bytes: int64(st.Blocks) * st.Bsize, //nolint:gosec // G115: our own size, bounded by Options
+	}, nil
 }
 
 // maxDepth is one more than the components that a path of package volume may have.
@@ -82,7 +95,7 @@ func (l *listing) folder(f *os.File, rel string, depth int) error {
 	}
 	l.entries = append(l.entries, entry{path: rel, mode: st.Mode, uid: st.Uid, gid: st.Gid})
 	if depth > maxDepth {
-		return strangeError("folders are nested deeper than any of its own")
+		return strangeError("folders that are nested deeper than any of its own")
 	}
 	children, err := f.ReadDir(-1)
 	if err != nil {
@@ -116,7 +129,10 @@ func (l *listing) file(folder int, name, rel string) error {
 		return vanished(err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return strangeError(fmt.Sprintf("%q is neither a file nor a folder", rel))
+		return strangeError("something that is neither a file nor a folder")
+	}
+	if l.bytes -= st.Size; l.bytes < 0 {
+		return strangeError("more bytes than the volume can hold")
 	}
 	e := entry{path: rel, mode: st.Mode, uid: st.Uid, gid: st.Gid}
 	fd, err := unix.Openat(folder, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -127,13 +143,13 @@ func (l *listing) file(folder int, name, rel string) error {
 		return vanished(err)
 	default:
 		file := os.NewFile(uintptr(fd), name)
-		data, err := io.ReadAll(io.LimitReader(file, st.Size+1))
+		h := sha256.New()
+		_, err := io.Copy(h, io.LimitReader(file, st.Size+1))
 		_ = file.Close()
 		if err != nil {
 			return cause(err)
 		}
-		e.sum = l.store.sum(data)
-		clear(data)
+		h.Sum(e.sum[:0])
 	}
 	l.entries = append(l.entries, e)
 	return nil
@@ -144,11 +160,12 @@ func (l *listing) unreadable(rel string, st *unix.Stat_t) (sum [sha256.Size]byte
 	now := newSeal(st)
 	l.sealed[rel] = now
 	if !l.written && l.known.sealed[rel] != now {
+		l.unsure = l.unsure || l.known.digest == (fingerprint{})
 		return sum
 	}
 	for _, f := range l.next.files {
 		if f.Path == rel && int64(len(f.Data.Reveal())) == st.Size {
-			return l.store.sum(f.Data.Reveal())
+			return sha256.Sum256(f.Data.Reveal())
 		}
 	}
 	return sum
@@ -167,7 +184,7 @@ func openFolder(above int, name string) (*os.File, error) {
 func vanished(err error) error {
 	for _, errno := range []syscall.Errno{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EACCES, unix.ENXIO} {
 		if errors.Is(err, errno) {
-			return strangeError("files that change while they are read, or that may not be read")
+			return strangeError("some that change while they are read, or that may not be read")
 		}
 	}
 	return err

@@ -66,7 +66,7 @@ func (s *Store) Publish(ctx context.Context, m volume.Mount, c volume.Content) (
 // mount mounts the first set. Nobody else can reach it before it is read-only, so it needs no look afterwards.
 func (s *Store) mount(ctx context.Context, at *target, m volume.Mount, next *set) error {
 	mounted := place{path: at.path, current: folderName(s.now(), nil), fetched: next.fetched}
-	known := record{locked: true, verified: true, digest: s.fingerprint(s.expected(next))}
+	known := record{locked: true, verified: true, digest: next.digest}
 	err := s.mounter.mount(ctx, at, mountOptions{room: s.room(2), group: m.Group, label: s.label}, func(root *os.Root) error {
 		info, err := root.Stat(".")
 		if err != nil {
@@ -74,6 +74,9 @@ func (s *Store) mount(ctx context.Context, at *target, m volume.Mount, next *set
 		}
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
 			mounted.device = st.Dev
+		}
+		if err := markVolume(root); err != nil {
+			return err
 		}
 		if err := next.install(ctx, root, mounted.current); err != nil {
 			return err

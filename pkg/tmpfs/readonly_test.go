@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/aging"
+	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -145,7 +146,7 @@ func TestHeldOpenForWriting(t *testing.T) {
 		})
 		defer func() { _ = held.Close() }()
 		next := content("password", "secret")
-		for round, want := range []string{"", "the names, bytes, modes or owners of its files", "", `"planted" stands in it and is none of its links`} {
+		for round, want := range []string{"", "the names, bytes, modes or owners of its files", "", "what stands beside its files: a name that is none of its links"} {
 			if round == 1 {
 				if _, err := held.WriteAt([]byte("FORGED"), 0); err != nil {
 					t.Fatal(err)
@@ -237,8 +238,15 @@ func TestKilledWhileWritable(t *testing.T) {
 				if again, _ := restarted.Inspect(t.Context(), f.target); !again.Unverified {
 					t.Error("it is due no more, though nobody has compared it")
 				}
-				if changed := restarted.publish(t, next); changed != forged {
-					t.Errorf("changed = %v", changed)
+				want := volume.Outcome{}
+				if forged {
+					want = volume.Outcome{Changed: true, Tampered: "the names, bytes, modes or owners of its files"}
+				}
+				if mountns.InUserNamespace() {
+					want.Tampered = "" // what was written is kept in an attribute that takes CAP_SYS_ADMIN of the machine
+				}
+				if o, err := restarted.Publish(t.Context(), f.mount(), next); err != nil || o != want {
+					t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
 				}
 				checkNumbered(t, dir)
 				if again, _ := restarted.Inspect(t.Context(), f.target); again.Unverified {
@@ -247,6 +255,67 @@ func TestKilledWhileWritable(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A new process tells a set that a container has put in place of the driver's own from one whose content is out of date.
+func TestForgedSetAfterARestart(t *testing.T) {
+	t.Parallel()
+	if mountns.InUserNamespace() {
+		t.Skip("what was written is kept in an attribute that takes CAP_SYS_ADMIN of the machine")
+	}
+	for name, tt := range map[string]struct {
+		change func(t *testing.T, dir string)
+		want   string
+	}{
+		"out of date": {func(*testing.T, string) {}, ""},
+		"bytes":       {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "..data", "a"), "f") }, "the names, bytes, modes or owners of its files"},
+		"another set": {func(t *testing.T, dir string) {
+			set := filepath.Join(dir, "..2020_01_01_00_00_00.000000000")
+			mkdir(t, set)
+			write(t, filepath.Join(set, "a"), "f")
+			if err := errors.Join(os.Remove(filepath.Join(dir, "..data")), os.Symlink(filepath.Base(set), filepath.Join(dir, "..data"))); err != nil {
+				t.Fatal(err)
+			}
+		}, "the names, bytes, modes or owners of its files"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+				f.publish(t, content("a", "1"))
+				backDoor(t, f.target, func(dir string) { tt.change(t, dir) })
+				restarted := f.restart(t)
+				if _, err := restarted.Inspect(t.Context(), f.target); err != nil {
+					t.Fatal(err)
+				}
+				o, err := restarted.Publish(t.Context(), f.mount(), content("a", "2"))
+				if want := (volume.Outcome{Changed: true, Tampered: tt.want}); err != nil || o != want {
+					t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
+				}
+			})
+		})
+	}
+}
+
+// A process that has not written a file which it may not read cannot say whether somebody has changed it.
+func TestUnreadableFilesAfterARestart(t *testing.T) {
+	t.Parallel()
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		without(t, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH)(func() {
+			next := content("a", "1")
+			next.Files[0].Mode = 0o040
+			publish := func(want volume.Outcome) {
+				t.Helper()
+				next.Fetched = next.Fetched.Add(time.Millisecond)
+				if o, err := f.Publish(context.Background(), f.mount(), next); err != nil || o != want {
+					t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
+				}
+			}
+			publish(volume.Outcome{Changed: true})
+			f = f.restart(t)
+			publish(volume.Outcome{Changed: true}) // written anew, to be sure, and nobody is blamed
+			publish(volume.Outcome{})
+		})
+	})
 }
 
 // unlock leaves the file system writable, as a process that is killed in a rotation does.

@@ -4,8 +4,8 @@ import (
 	"time"
 )
 
-// record is what this process knows of a volume. It saves a look at the mount table at each call, and tells a set that somebody
-// else has changed from one whose content is out of date. No call needs it: a new process finds out again.
+// record is what this process knows of a volume. It saves a look at the mount table at each call and at the mark of the set, and knows
+// the files that cannot be read. No call needs it: a new process finds out again.
 type record struct {
 	device  uint64
 	current string    // the set

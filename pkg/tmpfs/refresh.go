@@ -2,6 +2,7 @@ package tmpfs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -29,7 +30,7 @@ func (s *Store) update(ctx context.Context, p *place, next *set) (o volume.Outco
 	if !known.locked {
 		locked = s.mounter.lock(ctx, p)
 	}
-	found, err := s.compare(p, next, known, false)
+	found, err := compare(p, next, known, false)
 	if err != nil {
 		return o, err
 	}
@@ -64,8 +65,8 @@ func (s *Store) update(ctx context.Context, p *place, next *set) (o volume.Outco
 		if err := p.inspect(); err != nil {
 			return o, err
 		}
-		known = record{digest: s.fingerprint(s.expected(next))}
-		if found, err = s.compare(p, next, known, true); err != nil {
+		known = record{digest: next.digest}
+		if found, err = compare(p, next, known, true); err != nil {
 			return o, err
 		}
 		found.untidy = false // what is left is still used by a container
@@ -107,7 +108,7 @@ func (s *Store) replace(ctx context.Context, v view, p *place, held subPaths, ne
 	}
 	// First what a killed rotation or somebody else left behind, so that its room is free again.
 	s.tidy(ctx, v.Root, p, held, p.current, before)
-	if err := mendRoot(v.Root, next); err != nil {
+	if err := errors.Join(mendRoot(v.Root, next), markVolume(v.Root)); err != nil {
 		return false, err
 	}
 	sets, err := setFolders(v.Root)

@@ -30,6 +30,7 @@ type set struct {
 	folderMode fs.FileMode   // with fs.ModeSetgid if there is a group
 	uid, gid   uint32        // of all of them
 	fetched    time.Time
+	digest     fingerprint
 }
 
 // newSet checks the content against the limits of the store.
@@ -81,6 +82,7 @@ func (s *Store) newSet(c volume.Content, group *uint32) (*set, error) {
 			len(folders), limit, extraFolders)
 	}
 	n.folders, n.top = sortedKeys(folders), sortedKeys(top)
+	n.digest = n.fingerprint()
 	return n, nil
 }
 

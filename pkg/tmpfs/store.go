@@ -2,7 +2,6 @@ package tmpfs
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"path/filepath"
 	"sync"
@@ -52,7 +51,6 @@ type Store struct {
 	now      func() time.Time
 	mounter  mounter
 
-	key     [32]byte // of fingerprints
 	records sync.Map // by the path of a target: its record
 }
 
@@ -77,7 +75,6 @@ func New(o Options) (*Store, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	_, _ = rand.Read(s.key[:]) // never fails
 	swap := &swapOption{}
 	if err := probe(); err != nil {
 		s.mounter = &classic{swap: swap, reason: err}
@@ -171,13 +168,13 @@ type room struct {
 
 // room gives what the given number of sets needs at most. For each file of a set that is its bytes, up to a page because
 // the last one is not full, and a page for a top-level link that is too long to stand in its inode. In inodes it is
-// the file, its link, and folders: as many as newSet allows. The fifth inode of each file is for security labels,
-// which the kernel counts against the same limit.
+// the file, its link, and folders: as many as newSet allows. The fifth inode of each file is for security labels, and one of each
+// set and of the volume for its mark: the kernel counts extended attributes against the same limit.
 func (s *Store) room(sets int) room {
 	page := int64(unix.Getpagesize())
 	files := int64(s.maxFiles)
 	return room{
 		bytes:  int64(sets) * (s.maxBytes + 2*files*page),
-		inodes: int64(sets)*(5*files+extraFolders+2) + 2,
+		inodes: int64(sets)*(5*files+extraFolders+3) + 3,
 	}
 }

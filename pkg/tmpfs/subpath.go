@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // subPaths are the files and folders of a volume that containers have bound by subPath.
@@ -60,29 +62,18 @@ func (h *subPaths) add(bind string, device uint64) {
 
 // keeps says whether the set must stay: a bind is of something inside it or, where a bind is unclear, it is the oldest
 // there is, as at the start of the first container.
-func (h *subPaths) keeps(root *os.Root, set, oldest string) (bool, error) {
+func (h *subPaths) keeps(root int, set, oldest string) bool {
 	if h.unclear && set == oldest {
-		return true, nil
+		return true
 	}
 	if len(h.inodes) == 0 {
-		return false, nil
+		return false
 	}
-	found := false
-	err := fs.WalkDir(root.FS(), set, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			if _, bound := h.inodes[st.Ino]; bound {
-				found = true
-				return fs.SkipAll
-			}
-		}
-		return nil
-	})
-	return found, err
+	bound := func(folder int, name string) bool {
+		var st unix.Stat_t
+		err := unix.Fstatat(folder, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		_, found := h.inodes[st.Ino]
+		return err == nil && found
+	}
+	return bound(root, set) || contains(root, set, 0, func(folder int, e fs.DirEntry) bool { return bound(folder, e.Name()) })
 }

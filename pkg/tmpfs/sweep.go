@@ -1,6 +1,7 @@
 package tmpfs
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -28,7 +29,7 @@ func sweep(root *os.Root, held subPaths, current string, top []string) error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return -compareNames(a, b) }) // the newest set first
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(b.Name(), a.Name()) }) // the newest set first
 	oldest := ""
 	for _, e := range entries {
 		if e.IsDir() && isSet(e.Name()) {
@@ -45,12 +46,10 @@ func sweep(root *os.Root, held subPaths, current string, top []string) error {
 		case slices.Contains(top, name) && isLink(int(folder.Fd()), name):
 			continue
 		case e.IsDir() && isSet(name):
-			keep, err := held.keeps(root, name, oldest)
-			if keep || err != nil {
-				failed = errors.Join(failed, err)
+			if held.keeps(int(folder.Fd()), name, oldest) {
 				continue
 			}
-			if open < maxOpenSets && isOpen(int(folder.Fd()), name, 0) {
+			if open < maxOpenSets && isOpen(int(folder.Fd()), name) {
 				open++
 				continue
 			}
@@ -60,34 +59,29 @@ func sweep(root *os.Root, held subPaths, current string, top []string) error {
 	return failed
 }
 
-func compareNames(a, b fs.DirEntry) int {
-	switch {
-	case a.Name() < b.Name():
-		return -1
-	case a.Name() > b.Name():
-		return 1
-	}
-	return 0
-}
-
 // isOpen says whether some process has a file below the folder called name open. The kernel grants a lease for writing only on a
 // file that is open nowhere else (fcntl(2), F_SETLEASE). A folder that is open, or somebody's working directory, cannot be
 // seen this way.
-func isOpen(above int, name string, depth int) bool {
+func isOpen(above int, name string) bool {
+	return contains(above, name, 0, func(folder int, e fs.DirEntry) bool {
+		return e.Type().IsRegular() && isFileOpen(folder, e.Name())
+	})
+}
+
+// contains says whether one of the entries below the folder called name matches. It opens everything relative to the folder above and
+// follows no link; what lies deeper than a set can be is not looked at, because a container has made it.
+func contains(above int, name string, depth int, match func(folder int, e fs.DirEntry) bool) bool {
 	folder, err := openFolder(above, name)
-	if err != nil || depth > maxDepth {
+	if err != nil {
 		return false
 	}
 	defer func() { _ = folder.Close() }()
 	entries, err := folder.ReadDir(-1)
-	if err != nil {
+	if err != nil || depth > maxDepth {
 		return false
 	}
 	return slices.ContainsFunc(entries, func(e fs.DirEntry) bool {
-		if e.IsDir() {
-			return isOpen(int(folder.Fd()), e.Name(), depth+1)
-		}
-		return e.Type().IsRegular() && isFileOpen(int(folder.Fd()), e.Name())
+		return match(int(folder.Fd()), e) || e.IsDir() && contains(int(folder.Fd()), e.Name(), depth+1, match)
 	})
 }
 

@@ -18,7 +18,11 @@ import (
 // Whatever somebody else has made of a volume is noticed and put right, and no call hangs, writes elsewhere or fails.
 func TestTamperedVolumes(t *testing.T) {
 	t.Parallel()
-	const files = "the names, bytes, modes or owners of its files"
+	const (
+		files   = "the names, bytes, modes or owners of its files"
+		beside  = "what stands beside its files: a name that is none of its links"
+		strange = "its files: something that is neither a file nor a folder"
+	)
 	outside := filepath.Join(t.TempDir(), "outside")
 	write(t, outside, "precious")
 	must := func(t *testing.T, errs ...error) {
@@ -42,27 +46,27 @@ func TestTamperedVolumes(t *testing.T) {
 		"mode of the root":      {func(t *testing.T, dir string) { must(t, os.Chmod(dir, 0o1777)) }, "the mode or the owner of its root folder"},
 		"file added to the set": {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "..data", "b", "x"), "1") }, files},
 		"file removed":          {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "..data", "a"))) }, files},
-		"file added":            {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "x"), "1") }, `"x" stands in it and is none of its links`},
+		"file added":            {func(t *testing.T, dir string) { write(t, filepath.Join(dir, "x"), "1") }, beside},
 		"link removed":          {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "a"))) }, "links to its files are missing"},
 		"link replaced by a file": {func(t *testing.T, dir string) {
 			must(t, os.Remove(filepath.Join(dir, "a")))
 			write(t, filepath.Join(dir, "a"), "f")
-		}, `"a" stands in it and is none of its links`},
+		}, beside},
 		"link to elsewhere": {func(t *testing.T, dir string) {
 			must(t, os.Remove(filepath.Join(dir, "a")), os.Symlink(outside, filepath.Join(dir, "a")))
-		}, `"a" stands in it and is none of its links`},
+		}, beside},
 		"link replaced by a FIFO": {func(t *testing.T, dir string) {
 			must(t, os.Remove(filepath.Join(dir, "a")), unix.Mkfifo(filepath.Join(dir, "a"), 0o600))
-		}, `"a" stands in it and is none of its links`},
+		}, beside},
 		"FIFO in the set": {func(t *testing.T, dir string) {
 			must(t, os.Remove(filepath.Join(dir, "..data", "a")), unix.Mkfifo(filepath.Join(dir, "..data", "a"), 0o600))
-		}, `"a" is neither a file nor a folder`},
+		}, strange},
 		"symbolic link in the set": {func(t *testing.T, dir string) {
 			must(t, os.Remove(filepath.Join(dir, "..data", "a")), os.Symlink(outside, filepath.Join(dir, "..data", "a")))
-		}, `"a" is neither a file nor a folder`},
+		}, strange},
 		"folder replaced by a link": {func(t *testing.T, dir string) {
 			must(t, os.RemoveAll(filepath.Join(dir, "..data", "b")), os.Symlink(filepath.Dir(outside), filepath.Join(dir, "..data", "b")))
-		}, `"b" is neither a file nor a folder`},
+		}, strange},
 		"..data removed": {func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "..data"))) }, "..data, which leads to its files, is gone"},
 		"..data is a folder": {func(t *testing.T, dir string) {
 			must(t, os.Remove(filepath.Join(dir, "..data")), os.MkdirAll(filepath.Join(dir, "..data", "a", "x"), 0o700))
@@ -80,10 +84,13 @@ func TestTamperedVolumes(t *testing.T) {
 			late := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
 			must(t, os.Chtimes(filepath.Join(dir, "..data"), late, late))
 		}, "the time of its files"},
-		"deep folders": {func(t *testing.T, dir string) { nest(t, filepath.Join(dir, "deep"), 3000) }, `"deep" stands in it and is none of its links`},
+		"deep folders": {func(t *testing.T, dir string) { nest(t, filepath.Join(dir, "deep"), 3000) }, beside},
 		"deep folders in the set": {func(t *testing.T, dir string) {
 			nest(t, filepath.Join(dir, "..data", "b", "deep"), 3000)
-		}, "folders are nested deeper than any of its own"},
+		}, "its files: folders that are nested deeper than any of its own"},
+		"a file without an end": {func(t *testing.T, dir string) {
+			must(t, os.Truncate(filepath.Join(dir, "..data", "a"), 1<<40))
+		}, "its files: more bytes than the volume can hold"},
 		"everything removed": {func(t *testing.T, dir string) {
 			entries, err := os.ReadDir(dir)
 			must(t, err)
@@ -162,12 +169,52 @@ func TestClosedFolders(t *testing.T) {
 		without(t, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH)(func() {
 			next := content("a", "1", "b/c", "2")
 			o, err := f.Publish(context.Background(), f.mount(), next)
-			if err != nil || !o.Changed || o.Tampered != "files that change while they are read, or that may not be read" {
+			if err != nil || !o.Changed || o.Tampered != "its files: some that change while they are read, or that may not be read" {
 				t.Errorf("Publish = %+v, %v", o, err)
 			}
 		})
 		if got := tree(t, f.target); !slices.Equal(got, want) {
 			t.Errorf("the volume holds\n%s", strings.Join(got, "\n"))
+		}
+	})
+}
+
+// What a container has named or written is in no text of the driver: it may be a secret.
+func TestNothingOfATampererIsSaid(t *testing.T) {
+	t.Parallel()
+	const marker = "hunter2-of-the-neighbour"
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		for i, plant := range []string{marker, "..data/" + marker, "..data/b/" + marker} {
+			f.publish(t, content("a", "1", "b/c", "2"))
+			backDoor(t, f.target, func(dir string) {
+				if err := unix.Mkfifo(filepath.Join(dir, plant), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			})
+			o, err := f.Publish(t.Context(), f.mount(), content("a", "1", "b/c", "2"))
+			if err != nil || o.Tampered == "" || strings.Contains(o.Tampered, marker) {
+				t.Errorf("%d: %+v, %v", i, o, err)
+			}
+		}
+	})
+}
+
+// A set that a container has made, deeper than any path, costs no time where a subPath has to be looked for in it.
+func TestDeepSetBesideASubPath(t *testing.T) {
+	t.Parallel()
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		f.publish(t, content("a", "1"))
+		bind(t, filepath.Join(f.target, "a"), f.subPath("app", 0))
+		const planted = "..2020_01_01_00_00_00.000000000"
+		backDoor(t, f.target, func(dir string) { nest(t, filepath.Join(dir, planted), 20_000) })
+		if o, err := f.Publish(t.Context(), f.mount(), content("a", "2")); err != nil || !o.Changed {
+			t.Errorf("%+v, %v", o, err)
+		}
+		if exists(filepath.Join(f.target, planted)) {
+			t.Error("the planted set is left")
+		}
+		if got := read(t, f.subPath("app", 0)); got != "1" {
+			t.Errorf("the subPath holds %q", got)
 		}
 	})
 }
