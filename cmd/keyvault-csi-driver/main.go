@@ -122,6 +122,7 @@ func newDriver(o options, logger logr.Logger) (*driver.Driver, *keyvault.Client,
 		KubeletCSISocket:   o.kubeletCSISocket,
 		HTTPAddress:        o.httpAddress,
 		AllowReadWrite:     o.allowReadWrite,
+		Limits:             volume.Limits{Bytes: int64(o.maxVolumeBytes), Files: o.maxVolumeFiles},
 		Defaults: volume.Defaults{
 			VaultSuffix:      o.cloud.VaultSuffix,
 			TokenAudience:    o.cloud.FederationAudience,

@@ -68,6 +68,9 @@ type Config struct {
 	// read-only all the same.
 	AllowReadWrite bool
 
+	// Limits bound the content of one volume.
+	Limits volume.Limits
+
 	// Defaults stand in for attributes that a pod leaves out.
 	Defaults volume.Defaults
 
@@ -145,6 +148,9 @@ func New(c Config) (*Driver, error) {
 
 		root:           strings.TrimSuffix(filepath.Clean(c.KubeletRoot), "/") + "/",
 		allowReadWrite: c.AllowReadWrite,
+
+		limits:    c.Limits,
+		admission: newAdmission(),
 
 		defaults: c.Defaults,
 		parser:   volume.NewParser(c.Defaults),

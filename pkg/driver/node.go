@@ -29,6 +29,9 @@ type nodeServer struct {
 	metrics  *metrics
 	now      func() time.Time
 
+	limits    volume.Limits
+	admission *admission
+
 	claims  claims
 	notes   notes
 	volumes sync.Map // by CSI volume id, those that are there: to be counted, and as far as known since the start

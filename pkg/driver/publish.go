@@ -146,6 +146,12 @@ func (n *nodeServer) tolerate(ctx context.Context, w wish, err error, usable boo
 func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (content volume.Content, outcome volume.Outcome, err error) {
 	defer recoverInto(parent, &err)
 
+	publish, err := n.admission.enter(parent, w.attributes[volume.KubeletPodNamespace], w.attributes)
+	if err != nil {
+		return content, outcome, err
+	}
+	defer publish.leave()
+
 	request, err := n.parser.Parse(w.attributes, w.secrets)
 	if err != nil {
 		return content, outcome, err
@@ -153,7 +159,7 @@ func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (con
 	if err := n.policy.Allow(request); err != nil {
 		return content, outcome, err
 	}
-	request.Volume, request.Refresh = w.volumeID, complete
+	request.Volume, request.Refresh, request.Limits, request.Hold = w.volumeID, complete, n.limits, publish.hold
 	ctx, cancel := context.WithTimeout(parent, request.Timeout)
 	defer cancel()
 

@@ -22,8 +22,9 @@ const (
 	failedSpread = 20 * time.Second
 	// callTime is how long a call may last in which an object has been read and its volume does not hold it yet.
 	callTime = flightTimeout
-	// defaultCacheBytes bounds all values together: 1,300 secrets of the size that Key Vault allows, 20,000 of 1 KiB.
-	defaultCacheBytes = 32 << 20
+	// defaultCacheBytes bounds all values together: 160 secrets of the size that Key Vault allows, 2,700 of 1 KiB. What does
+	// not fit is asked for more often than it would have to be.
+	defaultCacheBytes = 4 << 20
 	// entryBytes is what an entry costs beside its values, measured and rounded up.
 	entryBytes = 512
 )
@@ -49,6 +50,7 @@ type cache struct {
 	bytes   int
 	flights map[entryKey]*flight
 	volumes map[string]holding // by volume
+	held    int                // objects in volumes
 	swept   time.Time
 }
 
@@ -107,7 +109,7 @@ func (f *failure) refusal() bool {
 		return !errors.Is(entraSentinel(said), volume.ErrUnavailable)
 	case errors.As(f.err, &said):
 		return !errors.Is(vaultSentinel(said), volume.ErrUnavailable)
-	case errors.As(f.err, &missing), errors.Is(f.err, errMalformedChallenge), errors.Is(f.err, errStrange), errors.Is(f.err, errPanic),
+	case errors.As(f.err, &missing), errors.Is(f.err, errMalformedChallenge), errors.Is(f.err, errStrange), errors.Is(f.err, errPanic), errors.Is(f.err, errLongList),
 		errors.Is(f.err, context.DeadlineExceeded):
 		return false
 	default:

@@ -40,7 +40,7 @@ type Options struct {
 	// LastKnownGood is how old an object may be that a first mount is served with while the vault cannot be reached. 0
 	// means never. Nothing survives a refusal.
 	LastKnownGood time.Duration
-	// CacheBytes bounds the memory that objects are kept in, about; 0 means 32 MiB.
+	// CacheBytes bounds the memory that objects are kept in, about; 0 means 4 MiB.
 	CacheBytes int
 	// Metrics is where the client registers what it counts; nil means nowhere.
 	Metrics prometheus.Registerer
@@ -76,6 +76,7 @@ type Client struct {
 	challenges *challenges
 	gates      *gates
 	cache      *cache
+	answers    *answers
 	metrics    *metrics
 	macKey     [32]byte           // of this process, see digest
 	decoding   singleflight.Group // by digest of the content, see decode
@@ -114,6 +115,7 @@ func New(o Options) (*Client, error) {
 		metadata:  newMetadataService(o),
 		gates:     &gates{now: o.Now, after: o.After, seen: map[string]*idle[*gate]{}},
 		metrics:   newMetrics(),
+		answers:   newAnswers(),
 		logins:    map[credentialKey]*idle[*login]{},
 		sessions:  map[sessionKey]*idle[*session]{},
 	}

@@ -3,6 +3,7 @@ package keyvault
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 	"unique"
 
@@ -14,6 +15,8 @@ type errand struct {
 	volume.Request
 	identity unique.Handle[credentialKey]
 	demand   demand
+	bytes    atomic.Int64 // of the files so far
+	files    atomic.Int64
 }
 
 func (c *Client) errand(r volume.Request) *errand {
@@ -26,7 +29,7 @@ func (c *Client) errand(r volume.Request) *errand {
 }
 
 // served takes what the cache has, and gives the reads that are left.
-func (c *Client) served(e *errand, reads []*read) (left []*read) {
+func (c *Client) served(ctx context.Context, e *errand, reads []*read) (left []*read) {
 	for _, r := range reads {
 		known, ok := c.cache.find(entryKey{e.identity, r.key}, e.demand, r.optional)
 		if !ok || known.failed != nil {
@@ -34,9 +37,58 @@ func (c *Client) served(e *errand, reads []*read) (left []*read) {
 			continue
 		}
 		c.metrics.asked(cacheHit)
-		r.take(known)
+		r.err = c.accept(ctx, e, r, known)
 	}
 	return left
+}
+
+// accept makes the files of a read of what was got for it, and keeps only them: a certificate may be many times as large
+// as the file that a volume wants of it. got is nil when there is no such object and nobody minds.
+func (c *Client) accept(ctx context.Context, e *errand, r *read, from result) error {
+	r.entry, r.at = from.entry, from.at
+	switch {
+	case from.got == nil:
+		r.absent = true
+		return nil
+	case r.key.interfaceName == interfaceList:
+		r.names = from.got.names
+		return nil
+	}
+	r.files = make([][]volume.File, 0, len(r.objects))
+	for _, object := range r.objects {
+		files, err := c.render(ctx, *object, from.got)
+		if err != nil {
+			return err
+		}
+		if err := e.keep(ctx, files); err != nil {
+			return err
+		}
+		r.files = append(r.files, files)
+	}
+	if leaf := from.got.leaf(); leaf != nil {
+		r.notAfter = leaf.NotAfter
+	}
+	return nil
+}
+
+// keep counts files against the limits of the volume and the memory of the node.
+func (e *errand) keep(ctx context.Context, files []volume.File) error {
+	var size int64
+	for _, file := range files {
+		size += int64(len(file.Data.Reveal()))
+	}
+	if err := e.Limits.Check(e.bytes.Add(size), int(e.files.Add(int64(len(files))))); err != nil {
+		return err
+	}
+	return e.hold(ctx, size)
+}
+
+// hold asks the node for memory.
+func (e *errand) hold(ctx context.Context, bytes int64) error {
+	if e.Hold == nil {
+		return nil
+	}
+	return e.Hold(ctx, bytes)
 }
 
 // longestSpread bounds how long a refresh waits for its turn. Nobody waits for it but the kubelet, for two minutes.
@@ -62,7 +114,7 @@ func (c *Client) spread(ctx context.Context, e *errand, reads []*read) bool {
 // wants it, with the last known value.
 func (c *Client) do(ctx context.Context, e *errand, r *read) error {
 	key := entryKey{e.identity, r.key}
-	object, call := r.object, r.call // a fetch may outlive the read
+	object, call := r.object(), r.call // a fetch may outlive the read
 	outcome := cacheHit
 	known, f, started := c.cache.ask(ctx, key, e.demand, r.optional, func(ctx context.Context, f *flight) result {
 		return c.fetch(ctx, f, e.Request, object, call)
@@ -79,20 +131,14 @@ func (c *Client) do(ctx context.Context, e *errand, r *read) error {
 		known = c.await(ctx, e, key, f)
 	}
 	defer func() { c.metrics.asked(outcome) }()
-	if known.failed == nil {
-		r.take(known)
-		return nil
-	}
-	if r.absent = known.failed.absent(); r.absent && r.optional {
-		r.take(known)
-		return nil
+	if known.failed == nil || r.optional && known.failed.absent() {
+		return c.accept(ctx, e, r, known)
 	}
 	err := c.explain(ctx, e, object, known.failed)
 	if last, ok := c.lastKnown(e, key); ok && errors.Is(err, volume.ErrUnavailable) {
 		outcome = cacheStale
-		r.take(last)
 		r.outage = err
-		return nil
+		return c.accept(ctx, e, r, last)
 	}
 	return err
 }

@@ -234,6 +234,8 @@ func (m matter) explain(ctx context.Context, waited string, err error) error {
 		return volume.Errorf(volume.ErrUnavailable, "%s: %v; %s", m, missing, missing.hint)
 	case errors.Is(err, errMalformedChallenge):
 		return volume.Errorf(volume.ErrUnavailable, "%s: the vault gave no readable challenge (HTTP 401, WWW-Authenticate); is this a key vault of %s?", m, m.cloud.Name)
+	case errors.Is(err, errLongList):
+		return volume.Errorf(volume.ErrTooLarge, "%s: %v (--max-volume-files); select fewer, by prefix or tags", m, err)
 	case errors.Is(err, errNoValue):
 		return volume.Errorf(volume.ErrPrecondition, "%s: %v; set one, or disable it", m, err)
 	case errors.Is(err, errStrange), errors.Is(err, errPanic):

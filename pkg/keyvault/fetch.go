@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,8 +14,13 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// perVolume bounds how many objects of one volume are read at the same time.
-const perVolume = 16
+const (
+	// perVolume bounds how many objects of one volume are read at the same time.
+	perVolume = 16
+	// objectBytes is what an object that a list has named takes until its volume is there, beside its files: measured and
+	// rounded up.
+	objectBytes = 1 << 10
+)
 
 // Fetch reads every object of the request and gives the volume's complete content, or the first error in the order of
 // the request's objects, which is one of the sentinel errors of package volume or, with errors.Is, that of ctx.
@@ -43,11 +49,11 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	if err != nil {
 		return volume.Content{}, err
 	}
-	reads, byObject := plan(objects)
+	reads, places := plan(objects)
 	if err := c.run(ctx, e, reads); err != nil {
 		return volume.Content{}, err
 	}
-	content.Files, err = c.files(ctx, r.Folders, objects, byObject)
+	content.Files, err = filesOf(r.Folders, objects, places)
 	if err != nil {
 		return volume.Content{}, err
 	}
@@ -108,10 +114,10 @@ func validVersion(version string) bool {
 // expand puts in the place of every selection the objects that it stands for now. They are optional: what is deleted or
 // disabled between the list and the read is left out.
 func (c *Client) expand(ctx context.Context, e *errand) (lists []*read, objects []volume.Object, err error) {
-	for _, object := range e.Objects {
+	for i, object := range e.Objects {
 		if object.Kind == volume.KindSelection {
 			key := readKey{object.Vault, interfaceList, selector(object.Selection), ""}
-			lists = append(lists, &read{key: key, object: object, call: (*Client).list})
+			lists = append(lists, &read{key: key, objects: []*volume.Object{&e.Objects[i]}})
 		}
 	}
 	if len(lists) == 0 {
@@ -128,7 +134,13 @@ func (c *Client) expand(ctx context.Context, e *errand) (lists []*read, objects 
 		}
 		list := lists[next]
 		next++
-		for _, name := range list.got.names {
+		if err := e.Limits.Check(0, len(objects)+len(list.names)); err != nil {
+			return nil, nil, err
+		}
+		if err := e.hold(ctx, int64(len(list.names))*objectBytes); err != nil {
+			return nil, nil, err
+		}
+		for _, name := range list.names {
 			selected := object.Selection.Each(name)
 			selected.Optional = true
 			objects = append(objects, selected)
@@ -148,19 +160,22 @@ type callFunc func(*Client, context.Context, *session, volume.Object) (*got, err
 // read is one request to a vault on behalf of one or several objects.
 type read struct {
 	key      readKey
-	object   volume.Object // the first that needs it; errors speak of this one
-	optional bool          // nobody minds if it is not there
-	call     callFunc
+	objects  []*volume.Object // that need it
+	speaker  int              // errors speak of this one
+	optional bool             // nobody minds if it is not there
+	call     callFunc         // not of a list
 
-	entry  *entry    // of the cache
-	at     time.Time // just before it was asked
-	got    *got
-	absent bool  // there is no such object, or it is disabled
-	outage error // why got is the last known and not what the vault has now
-	err    error
+	entry    *entry          // of the cache
+	at       time.Time       // just before it was asked
+	absent   bool            // there is no such object, or it is disabled
+	names    []string        // of a list
+	files    [][]volume.File // of each object
+	notAfter time.Time       // of a certificate
+	outage   error           // why the files are of the last known value and not of what the vault has now
+	err      error
 }
 
-func (r *read) take(from result) { r.entry, r.at, r.got = from.entry, from.at, from.got }
+func (r *read) object() volume.Object { return *r.objects[r.speaker] }
 
 // The interfaces of a vault, and what is none but costs as much: the list of its secrets.
 const (
@@ -174,11 +189,18 @@ type readKey struct {
 	vault, interfaceName, name, version string
 }
 
-// plan gives the distinct reads in the order in which the objects first need them, and the read of each object.
-func plan(objects []volume.Object) (reads, byObject []*read) {
+// place is where the files of an object are: those of the object at an index of a read.
+type place struct {
+	read  *read
+	index int
+}
+
+// plan gives the distinct reads in the order in which the objects first need them, and the place of each object's files.
+func plan(objects []volume.Object) (reads []*read, places []place) {
 	known := make(map[readKey]*read, len(objects))
-	reads, byObject = make([]*read, 0, len(objects)), make([]*read, 0, len(objects))
-	for _, object := range objects {
+	reads, places = make([]*read, 0, len(objects)), make([]place, 0, len(objects))
+	for i := range objects {
+		object := &objects[i]
 		key := readKey{object.Vault, interfaceSecrets, strings.ToLower(object.Name), object.Version}
 		call := (*Client).getSecret
 		switch object.Kind {
@@ -189,46 +211,45 @@ func plan(objects []volume.Object) (reads, byObject []*read) {
 		}
 		r, ok := known[key]
 		if !ok {
-			r = &read{key: key, object: object, optional: true, call: call}
+			r = &read{key: key, optional: true, call: call}
 			known[key] = r
 			reads = append(reads, r)
 		}
 		if r.optional && !object.Optional {
-			r.object, r.optional = object, false // the one that minds is the one to speak of
+			r.speaker, r.optional = len(r.objects), false // the one that minds is the one to speak of
 		}
-		byObject = append(byObject, r)
+		places = append(places, place{r, len(r.objects)})
+		r.objects = append(r.objects, object)
 	}
-	return reads, byObject
+	return reads, places
 }
 
 // run does the reads that the cache does not answer, some at a time. When one fails, those after it are given up,
 // those before it are not: so the error is always that of the first read that fails, whichever happens to fail first.
+// Only a volume that is too large ends all of them.
 func (c *Client) run(ctx context.Context, e *errand, reads []*read) error {
-	reads = c.served(e, reads)
-	if c.spread(ctx, e, reads) {
-		reads = c.served(e, reads)
+	left := c.served(ctx, e, reads)
+	if c.spread(ctx, e, left) {
+		left = c.served(ctx, e, left)
 	}
-	if len(reads) == 0 {
-		return nil
-	}
-	var group errgroup.Group
-	group.SetLimit(perVolume)
 	all, cancelAll := context.WithCancel(ctx)
 	defer cancelAll()
-	contexts := make([]context.Context, len(reads))
-	cancels := make([]context.CancelFunc, len(reads))
-	for i := range reads {
-		contexts[i], cancels[i] = context.WithCancel(all)
+	if errors.Is(firstError(reads), volume.ErrTooLarge) {
+		return firstError(reads)
 	}
-	for i, r := range reads {
+	under := running{cancels: map[int]context.CancelFunc{}, failed: len(left)}
+	var group errgroup.Group
+	group.SetLimit(perVolume)
+	for i, r := range left {
 		group.Go(func() error {
-			if contexts[i].Err() == nil || ctx.Err() != nil {
-				r.err = c.attend(contexts[i], e, r) //nolint:contextcheck // each is a child of ctx
+			ctx, wanted := under.begin(all, i)
+			if !wanted {
+				return nil
 			}
-			if r.err != nil {
-				for _, cancel := range cancels[i+1:] {
-					cancel()
-				}
+			r.err = c.attend(ctx, e, r) //nolint:contextcheck // a child of the caller's
+			under.end(i, r.err != nil)
+			if errors.Is(r.err, volume.ErrTooLarge) {
+				cancelAll()
 			}
 			return nil
 		})
@@ -237,11 +258,47 @@ func (c *Client) run(ctx context.Context, e *errand, reads []*read) error {
 	return firstError(reads)
 }
 
+// running are the reads of a volume that are under way, by their place in the volume's order.
+type running struct {
+	mu      sync.Mutex
+	cancels map[int]context.CancelFunc
+	failed  int // the first that has failed
+}
+
+// begin gives the context of a read, unless one before it has failed.
+func (u *running) begin(parent context.Context, i int) (_ context.Context, wanted bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if i > u.failed {
+		return nil, false
+	}
+	ctx, cancel := context.WithCancel(parent)
+	u.cancels[i] = cancel
+	return ctx, true
+}
+
+// end gives up, after a failure, those that come after.
+func (u *running) end(i int, failed bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.cancels[i]()
+	delete(u.cancels, i)
+	if !failed || i > u.failed {
+		return
+	}
+	u.failed = i
+	for other, cancel := range u.cancels {
+		if other > i {
+			cancel()
+		}
+	}
+}
+
 // attend is do on a goroutine of its own, where a panic would end the process and is to be one object's trouble.
 func (c *Client) attend(ctx context.Context, e *errand, r *read) error {
 	err := guarded(func() error { return c.do(ctx, e, r) })
 	if errors.Is(err, errPanic) {
-		return c.explain(ctx, e, r.object, &failure{err: errPanic, waited: theVault})
+		return c.explain(ctx, e, r.object(), &failure{err: errPanic, waited: theVault})
 	}
 	return err
 }
@@ -275,28 +332,21 @@ func pathOf(o volume.Object) string {
 	}
 }
 
-// files turns what was read into the volume's files, in the order of their paths.
-func (c *Client) files(ctx context.Context, folders []string, objects []volume.Object, byObject []*read) ([]volume.File, error) {
+// filesOf puts the files of all objects together, in the order of their paths.
+func filesOf(folders []string, objects []volume.Object, places []place) ([]volume.File, error) {
 	tree := volume.NewTree(folders)
-	byPath := make(map[string]volume.File, len(objects))
+	files := make([]volume.File, 0, len(objects))
 	for i, object := range objects {
-		if byObject[i].absent {
+		p := places[i]
+		if p.read.absent {
 			continue // only for optional objects, else run would have failed
 		}
-		written, err := c.render(ctx, object, byObject[i].got)
-		if err != nil {
-			return nil, err
-		}
-		for _, file := range written {
+		for _, file := range p.read.files[p.index] {
 			if err := tree.Add(file.Path, object); err != nil {
 				return nil, err
 			}
-			byPath[file.Path] = file
+			files = append(files, file)
 		}
-	}
-	files := make([]volume.File, 0, len(byPath))
-	for _, file := range byPath {
-		files = append(files, file)
 	}
 	slices.SortFunc(files, func(a, b volume.File) int { return strings.Compare(a.Path, b.Path) })
 	return files, nil

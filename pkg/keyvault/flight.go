@@ -146,6 +146,7 @@ const impatient = tryTimeout
 // fetch asks for the challenge if it is unknown, logs in if need be, and asks for the object. ctx is the flight's; the
 // request is that of whoever began it.
 func (c *Client) fetch(ctx context.Context, f *flight, r volume.Request, o volume.Object, call callFunc) result {
+	ctx = withNamespace(ctx, r.Pod.Namespace)
 	why := &failure{waited: theVault, tenant: r.Identity.TenantID}
 	at := c.now()
 	failed := func(err error) result {
@@ -208,7 +209,7 @@ func (c *Client) attempt(
 	f.login.Store(nil)
 	at = c.now()
 	if o.Kind == volume.KindSelection {
-		value, err = call(c, ctx, s, o) // which goes through the gate with each page
+		value, err = c.list(ctx, s, o, r.Limits.Files) // which goes through the gate with each page
 		return value, at, err
 	}
 	err = c.request(ctx, o.Vault, func(ctx context.Context) (err error) {
@@ -223,6 +224,8 @@ func (c *Client) attempt(
 func (c *Client) request(ctx context.Context, vault string, call func(context.Context) error) error {
 	return c.gates.of(vault).through(ctx, func(ctx context.Context) error {
 		ctx, seen := withOutcome(ctx)
+		ctx, end := c.answers.call(ctx)
+		defer end()
 		err := guarded(func() error { return call(ctx) })
 		if err != nil {
 			err = reduced(err, seen)

@@ -37,11 +37,19 @@ func (c *cache) heldBy(volume string) map[*entry]time.Time {
 	return held
 }
 
+// maxHeld bounds the objects that are remembered as those of a volume, of all volumes together: 500 volumes of 64. What is
+// given to a volume beyond is treated as if it had been mounted before the start: that may cost a request.
+const maxHeld = 32 << 10
+
 // hold remembers what a volume has been given, and gives what it had before.
 func (c *cache) hold(volume string, now holding) (before holding) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before = c.volumes[volume]
+	if c.held += len(now.objects) - len(before.objects); c.held > maxHeld {
+		c.held -= len(now.objects)
+		now.objects, now.certificates = nil, nil
+	}
 	for _, o := range now.objects {
 		o.entry.hold(o.at, now.interval)
 	}
@@ -80,8 +88,8 @@ func (c *Client) hold(volume string, interval time.Duration, vaults []string, re
 		if r.entry != nil {
 			now.objects = append(now.objects, heldObject{r.entry, r.at})
 		}
-		if leaf := r.got.leaf(); leaf != nil {
-			now.certificates = append(now.certificates, heldCertificate{r.key.vault, r.key.name, leaf.NotAfter})
+		if !r.notAfter.IsZero() {
+			now.certificates = append(now.certificates, heldCertificate{r.key.vault, r.key.name, r.notAfter})
 		}
 	}
 	c.metrics.use(vaults)

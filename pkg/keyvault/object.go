@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -123,8 +124,12 @@ func (*Client) getKey(ctx context.Context, s *session, o volume.Object) (*got, e
 // maxPages bounds a list: 40,000 secrets are ten times what a volume may hold.
 const maxPages = 1600
 
-// list gives the names of the enabled secrets that a selection matches, in the vault's order.
-func (c *Client) list(ctx context.Context, s *session, o volume.Object) (*got, error) {
+// errLongList ends a list that names more secrets than a volume may have files.
+var errLongList = errors.New("more secrets match than a volume may have files")
+
+// list gives the names of the enabled secrets that a selection matches, in the vault's order. most bounds their number; 0
+// means no bound.
+func (c *Client) list(ctx context.Context, s *session, o volume.Object, most int) (*got, error) {
 	client, err := s.secrets()
 	if err != nil {
 		return nil, err
@@ -158,6 +163,9 @@ func (c *Client) list(ctx context.Context, s *session, o volume.Object) (*got, e
 			if matches(o.Selection, name, item.Tags) {
 				found.names = append(found.names, name)
 			}
+		}
+		if most > 0 && len(found.names) > most {
+			return nil, errLongList
 		}
 		next = resp.NextLink
 	}

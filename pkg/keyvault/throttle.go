@@ -61,10 +61,25 @@ func (g *gates) of(vault string) *gate {
 	return known.use(g.now())
 }
 
+// sweep drops the gates that nobody has used since before, and, when the calls that have used them are over, those that stand
+// open and know nothing: a pod can name any vault, and each time another.
 func (g *gates) sweep(before time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	sweep(g.seen, before)
+	calls := g.now().Add(-callTime)
+	for vault, known := range g.seen {
+		if known.used.Before(calls) && known.value.unused() {
+			delete(g.seen, vault)
+		}
+	}
+}
+
+// unused says that a new gate would do as well.
+func (g *gate) unused() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.inside == 0 && len(g.queue) == 0 && g.strikes == 0 && g.limit == perVault && !g.now().Before(g.until)
 }
 
 // turn is one call's way through the gate; the transport finds it in the request's context.

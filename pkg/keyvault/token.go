@@ -164,7 +164,7 @@ func (l *login) throttled() error {
 
 // attempt asks once. Its error is reduced.
 func (l *login) attempt(ctx context.Context, claims string) (token azcore.AccessToken, throttled bool, err error) {
-	ctx, seen := withOutcome(ctx)
+	ctx, seen := withOutcome(withoutAnswers(ctx))
 	err = guarded(func() (err error) {
 		token, err = l.inner.GetToken(ctx, policy.TokenRequestOptions{
 			Scopes: l.scopes, TenantID: l.tenant, Claims: claims, EnableCAE: true,

@@ -23,6 +23,8 @@ const (
 	// connsPerHost bounds the connections to one vault. Measured: without a bound a burst of a hundred requests
 	// dials a hundred times.
 	connsPerHost = 16
+	// maxIdleConns bounds the connections that are kept for later, to all vaults together: each takes some 40 KB.
+	maxIdleConns = 64
 	// idleConns keeps connections over the 60 to 90 seconds between two republishes.
 	idleConns = 5 * time.Minute
 	// tryTimeout bounds one attempt, so that a silent server leaves time for another one.
@@ -43,6 +45,7 @@ func newHTTPClient(o Options) *http.Client {
 			HTTP2:                  &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
 			MaxConnsPerHost:        connsPerHost,
 			MaxIdleConnsPerHost:    connsPerHost,
+			MaxIdleConns:           maxIdleConns,
 			IdleConnTimeout:        idleConns,
 			MaxResponseHeaderBytes: 64 << 10,
 		},
@@ -79,7 +82,13 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	s.log.V(4).Info("answer", "host", req.URL.Host, "path", req.URL.Path, "status", resp.StatusCode)
-	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxBody, req: req}
+	if memory := answerMemoryOf(req.Context()); memory != nil {
+		if err := memory.reserve(req.Context(), resp.ContentLength); err != nil {
+			_ = resp.Body.Close()
+			return nil, err
+		}
+	}
+	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxBody, req: req, memory: answerMemoryOf(req.Context())}
 	return resp, nil
 }
 
@@ -176,6 +185,8 @@ type boundedBody struct {
 	io.ReadCloser
 	left int64
 	req  *http.Request
+
+	memory *answerMemory // nil: not counted
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
@@ -188,6 +199,11 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
+	if b.memory != nil && maxBody-b.left > b.memory.held {
+		if err := b.memory.grow(b.req.Context(), unknownAnswer); err != nil {
+			return 0, err
+		}
+	}
 	if err != nil && err != io.EOF {
 		note(b.req, nil, err)
 	}

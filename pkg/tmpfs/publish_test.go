@@ -299,9 +299,9 @@ func TestPublishRefuses(t *testing.T) {
 			text     string
 		}{
 			"bytes": {f.target, content("a", "12345", "b", "678901"), volume.ErrTooLarge,
-				"the volume's content is 11 bytes, over the limit of 10 (--max-volume-bytes)"},
+				"the volume's content is over the limit of 10 bytes (--max-volume-bytes); ask for fewer or smaller objects"},
 			"files": {f.target, content("a", "", "b", "", "c", ""), volume.ErrTooLarge,
-				"the volume has 3 files, over the limit of 2 (--max-volume-files)"},
+				"the volume is over the limit of 2 files (--max-volume-files); ask for fewer objects"},
 			"folders": {f.target, many, volume.ErrTooLarge,
 				"the volume has 69 folders, over the limit of 68 (2 for each of --max-volume-files, and 64)"},
 			"outside": {"/etc", ok, volume.ErrInvalid,

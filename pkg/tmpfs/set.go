@@ -39,13 +39,9 @@ func (s *Store) newSet(c volume.Content, group *uint32) (*set, error) {
 	for _, f := range c.Files {
 		size += int64(len(f.Data.Reveal()))
 	}
-	switch {
-	case size > s.maxBytes:
-		return nil, volume.Errorf(volume.ErrTooLarge, "the volume's content is %d bytes, over the limit of %d (--max-volume-bytes)", size, s.maxBytes)
-	case len(c.Files) > s.maxFiles:
-		return nil, volume.Errorf(volume.ErrTooLarge, "the volume has %d files, over the limit of %d (--max-volume-files)", len(c.Files), s.maxFiles)
+	if err := (volume.Limits{Bytes: s.maxBytes, Files: s.maxFiles}).Check(size, len(c.Files)); err != nil {
+		return nil, err
 	}
-
 	n := &set{folderMode: folderPerm, fetched: mtime(c.Fetched)}
 	n.uid, n.gid = uint32(os.Geteuid()), uint32(os.Getegid()) //nolint:gosec // G115: ids are 32 bits wide
 	mode := filePerm

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"io/fs"
 	"time"
 )
@@ -28,6 +29,13 @@ type Request struct {
 
 	// Timeout bounds one publish. Never 0.
 	Timeout time.Duration
+
+	// Limits hold while the content is gathered, and not only once it is there. Parse does not set them.
+	Limits Limits
+
+	// Hold is told of the bytes of each file before it is kept for the volume, and may let the caller wait until the
+	// node has memory for them. Its error ends the fetch. nil means that nobody wants to know.
+	Hold func(ctx context.Context, bytes int64) error `json:"-" yaml:"-"`
 }
 
 // Pod says who asks. All four come from the kubelet (podInfoOnMount), never from what a user could write.

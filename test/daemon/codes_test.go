@@ -149,13 +149,13 @@ func TestCodes(t *testing.T) {
 			flags:  []string{"--max-volume-bytes=5"},
 			volume: workload("secrets", "db-password"),
 			code:   codes.ResourceExhausted,
-			text:   `the volume's content is 7 bytes, over the limit of 5 (--max-volume-bytes)`,
+			text:   `the volume's content is over the limit of 5 bytes (--max-volume-bytes); ask for fewer or smaller objects`,
 		},
 		"too many files": {
 			flags:  []string{"--max-volume-files=1"},
 			volume: workload("secrets", "db-password;other"),
 			code:   codes.ResourceExhausted,
-			text:   `the volume has 2 files, over the limit of 1 (--max-volume-files)`,
+			text:   `the volume is over the limit of 1 files (--max-volume-files); ask for fewer objects`,
 		},
 		"the volume's own timeout": {
 			arrange: fault(devcloud.Fault{Action: devcloud.Hang, Service: devcloud.ServiceVault}),

@@ -1,0 +1,146 @@
+package driver
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	// perNamespace bounds the volumes of one namespace that are fetched and written at the same time. The next ones
+	// wait: their pods come a moment later, and those of other namespaces do not notice.
+	perNamespace = 16
+	// namespaceBytes is what they may hold together before only the oldest of them goes on.
+	namespaceBytes = 256 << 10
+	// entryBytes is what one entry of an attribute takes once it is understood: measured and rounded up.
+	entryBytes = 1 << 10
+)
+
+// admission bounds what the publishes that fetch take of the node's memory: each namespace has a share of its own, so
+// that no tenant waits for another. Unpublishing, and volumes that are young enough, never come here.
+//
+// A publish takes memory as its files arrive, and gives it back when they are written. One that would exceed the share of
+// its namespace waits for the others, except the oldest: it always goes on, or all might wait for each other. So a
+// namespace holds at most its share and one volume.
+type admission struct {
+	mu         sync.Mutex
+	namespaces map[string]*namespaceLoad
+}
+
+// namespaceLoad is what the publishes of a namespace hold.
+type namespaceLoad struct {
+	turns     *semaphore.Weighted
+	users     int         // publishes, those that wait for their turn included
+	publishes []*admitted // the oldest first
+	bytes     int64
+	changed   chan struct{} // closed when something has been given back
+}
+
+// admitted is one publish.
+type admitted struct {
+	admission *admission
+	namespace string
+	load      *namespaceLoad
+	bytes     int64
+}
+
+func newAdmission() *admission { return &admission{namespaces: map[string]*namespaceLoad{}} }
+
+// enter waits for the turn of a publish, at most as long as ctx lasts. attributes are what it asks for. The caller must
+// call leave, if there is no error.
+func (a *admission) enter(ctx context.Context, namespace string, attributes map[string]string) (*admitted, error) {
+	p := &admitted{admission: a, namespace: namespace, load: a.use(namespace)}
+	if err := p.load.turns.Acquire(ctx, 1); err != nil {
+		a.release(p)
+		return nil, waited(err)
+	}
+	a.mu.Lock()
+	p.load.publishes = append(p.load.publishes, p)
+	a.mu.Unlock()
+	if err := p.hold(ctx, entryBytes*entries(attributes)); err != nil {
+		p.leave()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (a *admission) use(namespace string) *namespaceLoad {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	load, ok := a.namespaces[namespace]
+	if !ok {
+		load = &namespaceLoad{turns: semaphore.NewWeighted(perNamespace), changed: make(chan struct{})}
+		a.namespaces[namespace] = load
+	}
+	load.users++
+	return load
+}
+
+// release is the opposite of use.
+func (a *admission) release(p *admitted) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if p.load.users--; p.load.users == 0 {
+		delete(a.namespaces, p.namespace)
+	}
+}
+
+// entries is about how many entries the attributes have: each is behind one of these characters.
+func entries(attributes map[string]string) (n int64) {
+	for _, value := range attributes {
+		n++
+		for _, mark := range []string{";", "\n", ",", "{", "["} {
+			n += int64(strings.Count(value, mark))
+		}
+	}
+	return n
+}
+
+// hold takes memory as soon as it may.
+func (p *admitted) hold(ctx context.Context, bytes int64) error {
+	for {
+		taken, changed := p.take(bytes)
+		if taken {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return waited(ctx.Err())
+		}
+	}
+}
+
+// take takes memory if it may; if not, it may be worth another try when changed is closed.
+func (p *admitted) take(bytes int64) (taken bool, changed <-chan struct{}) {
+	p.admission.mu.Lock()
+	defer p.admission.mu.Unlock()
+	if p.load.bytes+bytes > namespaceBytes && p.load.publishes[0] != p {
+		return false, p.load.changed
+	}
+	p.load.bytes += bytes
+	p.bytes += bytes
+	return true, nil
+}
+
+// leave gives back what a publish holds.
+func (p *admitted) leave() {
+	a := p.admission
+	a.mu.Lock()
+	p.load.bytes -= p.bytes
+	p.load.publishes = slices.DeleteFunc(p.load.publishes, func(other *admitted) bool { return other == p })
+	close(p.load.changed)
+	p.load.changed = make(chan struct{})
+	a.mu.Unlock()
+	p.load.turns.Release(1)
+	a.release(p)
+}
+
+// waited says what a publish waited for when its time ended.
+func waited(err error) error {
+	return fmt.Errorf("waiting for other volumes of the same namespace, which have their share of the driver's memory: %w", err)
+}

@@ -1,0 +1,111 @@
+package keyvault
+
+import (
+	"context"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+)
+
+const (
+	// answerBytes bounds the bytes of all answers that are being read and understood for one namespace. That takes
+	// milliseconds and, with what the SDK makes of a body, three to four times as much memory.
+	answerBytes = 256 << 10
+	// leastAnswer is what an answer counts at least: its head and its buffers. unknownAnswer is what one counts that does
+	// not say how long it is, and again each time that it has become so much longer: that of the largest secret.
+	leastAnswer   = 4 << 10
+	unknownAnswer = 48 << 10
+)
+
+// answers bounds the memory of answers on their way, for each namespace apart, so that no tenant waits for those of
+// another.
+type answers struct {
+	mu         sync.Mutex
+	namespaces map[string]*namespaceAnswers
+}
+
+type namespaceAnswers struct {
+	bytes *semaphore.Weighted
+	users int
+}
+
+func newAnswers() *answers { return &answers{namespaces: map[string]*namespaceAnswers{}} }
+
+// namespaceOf and answerKey are the keys of a context's namespace and answerMemory.
+type (
+	namespaceOf struct{}
+	answerKey   struct{}
+)
+
+// withNamespace says on whose behalf everything is asked in a context.
+func withNamespace(ctx context.Context, namespace string) context.Context {
+	return context.WithValue(ctx, namespaceOf{}, namespace)
+}
+
+// withoutAnswers gives a context for a call that others wait for, too, and that may outlive the one around it.
+func withoutAnswers(ctx context.Context) context.Context {
+	return context.WithValue(ctx, answerKey{}, nil)
+}
+
+// answerMemory is what the answers to one call have of their namespace's memory.
+type answerMemory struct {
+	of   *semaphore.Weighted
+	held int64
+}
+
+// call gives a context in which the answers to one call are counted for the namespace, and the end of the call: then they
+// have been understood, and what is kept of them is counted elsewhere.
+func (a *answers) call(ctx context.Context) (_ context.Context, end func()) {
+	namespace, _ := ctx.Value(namespaceOf{}).(string)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n, ok := a.namespaces[namespace]
+	if !ok {
+		n = &namespaceAnswers{bytes: semaphore.NewWeighted(answerBytes)}
+		a.namespaces[namespace] = n
+	}
+	n.users++
+	m := &answerMemory{of: n.bytes}
+	return context.WithValue(ctx, answerKey{}, m), func() {
+		m.release()
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if n.users--; n.users == 0 {
+			delete(a.namespaces, namespace)
+		}
+	}
+}
+
+// answerMemoryOf gives the memory of the call that ctx is of; nil when it is not counted.
+func answerMemoryOf(ctx context.Context) *answerMemory {
+	m, _ := ctx.Value(answerKey{}).(*answerMemory)
+	return m
+}
+
+// reserve waits until an answer of so many bytes may be read; a negative number means that it is not known. An earlier
+// answer to the same call has been dealt with: the SDK tries again, or logs in.
+func (m *answerMemory) reserve(ctx context.Context, bytes int64) error {
+	m.release()
+	if bytes < 0 {
+		bytes = unknownAnswer
+	}
+	return m.grow(ctx, min(max(bytes, leastAnswer), answerBytes))
+}
+
+// grow waits for more memory for the same answer. Two answers that both need more than half of what there is may wait for
+// each other until the attempts' time ends; no secret is so large.
+func (m *answerMemory) grow(ctx context.Context, bytes int64) error {
+	if m.held+bytes > answerBytes {
+		return nil // it has everything that there is
+	}
+	if err := m.of.Acquire(ctx, bytes); err != nil {
+		return err
+	}
+	m.held += bytes
+	return nil
+}
+
+func (m *answerMemory) release() {
+	m.of.Release(m.held)
+	m.held = 0
+}

@@ -1,0 +1,120 @@
+package keyvault_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// What a volume may not have is not read either: a list ends where it names too many, and values end where they are too
+// much, whatever else the vault holds.
+func TestLimitsHoldWhileFetching(t *testing.T) {
+	t.Parallel()
+	const (
+		bytes = "the volume's content is over the limit of 100000 bytes (--max-volume-bytes); ask for fewer or smaller objects"
+		list  = "objects[0]: the list of secrets of https://shop.vault.azure.net as servicePrincipal " + clientID +
+			": more secrets match than a volume may have files (--max-volume-files); select fewer, by prefix or tags"
+	)
+	w := newWorld(t)
+	value := strings.Repeat("v", 10_000)
+	for i := range 600 {
+		w.vault.SetSecret(fmt.Sprintf("many-%03d", i), value, devcloud.SecretOptions{})
+	}
+	for i := range 50 {
+		w.vault.SetSecret(fmt.Sprintf("hex-%02d", i), strings.Repeat("61", 5_000), devcloud.SecretOptions{})
+	}
+	hex := func(i int) volume.Object {
+		o := secret(fmt.Sprintf("hex-%02d", i))
+		o.Encoding = volume.Hex
+		return o
+	}
+	for name, test := range map[string]struct {
+		limits      volume.Limits
+		objects     []volume.Object
+		want        string // empty: all is well
+		reads       int    // at most; 0: no matter
+		pages       int    // exactly
+		files, size int
+	}{
+		"a list of too many":        {volume.Limits{Files: 100}, []volume.Object{selection(volume.Selection{Prefix: "many-"})}, list, 0, 7, 0, 0},
+		"two lists of too many":     {volume.Limits{Files: 1000}, []volume.Object{selection(volume.Selection{Prefix: "many-"}), folder(selection(volume.Selection{Prefix: "many-"}))}, "the volume is over the limit of 1000 files (--max-volume-files); ask for fewer objects", 0, 26, 0, 0},
+		"values of too many bytes":  {volume.Limits{Bytes: 100_000}, []volume.Object{selection(volume.Selection{Prefix: "many-"})}, bytes, 40, 26, 0, 0},
+		"only what is written":      {volume.Limits{Bytes: 50_000}, []volume.Object{hex(0), hex(1), hex(2), hex(3), hex(4), hex(5), hex(6), hex(7), hex(8), hex(9)}, "", 0, 0, 10, 50_000},
+		"just as many as there may": {volume.Limits{Bytes: 30_000, Files: 3}, []volume.Object{secret("many-000"), secret("many-001"), secret("many-002")}, "", 0, 0, 3, 30_000},
+		"no limits":                 {volume.Limits{}, []volume.Object{selection(volume.Selection{Prefix: "many-0"})}, "", 0, 26, 100, 1_000_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.ResetCounts()
+			r := w.asServicePrincipal(test.objects...)
+			r.Limits = test.limits
+			content, err := w.newClient().Fetch(t.Context(), r)
+			switch {
+			case test.want == "" && err != nil:
+				t.Fatal(err)
+			case test.want != "" && (!errors.Is(err, volume.ErrTooLarge) || err.Error() != test.want):
+				t.Errorf("got  %v\nwant %s", err, test.want)
+			}
+			size := 0
+			for _, f := range content.Files {
+				size += len(f.Data.Reveal())
+			}
+			if len(content.Files) != test.files || size != test.size {
+				t.Errorf("%d files of %d bytes, want %d of %d", len(content.Files), size, test.files, test.size)
+			}
+			if got := w.Count(devcloud.CountKey{Kind: "secrets/get", Status: 200}); test.reads > 0 && got > test.reads {
+				t.Errorf("%d secrets were read, want at most %d", got, test.reads)
+			}
+			if got := w.Count(devcloud.CountKey{Kind: "secrets/list", Status: 200}); got != test.pages {
+				t.Errorf("%d pages were read, want %d", got, test.pages)
+			}
+		})
+	}
+}
+
+// folder puts what a selection selects into a folder.
+func folder(o volume.Object) volume.Object {
+	each := o.Selection.Each
+	s := *o.Selection
+	s.Each = func(name string) volume.Object {
+		object := each(name)
+		object.Outputs = []volume.Output{{Part: volume.PartValue, Path: "folder/" + name}}
+		return object
+	}
+	o.Selection = &s
+	return o
+}
+
+// The node is asked for memory for each file, and its word ends the fetch.
+func TestFilesAreHeld(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for _, name := range []string{"a", "b", "c"} {
+		w.vault.SetSecret(name, "12345", devcloud.SecretOptions{})
+	}
+	var mu sync.Mutex
+	held, most := int64(0), int64(15)
+	full := volume.Errorf(volume.ErrTooLarge, "the node is full")
+	r := w.asServicePrincipal(secret("a"), secret("b"), secret("c"))
+	r.Hold = func(_ context.Context, bytes int64) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if held+bytes > most {
+			return full
+		}
+		held += bytes
+		return nil
+	}
+	if w.fetch(r); held != 15 {
+		t.Errorf("%d bytes are held, want 15", held)
+	}
+	held, most = 0, 14
+	if _, err := w.client.Fetch(t.Context(), r); !errors.Is(err, full) {
+		t.Errorf("got %v, want %v", err, full)
+	}
+}

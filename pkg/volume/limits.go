@@ -1,0 +1,19 @@
+package volume
+
+// Limits bound the content of one volume's set. A zero field means no limit.
+type Limits struct {
+	Bytes int64 // the sum of the sizes of its files
+	Files int
+}
+
+// Check gives an error that is ErrTooLarge if so many bytes in so many files are more than the limits allow. Its text does
+// not say how many there are: whoever fetches stops at the limit and does not know.
+func (l Limits) Check(bytes int64, files int) error {
+	switch {
+	case l.Bytes > 0 && bytes > l.Bytes:
+		return Errorf(ErrTooLarge, "the volume's content is over the limit of %d bytes (--max-volume-bytes); ask for fewer or smaller objects", l.Bytes)
+	case l.Files > 0 && files > l.Files:
+		return Errorf(ErrTooLarge, "the volume is over the limit of %d files (--max-volume-files); ask for fewer objects", l.Files)
+	}
+	return nil
+}
