@@ -50,6 +50,7 @@ type fakes struct {
 	mu    sync.Mutex
 	now   time.Time
 	sets  map[string]time.Time
+	last  map[string]bool // the sets made in an outage
 	calls map[string]int
 }
 
@@ -57,6 +58,7 @@ func newFakes() *fakes {
 	return &fakes{
 		now:   time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC),
 		sets:  make(map[string]time.Time),
+		last:  make(map[string]bool),
 		calls: make(map[string]int),
 	}
 }
@@ -113,7 +115,7 @@ func (f *fakes) Inspect(_ context.Context, target string) (volume.State, error) 
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	fetched, complete := f.sets[target]
-	return volume.State{Published: complete, Fetched: fetched}, nil
+	return volume.State{Published: complete, Fetched: fetched, Outage: f.last[target]}, nil
 }
 
 func (f *fakes) Publish(ctx context.Context, m volume.Mount, c volume.Content) (volume.Outcome, error) {
@@ -123,7 +125,7 @@ func (f *fakes) Publish(ctx context.Context, m volume.Mount, c volume.Content) (
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.sets[m.Target] = c.Fetched
+	f.sets[m.Target], f.last[m.Target] = c.Fetched, c.Outage != nil
 	return volume.Outcome{Changed: true}, nil
 }
 

@@ -36,7 +36,7 @@ func (n *nodeServer) publish(ctx context.Context, w wish) error {
 	if state.Published {
 		n.volumes.LoadOrStore(w.volumeID, struct{}{})
 	}
-	if state.Published && !state.Unverified && (interval == 0 || younger(age, interval)) {
+	if state.Published && !state.Unverified && !state.Outage && (interval == 0 || younger(age, interval)) {
 		return nil
 	}
 

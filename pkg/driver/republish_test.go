@@ -416,3 +416,38 @@ func TestLastKnownFilesAreTold(t *testing.T) {
 		states(0, 0)
 	}
 }
+
+// A set that was made in an outage is due at each call until a refresh has worked, whatever the interval; then the interval holds. A
+// failed refresh is tolerated like any other, by the age of the values.
+func TestASetFromAnOutageIsDue(t *testing.T) {
+	t.Parallel()
+	for interval, tolerated := range map[string]time.Duration{"0": 5 * time.Minute, "30s": 5 * time.Minute, "24h": 72 * time.Hour} {
+		t.Run(interval, func(t *testing.T) {
+			t.Parallel()
+			f := newFakes()
+			h := startDriver(t, f)
+			r := h.request()
+			r.VolumeContext["rotationInterval"] = interval
+			call := func(code codes.Code, text string, fetches int) {
+				t.Helper()
+				_, err := h.node.NodePublishVolume(t.Context(), r)
+				wantStatus(t, err, code, text)
+				if n := f.called("Fetch"); n != fetches {
+					t.Errorf("%d fetches, want %d", n, fetches)
+				}
+			}
+			f.fetch = func(context.Context, volume.Request) (volume.Content, error) {
+				return volume.Content{Fetched: f.clock().Add(-time.Second), Outage: volume.Errorf(volume.ErrUnavailable, "vault is down")}, nil
+			}
+			call(codes.OK, "", 1)
+			f.fetch = failing(volume.ErrUnavailable, "vault is down")
+			call(codes.OK, "", 2)
+			call(codes.OK, "", 3)
+			f.step(tolerated)
+			call(codes.Unavailable, "vault is down", 4)
+			f.fetch = nil
+			call(codes.OK, "", 5)
+			call(codes.OK, "", 5)
+		})
+	}
+}

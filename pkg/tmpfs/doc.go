@@ -3,7 +3,7 @@
 // A volume is one tmpfs. Inside, the layout is the one that the kubelet gives its own Secret volumes, so that programs
 // which watch for a rotation there find the same signs here:
 //
-//	..2026_11_23_02_20_11.123456789/    one complete set; its mtime is the fetch time of the oldest object in it
+//	..2026_11_23_02_20_11.123456789/    one complete set; its mtime is the fetch time of the oldest object in it (mtime.go)
 //	..data -> ..2026_11_23_02_20_11.123456789
 //	password -> ..data/password         one link for each top-level name of the set
 //	tls -> ..data/tls

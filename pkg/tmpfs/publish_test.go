@@ -267,6 +267,40 @@ func TestNoFetchTimeIsStale(t *testing.T) {
 	}
 }
 
+// That a set was made in an outage is written in the set: in its time, which stays true to a millisecond. A refresh that works takes it
+// away and changes nothing else.
+func TestOutageIsWrittenInTheSet(t *testing.T) {
+	t.Parallel()
+	outage := volume.Errorf(volume.ErrUnavailable, "the vault is away")
+	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		for name, fetched := range map[string]time.Time{
+			"any time": epoch.Add(-time.Hour), "a whole second": epoch.Truncate(time.Second), "no time": {},
+			"the time of a set from an outage": epoch.Truncate(time.Millisecond).Add(-time.Nanosecond),
+		} {
+			for _, step := range []struct {
+				outage          error
+				changed, marked bool
+			}{{outage, true, true}, {nil, false, false}, {outage, false, true}, {outage, false, true}, {nil, false, false}, {nil, false, false}} {
+				c := content("a", name)
+				c.Fetched, c.Outage = fetched, step.outage
+				if changed := f.publish(t, c); changed != step.changed {
+					t.Errorf("%s: %+v: changed is %v", name, step, changed)
+				}
+				want := fetched
+				if want.IsZero() {
+					want = time.Unix(0, 0)
+				}
+				for process, store := range map[string]fixture{"this process": f, "the next": f.restart(t)} {
+					state, err := store.Inspect(t.Context(), f.target)
+					if early := want.Sub(state.Fetched); err != nil || state.Outage != step.marked || early < 0 || early > time.Millisecond || state.Unverified {
+						t.Errorf("%s: %+v: %s finds %+v, %v", name, step, process, state, err)
+					}
+				}
+			}
+		}
+	})
+}
+
 func TestPublishRefuses(t *testing.T) {
 	t.Parallel()
 	ways(t, tmpfs.Options{MaxBytes: 10, MaxFiles: 2}, func(t *testing.T, f fixture) {

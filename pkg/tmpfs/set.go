@@ -42,7 +42,8 @@ func (s *Store) newSet(c volume.Content, group *uint32) (*set, error) {
 	if err := (volume.Limits{Bytes: s.maxBytes, Files: s.maxFiles}).Check(size, len(c.Files)); err != nil {
 		return nil, err
 	}
-	n := &set{folderMode: folderPerm, fetched: mtime(c.Fetched)}
+
+	n := &set{folderMode: folderPerm, fetched: mtime(c)}
 	n.uid, n.gid = uint32(os.Geteuid()), uint32(os.Getegid()) //nolint:gosec // G115: ids are 32 bits wide
 	mode := filePerm
 	if group != nil {
@@ -80,15 +81,6 @@ func (s *Store) newSet(c volume.Content, group *uint32) (*set, error) {
 	n.folders, n.top = sortedKeys(folders), sortedKeys(top)
 	n.digest = n.fingerprint()
 	return n, nil
-}
-
-// mtime is the time of a set as its folder has it. The zero time becomes the oldest there is: package os would leave the mtime as
-// it is, and the set would seem fresh.
-func mtime(fetched time.Time) time.Time {
-	if fetched.IsZero() {
-		return time.Unix(0, 0)
-	}
-	return fetched
 }
 
 // checkPath adds the first component of p to top. Whoever made the content has validated its paths; this only makes sure

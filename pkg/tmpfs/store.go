@@ -107,7 +107,7 @@ func (s *Store) Inspect(ctx context.Context, target string) (volume.State, error
 	if p.state != complete {
 		return volume.State{}, nil
 	}
-	state := volume.State{Published: true, Unverified: !s.verified(ctx, p)}
+	state := volume.State{Published: true, Unverified: !s.verified(ctx, p), Outage: ofOutage(p.fetched)}
 	if !p.fetched.After(s.now()) {
 		state.Fetched = p.fetched
 	}

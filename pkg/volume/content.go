@@ -39,6 +39,9 @@ type State struct {
 
 	// Unverified says that somebody else could have changed the set: it must be refreshed now, however young it is.
 	Unverified bool
+
+	// Outage says that the set was published in an outage: it is due, whatever the interval, until a refresh has worked.
+	Outage bool
 }
 
 // Outcome is what a publish has found at a target, and done.

@@ -3,6 +3,7 @@ package daemon_test
 import (
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
@@ -68,5 +69,50 @@ func TestAPodStartsInAnOutage(t *testing.T) {
 		if err != nil || len(problems) > 0 {
 			t.Errorf("promlint: %v, %v", problems, err)
 		}
+	}
+}
+
+// A volume that is never refreshed and was made in an outage is refreshed once, as soon as the vault is back: also by the next process.
+func TestAnOutageIsNotForEver(t *testing.T) {
+	t.Parallel()
+	n := start(t, node.Options{Flags: []string{"--mount-max-age=0", "--last-known-good=1h"}})
+	n.Vault.SetSecret("db-password", "old", devcloud.SecretOptions{})
+	publish(t, n, workload("secrets", "db-password"))
+	stop, err := n.Cloud.Inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Reset})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := workload("secrets", "db-password", "rotationInterval", "0")
+	v.Name = "never"
+	file := filepath.Join(n.Target(v), "secrets/db-password")
+	publish(t, n, v)
+	restart := func() { // which also forgets that the vault has just failed, and must be left alone
+		if _, err := n.StopDaemon(syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.StartDaemon(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restart()
+	publish(t, n, v) // in the outage still
+	if got := health(t, n, v.ID(), n.Target(v)); read(t, file) != "old" || !strings.Contains(got, "the connection broke") {
+		t.Errorf("the pod reads %q, and the volume's health is %q", read(t, file), got)
+	}
+
+	stop()
+	n.Vault.SetSecret("db-password", "new", devcloud.SecretOptions{})
+	restart()
+	publish(t, n, v)
+	if got := read(t, file); got != "new" {
+		t.Errorf("after the outage the pod reads %q", got)
+	}
+	if got := health(t, n, v.ID(), n.Target(v)); got != "" {
+		t.Errorf("the volume's health is %q", got)
+	}
+	n.Vault.SetSecret("db-password", "newer", devcloud.SecretOptions{})
+	publish(t, n, v)
+	if got := read(t, file); got != "new" {
+		t.Errorf("a volume that is never refreshed reads %q", got)
 	}
 }
