@@ -92,8 +92,9 @@ type Driver struct {
 	metrics *metrics
 	node    *nodeServer
 
-	registered atomic.Bool // the kubelet has accepted the registration
-	grace      time.Duration
+	registration atomic.Pointer[registration] // nil until the kubelet has said something
+	grace        time.Duration
+	after        func(time.Duration) <-chan time.Time
 }
 
 // grace is how long calls in flight may go on after Run was told to stop: less than the 30 seconds that the kubelet
@@ -163,5 +164,5 @@ func New(c Config) (*Driver, error) {
 	if err := c.Registry.Register(newVolumeStates(node)); err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
-	return &Driver{config: c, socket: filepath.Clean(socket), metrics: m, node: node, grace: grace}, nil
+	return &Driver{config: c, socket: filepath.Clean(socket), metrics: m, node: node, grace: grace, after: time.After}, nil
 }

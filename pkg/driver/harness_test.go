@@ -32,7 +32,8 @@ type harness struct {
 	dir      string // holds the sockets, and the kubelet's root
 	http     string // http://host:port, if HTTPAddress is set
 	log      *logBuffer
-	level    int // of the log
+	level    int                                  // of the log
+	after    func(time.Duration) <-chan time.Time // nil means time.After
 
 	stop func() error // ends the context of Run and gives its error; may be called again
 }
@@ -230,6 +231,9 @@ func (h *harness) start(t testing.TB) {
 	var err error
 	if h.driver, err = New(h.config); err != nil {
 		t.Fatal(err)
+	}
+	if h.after != nil {
+		h.driver.after = h.after
 	}
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Verbosity(h.level), textlogger.Output(h.log)))
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logger))

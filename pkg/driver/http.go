@@ -33,8 +33,13 @@ func (d *Driver) httpServer() *http.Server {
 }
 
 func (d *Driver) ready(ctx context.Context) error {
-	if d.config.RegistrationSocket != "" && !d.registered.Load() {
-		return errors.New("the kubelet has not registered the driver yet")
+	if d.config.RegistrationSocket != "" {
+		switch said := d.registration.Load(); {
+		case said == nil:
+			return errors.New("the kubelet has not registered the driver yet")
+		case said.refused != "":
+			return errors.New(said.refused)
+		}
 	}
 	return d.probe(ctx)
 }

@@ -15,6 +15,7 @@ type metrics struct {
 	rotations  *prometheus.CounterVec
 	tampered   prometheus.Counter
 	writable   prometheus.Counter
+	refusals   prometheus.Counter
 }
 
 // The results of a rotation: a refresh of a set that was there and had come of age.
@@ -45,6 +46,10 @@ func newMetrics(registry *prometheus.Registry, version string) (*metrics, error)
 			Name: "keyvault_csi_read_only_failures_total",
 			Help: "Refreshes after which the file system of a volume could not be made read-only again.",
 		}),
+		refusals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "keyvault_csi_registration_refusals_total",
+			Help: "Refusals of the kubelet to register the driver.",
+		}),
 	}
 	// An alert on the rate of failures needs the series before the first failure.
 	for _, result := range []string{rotationChanged, rotationUnchanged, rotationFailed} {
@@ -57,7 +62,7 @@ func newMetrics(registry *prometheus.Registry, version string) (*metrics, error)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 
 	for _, c := range []prometheus.Collector{
-		m.operations, m.rotations, m.tampered, m.writable, build,
+		m.operations, m.rotations, m.tampered, m.writable, m.refusals, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := registry.Register(c); err != nil {

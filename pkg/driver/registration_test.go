@@ -7,9 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/testing/protocmp"
 	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 )
@@ -87,25 +90,112 @@ func TestRegistration(t *testing.T) {
 	}
 }
 
-func TestRefusedRegistrationEndsRun(t *testing.T) {
-	t.Parallel()
-	h := newHarness(t, newFakes(), withRegistration)
-	h.start(t)
+// offers watches the registration socket, and plays the clock that the driver waits by before it makes it anew.
+type offers struct {
+	h      *harness
+	pauses chan time.Duration
+	over   chan time.Time
+}
 
-	refusal := &registerapi.RegistrationStatus{Error: "version\nnot supported"}
-	if _, err := h.kubelet(t).NotifyRegistrationStatus(t.Context(), refusal); err != nil {
+func newOffers(h *harness) *offers {
+	o := &offers{h: h, pauses: make(chan time.Duration, 1), over: make(chan time.Time)}
+	h.after = func(d time.Duration) <-chan time.Time {
+		o.pauses <- d
+		return o.over
+	}
+	return o
+}
+
+// tell is what the kubelet says of the registration at the socket that is there now; an empty reason means that it has worked.
+func (o *offers) tell(t *testing.T, reason string) {
+	t.Helper()
+	status := &registerapi.RegistrationStatus{PluginRegistered: reason == "", Error: reason}
+	if _, err := o.h.kubelet(t).NotifyRegistrationStatus(t.Context(), status); err != nil {
 		t.Errorf("the kubelet's call = %v, want success", err)
 	}
-	awaitGone(t, h.driver.socket)
-	const want = "the kubelet refused to register keyvault-csi.io: version not supported"
-	if got := text(h.stop()); got != want {
-		t.Errorf("Run = %q, want %q", got, want)
+}
+
+// wait asserts how long the driver waits before it makes the socket anew.
+func (o *offers) wait(t *testing.T, want time.Duration) {
+	t.Helper()
+	select {
+	case got := <-o.pauses:
+		if got != want {
+			t.Errorf("the driver waits for %v, want %v", got, want)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the driver does not wait for anything")
 	}
-	if !strings.Contains(h.log.String(), want) {
-		t.Error("the refusal is not in the log")
+}
+
+// anew lets the pause be over, and waits until another socket is there: the kubelet looks again only when one is made. A link keeps
+// the old one from giving its inode to the new one.
+func (o *offers) anew(t *testing.T) {
+	t.Helper()
+	socket, old := o.h.config.RegistrationSocket, filepath.Join(t.TempDir(), "old")
+	if err := os.Link(socket, old); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.Stat(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.over <- time.Time{}
+	await(t, "a new registration socket", func() bool {
+		now, err := os.Stat(socket)
+		return err == nil && !os.SameFile(before, now)
+	})
+}
+
+// A refusal ends nothing but the readiness. The driver offers itself again, later and later, until the kubelet accepts it.
+func TestRefusedRegistrationIsOfferedAgain(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, newFakes(), withRegistration)
+	o := newOffers(h)
+	h.start(t)
+
+	const refused = "the kubelet refused to register keyvault-csi.io: version not supported"
+	for i, seconds := range []int{5, 10, 20, 40, 80, 120, 120} {
+		o.tell(t, "version\nnot supported")
+		o.wait(t, time.Duration(seconds)*time.Second)
+		o.tell(t, "version\nnot supported") // the kubelet has looked again by itself, which makes the pause no longer
+		if got := get(t, h.http+"/readyz", http.StatusServiceUnavailable); got != refused+"\n" {
+			t.Errorf("refusal %d: /readyz = %q, want %q", i, got, refused)
+		}
+		get(t, h.http+"/healthz", http.StatusOK)
+		wantStatus(t, h.publish(t), codes.OK, "")
+		if _, err := h.node.NodeUnpublishVolume(t.Context(), h.unpublish()); err != nil {
+			t.Error(err)
+		}
+		o.anew(t)
+	}
+	if n := strings.Count(h.log.String(), refused); n != 1 {
+		t.Errorf("the refusal is in the log %d times, want once", n)
+	}
+	o.tell(t, "another reason")
+	o.wait(t, 120*time.Second)
+	if !strings.Contains(h.log.String(), "keyvault-csi.io: another reason") {
+		t.Error("another reason is not in the log")
+	}
+
+	o.tell(t, "")
+	get(t, h.http+"/readyz", http.StatusOK)
+	o.tell(t, "version not supported") // by a kubelet that has started anew
+	o.wait(t, 5*time.Second)
+	get(t, h.http+"/readyz", http.StatusServiceUnavailable)
+	if n := strings.Count(h.log.String(), refused); n != 2 {
+		t.Errorf("after a registration that has worked the refusal is in the log %d times, want twice", n)
+	}
+	want := "# HELP keyvault_csi_registration_refusals_total Refusals of the kubelet to register the driver.\n" +
+		"# TYPE keyvault_csi_registration_refusals_total counter\nkeyvault_csi_registration_refusals_total 16\n"
+	if err := testutil.GatherAndCompare(h.config.Registry, strings.NewReader(want), "keyvault_csi_registration_refusals_total"); err != nil {
+		t.Error(err)
+	}
+	if err := h.stop(); err != nil {
+		t.Errorf("Run = %v, want nil", err)
 	}
 	if _, err := os.Stat(h.config.RegistrationSocket); err == nil {
-		t.Error("the registration socket is still there")
+		t.Error("after Run the registration socket is still there")
 	}
 }
 

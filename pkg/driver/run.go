@@ -31,8 +31,8 @@ const (
 	cancelGrace = 3 * time.Second
 )
 
-// Run serves until the context ends, then stops gracefully and gives nil; or until a server fails or the kubelet
-// refuses the registration, and gives that error. Its logger is that of the context (klog.FromContext).
+// Run serves until the context ends, then stops gracefully and gives nil; or until a server fails, and gives that error.
+// Its logger is that of the context (klog.FromContext).
 func (d *Driver) Run(ctx context.Context) error {
 	l, err := d.listen(ctx)
 	if err != nil {
