@@ -69,7 +69,7 @@ func describe(req any) (values []any, level int) {
 	}
 }
 
-// cut bounds what each line about a call repeats: a request may have 4 MiB, and nobody has judged it yet.
+// cut bounds what each line about a call repeats: a request may have 512 KiB, and nobody has judged it yet.
 func cut(text string) string {
 	const most = 1 << 10
 	if len(text) <= most {

@@ -11,9 +11,14 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"k8s.io/klog/v2"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 const (
+	// maxMessage bounds a request before it is read: the attributes of a volume (volume.MaxAttributeBytes), and as much for the Secret
+	// of nodePublishSecretRef and the rest. gRPC's own limit of 4 MiB would let a hundred pods fill the memory of the driver.
+	maxMessage = 2 * volume.MaxAttributeBytes
 	// maxStreams bounds the calls of one connection. The kubelet makes a connection for each call.
 	maxStreams = 256
 	// streamWorkers serve calls one after the other, whichever connection they come from, on stacks that have grown
@@ -107,11 +112,11 @@ func describeFailure(server string, err error) error {
 	return fmt.Errorf("the %s ended: %w", server, err)
 }
 
-// csiServer keeps gRPC's limit of 4 MiB on a message: a volume's attributes come from one pod's manifest, which etcd
-// bounds to less. It needs no keepalive either: the end of a process at a unix socket is seen at once.
+// csiServer needs no keepalive: the end of a process at a unix socket is seen at once.
 func (d *Driver) csiServer(logger klog.Logger) *grpc.Server {
 	server := grpc.NewServer(
 		grpc.UnaryInterceptor(d.intercept(logger)),
+		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(connectTimeout),
 		grpc.WaitForHandlers(true),

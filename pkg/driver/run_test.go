@@ -14,9 +14,9 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -352,14 +352,17 @@ func TestServerFailureEndsRun(t *testing.T) {
 	}
 }
 
-// The limits of gRPC stay: a message above 4 MiB is refused before it is looked at.
+// A message above half a MiB is refused before it is read.
 func TestMessageLimit(t *testing.T) {
 	t.Parallel()
+	const limit = 512 << 10
 	h := startDriver(t, newFakes())
 	r := h.request()
-	r.VolumeContext["x"] = strings.Repeat("x", 4<<20)
-	_, err := h.node.NodePublishVolume(t.Context(), r, grpc.MaxCallSendMsgSize(8<<20))
-	if status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("got %v, want ResourceExhausted", err)
-	}
+	r.Secrets = map[string]string{"other": strings.Repeat("x", limit/2)}
+	r.Secrets["other"] += strings.Repeat("x", limit-proto.Size(r))
+	_, err := h.node.NodePublishVolume(t.Context(), r)
+	wantStatus(t, err, codes.OK, "")
+	r.Secrets["other"] += "x"
+	_, err = h.node.NodePublishVolume(t.Context(), r)
+	wantStatus(t, err, codes.ResourceExhausted, "grpc: received message larger than max (524289 vs. 524288)")
 }

@@ -95,9 +95,9 @@ const (
 
 // The limits against hostile input. They lie well above what a working volume needs.
 const (
-	// MaxAttributeBytes bounds all attributes together, keys and values: 1.5 MiB, as much as the API server's etcd
-	// takes for one object.
-	MaxAttributeBytes = 3 << 19
+	// MaxAttributeBytes bounds all attributes together, keys and values, those of the kubelet included: MaxEntries objects of 64
+	// bytes. An API server lets a pod have six times as much, and a driver may be asked for hundreds of volumes at once.
+	MaxAttributeBytes = 256 << 10
 	// MaxEntries bounds each of the lists: a vault answers about 4,000 requests in 10 s.
 	MaxEntries = 4096
 )

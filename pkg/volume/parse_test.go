@@ -310,11 +310,10 @@ func TestLimits(t *testing.T) {
 		"secrets":      {valid(pairs{"secrets": many(4097, "s%d;")}), "secrets: has more than 4096 entries"},
 		"certificates": {valid(pairs{"certificates": many(10000, "s%d;")}), "certificates: has more than 4096 entries"},
 		"objects":      {structured(many(4097, "- secret: s%d\n")), "objects: has more than 4096 entries"},
-		"a megabyte of objects": {structured(many(10000, "- secret: s%d\n  path: some/folder/file-that-is-long-enough\n  vault: some-other-vault\n  optional: true\n")),
-			"objects: is too large, at most 4096 entries"},
-		"bytes":  {pairs{"secrets": strings.Repeat("x", 3<<19)}, "volumeAttributes: hold 1572871 bytes, more than 1572864"},
-		"count":  {crowd, "volumeAttributes: are 8209, more than 8192"},
-		"fields": {structured("- {" + many(65, "f%d: x, ") + "}"), "objects[0]: has more than 64 fields"},
+		"marks":        {structured(strings.Repeat("- [a, b, c, d]\n", 11000)), "objects: is too large, at most 4096 entries"},
+		"bytes":        {pairs{"secrets": strings.Repeat("x", 256<<10)}, "volumeAttributes: hold 262151 bytes, more than 262144"},
+		"count":        {crowd, "volumeAttributes: are 8209, more than 8192"},
+		"fields":       {structured("- {" + many(65, "f%d: x, ") + "}"), "objects[0]: has more than 64 fields"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

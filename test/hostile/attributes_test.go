@@ -139,6 +139,9 @@ func TestPaths(t *testing.T) {
 	s.verdict(t, "paths")
 }
 
+// large is about as much as the attributes of a volume may hold.
+const large = 240_000
+
 // Attributes are read in time and memory that grow with their size, and refused above limits.
 func TestSizes(t *testing.T) {
 	t.Parallel()
@@ -156,18 +159,19 @@ func TestSizes(t *testing.T) {
 		text   string
 	}{
 		"as many objects as may be": {pod("many", "objects", many(4096)), codes.OK, ""},
-		"10,000 objects":            {pod("many", "objects", many(10_000)), codes.InvalidArgument, "objects: has more than 4096 entries"},
+		"8,000 objects":             {pod("many", "objects", many(8_000)), codes.InvalidArgument, "objects: has more than 4096 entries"},
 		"10,000 secrets":            {pod("many", "secrets", strings.Repeat("good;", 10_000)), codes.InvalidArgument, "secrets: has more than 4096 entries"},
 		"10,000 certificates":       {pod("many", "certificates", strings.Repeat("good;", 10_000)), codes.InvalidArgument, "certificates: has more than 4096 entries"},
-		"a million semicolons":      {pod("many", "secrets", strings.Repeat(";", 1<<20)), codes.OK, ""},
-		"a megabyte of one name":    {pod("many", "secrets", strings.Repeat("a", 1<<20)), codes.InvalidArgument, `secrets[0]: the name "` + strings.Repeat("a", 64) + `"... is not 1 to 127 letters, digits and hyphens`},
-		"a megabyte of a comment":   {pod("many", "objects", "- secret: good # "+strings.Repeat("x", 1<<20)), codes.OK, ""},
-		"a megabyte of a path":      {pod("many", "objects", "- {secret: good, path: "+strings.Repeat("x", 1<<20)+"}"), codes.InvalidArgument, `objects[0].path: the path "` + strings.Repeat("x", 64) + `"... is longer than 1024 bytes`},
-		"a megabyte of an attribute's name": {pod("many", "secrets", "good", strings.Repeat("x", 1<<20), "y"), codes.InvalidArgument,
+		"240,000 semicolons":        {pod("many", "secrets", strings.Repeat(";", large)), codes.OK, ""},
+		"240 KB of one name":        {pod("many", "secrets", strings.Repeat("a", large)), codes.InvalidArgument, `secrets[0]: the name "` + strings.Repeat("a", 64) + `"... is not 1 to 127 letters, digits and hyphens`},
+		"240 KB of a comment":       {pod("many", "objects", "- secret: good # "+strings.Repeat("x", large)), codes.OK, ""},
+		"240 KB of a path":          {pod("many", "objects", "- {secret: good, path: "+strings.Repeat("x", large)+"}"), codes.InvalidArgument, `objects[0].path: the path "` + strings.Repeat("x", 64) + `"... is longer than 1024 bytes`},
+		"240 KB of an attribute's name": {pod("many", "secrets", "good", strings.Repeat("x", large), "y"), codes.InvalidArgument,
 			`"` + strings.Repeat("x", 64) + `"...: unknown attribute`},
-		"more than etcd holds": {pod("many", "objects", "# "+strings.Repeat("x", 3<<19)), codes.InvalidArgument, "volumeAttributes: hold *"},
-		"10,000 attributes":    {unknownAttributes(10_000), codes.InvalidArgument, "volumeAttributes: are 10008, more than 8192"},
-		"8,000 attributes":     {unknownAttributes(8_000), codes.InvalidArgument, "x0: unknown attribute*"},
+		"more than a volume may have": {pod("many", "objects", "# "+strings.Repeat("x", 256<<10)), codes.InvalidArgument, "volumeAttributes: hold *"},
+		"a megabyte":                  {pod("many", "objects", "# "+strings.Repeat("x", 1<<20)), codes.ResourceExhausted, "grpc: received message larger than max *"},
+		"10,000 attributes":           {unknownAttributes(10_000), codes.InvalidArgument, "volumeAttributes: are 10008, more than 8192"},
+		"8,000 attributes":            {unknownAttributes(8_000), codes.InvalidArgument, "x0: unknown attribute*"},
 		"10,000 keys of a Secret": {manyKeys(10_000), codes.InvalidArgument,
 			"identity: servicePrincipal needs the key clientsecret or clientcertificate in the Secret of nodePublishSecretRef*"},
 	} {
@@ -202,7 +206,6 @@ func TestYAML(t *testing.T) {
 	for c := 'b'; c <= 'z'; c++ {
 		fmt.Fprintf(&laughs, "- &%c [%s]\n", c, strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 9), ","))
 	}
-	const million = 1 << 20
 	for name, test := range map[string]struct{ yaml, text string }{
 		"a billion laughs":        {laughs.String(), "objects: line 1: anchors and aliases are not taken"},
 		"an anchor alone":         {"- &a {secret: good}", "objects: line 1: anchors and aliases are not taken"},
@@ -210,17 +213,17 @@ func TestYAML(t *testing.T) {
 		"an alias of itself":      {"- &a [*a]", "objects: *"},
 		"a list, deep":            {strings.Repeat("[", 9000) + strings.Repeat("]", 9000), "objects[0]: must be a YAML mapping, not a list"},
 		"a list, too deep":        {strings.Repeat("[", 30000) + strings.Repeat("]", 30000), "objects: is not YAML: exceeded max depth of 10000"},
-		"a megabyte of brackets":  {strings.Repeat("[", million), "objects: is too large, at most 4096 entries"},
-		"a megabyte of lines":     {strings.Repeat("\n", million), "objects: is too large, at most 4096 entries"},
-		"a megabyte of hyphens":   {strings.Repeat("- ", million/2), "objects: is too large, at most 4096 entries"},
-		"a megabyte of spaces":    {strings.Repeat(" ", million), ""},
-		"a megabyte of tabs":      {"- secret:\t" + strings.Repeat("\t", million) + "good", ""},
-		"a megabyte of anchors":   {strings.Repeat("&a ", million/3), "objects: *"},
-		"a megabyte of tags":      {strings.Repeat("!x ", million/3), "objects: *"},
-		"a megabyte of escapes":   {`- secret: "` + strings.Repeat(`\x00`, million/4) + `"`, `objects[0].secret: the name "*`},
-		"a megabyte in one key":   {"- ? " + strings.Repeat("k", million) + "\n  : x", "objects*"},
+		"240 KB of brackets":      {strings.Repeat("[", large), "objects: is too large, at most 4096 entries"},
+		"240 KB of lines":         {strings.Repeat("\n", large), "objects: is too large, at most 4096 entries"},
+		"240 KB of hyphens":       {strings.Repeat("- ", large/2), "objects: is too large, at most 4096 entries"},
+		"240 KB of spaces":        {strings.Repeat(" ", large), ""},
+		"240 KB of tabs":          {"- secret:\t" + strings.Repeat("\t", large) + "good", ""},
+		"240 KB of anchors":       {strings.Repeat("&a ", large/3), "objects: *"},
+		"240 KB of tags":          {strings.Repeat("!x ", large/3), "objects: *"},
+		"240 KB of escapes":       {`- secret: "` + strings.Repeat(`\x00`, large/4) + `"`, `objects[0].secret: the name "*`},
+		"240 KB in one key":       {"- ? " + strings.Repeat("k", large) + "\n  : x", "objects*"},
 		"a mapping of thousands":  {"- {" + strings.Repeat("a: b, ", 5000) + "}", "objects*"},
-		"a folded megabyte":       {"- secret: >-\n    " + strings.Repeat("x ", million/2), "objects*"},
+		"240 KB, folded":          {"- secret: >-\n    " + strings.Repeat("x ", large/2), "objects*"},
 		"a second document":       {"- secret: good\n---\n- secret: good", "objects: line 2: a second YAML document begins"},
 		"a tag of Go":             {"- !!binary Z29vZA==", "objects[0]: must be a YAML mapping*"},
 		"a key that is a mapping": {"- {? {secret: a} : b}", "objects[0]*"},

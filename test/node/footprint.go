@@ -17,6 +17,7 @@ type Footprint struct {
 	Descriptors int // open files and sockets of the daemon, the one that answers this question included
 	Mounts      int // below the node's folder, as this process sees them
 	RSS         int // resident memory of the daemon, bytes; shared memory such as a tmpfs it has mapped included
+	Peak        int // the most of it that there was since the daemon's start
 }
 
 // Footprint asks the daemon's metrics and the kernel what the daemon holds.
@@ -43,6 +44,10 @@ func (n *Node) Footprint(ctx context.Context) (f Footprint, err error) {
 		return f, err
 	}
 	f.RSS = kilobytes << 10
+	if kilobytes, err = number(string(status), "VmHWM:"); err != nil {
+		return f, err
+	}
+	f.Peak = kilobytes << 10
 	mounts, err := kubelet.Mounts(n.Dir)
 	f.Mounts = len(mounts)
 	return f, err
