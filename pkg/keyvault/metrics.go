@@ -2,6 +2,7 @@ package keyvault
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,8 +87,12 @@ func (c *Client) register(r prometheus.Registerer) error {
 			Name: "keyvault_csi_cache_bytes",
 			Help: "Memory that the objects in the cache take, about.",
 		}, func() float64 { return float64(c.cache.size()) }),
-		&expiry{c.cache, prometheus.NewDesc("keyvault_csi_certificate_expiry_timestamp_seconds",
-			"End of the validity of certificates that volumes hold.", []string{"vault", "name"}, nil)},
+		&expiry{
+			cache: c.cache,
+			end: prometheus.NewDesc("keyvault_csi_certificate_expiry_timestamp_seconds",
+				"End of the validity of the certificates that volumes hold; of the 200 that end first.", []string{"vault", "name"}, nil),
+			count: prometheus.NewDesc("keyvault_csi_certificates", "Certificates that volumes hold.", nil, nil),
+		},
 	}
 	for _, collector := range all {
 		if err := r.Register(collector); err != nil {
@@ -178,16 +183,25 @@ func (m *metrics) login(kind volume.IdentityKind, err error) {
 	m.tokens.WithLabelValues(string(kind), code).Inc()
 }
 
+// maxExpiries bounds the series of certificates: pods choose how many there are.
+const maxExpiries = 200
+
 // expiry shows the certificates that volumes hold now; that a vault answered 200 goes without saying.
 type expiry struct {
-	cache *cache
-	desc  *prometheus.Desc
+	cache      *cache
+	end, count *prometheus.Desc
 }
 
-func (e *expiry) Describe(descs chan<- *prometheus.Desc) { descs <- e.desc }
+func (e *expiry) Describe(descs chan<- *prometheus.Desc) {
+	descs <- e.end
+	descs <- e.count
+}
 
 func (e *expiry) Collect(metrics chan<- prometheus.Metric) {
-	for _, c := range e.cache.certificates() {
-		metrics <- prometheus.MustNewConstMetric(e.desc, prometheus.GaugeValue, float64(c.notAfter.Unix()), c.vault, c.name)
+	all := e.cache.certificates()
+	metrics <- prometheus.MustNewConstMetric(e.count, prometheus.GaugeValue, float64(len(all)))
+	slices.SortStableFunc(all, func(a, b heldCertificate) int { return a.notAfter.Compare(b.notAfter) })
+	for _, c := range all[:min(len(all), maxExpiries)] {
+		metrics <- prometheus.MustNewConstMetric(e.end, prometheus.GaugeValue, float64(c.notAfter.Unix()), c.vault, c.name)
 	}
 }

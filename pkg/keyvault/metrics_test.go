@@ -81,6 +81,7 @@ func TestMetrics(t *testing.T) {
 		`cache_requests_total{result="miss"} 6`,
 		`cache_requests_total{result="stale"} 1`,
 		fmt.Sprintf(`certificate_expiry_timestamp_seconds{name="tls",%s} %v`, vault, float64(made.Leaf.NotAfter.Unix())),
+		"certificates 1",
 		`token_requests_total{code="200",identity="servicePrincipal"} 1`,
 		`vault_request_seconds_count{` + vault + `} 8`,
 		`vault_request_seconds_count{vault="other"} 2`,
@@ -101,7 +102,7 @@ func TestMetrics(t *testing.T) {
 
 	w.client.Forget("one")
 	w.client.Forget("two")
-	if diff := cmp.Diff(slices.Delete(slices.Clone(counted), 3, 4), scrape(t, registry)); diff != "" {
+	if diff := cmp.Diff(slices.Delete(slices.Clone(counted), 3, 5), scrape(t, registry)); diff != "" {
 		t.Errorf("without the volumes that hold the certificate (-want +got):\n%s", diff)
 	}
 	w.client.Forget("three")
@@ -109,5 +110,49 @@ func TestMetrics(t *testing.T) {
 		if strings.Contains(line, "shop") {
 			t.Errorf("nobody uses the vault any more: %s", line)
 		}
+	}
+}
+
+// Of many certificates the 200 that end first have a series, whatever their names, and all are counted.
+func TestSoonestCertificates(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	w := newWorld(t, func(o *keyvault.Options) { o.Metrics = registry })
+	const all, shown = 205, 200
+	end := time.Now().Add(24 * time.Hour).Truncate(time.Second)
+	var want []string
+	var objects []volume.Object
+	for i := range all {
+		name := fmt.Sprintf("tls-%03d", all-i) // the names are in the other order
+		until := end.Add(time.Duration(i) * time.Hour)
+		_, err := w.vault.SetCertificate(name, devcloud.CertificateOptions{KeyType: devcloud.P256, SelfSigned: true, NotAfter: until})
+		w.must(err)
+		object := only(allParts(name), volume.PartLeaf76)
+		object.Kind, object.Outputs[0].Path = volume.KindPublicCertificate, name
+		objects = append(objects, object)
+		if i < shown {
+			want = append(want, fmt.Sprintf(`certificate_expiry_timestamp_seconds{name=%q,vault="https://shop.vault.azure.net"} %v`, name, float64(until.Unix())))
+		}
+	}
+	want = append(want, fmt.Sprintf("certificates %d", all))
+	slices.Sort(want)
+	w.fetch(first("all", w.asServicePrincipal(objects...)))
+	w.fetch(first("some", w.asServicePrincipal(objects[:10]...)))
+	about := func() (lines []string) {
+		for _, line := range scrape(t, registry) {
+			if strings.HasPrefix(line, "certificate") {
+				lines = append(lines, line)
+			}
+		}
+		slices.Sort(lines)
+		return lines
+	}
+	if diff := cmp.Diff(want, about()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	w.client.Forget("all")
+	w.client.Forget("some")
+	if left := about(); len(left) > 0 {
+		t.Errorf("nobody holds %q", left)
 	}
 }

@@ -218,7 +218,7 @@ func TestRights(t *testing.T) {
 	each(t, func(t *testing.T, name string, s set) {
 		for _, o := range s.objects {
 			switch o.Kind {
-			case "CSIDriver", "DaemonSet", "ConfigMap", "Service", "PodMonitor", "ServiceMonitor", "PrometheusRule",
+			case "CSIDriver", "DaemonSet", "ConfigMap", "Service", "PodMonitor", "ServiceMonitor", "PrometheusRule", "NetworkPolicy",
 				"Namespace", "Kustomization":
 			case "ServiceAccount":
 				if o.AutomountServiceAccountToken == nil || *o.AutomountServiceAccountToken {

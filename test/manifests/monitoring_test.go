@@ -79,3 +79,65 @@ func TestTheDashboardIsTheFile(t *testing.T) {
 		}
 	})
 }
+
+// The NetworkPolicy is about the driver's pods and its HTTP port, lets nobody else in, leaves alone what goes out, and is there only if it
+// is asked for.
+func TestTheNetworkPolicy(t *testing.T) {
+	t.Parallel()
+	type labels struct {
+		MatchLabels map[string]string `yaml:"matchLabels"`
+	}
+	type peer struct {
+		NamespaceSelector labels `yaml:"namespaceSelector"`
+		PodSelector       labels `yaml:"podSelector"`
+	}
+	type port struct{ Port, Protocol string }
+	type rule struct {
+		From  []peer
+		Ports []port
+	}
+	type networkPolicy struct {
+		PodSelector labels   `yaml:"podSelector"`
+		PolicyTypes []string `yaml:"policyTypes"`
+		Ingress     []rule
+		Egress      []any
+	}
+	each(t, func(t *testing.T, name string, s set) {
+		var found []networkPolicy
+		for _, o := range s.objects {
+			if o.Kind != "NetworkPolicy" {
+				continue
+			}
+			var p networkPolicy
+			if err := o.Spec.Decode(&p); err != nil {
+				t.Fatal(err)
+			}
+			found = append(found, p)
+		}
+		var want []networkPolicy
+		if name == "monitoring" {
+			var driver daemonSet
+			for _, o := range s.objects {
+				if o.Kind == "DaemonSet" {
+					if err := o.Spec.Decode(&driver); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			want = []networkPolicy{{
+				PodSelector: labels{driver.Selector.MatchLabels},
+				PolicyTypes: []string{"Ingress"},
+				Ingress: []rule{{
+					From: []peer{{
+						NamespaceSelector: labels{map[string]string{"kubernetes.io/metadata.name": "monitoring"}},
+						PodSelector:       labels{map[string]string{"app.kubernetes.io/name": "prometheus"}},
+					}},
+					Ports: []port{{"http", "TCP"}},
+				}},
+			}}
+		}
+		if diff := cmp.Diff(want, found); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
