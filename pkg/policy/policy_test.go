@@ -3,6 +3,7 @@ package policy_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -214,6 +215,38 @@ func TestDefault(t *testing.T) {
 	var zero policy.Policy
 	if err := zero.Allow(ask(volume.Workload)); !errors.Is(err, volume.ErrDenied) {
 		t.Errorf("the zero value: %v, want ErrDenied", err)
+	}
+}
+
+// What docs/security.md recommends against pods that reach any vault of the cloud is a policy, and does that.
+func TestThePolicyOfTheSecurityPage(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "\n## NetworkPolicies and vaults\n")
+	_, rest, _ = strings.Cut(rest, "\n```yaml\n")
+	text, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("the page has no such policy")
+	}
+	p, err := policy.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []volume.IdentityKind{volume.Workload, volume.ServicePrincipal} {
+		for vault, allowed := range map[string]bool{
+			"https://pay-prod.vault.azure.net": true, "https://pay-test.vault.azure.net": true, "https://elsewhere.vault.azure.net": false,
+		} {
+			request := ask(kind, at(vault))
+			if err := policy.Default().Allow(request); err != nil {
+				t.Errorf("without a policy: %v", err)
+			}
+			if err := p.Allow(request); (err == nil) != allowed {
+				t.Errorf("%s, %s: %v", kind, vault, err)
+			}
+		}
 	}
 }
 

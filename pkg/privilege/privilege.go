@@ -15,7 +15,8 @@
 //     environment (both PR_SET_DUMPABLE).
 //
 // CAP_SYS_ADMIN remains a great right. What is gone with the others is the short way to root's rest: to load modules, trace
-// processes, open devices or raw sockets, read any file, change any owner, or become any user.
+// processes, make device files, open raw sockets, read any file, change any owner, or become any user. Devices that are there belong to
+// root and can be opened; an empty mount over /dev would not last against CAP_SYS_ADMIN.
 //
 // # Threads
 //
