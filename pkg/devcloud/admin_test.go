@@ -208,7 +208,7 @@ func TestManagedIdentities(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 
-	const path = "/metadata/identity/oauth2/token"
+	const path = imdsPath
 	status, _, body := get(t, plain, http.MethodGet, cloud.IMDSURL()+path+"?api-version=2018-02-01&resource=https://vault.azure.net/", http.Header{"Metadata": {"true"}})
 	if status != http.StatusOK || !strings.Contains(body, `"client_id":"system"`) || !strings.Contains(body, `"expires_in":"3600"`) {
 		t.Errorf("system-assigned: %d %s", status, body)

@@ -27,11 +27,13 @@ type Identity struct {
 	Certificates []*x509.Certificate // whose keys may sign assertions
 	TrustedNames []TrustedName       // any certificate of which may sign assertions
 
-	// Managed assigns the identity to the node, so that the metadata service gives out its tokens: SystemAssigned to
-	// callers that name none, all others by client id, object id or ResourceID.
+	// Managed assigns the identity to the node, so that the metadata service gives out its tokens, by client id, object
+	// id or ResourceID. Who names none gets those of the SystemAssigned one, or of the only one that there is.
 	Managed        bool
 	SystemAssigned bool
-	ResourceID     string
+	// ResourceID stands in the tokens of a managed identity, as xms_mirid: its own, or of a SystemAssigned one that of
+	// the node's scale set. Empty means one that is made of Name.
+	ResourceID string
 }
 
 // ClientSecret is a password of an application. A zero Expires means never.
@@ -83,6 +85,9 @@ func (c *Cloud) AddIdentity(id Identity) error {
 		return errors.New("devcloud: an identity needs a tenant and a client id")
 	}
 	id.ObjectID = cmp.Or(id.ObjectID, newGUID())
+	if id.Managed {
+		id.ResourceID = cmp.Or(id.ResourceID, id.madeResourceID())
+	}
 	id.Secrets, id.Federated = slices.Clone(id.Secrets), slices.Clone(id.Federated)
 	for i := range id.Federated {
 		id.Federated[i].Audience = cmp.Or(id.Federated[i].Audience, DefaultAudience)
@@ -93,6 +98,14 @@ func (c *Cloud) AddIdentity(id Identity) error {
 	t.remove(id.ClientID)
 	t.identities = append(t.identities, &id)
 	return nil
+}
+
+func (id *Identity) madeResourceID() string {
+	const group = "/subscriptions/" + subscription + "/resourcegroups/dev/providers/"
+	if id.SystemAssigned {
+		return group + "Microsoft.Compute/virtualMachineScaleSets/node"
+	}
+	return group + "Microsoft.ManagedIdentity/userAssignedIdentities/" + cmp.Or(id.Name, id.ClientID)
 }
 
 // RemoveIdentity makes an identity unknown. The tokens that it has stay valid until they expire, as in Azure.

@@ -1,6 +1,7 @@
 package devcloud
 
 import (
+	"iter"
 	"net/http"
 	"strconv"
 	"strings"
@@ -49,7 +50,7 @@ func (c *Cloud) serveManaged(w http.ResponseWriter, r *http.Request, refuse func
 		return
 	}
 	c.mu.Lock()
-	t, id := c.assigned(query.Get("client_id"), query.Get("object_id"), query.Get("msi_res_id"))
+	t, id, why := c.assigned(query.Get("client_id"), query.Get("object_id"), query.Get("msi_res_id"))
 	var token string
 	var life time.Duration
 	var err error
@@ -62,7 +63,7 @@ func (c *Cloud) serveManaged(w http.ResponseWriter, r *http.Request, refuse func
 		refuse(http.StatusInternalServerError, "server_error", "Failed to retrieve token from the Active directory.")
 		return
 	case id == nil:
-		refuse(http.StatusBadRequest, "invalid_request", "Identity not found")
+		refuse(http.StatusBadRequest, "invalid_request", why)
 		return
 	}
 	c.identified(r, id.ClientID)
@@ -74,22 +75,46 @@ func (c *Cloud) serveManaged(w http.ResponseWriter, r *http.Request, refuse func
 	})
 }
 
-// assigned finds the managed identity that a request means; no id at all means the system-assigned one. It needs the
-// lock.
-func (c *Cloud) assigned(clientID, objectID, resourceID string) (*tenant, *Identity) {
-	for _, t := range c.tenants {
-		for _, id := range t.identities {
-			if !id.Managed {
-				continue
+// assigned finds the managed identity that a request means, or says why there is none. A request that names none is
+// answered by the system-assigned identity, or, where the node has none, by the only one that is assigned to it. It needs
+// the lock.
+func (c *Cloud) assigned(clientID, objectID, resourceID string) (of *tenant, id *Identity, why string) {
+	const none, several = "Identity not found",
+		"Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request"
+	var others int
+	for t, candidate := range c.managed() {
+		switch {
+		case clientID+objectID+resourceID == "" && candidate.SystemAssigned,
+			clientID != "" && strings.EqualFold(candidate.ClientID, clientID),
+			objectID != "" && strings.EqualFold(candidate.ObjectID, objectID),
+			resourceID != "" && strings.EqualFold(candidate.ResourceID, resourceID):
+			return t, candidate, ""
+		case clientID+objectID+resourceID == "":
+			of, id = t, candidate
+			others++
+		}
+	}
+	switch {
+	case others == 1:
+		return of, id, ""
+	case others > 1:
+		return nil, nil, several
+	}
+	return nil, nil, none
+}
+
+// managed gives the identities of the node, each once. It needs the lock.
+func (c *Cloud) managed() iter.Seq2[*tenant, *Identity] {
+	return func(yield func(*tenant, *Identity) bool) {
+		for name, t := range c.tenants {
+			if name != t.id {
+				continue // a domain of the tenant
 			}
-			switch {
-			case clientID != "" && strings.EqualFold(id.ClientID, clientID),
-				objectID != "" && strings.EqualFold(id.ObjectID, objectID),
-				resourceID != "" && strings.EqualFold(id.ResourceID, resourceID),
-				clientID+objectID+resourceID == "" && id.SystemAssigned:
-				return t, id
+			for _, id := range t.identities {
+				if id.Managed && !yield(t, id) {
+					return
+				}
 			}
 		}
 	}
-	return nil, nil
 }

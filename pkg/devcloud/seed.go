@@ -21,7 +21,7 @@ const (
 	SeedNamespace      = "shop"
 	SeedServiceAccount = "web"
 
-	// A managed identity that is assigned to the node as its system identity, too; it may read secrets.
+	// The node's own managed identity (system-assigned); it may read secrets.
 	SeedManaged = "e95d0c7e-18ab-4f36-b2d0-6c3f8b52a004"
 )
 
@@ -53,8 +53,7 @@ func Seed(c *Cloud) (*Seeded, error) {
 		{ClientID: SeedWorkload, Name: "shop-web", Federated: []FederatedCredential{{
 			Issuer: SeedIssuer, Subject: "system:serviceaccount:" + SeedNamespace + ":" + SeedServiceAccount,
 		}}},
-		{ClientID: SeedManaged, Name: "shop-node", Managed: true, SystemAssigned: true,
-			ResourceID: "/subscriptions/" + subscription + "/resourcegroups/dev/providers/Microsoft.ManagedIdentity/userAssignedIdentities/shop-node"},
+		{ClientID: SeedManaged, Name: "shop-node", Managed: true, SystemAssigned: true},
 	} {
 		id.Tenant, id.ObjectID = SeedTenant, stableGUID("object", id.ClientID)
 		if err := c.AddIdentity(id); err != nil {

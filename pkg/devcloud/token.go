@@ -54,13 +54,17 @@ func (c *Cloud) mint(g grant) (token string, life time.Duration, err error) {
 		return "", 0, err
 	}
 	now := c.now()
-	t := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{
+	claims := jwt.MapClaims{
 		"aud": g.nation.resource(), "iss": g.nation.issuer(g.tenant), "idp": g.nation.issuer(g.tenant), "tid": g.tenant,
 		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(c.tokenLife).Unix(),
 		"appid": g.identity.ClientID, "appidacr": g.method, "oid": g.identity.ObjectID, "sub": g.identity.ObjectID,
 		"proof": g.proof, // not Entra ID's
 		"idtyp": "app", "uti": newVersion(), "ver": "1.0",
-	})
+	}
+	if g.identity.ResourceID != "" {
+		claims["xms_mirid"] = g.identity.ResourceID
+	}
+	t := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
 	t.Header["kid"] = c.signer.id
 	token, err = t.SignedString(key)
 	return token, c.tokenLife, err

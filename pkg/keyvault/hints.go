@@ -158,8 +158,12 @@ func (m matter) metadataReason(a *answer) string {
 		return "the metadata service fails; tried again later"
 	case a.has("invalid_resource"):
 		return "it knows no vaults of " + m.cloud.Name + "; check --cloud"
+	case a.mentions("multiple user assigned identities") && id.Kind == volume.Cluster:
+		return "several identities are assigned to the node; name one in userAssignedIdentityID of the cluster's file (--cluster-identity-file)"
+	case a.mentions("multiple user assigned identities"):
+		return "several identities are assigned to the node; name one by clientID, objectID or resourceID"
 	case a.status == http.StatusBadRequest && id.ClientID+id.ObjectID+id.ResourceID == "":
-		return "the node has no identity of its own (system-assigned); switch it on for the VM or its scale set, or name one by clientID"
+		return "the node has no managed identity; switch on its own (system-assigned), or assign one to the VM or its scale set"
 	case a.status == http.StatusBadRequest:
 		return "the node has no such identity; assign it to the VM or its scale set"
 	default:

@@ -77,6 +77,16 @@ func TestManaged(t *testing.T) {
 	}
 }
 
+// Where the node has no identity of its own and one is assigned to it, that one answers who names none.
+func TestTheOnlyAssignedIdentityAnswers(t *testing.T) {
+	t.Parallel()
+	w := newVM(t)
+	w.RemoveIdentity(tenantID, ownID)
+	if got := w.fetch(managed(byNone))["a"]; got != "value of a" {
+		t.Errorf("got %q", got)
+	}
+}
+
 // The metadata service is asked by none of the ways that the environment offers: no proxy, and no other service.
 func TestManagedIsNotHijacked(t *testing.T) {
 	elsewhere := "http://127.0.0.1:1/elsewhere"
@@ -130,9 +140,16 @@ func TestManagedRefusals(t *testing.T) {
 			`add it to the vault's access policy, or assign the role "Key Vault Secrets User"`},
 		{"no such identity", byStranger, func(*world) {}, volume.ErrUnauthenticated, asManaged + " " + otherClientID +
 			": the node's metadata service answered HTTP 400 invalid_request: the node has no such identity; assign it to the VM or its scale set"},
-		{"no identity of its own", byNone, func(w *world) { w.RemoveIdentity(tenantID, ownID) }, volume.ErrUnauthenticated, asManaged +
-			": the node's metadata service answered HTTP 400 invalid_request: the node has no identity of its own (system-assigned); " +
-			"switch it on for the VM or its scale set, or name one by clientID"},
+		{"no identity at all", byNone, func(w *world) {
+			w.RemoveIdentity(tenantID, ownID)
+			w.RemoveIdentity(tenantID, assignedID)
+		}, volume.ErrUnauthenticated, asManaged + ": the node's metadata service answered HTTP 400 invalid_request: the node has no managed identity; " +
+			"switch on its own (system-assigned), or assign one to the VM or its scale set"},
+		{"none of its own and several assigned", byNone, func(w *world) {
+			w.RemoveIdentity(tenantID, ownID)
+			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: otherClientID, Managed: true}))
+		}, volume.ErrUnauthenticated, asManaged + ": the node's metadata service answered HTTP 400 invalid_request: " +
+			"several identities are assigned to the node; name one by clientID, objectID or resourceID"},
 		{"the vault is of another tenant", byObject, func(w *world) {
 			w.RemoveIdentity(tenantID, assignedID)
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: otherTenantID, ClientID: assignedID, ObjectID: objectID, Managed: true}))

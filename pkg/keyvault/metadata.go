@@ -144,12 +144,14 @@ func (c *metadataCredential) token(resp *http.Response) (azcore.AccessToken, err
 
 func metadataAnswer(resp *http.Response) *answer {
 	var body struct {
-		Error string `json:"error"`
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
 	}
 	a := &answer{entra: true, metadata: true, status: resp.StatusCode}
 	if raw, err := runtime.Payload(resp); err == nil {
 		_ = json.Unmarshal(raw, &body)
 	}
+	a.message = body.Description
 	a.add(body.Error)
 	return a
 }
