@@ -26,8 +26,8 @@ type Fetcher interface {
 
 // Policy is the operator's word on who may use which identity.
 type Policy interface {
-	// Allow gives nil or an error that is volume.ErrDenied.
-	Allow(r volume.Request) error
+	// Allow gives an error that is volume.ErrDenied, or none. Then the fetcher must have the Permit, which may be nil.
+	Allow(r volume.Request) (volume.Permit, error)
 }
 
 // Store keeps one set of files at each target. The driver never calls it for one target at the same time, but for

@@ -41,7 +41,7 @@ type harness struct {
 // fakes play the policy, the fetcher and the store. Each field that is set replaces a method; without it the policy
 // allows, the fetcher gives an empty set of now, and the store remembers sets in memory.
 type fakes struct {
-	allow     func(volume.Request) error
+	allow     func(volume.Request) (volume.Permit, error)
 	fetch     func(context.Context, volume.Request) (volume.Content, error)
 	inspect   func(target string) (volume.State, error)
 	publish   func(context.Context, volume.Mount, volume.Content) (volume.Outcome, error)
@@ -88,12 +88,12 @@ func (f *fakes) step(d time.Duration) {
 	f.now = f.now.Add(d)
 }
 
-func (f *fakes) Allow(r volume.Request) error {
+func (f *fakes) Allow(r volume.Request) (volume.Permit, error) {
 	f.count("Allow")
 	if f.allow != nil {
 		return f.allow(r)
 	}
-	return nil
+	return nil, nil
 }
 
 func (f *fakes) Fetch(ctx context.Context, r volume.Request) (volume.Content, error) {

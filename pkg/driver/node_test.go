@@ -53,12 +53,25 @@ func TestNodePublishVolumePassesOn(t *testing.T) {
 	}
 }
 
+// What the policy has still to say reaches the fetcher, which knows who answers.
+func TestThePermitReachesTheFetcher(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	f.allow = func(volume.Request) (volume.Permit, error) {
+		return func(who volume.Principal) error { return volume.Errorf(volume.ErrDenied, "not %s", who.ClientID) }, nil
+	}
+	f.fetch = func(_ context.Context, r volume.Request) (volume.Content, error) {
+		return volume.Content{}, r.Permit(volume.Principal{ClientID: "you"})
+	}
+	wantStatus(t, startDriver(t, f).publish(t), codes.PermissionDenied, "not you")
+}
+
 // A refusal of the policy or a failed fetch leaves the node as it was.
 func TestNothingIsStoredAfterAFailure(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(*fakes){
 		"policy": func(f *fakes) {
-			f.allow = func(volume.Request) error { return volume.Errorf(volume.ErrDenied, "no") }
+			f.allow = func(volume.Request) (volume.Permit, error) { return nil, volume.Errorf(volume.ErrDenied, "no") }
 		},
 		"fetch": func(f *fakes) {
 			f.fetch = func(context.Context, volume.Request) (volume.Content, error) {

@@ -156,7 +156,7 @@ func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (con
 	if err != nil {
 		return content, outcome, err
 	}
-	if err := n.policy.Allow(request); err != nil {
+	if request.Permit, err = n.policy.Allow(request); err != nil {
 		return content, outcome, err
 	}
 	request.Volume, request.Refresh, request.Limits, request.Hold = w.volumeID, complete, n.limits, publish.hold

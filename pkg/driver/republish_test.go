@@ -96,7 +96,7 @@ func TestRepublishPutsUpWithAnyFailure(t *testing.T) {
 		},
 		"policy": {
 			prepare: func(f *fakes, _ *csi.NodePublishVolumeRequest) {
-				f.allow = func(volume.Request) error { return volume.Errorf(volume.ErrDenied, "not you") }
+				f.allow = func(volume.Request) (volume.Permit, error) { return nil, volume.Errorf(volume.ErrDenied, "not you") }
 			},
 			text: "not you",
 		},

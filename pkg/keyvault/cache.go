@@ -109,7 +109,8 @@ func (f *failure) refusal() bool {
 		return !errors.Is(entraSentinel(said), volume.ErrUnavailable)
 	case errors.As(f.err, &said):
 		return !errors.Is(vaultSentinel(said), volume.ErrUnavailable)
-	case errors.As(f.err, &missing), errors.Is(f.err, errMalformedChallenge), errors.Is(f.err, errStrange), errors.Is(f.err, errPanic), errors.Is(f.err, errLongList),
+	case errors.As(f.err, &missing), errors.Is(f.err, errMalformedChallenge), errors.Is(f.err, errStrange), errors.Is(f.err, errPanic),
+		errors.Is(f.err, errAnotherAnswers), errors.Is(f.err, errLongList),
 		errors.Is(f.err, context.DeadlineExceeded):
 		return false
 	default:

@@ -30,6 +30,7 @@ type credentialKey struct {
 	objectID, resourceID      string            // managed
 	namespace, serviceAccount string            // workload
 	presented                 [sha256.Size]byte // servicePrincipal and cluster: HMAC under a key of this process
+	answered                  volume.Principal  // of values: who has read them, where the policy asks for it; see permit
 }
 
 // sessionKey is one identity at one vault.
@@ -117,7 +118,7 @@ func (c *Client) session(r volume.Request, tenant, vault string) (sessionKey, *s
 	c.sweep(now)
 
 	known, ok := c.logins[key.credentialKey]
-	if !ok {
+	if !ok || known.value.superseded() {
 		l := &login{tenant: key.tenant, scopes: []string{c.cloud.Resource() + "/.default"}, now: c.now, after: c.after}
 		l.counted = func(err error) { c.metrics.login(key.kind, err) }
 		inner, err := c.newCredential(l, r.Identity)

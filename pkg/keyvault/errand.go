@@ -17,6 +17,7 @@ type errand struct {
 	demand   demand
 	bytes    atomic.Int64 // of the files so far
 	files    atomic.Int64
+	who      *volume.Principal // whom the policy has permitted; nil where that does not matter
 }
 
 func (c *Client) errand(r volume.Request) *errand {
@@ -26,6 +27,13 @@ func (c *Client) errand(r volume.Request) *errand {
 		e.demand = demand{refresh: true, maxAge: r.RotationInterval, held: c.cache.heldBy(r.Volume)}
 	}
 	return e
+}
+
+// belongTo gives an errand over to an identity. What another has been given for the same name is nothing to it.
+func (e *errand) belongTo(c *Client, who volume.Principal) {
+	key := c.credentialKey(e.Request, e.Identity.TenantID)
+	key.answered = who
+	e.who, e.identity = &who, unique.Make(key)
 }
 
 // served takes what the cache has, and gives the reads that are left.
@@ -117,7 +125,7 @@ func (c *Client) do(ctx context.Context, e *errand, r *read) error {
 	object, call := r.object(), r.call // a fetch may outlive the read
 	outcome := cacheHit
 	known, f, started := c.cache.ask(ctx, key, e.demand, r.optional, func(ctx context.Context, f *flight) result {
-		return c.fetch(ctx, f, e.Request, object, call)
+		return c.fetch(ctx, f, e, object, call)
 	})
 	switch {
 	case f != nil && started:

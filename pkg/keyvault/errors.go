@@ -106,7 +106,7 @@ func reduced(err error, seen *outcome) error {
 		return entraAnswer(authentication.RawResponse)
 	case transport != nil:
 		return newUnreached(host, transport)
-	case errors.Is(err, errPanic), errors.Is(err, errMalformedChallenge), errors.Is(err, errNoValue):
+	case errors.Is(err, errPanic), errors.Is(err, errMalformedChallenge), errors.Is(err, errNoValue), errors.Is(err, errAnotherAnswers):
 		return err
 	case status >= http.StatusBadRequest:
 		metadata := host == metadataHost
@@ -238,6 +238,8 @@ func (m matter) explain(ctx context.Context, waited string, err error) error {
 		return volume.Errorf(volume.ErrTooLarge, "%s: %v (--max-volume-files); select fewer, by prefix or tags", m, err)
 	case errors.Is(err, errNoValue):
 		return volume.Errorf(volume.ErrPrecondition, "%s: %v; set one, or disable it", m, err)
+	case errors.Is(err, errAnotherAnswers):
+		return volume.Errorf(volume.ErrUnavailable, "%s: the identities of the node have changed, %v; it is asked anew at the next try", m, err)
 	case errors.Is(err, errStrange), errors.Is(err, errPanic):
 		return volume.Errorf(volume.ErrUnavailable, "%s: %s gave a strange answer, %v; check what answers under its name", m, waited, err)
 	default:

@@ -43,6 +43,9 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	c.metrics.use(vaults)
 	defer c.metrics.release(vaults)
 
+	if err := c.permit(ctx, e); err != nil {
+		return volume.Content{}, err
+	}
 	began := c.now()
 	content := volume.Content{Folders: r.Folders}
 	lists, objects, err := c.expand(ctx, e)

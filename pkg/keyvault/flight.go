@@ -144,10 +144,10 @@ func (c *Client) await(ctx context.Context, e *errand, key entryKey, f *flight) 
 const impatient = tryTimeout
 
 // fetch asks for the challenge if it is unknown, logs in if need be, and asks for the object. ctx is the flight's; the
-// request is that of whoever began it.
-func (c *Client) fetch(ctx context.Context, f *flight, r volume.Request, o volume.Object, call callFunc) result {
-	ctx = withNamespace(ctx, r.Pod.Namespace)
-	why := &failure{waited: theVault, tenant: r.Identity.TenantID}
+// errand is that of whoever began it.
+func (c *Client) fetch(ctx context.Context, f *flight, e *errand, o volume.Object, call callFunc) result {
+	ctx = withNamespace(ctx, e.Pod.Namespace)
+	why := &failure{waited: theVault, tenant: e.Identity.TenantID}
 	at := c.now()
 	failed := func(err error) result {
 		if errors.Is(err, context.DeadlineExceeded) {
@@ -168,12 +168,12 @@ func (c *Client) fetch(ctx context.Context, f *flight, r volume.Request, o volum
 		why.tenant = said.tenant
 	}
 	for retried := false; ; retried = true {
-		key, session, err := c.session(r, why.tenant, o.Vault)
+		key, session, err := c.session(e.Request, why.tenant, o.Vault)
 		if err != nil {
 			return failed(errNoLogin)
 		}
 		held := session.login.holdsToken()
-		value, asked, err := c.attempt(ctx, f, why, session, r, o, call)
+		value, asked, err := c.attempt(ctx, f, why, session, e, o, call)
 		if err == nil {
 			return result{at: asked, got: value}
 		}
@@ -195,21 +195,24 @@ func (c *Client) fetch(ctx context.Context, f *flight, r volume.Request, o volum
 
 // attempt logs in if need be, and asks for the object. at is just before the vault was asked.
 func (c *Client) attempt(
-	ctx context.Context, f *flight, why *failure, s *session, r volume.Request, o volume.Object, call callFunc,
+	ctx context.Context, f *flight, why *failure, s *session, e *errand, o volume.Object, call callFunc,
 ) (value *got, at time.Time, err error) {
 	// First the token, although the clients would ask for it themselves: they would not look at ctx while they wait.
-	why.waited = matter{identity: r.Identity}.authority()
+	why.waited = matter{identity: e.Identity}.authority()
 	f.waitFor(why.waited)
 	f.login.Store(s.login)
 	if _, err := s.login.GetToken(ctx, noClaims()); err != nil {
 		return nil, at, err
+	}
+	if !e.bound(s.login) {
+		return nil, at, errAnotherAnswers
 	}
 	why.waited = theVault
 	f.waitFor(theVault)
 	f.login.Store(nil)
 	at = c.now()
 	if o.Kind == volume.KindSelection {
-		value, err = c.list(ctx, s, o, r.Limits.Files) // which goes through the gate with each page
+		value, err = c.list(ctx, s, o, e.Limits.Files) // which goes through the gate with each page
 		return value, at, err
 	}
 	err = c.request(ctx, o.Vault, func(ctx context.Context) (err error) {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -84,12 +85,15 @@ func (s *metadataService) Do(req *http.Request) (*http.Response, error) {
 }
 
 // metadataCredential is a managed identity of the node: the one that is named by one of the three ids, or without any
-// the node's own (system-assigned).
+// the node's own (system-assigned), or, where it has none, the only one that is assigned to it. It stays with the one that
+// has answered first.
 type metadataCredential struct {
 	service  *metadataService
 	resource string
 	identity volume.Identity
 	now      func() time.Time
+
+	principal atomic.Pointer[volume.Principal] // whom its tokens speak for; nil before the first
 }
 
 // GetToken implements azcore.TokenCredential. The options say nothing that is not known here.
@@ -134,6 +138,9 @@ func (c *metadataCredential) token(resp *http.Response) (azcore.AccessToken, err
 	seconds, err := strconv.ParseInt(body.ExpiresOn, 10, 64)
 	if err != nil {
 		return azcore.AccessToken{}, errStrange
+	}
+	if err := c.stays(body.AccessToken); err != nil {
+		return azcore.AccessToken{}, err
 	}
 	token := azcore.AccessToken{Token: body.AccessToken, ExpiresOn: time.Unix(seconds, 0)}
 	if life := token.ExpiresOn.Sub(c.now()); life > longLife {

@@ -39,7 +39,7 @@ func Open(read func() ([]byte, error), reloaded func(error)) (*File, error) {
 }
 
 // Allow is that of the rules which the file holds now.
-func (f *File) Allow(r volume.Request) error { return f.current().Allow(r) }
+func (f *File) Allow(r volume.Request) (volume.Permit, error) { return f.current().Allow(r) }
 
 // Failures counts the changes of the file that could not be used. It looks at the file, too, so that a node on which no
 // pod asks reports a broken file to whoever reads its metrics.

@@ -58,7 +58,7 @@ func TestReload(t *testing.T) {
 		{"repaired to what it was", closed, nil, false, "reloaded", 6},
 	} {
 		text, readError, reports = step.text, step.err, nil
-		err := f.Allow(ask(volume.Cluster))
+		_, err := f.Allow(ask(volume.Cluster))
 		if (err == nil) != step.allowed {
 			t.Errorf("%s: Allow = %v, want allowed: %t", step.name, err, step.allowed)
 		}
@@ -152,7 +152,8 @@ func TestReloadUnderLoad(t *testing.T) {
 				default:
 				}
 				before := state.Load()
-				allowed := f.Allow(ask(volume.Cluster)) == nil
+				_, err := f.Allow(ask(volume.Cluster))
+				allowed := err == nil
 				if before%4 == 0 || state.Load() != before {
 					continue // it raced with a swap: either answer is right
 				}

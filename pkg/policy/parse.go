@@ -136,7 +136,17 @@ func (t ruleText) rule() (rule, error) {
 	for _, word := range identities {
 		r.identities = append(r.identities, volume.IdentityKind(word))
 	}
-	return r, nil
+	return r, r.check()
+}
+
+// check refuses a denial of some of the node's identities, which would be as good as its list of their ids is complete:
+// each has three. What may be used can be listed without a hole, because what is not listed is refused.
+func (r rule) check() error {
+	if r.deny && r.clientIDs != nil && !r.anybody() && slices.ContainsFunc(r.identities, ofTheNode) {
+		return errors.New("clientIDs: a rule that denies managed or cluster names no ids; leave clientIDs out to deny all of them, " +
+			"or write rules that allow the ids which may be used: what no rule allows is refused")
+	}
+	return nil
 }
 
 func asWritten(text string) (string, error) {
@@ -147,7 +157,7 @@ func asWritten(text string) (string, error) {
 }
 
 // inLowerCase: GUIDs and Azure's resource ids are the same in either case.
-func inLowerCase(text string) (string, error) { return strings.ToLower(text), nil }
+func inLowerCase(text string) (string, error) { return asWritten(strings.ToLower(text)) }
 
 func identityWord(text string) (string, error) {
 	known := []volume.IdentityKind{volume.Workload, volume.ServicePrincipal, volume.Managed, volume.Cluster}

@@ -4,7 +4,8 @@
 // It matters because the four kinds of identity are not alike. A workload identity and a service principal are the
 // pod's own: it proves them with a token of its service account or with a Secret of its namespace, and a policy can
 // only narrow what Entra ID grants anyway. A managed identity and the cluster's are the node's: every pod that may
-// name one has the rights of the node, so nobody may until the operator says who.
+// name one has the rights of the node, so nobody may until the operator says who. Such an identity has three ids, and
+// may be named by each of them or by none; so a rule about it is held against whom its token speaks for.
 //
 // A [Policy] is an ordered list of rules, of which the first that matches decides; [Parse] reads it from YAML. A [File]
 // is a policy that follows its file.
@@ -14,7 +15,6 @@
 package policy
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -45,17 +45,52 @@ func Default() *Policy {
 	}}
 }
 
-// Allow gives nil when the pod of the request may use the identity that it names at every vault that it names, and
-// else an error that is [volume.ErrDenied]: one line that says who was refused what, by which rule or for the lack of
-// one, and what the operator would have to write.
-func (p *Policy) Allow(r volume.Request) error {
+// Allow gives no error when the pod of the request may use the identity that it names at every vault that it names, and
+// else one that is [volume.ErrDenied]: one line that says who was refused what, by which rule or for the lack of one, and
+// what the operator would have to write. Where that depends on who answers for the identity, the answer is the Permit,
+// which is nil where it does not.
+func (p *Policy) Allow(r volume.Request) (volume.Permit, error) {
+	depends := false
 	for _, vault := range vaults(r) {
-		decisive := slices.IndexFunc(p.rules, func(rule rule) bool { return rule.matches(r, vault) })
-		if decisive < 0 || p.rules[decisive].deny {
-			return p.refusal(r, vault, decisive)
+		decisive, open := p.decide(r, vault, nil)
+		if p.allows(decisive) {
+			continue // and so do all rules before it that could match: they name ids, see rule.check
+		}
+		if !open {
+			return nil, p.refusal(r, vault, nil, decisive)
+		}
+		depends = true
+	}
+	if !depends {
+		return nil, nil
+	}
+	return func(who volume.Principal) error {
+		for _, vault := range vaults(r) {
+			if decisive, _ := p.decide(r, vault, &who); !p.allows(decisive) {
+				return p.refusal(r, vault, &who, decisive)
+			}
+		}
+		return nil
+	}, nil
+}
+
+func (p *Policy) allows(decisive int) bool { return decisive >= 0 && !p.rules[decisive].deny }
+
+// decide gives the index of the rule that decides about a request at a vault; below 0, that there is none. Before it is
+// known who answers, open says that a rule before that one may match.
+func (p *Policy) decide(r volume.Request, vault string, who *volume.Principal) (decisive int, open bool) {
+	for i, rule := range p.rules {
+		if !rule.covers(r, vault) {
+			continue
+		}
+		switch rule.identifies(r.Identity, who) {
+		case yes:
+			return i, open
+		case perhaps:
+			open = true
 		}
 	}
-	return nil
+	return -1, open
 }
 
 // vaults gives each vault of the request once, in the order of the objects. A request for nothing has one that is empty.
@@ -72,23 +107,65 @@ func vaults(r volume.Request) []string {
 	return distinct
 }
 
-func (r rule) matches(request volume.Request, vault string) bool {
+// covers holds all conditions but clientIDs against a request.
+func (r rule) covers(request volume.Request, vault string) bool {
 	return slices.Contains(r.identities, request.Identity.Kind) &&
 		matchesAny(r.namespaces, request.Pod.Namespace) &&
 		(r.serviceAccounts == nil || matchesAny(r.serviceAccounts, request.Pod.ServiceAccount)) &&
-		r.matchesID(request.Identity) &&
 		(r.vaults == nil || matchesAny(r.vaults, strings.ToLower(vault)) || vault == "" && !r.deny)
 }
 
-// matchesID compares the id that the pod names. A rule that names none allows, of the managed identities, only the one
-// that the node has of its own: else whoever may use a managed identity could use each that is assigned to the node. A
-// denial that names none means all of them: to leave something out must never open a door.
-func (r rule) matchesID(id volume.Identity) bool {
-	named := named(id)
-	if r.clientIDs == nil {
-		return r.deny || id.Kind != volume.Managed || named == ""
+// match is whether a rule's clientIDs match. perhaps: it depends on who answers.
+type match int
+
+const (
+	no match = iota
+	perhaps
+	yes
+)
+
+// identifies holds clientIDs against an identity, and of the node's own against who answers; nil is not known yet.
+//
+// A rule that names none allows, of the managed identities, only the one that the node has of its own: else whoever may
+// use a managed identity could use each that is assigned to the node. A denial that names none means all of them: to
+// leave something out must never open a door.
+func (r rule) identifies(id volume.Identity, who *volume.Principal) match {
+	switch {
+	case r.clientIDs == nil && (r.deny || id.Kind != volume.Managed), r.anybody():
+		return yes
+	case !ofTheNode(id.Kind):
+		return certain(matchesAny(r.clientIDs, strings.ToLower(named(id))))
+	case who == nil:
+		return perhaps
+	case r.clientIDs == nil:
+		return certain(systemAssigned(*who))
+	default:
+		return certain(slices.ContainsFunc(ids(*who), func(id string) bool { return matchesAny(r.clientIDs, id) }))
 	}
-	return matchesAny(r.clientIDs, strings.ToLower(named))
+}
+
+func certain(matches bool) match {
+	if matches {
+		return yes
+	}
+	return no
+}
+
+// anybody says that clientIDs match whatever an id may be, and so also one that is not known.
+func (r rule) anybody() bool { return matchesAny(r.clientIDs, "") }
+
+func ofTheNode(kind volume.IdentityKind) bool {
+	return kind == volume.Managed || kind == volume.Cluster
+}
+
+// ids are those of the three that a token says, the one to speak of in front.
+func ids(who volume.Principal) []string {
+	return slices.DeleteFunc([]string{who.ResourceID, who.ClientID, who.ObjectID}, func(id string) bool { return id == "" })
+}
+
+// systemAssigned: the token of a managed identity names the resource that it belongs to.
+func systemAssigned(who volume.Principal) bool {
+	return who.ResourceID != "" && !strings.Contains(who.ResourceID, "/userassignedidentities/")
 }
 
 // named is the id by which the pod names its identity; empty for the cluster's and for the node's own.
@@ -124,35 +201,4 @@ func matchGlob(glob, text string) bool {
 		}
 	}
 	return strings.HasSuffix(text, parts[len(parts)-1])
-}
-
-// refusal is the error of a request that the rule at an index denies; below 0, that no rule matches.
-func (p *Policy) refusal(r volume.Request, vault string, decisive int) error {
-	what := strings.TrimSuffix(fmt.Sprintf("identity %s %s", r.Identity.Kind, named(r.Identity)), " ")
-	if vault != "" {
-		what += " at " + vault
-	}
-	var why string
-	switch {
-	case decisive >= 0:
-		why = fmt.Sprintf("rules[%d] denies it; the operator must change that rule, or put before it one such as", decisive)
-	case p.builtIn:
-		why = "without a policy file only workload and servicePrincipal are allowed; the operator must give one (--policy-file) with a rule such as"
-	default:
-		why = "no rule of the policy file allows it; the operator must add one, such as"
-	}
-	return volume.Errorf(volume.ErrDenied, "the driver's policy does not let service account %s/%s use %s: %s %s",
-		r.Pod.Namespace, r.Pod.ServiceAccount, what, why, example(r, vault))
-}
-
-// example is the narrowest rule that would allow a request at a vault, as YAML in one line.
-func example(r volume.Request, vault string) string {
-	text := fmt.Sprintf("{namespaces: [%q], serviceAccounts: [%q], identities: [%s]", r.Pod.Namespace, r.Pod.ServiceAccount, r.Identity.Kind)
-	if id := named(r.Identity); id != "" {
-		text += fmt.Sprintf(", clientIDs: [%q]", id)
-	}
-	if vault != "" {
-		text += fmt.Sprintf(", vaults: [%q]", vault)
-	}
-	return text + "}"
 }

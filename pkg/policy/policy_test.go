@@ -85,20 +85,6 @@ func TestRules(t *testing.T) {
 			{ask(volume.Cluster), allowed}, {ask(volume.Cluster, from("payments", "job-1")), allowed},
 			{ask(volume.Cluster, from("payments", "default")), unmatched}, {ask(volume.Cluster, from("other", "api")), unmatched},
 		}},
-		"managed, no ids": {`rules: [{namespaces: ["*"], identities: [managed, workload]}]`, []row{
-			{ask(volume.Managed), allowed}, {ask(volume.Workload, client(someID)), allowed},
-			{ask(volume.Managed, client(someID)), unmatched}, {ask(volume.Managed, resourceID(resource)), unmatched},
-			{ask(volume.Managed, func(r *volume.Request) { r.Identity.ObjectID = otherID }), unmatched},
-		}},
-		"managed, ids": {fmt.Sprintf(`rules: [{namespaces: ["*"], identities: [managed], clientIDs: [%q, "/subscriptions/S/resourcegroups/rg/*"]}]`, strings.ToUpper(someID)), []row{
-			{ask(volume.Managed, client(someID)), allowed}, {ask(volume.Managed, resourceID(resource)), allowed},
-			{ask(volume.Managed, func(r *volume.Request) { r.Identity.ObjectID = someID }), allowed},
-			{ask(volume.Managed, client(otherID)), unmatched}, {ask(volume.Managed), unmatched},
-			{ask(volume.Managed, resourceID("/subscriptions/t/"+resource)), unmatched},
-		}},
-		"managed, any": {`rules: [{namespaces: ["*"], identities: [managed], clientIDs: ["*"]}]`, []row{
-			{ask(volume.Managed, client(someID)), allowed}, {ask(volume.Managed), allowed},
-		}},
 		"by client id of a workload": {fmt.Sprintf(`rules: [{namespaces: ["*"], identities: [workload, servicePrincipal], clientIDs: [%q]}]`, someID), []row{
 			{ask(volume.Workload, client(someID)), allowed}, {ask(volume.ServicePrincipal, client(someID)), allowed},
 			{ask(volume.Workload, client(otherID)), unmatched}, {ask(volume.Workload, client(someID+"1")), unmatched},
@@ -143,7 +129,7 @@ rules:
 				t.Fatal(err)
 			}
 			for i, row := range tc.rows {
-				err := p.Allow(row.request)
+				_, err := p.Allow(row.request)
 				switch {
 				case row.want == allowed && err != nil:
 					t.Errorf("row %d: %v, want it allowed", i, err)
@@ -182,7 +168,7 @@ func TestRefusals(t *testing.T) {
 			`must change that rule, or put before it one such as {namespaces: ["payments"], serviceAccounts: ["api"], identities: [managed], ` +
 			`vaults: ["https://pay-live.vault.azure.net"]}`},
 	} {
-		err := tc.policy.Allow(tc.request)
+		_, err := tc.policy.Allow(tc.request)
 		if err == nil || err.Error() != tc.want {
 			t.Errorf("Allow:\n got %v\nwant %s", err, tc.want)
 		}
@@ -196,7 +182,7 @@ func TestRefusals(t *testing.T) {
 		if len(narrowed.Objects) > 0 {
 			narrowed.Objects = narrowed.Objects[:1]
 		}
-		if err := p.Allow(narrowed); err != nil {
+		if _, err := p.Allow(narrowed); err != nil {
 			t.Errorf("the rule of the refusal does not help: %v", err)
 		}
 	}
@@ -208,12 +194,12 @@ func TestDefault(t *testing.T) {
 		volume.Workload: true, volume.ServicePrincipal: true, volume.Managed: false, volume.Cluster: false,
 		"": false, "Workload": false, // the words are exact: what is not known is refused
 	} {
-		if err := policy.Default().Allow(ask(kind)); (err == nil) != allowed || err != nil && !errors.Is(err, volume.ErrDenied) {
+		if _, err := policy.Default().Allow(ask(kind)); (err == nil) != allowed || err != nil && !errors.Is(err, volume.ErrDenied) {
 			t.Errorf("%q: %v, want allowed: %t", kind, err, allowed)
 		}
 	}
 	var zero policy.Policy
-	if err := zero.Allow(ask(volume.Workload)); !errors.Is(err, volume.ErrDenied) {
+	if _, err := zero.Allow(ask(volume.Workload)); !errors.Is(err, volume.ErrDenied) {
 		t.Errorf("the zero value: %v, want ErrDenied", err)
 	}
 }
@@ -240,10 +226,10 @@ func TestThePolicyOfTheSecurityPage(t *testing.T) {
 			"https://pay-prod.vault.azure.net": true, "https://pay-test.vault.azure.net": true, "https://elsewhere.vault.azure.net": false,
 		} {
 			request := ask(kind, at(vault))
-			if err := policy.Default().Allow(request); err != nil {
+			if _, err := policy.Default().Allow(request); err != nil {
 				t.Errorf("without a policy: %v", err)
 			}
-			if err := p.Allow(request); (err == nil) != allowed {
+			if _, err := p.Allow(request); (err == nil) != allowed {
 				t.Errorf("%s, %s: %v", kind, vault, err)
 			}
 		}
@@ -252,6 +238,8 @@ func TestThePolicyOfTheSecurityPage(t *testing.T) {
 
 func TestParseErrors(t *testing.T) {
 	t.Parallel()
+	const noIDs = "clientIDs: a rule that denies managed or cluster names no ids; leave clientIDs out to deny all of them, " +
+		"or write rules that allow the ids which may be used: what no rule allows is refused"
 	for _, tc := range []struct{ text, want string }{
 		{"", "is empty; a policy that refuses everything is written rules: []"},
 		{"# nothing\n", "is empty; a policy that refuses everything is written rules: []"},
@@ -272,6 +260,9 @@ func TestParseErrors(t *testing.T) {
 		{"rules: [{namespaces: [a], identities: [workload]}, {effect: forbid, namespaces: [a], identities: [workload]}]", `rules[1].effect: "forbid" is neither allow nor deny`},
 		{"rules: [{namespaces: [a], identities: [workload], serviceAccounts: []}]", "rules[0].serviceAccounts: is an empty list, which matches nothing"},
 		{"rules: [{namespaces: [a], identities: [managed], clientIDs: []}]", "rules[0].clientIDs: is an empty list, which matches nothing"},
+		{"rules: [{namespaces: [a], identities: [workload], clientIDs: ['']}]", "rules[0].clientIDs[0]: is empty"},
+		{"rules: [{effect: deny, namespaces: [a], identities: [managed], clientIDs: ['1111*']}]", "rules[0]." + noIDs},
+		{"rules: [{effect: deny, namespaces: [a], identities: [workload, cluster], clientIDs: ['1111*']}]", "rules[0]." + noIDs},
 		{"rules: [{namespaces: [a], identities: [workload], vaults: [shop]}]", `rules[0].vaults[0]: "shop" does not begin with https:// as every vault does, nor with *`},
 	} {
 		_, err := policy.Parse([]byte(tc.text))

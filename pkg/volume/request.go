@@ -36,6 +36,20 @@ type Request struct {
 	// Hold is told of the bytes of each file before it is kept for the volume, and may let the caller wait until the
 	// node has memory for them. Its error ends the fetch. nil means that nobody wants to know.
 	Hold func(ctx context.Context, bytes int64) error `json:"-" yaml:"-"`
+
+	// Permit is what the policy has still to say once it is known who answers for the identity; nil when that does not
+	// matter. Nothing that a vault has given to that identity may be handed out without it. Parse does not set it.
+	Permit Permit `json:"-" yaml:"-"` // a function, which cannot be encoded
+}
+
+// Permit says whether whoever answers may be used: nil, or an error that is [ErrDenied].
+type Permit func(Principal) error
+
+// Principal is whom a token of the node speaks for, as the token says it, in lower case. What it does not say is empty.
+type Principal struct {
+	ClientID   string
+	ObjectID   string
+	ResourceID string // of a user-assigned identity its own, of a system-assigned one that of the machine
 }
 
 // Pod says who asks. All four come from the kubelet (podInfoOnMount), never from what a user could write.
