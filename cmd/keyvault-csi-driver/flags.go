@@ -65,7 +65,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		"for identity cluster; read again when it changes")
 	fs.StringVar(&o.defaultIdentity, "default-identity", "", "`identity` of a pod that names none: cluster or managed; empty = none")
 	fs.StringVar(&o.policyFile, "policy-file", "", "YAML `file` of rules that say who may use which identity; read again when it changes; "+
-		"without one, workload and servicePrincipal are allowed everywhere, managed and cluster nowhere")
+		"until it can be used for the first time everything is refused; without one, workload and servicePrincipal are allowed everywhere, managed and cluster nowhere")
 	fs.DurationVar(&o.rotationInterval, "rotation-interval", 2*time.Minute, "`age` from which on a volume is fetched again; 0 = never")
 	fs.DurationVar(&o.mountMaxAge, "mount-max-age", 10*time.Second, "`age` of a value that another pod of the same identity was given, "+
 		"up to which a first mount may use it; 0 = always ask the vault")

@@ -28,6 +28,8 @@ type Fetcher interface {
 type Policy interface {
 	// Allow gives an error that is volume.ErrDenied, or none. Then the fetcher must have the Permit, which may be nil.
 	Allow(r volume.Request) (volume.Permit, error)
+	// Problem says why the rules in force are not those that the operator has written; nil when they are.
+	Problem() error
 }
 
 // Store keeps one set of files at each target. The driver never calls it for one target at the same time, but for

@@ -47,6 +47,7 @@ type fakes struct {
 	publish   func(context.Context, volume.Mount, volume.Content) (volume.Outcome, error)
 	unpublish func(string) error
 	usage     func(string) (volume.Usage, error)
+	problem   error // of the policy
 
 	mu    sync.Mutex
 	now   time.Time
@@ -95,6 +96,8 @@ func (f *fakes) Allow(r volume.Request) (volume.Permit, error) {
 	}
 	return nil, nil
 }
+
+func (f *fakes) Problem() error { return f.problem }
 
 func (f *fakes) Fetch(ctx context.Context, r volume.Request) (volume.Content, error) {
 	f.count("Fetch")

@@ -303,6 +303,20 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
+// A policy that cannot be used is told, and is no reason to be unready.
+func TestReadyTellsOfThePolicy(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	f.problem = errors.New("the policy file /x cannot be used: line 1:\nit is; everything is refused until it can")
+	h := startDriver(t, f, func(c *Config) { c.HTTPAddress = "127.0.0.1:0" })
+	const want = "ok, but the policy file /x cannot be used: line 1: it is; everything is refused until it can\n"
+	for path, want := range map[string]string{"/healthz": "ok\n", "/readyz": want} {
+		if got := get(t, h.http+path, http.StatusOK); got != want {
+			t.Errorf("%s = %q, want %q", path, got, want)
+		}
+	}
+}
+
 func TestMetricsAreWellNamed(t *testing.T) {
 	t.Parallel()
 	h := startDriver(t, newFakes())

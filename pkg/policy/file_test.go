@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,16 +24,9 @@ func TestReload(t *testing.T) {
 	t.Parallel()
 	text, readError := open, error(nil)
 	var reports []string
-	f, err := policy.Open(
-		func() ([]byte, error) { return []byte(text), readError },
-		func(err error) {
-			if err == nil {
-				err = errors.New("reloaded")
-			}
-			reports = append(reports, err.Error())
-		})
-	if err != nil {
-		t.Fatal(err)
+	f := policy.Open("/rules.yaml", func() ([]byte, error) { return []byte(text), readError }, reportTo(&reports))
+	if f.Problem() != nil || len(reports) != 0 {
+		t.Errorf("at the start: %v, reported %q, want nothing", f.Problem(), reports)
 	}
 	for _, step := range []struct {
 		name     string
@@ -45,16 +39,16 @@ func TestReload(t *testing.T) {
 		{"as it was", open, nil, true, "", 0},
 		{"closed", closed, nil, false, "reloaded", 0},
 		{"open again", open, nil, true, "reloaded", 0},
-		{"broken", "rules: [{", nil, true, "line 1: did not find expected node content", 1},
+		{"broken", "rules: [{", nil, true, "held: line 1: did not find expected node content", 1},
 		{"still broken", "rules: [{", nil, true, "", 1},
-		{"broken otherwise", "rulez: []", nil, true, "line 1: field rulez not found", 2},
+		{"broken otherwise", "rulez: []", nil, true, "held: line 1: field rulez not found", 2},
 		{"an identity word", `rules: [{namespaces: ["*"], identities: [clusters]}]`, nil, true,
-			`rules[0].identities[0]: "clusters" is none of workload, servicePrincipal, managed and cluster`, 3},
-		{"empty", "", nil, true, "is empty; a policy that refuses everything is written rules: []", 4},
-		{"gone", "", os.ErrNotExist, true, "file does not exist", 5},
+			`held: rules[0].identities[0]: "clusters" is none of workload, servicePrincipal, managed and cluster`, 3},
+		{"empty", "", nil, true, "held: is empty; a policy that refuses everything is written rules: []", 4},
+		{"gone", "", os.ErrNotExist, true, "held: file does not exist", 5},
 		{"still gone", "", os.ErrNotExist, true, "", 5},
 		{"back, closed", closed, nil, false, "reloaded", 5},
-		{"broken, and the last good rules are the closed ones", "rules: [{", nil, false, "line 1: did not find expected node content", 6},
+		{"broken, and the last good rules are the closed ones", "rules: [{", nil, false, "held: line 1: did not find expected node content", 6},
 		{"repaired to what it was", closed, nil, false, "reloaded", 6},
 	} {
 		text, readError, reports = step.text, step.err, nil
@@ -64,6 +58,9 @@ func TestReload(t *testing.T) {
 		}
 		if got := f.Failures(); got != step.failures {
 			t.Errorf("%s: %d failures, want %d", step.name, got, step.failures)
+		}
+		if problem := f.Problem(); problem != nil && !strings.HasSuffix(problem.Error(), "; the last good rules hold") {
+			t.Errorf("%s: the problem is %v", step.name, problem)
 		}
 		if len(reports) > 1 || len(reports) == 1 && reports[0] != step.report || len(reports) == 0 && step.report != "" {
 			t.Errorf("%s: reported %q, want %q", step.name, reports, step.report)
@@ -75,30 +72,69 @@ func TestReload(t *testing.T) {
 func TestFailuresLooksAtTheFile(t *testing.T) {
 	t.Parallel()
 	text := open
-	f, err := policy.Open(func() ([]byte, error) { return []byte(text), nil }, func(error) {})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := policy.Open("/rules.yaml", func() ([]byte, error) { return []byte(text), nil }, func(error, bool) {})
 	text = "rules: [{"
 	if got := f.Failures(); got != 1 {
 		t.Errorf("%d failures, want 1", got)
 	}
 }
 
-func TestOpenNeedsAGoodFile(t *testing.T) {
+// TestNoGoodRulesYet begins with a file that cannot be used: everything is refused, with the reason of the moment, until it can.
+func TestNoGoodRulesYet(t *testing.T) {
 	t.Parallel()
-	for _, tc := range []struct {
-		text string
-		err  error
-		want string
+	text, readError := "", os.ErrNotExist
+	var reports []string
+	f := policy.Open("/rules.yaml", func() ([]byte, error) { return []byte(text), readError }, reportTo(&reports))
+	if len(reports) != 1 || reports[0] != "file does not exist" || f.Failures() != 1 {
+		t.Errorf("at the start: reported %q, %d failures", reports, f.Failures())
+	}
+	for _, step := range []struct {
+		name, text string
+		err        error
+		problem    string // empty: the rules are in force
+		failures   int
 	}{
-		{"", os.ErrPermission, "permission denied"},
-		{"rules: 7", nil, "line 1: cannot unmarshal !!int `7`"},
+		{"still none", "", os.ErrNotExist, "file does not exist", 1},
+		{"one that cannot be read", "", os.ErrPermission, "permission denied", 2},
+		{"a broken one", "rules: 7", nil, "line 1: cannot unmarshal !!int `7`", 3},
+		{"a denial that cannot be decided", `rules: [{effect: deny, namespaces: ["*"], identities: [managed], clientIDs: [a]}]`, nil,
+			"rules[0].clientIDs: a rule that denies managed or cluster names no ids; leave clientIDs out to deny all of them, " +
+				"or write rules that allow the ids which may be used: what no rule allows is refused", 4},
+		{"mended", open, nil, "", 4},
+		{"broken again", "rules: 7", nil, "held", 5},
 	} {
-		_, err := policy.Open(func() ([]byte, error) { return []byte(tc.text), tc.err }, nil)
-		if err == nil || err.Error() != tc.want {
-			t.Errorf("Open = %v, want %s", err, tc.want)
+		text, readError = step.text, step.err
+		_, err := f.Allow(ask(volume.Cluster))
+		switch want := "the policy file /rules.yaml cannot be used: " + step.problem + "; everything is refused until it can"; {
+		case step.problem == "" || step.problem == "held":
+			if err != nil {
+				t.Errorf("%s: %v, want it allowed", step.name, err)
+			}
+		case err == nil || err.Error() != want || !errors.Is(err, volume.ErrDenied):
+			t.Errorf("%s: %v, want %s", step.name, err, want)
+		case f.Problem() == nil || f.Problem().Error() != want:
+			t.Errorf("%s: the problem is %v, want %s", step.name, f.Problem(), want)
 		}
+		if got := f.Failures(); got != step.failures {
+			t.Errorf("%s: %d failures, want %d", step.name, got, step.failures)
+		}
+	}
+	if problem := f.Problem(); problem == nil || problem.Error() != "the policy file /rules.yaml cannot be used: line 1: cannot unmarshal !!int `7`; the last good rules hold" {
+		t.Errorf("the problem at the end is %v", problem)
+	}
+}
+
+// reportTo notes what a File reports.
+func reportTo(reports *[]string) func(error, bool) {
+	return func(problem error, held bool) {
+		text := "reloaded"
+		if problem != nil {
+			text = problem.Error()
+		}
+		if held {
+			text = "held: " + text
+		}
+		*reports = append(*reports, text)
 	}
 }
 
@@ -132,10 +168,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	if err := os.Symlink("..data/policy.yaml", path); err != nil {
 		t.Fatal(err)
 	}
-	f, err := policy.Open(func() ([]byte, error) { return os.ReadFile(path) }, func(error) {})
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := policy.Open(path, func() ([]byte, error) { return os.ReadFile(path) }, func(error, bool) {})
 
 	// The state is 4*number + phase: 0 while a swap is under way, then 1 for open and 2 for closed.
 	var state atomic.Int64

@@ -74,6 +74,9 @@ func (p *Policy) Allow(r volume.Request) (volume.Permit, error) {
 	}, nil
 }
 
+// Problem gives nil: only a [File] has rules that are not in force.
+func (p *Policy) Problem() error { return nil }
+
 func (p *Policy) allows(decisive int) bool { return decisive >= 0 && !p.rules[decisive].deny }
 
 // decide gives the index of the rule that decides about a request at a vault; below 0, that there is none. Before it is

@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -228,14 +229,35 @@ func (l *leaks) failToStart(t *testing.T) {
 	replace(t, wrong, plantedPolicy)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a daemon that starts would stay
 	defer cancel()
-	for flag, port := range map[string]string{"--ca-bundle=" + wrong: "1", "--policy-file=" + wrong: "1", "--v=0": "%zz"} {
+	run := func(flag, port string) *exec.Cmd {
 		again := exec.CommandContext(ctx, l.Binary(), "--node-id=n", "--http-address=", "--endpoint=unix://"+l.Dir+"/other.sock", flag)
 		again.Env = []string{"HTTPS_PROXY=http://somebody:" + plantedProxy + "@127.0.0.1:" + port}
-		out, err := again.CombinedOutput()
+		return again
+	}
+	for flag, port := range map[string]string{"--ca-bundle=" + wrong: "1", "--v=0": "%zz"} {
+		out, err := run(flag, port).CombinedOutput()
 		if err == nil {
 			t.Errorf("with %s the daemon starts", flag)
 		}
 		l.note("answers", string(out))
+	}
+	// A policy does not keep it from starting.
+	again := run("--policy-file="+wrong, "1")
+	pipe, err := again.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(pipe); lines.Scan(); {
+		l.note("answers", lines.Text())
+		if strings.Contains(lines.Text(), "serving CSI") {
+			_ = again.Process.Signal(syscall.SIGTERM)
+		}
+	}
+	if err := again.Wait(); err != nil {
+		t.Errorf("with a wrong policy the daemon ends with %v", err)
 	}
 }
 
@@ -357,7 +379,7 @@ func (l *leaks) search(t *testing.T) {
 		"log": {plantedControl, "try-1-0", "the policy file cannot be used", "volume published without the vault"},
 		"answers": {
 			plantedControl, "no-such", "is not hex", "PKCS#12", "AADSTS7000215", "HTTP 429", "HTTP 500", "DeadlineExceeded",
-			"is not a JSON object", "HTTP 503", "--ca-bundle: ", "--policy-file: ", "HTTPS_PROXY: ",
+			"is not a JSON object", "HTTP 503", "--ca-bundle: ", "everything is refused until it can", "HTTPS_PROXY: ",
 		},
 		"conditions":   {"the files are the last that this node saw", "HTTP 503"},
 		"pages":        {"keyvault_csi_build_info", "ok"},
