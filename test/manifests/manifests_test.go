@@ -21,6 +21,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/policy"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
@@ -308,11 +309,17 @@ func TestDriverReadsItsPolicy(t *testing.T) {
 				continue
 			}
 			policies++
-			if _, err := policy.Parse([]byte(text)); err != nil {
+			rules, err := policy.Parse([]byte(text))
+			if err != nil {
 				t.Errorf("%v in\n%s", err, text)
+				continue
+			}
+			asked := volume.Request{Pod: volume.Pod{Namespace: "shop", ServiceAccount: "web"}, Identity: volume.Identity{Kind: volume.Workload}}
+			if _, err := rules.Allow(asked); (err != nil) != (name == "refuse-everything") {
+				t.Errorf("a workload identity: %v", err)
 			}
 		}
-		if (policies == 1) != (name == "aks-cluster-identity") {
+		if (policies == 1) != (name == "aks-cluster-identity" || name == "refuse-everything") {
 			t.Errorf("there are %d policies", policies)
 		}
 	})

@@ -63,7 +63,7 @@ api://AzureADTokenExchange
 {{- end }}
 
 {{- define "keyvault-csi.policyConfigMap" -}}
-{{- if .Values.policy.rules }}
+{{- if not (kindIs "invalid" .Values.policy.rules) }}
 {{- include "keyvault-csi.fullname" . }}-policy
 {{- else }}
 {{- .Values.policy.existingConfigMap }}
