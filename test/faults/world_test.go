@@ -78,11 +78,11 @@ var places = []place{
 	}},
 }
 
-// managedAllowed is the flag of a policy that lets everybody use managed identities.
+// managedAllowed is the flag of a policy that lets everybody use managed identities, and wants to know which one answers.
 func managedAllowed(t *testing.T) (flag string) {
 	t.Helper()
 	policy := filepath.Join(t.TempDir(), "policy.yaml")
-	if err := os.WriteFile(policy, []byte(`rules: [{namespaces: ["*"], identities: [managed, workload], clientIDs: ["*"]}]`), 0o600); err != nil {
+	if err := os.WriteFile(policy, []byte(`rules: [{namespaces: ["*"], identities: [managed, workload], clientIDs: ["*-*"]}]`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return "--policy-file=" + policy
