@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
@@ -45,7 +46,7 @@ var errUsage = errors.New("see --help")
 const minRotationInterval = 30 * time.Second
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
-	o := options{maxVolumeBytes: 16 << 20}
+	o := options{maxVolumeBytes: tmpfs.DefaultMaxBytes}
 	fs := flag.NewFlagSet("keyvault-csi-driver", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // the flag package would print the usage after the error; one line is asked for
 	fs.StringVar(&o.endpoint, "endpoint", "unix:///csi/csi.sock", "CSI `socket` (made with mode 0600; a stale one is replaced)")
@@ -71,7 +72,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		"up to which a first mount may use it; 0 = always ask the vault")
 	fs.DurationVar(&o.lastKnownGood, "last-known-good", 0, "`age` of a value up to which a first mount may use it while the vault cannot be reached; 0 = off")
 	fs.Var(&o.maxVolumeBytes, "max-volume-bytes", "most content `bytes` of one volume (suffixes Ki, Mi, Gi); its tmpfs is sized for two such sets")
-	fs.IntVar(&o.maxVolumeFiles, "max-volume-files", 4096, "most `files` of one volume")
+	fs.IntVar(&o.maxVolumeFiles, "max-volume-files", tmpfs.DefaultMaxFiles, "most `files` of one volume")
 	fs.BoolVar(&o.allowReadWrite, "allow-read-write-requests", false, "accept volumes without readOnly: true; "+
 		"for csi-sanity: their files are read-only all the same, but their containers may try to write while a rotation does")
 	fs.StringVar(&o.selinuxLabel, "selinux-label", defaultSELinuxLabel(), "SELinux `label` of every file; empty = none; "+

@@ -14,7 +14,7 @@ import (
 
 // Defaults and bounds of [Options]. The bounds keep the size of a tmpfs far from any overflow.
 const (
-	DefaultMaxBytes = 16 << 20
+	DefaultMaxBytes = 1 << 20 // as much as a Secret of Kubernetes may hold
 	DefaultMaxFiles = 4096
 
 	maxMaxBytes = 1 << 40

@@ -22,7 +22,7 @@ import (
 func TestValuesLeaveTheMemory(t *testing.T) {
 	t.Parallel()
 	const values, size, most = 200, 20_000, 20
-	n := start(t, node.Options{Flags: []string{"--mount-max-age=5s"}})
+	n := start(t, node.Options{Flags: []string{"--mount-max-age=5s", "--max-volume-bytes=4Mi"}})
 	var secrets strings.Builder
 	for i := range values {
 		marker := fmt.Sprintf("MARKER-%03d-in-memory~", i)
