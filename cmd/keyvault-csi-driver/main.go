@@ -23,7 +23,6 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/privilege"
-	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
@@ -102,13 +101,7 @@ func newDriver(o options, logger logr.Logger) (*driver.Driver, *keyvault.Client,
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err := tmpfs.New(tmpfs.Options{
-		KubeletRoot: o.kubeletRoot,
-		MaxBytes:    int64(o.maxVolumeBytes),
-		MaxFiles:    o.maxVolumeFiles,
-
-		SELinuxLabel: o.selinuxLabel,
-	})
+	store, err := newStore(o, registry, logger.WithName("tmpfs"))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,10 +2,19 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/cgroup"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 )
 
 const (
@@ -31,4 +40,86 @@ func tidy(ctx context.Context, fetcher *keyvault.Client) {
 			debug.FreeOSMemory()
 		}
 	}
+}
+
+const (
+	// heapLimit is the soft limit of the Go runtime: with what the process takes beside, it stays below 64 MiB. The tmpfs of the volumes is
+	// charged to the same limit of the container, so a process that took that limit for its own would leave them nothing: it gets a
+	// quarter at most.
+	heapLimit, heapShare = 48 << 20, 4
+	// beside is what the process takes beside the memory of the Go runtime: page tables, sockets, stacks of threads.
+	beside = 16 << 20
+	// noLimit is more than any limit, and far from an overflow: GOMEMLIMIT=off.
+	noLimit = 1 << 60
+	// envMemoryLimit is a limit in bytes, beside those of the cgroups. The chart gives the container's own by it, for where the runtime
+	// hides the cgroups.
+	envMemoryLimit = "MEMORY_LIMIT"
+)
+
+// memory is that of this process and its volumes.
+type memory struct {
+	groups *cgroup.Memory
+	given  int64 // by the environment; 0: none
+	fixed  bool  // the operator has set GOMEMLIMIT
+
+	limit atomic.Int64 // that the runtime was told of last
+}
+
+func newMemory(logger logr.Logger) (*memory, error) {
+	m := &memory{fixed: os.Getenv("GOMEMLIMIT") != ""}
+	if text := os.Getenv(envMemoryLimit); text != "" {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n <= 0 {
+			return nil, fmt.Errorf("$%s: %q is not a number of bytes", envMemoryLimit, text)
+		}
+		m.given = n
+	}
+	groups, err := cgroup.Open("/")
+	if err != nil {
+		logger.Info("Only the limit of the environment counts, if there is one", "reason", err.Error())
+	}
+	m.groups = groups
+	logger.Info("memory of the driver and its volumes", "limits", m.now().Limits)
+	return m, nil
+}
+
+// now says how it stands. A limit that was changed since counts for the Go runtime as well.
+func (m *memory) now() tmpfs.Memory {
+	var limits []tmpfs.Limit
+	if m.groups != nil {
+		for _, level := range m.groups.Levels() {
+			limits = append(limits, tmpfs.Limit{Bytes: level.Limit, Used: level.Used})
+		}
+	}
+	if m.given > 0 {
+		limits = append(limits, tmpfs.Limit{Bytes: m.given})
+	}
+	heap := int64(heapLimit)
+	for _, l := range limits {
+		heap = min(heap, l.Bytes/heapShare)
+	}
+	if m.fixed {
+		heap = min(debug.SetMemoryLimit(-1), noLimit)
+	} else if m.limit.Swap(heap) != heap {
+		debug.SetMemoryLimit(heap)
+	}
+	return tmpfs.Memory{Limits: limits, Process: heap + beside, Resident: resident()}
+}
+
+// resident is what this process takes for itself, without the pages of files that it maps, which the kernel can drop. 0 if that is not known.
+func resident() int64 {
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text))
+	if len(fields) < 3 {
+		return 0
+	}
+	all, errAll := strconv.ParseInt(fields[1], 10, 64)
+	shared, errShared := strconv.ParseInt(fields[2], 10, 64)
+	if errAll != nil || errShared != nil {
+		return 0
+	}
+	return (all - shared) * int64(os.Getpagesize())
 }

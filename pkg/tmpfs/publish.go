@@ -22,8 +22,8 @@ import (
 // while the file system was read-only.
 //
 // A set may only have the files that the limits allow, else volume.ErrTooLarge, before anything is touched. The same error
-// says that the kernel had no room left in the volume (ENOSPC). A target outside the kubelet's root is volume.ErrInvalid;
-// so is a path that cannot stand in a volume. The context's own error is returned when it ended; every other error is
+// says that no memory is left for it (Options.Memory), or that the kernel had no room left in the volume (ENOSPC). A target outside
+// the kubelet's root is volume.ErrInvalid; so is a path that cannot stand in a volume. The context's own error is returned when it ended; every other error is
 // trouble of the node's. With an error and without Changed, everything is as it was before the call.
 func (s *Store) Publish(ctx context.Context, m volume.Mount, c volume.Content) (o volume.Outcome, err error) {
 	at, err := s.find(m.Target)
@@ -65,9 +65,16 @@ func (s *Store) Publish(ctx context.Context, m volume.Mount, c volume.Content) (
 
 // mount mounts the first set. Nobody else can reach it before it is read-only, so it needs no look afterwards.
 func (s *Store) mount(ctx context.Context, at *target, m volume.Mount, next *set) error {
+	needs := next.charge()
+	total := needs + mountCharge + charge(room{inodes: ownInodes})
+	release, err := s.budget.claim(ctx, demand{stays: total}, true)
+	if err != nil {
+		return err
+	}
+	defer release()
 	mounted := place{path: at.path, current: folderName(s.now(), nil), fetched: next.fetched}
 	known := record{locked: true, verified: true, digest: next.digest}
-	err := s.mounter.mount(ctx, at, mountOptions{room: s.room(2), group: m.Group, label: s.label}, func(root *os.Root) error {
+	err = s.mounter.mount(ctx, at, mountOptions{room: s.room(2), group: m.Group, label: s.label}, func(root *os.Root) error {
 		info, err := root.Stat(".")
 		if err != nil {
 			return err
@@ -86,6 +93,7 @@ func (s *Store) mount(ctx context.Context, at *target, m volume.Mount, next *set
 	})
 	if err == nil {
 		s.remember(&mounted, known)
+		s.budget.hold(mounted.device, holding{total: total, set: needs})
 	}
 	return err
 }

@@ -52,6 +52,7 @@ func (s *Store) update(ctx context.Context, p *place, next *set) (o volume.Outco
 		locked, err = s.mounter.writable(ctx, p, func(v view) error {
 			if found.same && found.tampered == "" {
 				s.tidy(ctx, v.Root, p, held, p.current, next.top)
+				s.budget.holdPlace(p, 0)
 				return stamp(v.Root, p.current, next.fetched)
 			}
 			o.Changed, err = s.replace(ctx, v, p, held, next)
@@ -118,13 +119,39 @@ func (s *Store) replace(ctx context.Context, v view, p *place, held subPaths, ne
 	if err := s.makeRoom(v, p, len(sets)); err != nil {
 		return false, fmt.Errorf("make room for one more set: %w", err)
 	}
+	needs := next.charge()
+	release, err := s.claimSwap(ctx, v.Root, p, held, needs)
+	if err != nil {
+		return false, err
+	}
+	defer release()
 	name := folderName(s.now(), sets)
 	if err := next.install(ctx, v.Root, name); err != nil {
 		s.tidy(ctx, v.Root, p, held, p.current, before)
+		s.budget.holdPlace(p, 0)
 		return false, err
 	}
 	s.tidy(ctx, v.Root, p, held, name, next.top)
+	s.budget.holdPlace(p, needs)
 	return true, nil
+}
+
+// claimSwap takes the memory for one more set. The current one goes after the swap, so that only what the next is larger stays; unless a
+// container uses the current one. To look for that opens every file, and is not needed while there is memory for both.
+func (s *Store) claimSwap(ctx context.Context, root *os.Root, p *place, held subPaths, needs int64) (release func(), err error) {
+	both := demand{stays: needs}
+	if release, err = s.budget.claim(ctx, both, false); err == nil {
+		return release, nil
+	}
+	if isUsed(root, held, p.current) {
+		return s.budget.claim(ctx, both, true)
+	}
+	now := s.budget.of(p.device)
+	if now.set == 0 {
+		now.set = now.total
+	}
+	passes := min(needs, now.set)
+	return s.budget.claim(ctx, demand{stays: needs - passes, passes: passes}, true)
 }
 
 // makeRoom has the tmpfs hold one set more than there are. Files that a container has kept open since their set was removed

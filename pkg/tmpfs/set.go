@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
@@ -82,6 +84,25 @@ func (s *Store) newSet(c volume.Content, group *uint32) (*set, error) {
 	n.digest = n.fingerprint()
 	return n, nil
 }
+
+// charge is what the kernel charges for the set, see charge: of a page only the whole. The marks and the links of the top-level names belong
+// to it.
+func (n *set) charge() int64 {
+	page := int64(unix.Getpagesize())
+	needs := room{inodes: int64(len(n.files) + len(n.folders) + len(n.top) + 2)}
+	for _, f := range n.files {
+		needs.bytes += (int64(len(f.Data.Reveal())) + page - 1) / page * page
+	}
+	for _, name := range n.top {
+		if len(dataLink)+1+len(name) >= shortLink {
+			needs.bytes += page
+		}
+	}
+	return charge(needs)
+}
+
+// shortLink is from how many bytes on a link takes a page (SHORT_SYMLINK_LEN in mm/shmem.c, with the NUL at its end).
+const shortLink = 128
 
 // checkPath adds the first component of p to top. Whoever made the content has validated its paths; this only makes sure
 // that none can name what the layout needs for itself.

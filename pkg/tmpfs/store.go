@@ -37,6 +37,10 @@ type Options struct {
 	// files would have tmpfs_t, which containers may not read.
 	SELinuxLabel string
 
+	// Memory says how the memory of the driver stands, to which all volumes together are charged; nil means without bound. It is asked
+	// before a volume is mounted or becomes larger.
+	Memory func() Memory
+
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -50,11 +54,12 @@ type Store struct {
 	label    string
 	now      func() time.Time
 	mounter  mounter
+	budget   *budget
 
 	records sync.Map // by the path of a target: its record
 }
 
-// New makes a Store, and finds out which of the system calls for mounting this process may use.
+// New makes a Store, and finds out which of the system calls for mounting this process may use, and which volumes are mounted.
 func New(o Options) (*Store, error) {
 	root := filepath.Clean(o.KubeletRoot)
 	switch {
@@ -65,7 +70,7 @@ func New(o Options) (*Store, error) {
 	case o.MaxFiles < 0 || o.MaxFiles > maxMaxFiles:
 		return nil, fmt.Errorf("the limit of %d files is not between 1 and %d (--max-volume-files)", o.MaxFiles, maxMaxFiles)
 	}
-	s := &Store{root: root, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, label: o.SELinuxLabel, now: o.Now}
+	s := &Store{root: root, maxBytes: o.MaxBytes, maxFiles: o.MaxFiles, label: o.SELinuxLabel, now: o.Now, budget: newBudget(o.Memory)}
 	if s.maxBytes == 0 {
 		s.maxBytes = DefaultMaxBytes
 	}
@@ -80,6 +85,9 @@ func New(o Options) (*Store, error) {
 		s.mounter = &classic{swap: swap, reason: err}
 	} else {
 		s.mounter = &detached{swap: swap}
+	}
+	if err := s.findMounted(); err != nil {
+		return nil, fmt.Errorf("look for volumes that are mounted: %w", err)
 	}
 	return s, nil
 }

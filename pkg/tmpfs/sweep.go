@@ -59,6 +59,16 @@ func sweep(root *os.Root, held subPaths, current string, top []string) error {
 	return failed
 }
 
+// isUsed says whether a container uses the set, so that sweep would leave it.
+func isUsed(root *os.Root, held subPaths, set string) bool {
+	folder, err := root.Open(".")
+	if err != nil || set == "" {
+		return false
+	}
+	defer func() { _ = folder.Close() }()
+	return held.keeps(int(folder.Fd()), set, set) || isOpen(int(folder.Fd()), set)
+}
+
 // isOpen says whether some process has a file below the folder called name open. The kernel grants a lease for writing only on a
 // file that is open nowhere else (fcntl(2), F_SETLEASE). A folder that is open, or somebody's working directory, cannot be
 // seen this way.

@@ -68,6 +68,20 @@ func (t *target) openFolder() (int, error) {
 	return unix.Openat(t.parent, t.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
+// device is that of the target, 0 if it is no folder.
+func (t *target) device() uint64 {
+	fd, err := t.openFolder()
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return 0
+	}
+	return st.Dev
+}
+
 func (t *target) rmdir() error {
 	if t.parent < 0 {
 		return t.absent

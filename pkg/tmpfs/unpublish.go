@@ -19,7 +19,7 @@ func (s *Store) Unpublish(target string) error {
 		return err
 	}
 	defer at.close()
-	if err := at.unmountAll(); err != nil {
+	if err := at.unmountAll(s.budget.forget); err != nil {
 		return err
 	}
 	s.records.Delete(at.path)
@@ -33,11 +33,13 @@ func (s *Store) Unpublish(target string) error {
 	}
 }
 
-// unmountAll unmounts until nothing is mounted at the target, from the top of a stack down.
-func (t *target) unmountAll() error {
+// unmountAll unmounts until nothing is mounted at the target, from the top of a stack down, and tells of the device of each mount.
+func (t *target) unmountAll(unmounted func(device uint64)) error {
 	for {
+		device := t.device()
 		switch err := t.unmount(); {
 		case err == nil:
+			unmounted(device)
 			continue
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 			return nil

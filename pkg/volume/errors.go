@@ -20,7 +20,7 @@ var (
 	ErrPrecondition = errors.New("failed precondition")
 	// ErrUnavailable: the vault or Entra ID cannot be reached, throttles, or fails.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrTooLarge: the set is over the limits of a volume.
+	// ErrTooLarge: the set is over the limits of a volume, or finds no memory on this node.
 	ErrTooLarge = errors.New("over the limits of a volume")
 )
 

@@ -1,6 +1,11 @@
 package daemon_test
 
 import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -11,6 +16,93 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
+
+// The process keeps to a small part of what the container may use: the rest is for the volumes, which are charged to it as well.
+func TestMemoryOfTheProcess(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	for name, tt := range map[string]struct {
+		env   []string
+		limit float64 // of the Go runtime
+		node  float64 // of the driver and its volumes; 0: whatever this machine has
+	}{
+		"no limit given":              {nil, 48 * mib, 0},
+		"the chart's":                 {[]string{"MEMORY_LIMIT=536870912"}, 48 * mib, 512 * mib},
+		"a small one":                 {[]string{"MEMORY_LIMIT=67108864"}, 16 * mib, 64 * mib},
+		"the operator's own":          {[]string{"GOMEMLIMIT=100MiB", "MEMORY_LIMIT=536870912"}, 100 * mib, 512 * mib},
+		"the operator wants no limit": {[]string{"GOMEMLIMIT=off"}, 1<<63 - 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, node.Options{Env: tt.env})
+			if got := metric(t, n, "go_gc_gomemlimit_bytes"); got != tt.limit {
+				t.Errorf("the runtime's limit is %.0f, want %.0f", got, tt.limit)
+			}
+			if got := metric(t, n, "keyvault_csi_memory_limit_bytes"); tt.node != 0 && got != tt.node {
+				t.Errorf("the driver's limit is %.0f, want %.0f", got, tt.node)
+			}
+		})
+	}
+}
+
+func TestBadMemoryLimit(t *testing.T) {
+	t.Parallel()
+	binary, err := node.DaemonBinary(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range []string{"512Mi", "0", "-1"} {
+		cmd := exec.CommandContext(t.Context(), binary, "--node-id=n", "--http-address=", "--endpoint=unix://"+t.TempDir()+"/csi.sock")
+		cmd.Env = []string{"MEMORY_LIMIT=" + value}
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 2 {
+			t.Errorf("ended with %v, want exit code 2", err)
+		}
+		if want := fmt.Sprintf("keyvault-csi-driver: $MEMORY_LIMIT: %q is not a number of bytes (see --help)\n", value); string(out) != want {
+			t.Errorf("wrote %q, want %q", out, want)
+		}
+	}
+}
+
+// One volume after another is mounted until the limit is met; the pod that comes too late is told what to do, and the gauges tell the operator.
+func TestNoMemoryForOneMoreVolume(t *testing.T) {
+	t.Parallel()
+	const limit = 96 << 20 // of which 24 + 16 MiB are the process's own
+	n := start(t, node.Options{Env: []string{"MEMORY_LIMIT=" + strconv.Itoa(limit)}})
+	n.Vault.SetSecret("half", strings.Repeat("x", 1<<19), devcloud.SecretOptions{})
+	n.Vault.SetSecret("other", strings.Repeat("y", 1<<19), devcloud.SecretOptions{})
+	if used := metric(t, n, "keyvault_csi_memory_used_bytes"); used != 40<<20 {
+		t.Errorf("%.0f bytes are used by the process, want 40 MiB", used)
+	}
+	mounted := 0
+	for ; mounted < 100; mounted++ {
+		v := named(fmt.Sprint("pod", mounted), "half;other")
+		if err := n.Publish(t.Context(), v); err != nil {
+			want := fmt.Sprintf("mount a volume at %q: no memory is left for it on this node: it takes 2 MiB, and 96 of the driver's 96 MiB are taken by mounted volumes, "+
+				"their refreshes and the driver itself; raise resources.limits.memory of the driver, or lower what pods of this node mount", n.Target(v))
+			if status.Code(err) != codes.ResourceExhausted || status.Convert(err).Message() != want {
+				t.Errorf("got  %v\nwant %s", err, want)
+			}
+			break
+		}
+	}
+	if mounted != 52 {
+		t.Errorf("%d volumes of 1 MiB are mounted, want 52", mounted)
+	}
+	volumes, used := metric(t, n, "keyvault_csi_volumes_bytes"), metric(t, n, "keyvault_csi_memory_used_bytes")
+	if volumes < 52<<20 || volumes > 56<<20 || used < 94<<20 || used > limit {
+		t.Errorf("the gauges say: volumes %.0f, used %.0f", volumes, used)
+	}
+	for i := range mounted {
+		if err := n.Unpublish(t.Context(), named(fmt.Sprint("pod", i), "half;other")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if volumes := metric(t, n, "keyvault_csi_volumes_bytes"); volumes != 0 {
+		t.Errorf("no volume is mounted, and they take %.0f bytes", volumes)
+	}
+}
 
 // A volume may hold what a Secret of Kubernetes may, unless the operator allows more.
 func TestVolumeOfOneMebibyte(t *testing.T) {
@@ -34,4 +126,22 @@ func named(name, secrets string) kubelet.Volume {
 	v := workload("secrets", secrets)
 	v.Name = name
 	return v
+}
+
+// metric reads one that has no labels.
+func metric(t *testing.T, n *node.Node, name string) float64 {
+	t.Helper()
+	_, page, err := n.Get(t.Context(), "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(page)
+	if line == nil {
+		t.Fatalf("no metric %s", name)
+	}
+	value, err := strconv.ParseFloat(line[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/aging"
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
@@ -79,6 +81,7 @@ func Scenes() []Scene {
 		{Name: "broken policy", Alerts: []string{"KeyVaultCSIPolicyBroken"}, begin: beginBrokenPolicy, tick: tickBrokenPolicy},
 		{Name: "tampered volume", Alerts: []string{"KeyVaultCSIVolumeTampered"}, begin: beginTampering, tick: tickTampering},
 		{Name: "volume that stays writable", Alerts: []string{"KeyVaultCSIVolumeWritable"}, begin: beginHolding, tick: tickHolding},
+		{Name: "node without memory for more volumes", Alerts: []string{"KeyVaultCSINodeMemoryLow"}, begin: beginMemoryLow},
 		{Name: "full cache", Alerts: []string{"KeyVaultCSICacheFull"}, begin: beginFullCache, tick: tickFullCache},
 		{Name: "no driver", Alerts: []string{"KeyVaultCSIDriverDown", "KeyVaultCSINoMetrics"}, begin: beginNoDriver},
 	}
@@ -246,6 +249,29 @@ func (s *Stage) refresh(ctx context.Context, v kubelet.Volume) error {
 		return err
 	}
 	return s.Publish(ctx, v)
+}
+
+// Pods mount until little of what the driver may use is left.
+func beginMemoryLow(ctx context.Context, s *Stage) error {
+	const size, copies = 512 << 10, 16
+	name := s.next("large")
+	s.Vault.SetSecret(name, strings.Repeat("x", size), devcloud.SecretOptions{})
+	var objects strings.Builder
+	for i := range copies {
+		fmt.Fprintf(&objects, "- {secret: %s, path: file%d}\n", name, i)
+	}
+	for range memoryLimit / (size * copies) {
+		v := s.workload("large-pod", "")
+		delete(v.Attributes, "secrets")
+		v.Attributes["objects"] = objects.String()
+		switch err := s.guest(ctx, v); {
+		case status.Code(err) == codes.ResourceExhausted:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	return errors.New("the memory of the driver has no end")
 }
 
 // Pods ask for more than the cache can hold. A secret that stands behind a certificate counts four times, because it is

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,6 +36,9 @@ const (
 	Tolerance = 3 * Interval
 )
 
+// memoryLimit is that of the stage's driver.
+const memoryLimit = 256 << 20
+
 const policyText = "rules: [{namespaces: [%s], identities: [workload, servicePrincipal, managed, cluster]}]\n"
 
 // NewStage starts a node and its first pods. dir is for the operator's files.
@@ -44,9 +48,10 @@ func NewStage(ctx context.Context, dir string) (*Stage, error) {
 		return nil, err
 	}
 	var err error
-	s.Node, err = node.Start(ctx, node.Options{Flags: []string{
-		"--policy-file=" + s.policy, "--rotation-interval=" + Interval.String(), "--max-volume-bytes=64Mi",
-	}})
+	s.Node, err = node.Start(ctx, node.Options{
+		Flags: []string{"--policy-file=" + s.policy, "--rotation-interval=" + Interval.String(), "--max-volume-bytes=64Mi"},
+		Env:   []string{"MEMORY_LIMIT=" + strconv.Itoa(memoryLimit)},
+	})
 	if err != nil {
 		return nil, err
 	}

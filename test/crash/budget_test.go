@@ -1,0 +1,147 @@
+package crash_test
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// The daemon has 64 MiB more than it uses, and pods ask for more than that. Whoever comes too late is told so; the daemon is never
+// killed for its volumes, refreshes and removes those that are there, and goes on after a restart with the same limit.
+func TestMemoryBudget(t *testing.T) {
+	t.Parallel()
+	ways(t, func(t *testing.T, w way) {
+		before := newScene(t)
+		n := w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address="}})
+		group := newMemoryGroup(t)
+		group.add(t, n.PID())
+		group.limit(t, group.used(t)+64<<20)
+
+		pods, first := mountUntilRefused(t, n)
+		if len(pods) < 10 {
+			t.Errorf("only %d volumes of 1 MB were mounted", len(pods))
+		}
+		late := newPod(n, "late", budgetFiles, budgetSize)
+		refused(t, n, late)
+		crowd := burst(t, n)
+		refreshAll(t, n, pods)
+
+		if _, err := n.StopDaemon(unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		w.restart(t, n)
+		group.add(t, n.PID())
+		refused(t, n, late)
+		refreshAll(t, n, pods)
+
+		for _, p := range pods[:4] {
+			unpublish(t, n, p)
+		}
+		publish(t, n, late)
+		for _, p := range slices.Concat(pods[4:], crowd, []*pod{late, first}) {
+			unpublish(t, n, p)
+		}
+		quit(t, n)
+		before.nothingLeft(t, n)
+		say(t, "memory budget (%s): %d volumes of 1 MB in 64 MiB, then ResourceExhausted; all refreshed at once, before and after kill -9 with the same limit",
+			w.name, len(pods))
+	})
+}
+
+const budgetFiles, budgetSize = 40, 25_000 // a set of 1 MB
+
+// mountUntilRefused gives the pods that have their volumes, and the first that has none.
+func mountUntilRefused(t *testing.T, n *node.Node) (pods []*pod, first *pod) {
+	t.Helper()
+	for i := range 100 {
+		p := newPod(n, fmt.Sprint("pod", i), budgetFiles, budgetSize)
+		err := n.Publish(t.Context(), p.Volume)
+		if err != nil {
+			tooLate(t, n, p, err)
+			return pods, p
+		}
+		if err := p.current(n); err != nil {
+			t.Fatal(err)
+		}
+		pods = append(pods, p)
+	}
+	t.Fatal("100 volumes of 1 MB were mounted in 64 MiB")
+	return nil, nil
+}
+
+var budgetFigures = regexp.MustCompile(`takes \d MiB, and \d+ of the driver's \d+ MiB`)
+
+// tooLate is for the error of a volume for which no memory is left.
+func tooLate(t *testing.T, n *node.Node, p *pod, err error) {
+	t.Helper()
+	const want = "mount a volume at %q: no memory is left for it on this node: it takes N MiB, and N of the driver's N MiB are taken by mounted volumes, " +
+		"their refreshes and the driver itself; raise resources.limits.memory of the driver, or lower what pods of this node mount"
+	text := budgetFigures.ReplaceAllString(status.Convert(err).Message(), "takes N MiB, and N of the driver's N MiB")
+	if status.Code(err) != codes.ResourceExhausted || text != fmt.Sprintf(want, n.Target(p.Volume)) {
+		t.Fatalf("no memory left for %s: %v", p.Name, err)
+	}
+	if err := p.gone(n); err != nil {
+		t.Error(err)
+	}
+}
+
+// refused is for a volume that comes too late, also when the kubelet asks again; its events aggregate.
+func refused(t *testing.T, n *node.Node, p *pod) {
+	t.Helper()
+	texts := map[string]bool{}
+	for range 3 {
+		err := n.Publish(t.Context(), p.Volume)
+		tooLate(t, n, p, err)
+		texts[err.Error()] = true
+	}
+	if len(texts) > 1 {
+		t.Errorf("the same refusal has %d texts: %v", len(texts), texts)
+	}
+}
+
+// burst has 16 pods ask at the same time, and all are refused.
+func burst(t *testing.T, n *node.Node) (crowd []*pod) {
+	t.Helper()
+	var all sync.WaitGroup
+	errs := make([]error, 16)
+	crowd = make([]*pod, len(errs))
+	for i := range crowd {
+		crowd[i] = newPod(n, fmt.Sprint("crowd", i), budgetFiles, budgetSize)
+		all.Go(func() { errs[i] = n.Publish(t.Context(), crowd[i].Volume) })
+	}
+	all.Wait()
+	for i, p := range crowd {
+		tooLate(t, n, p, errs[i])
+	}
+	return crowd
+}
+
+// refreshAll changes all volumes, at the same time.
+func refreshAll(t *testing.T, n *node.Node, pods []*pod) {
+	t.Helper()
+	var all sync.WaitGroup
+	errs := make([]error, len(pods))
+	for i, p := range pods {
+		age(t, n, p.Volume, stale)
+		p.change(n)
+		all.Go(func() { errs[i] = n.Publish(t.Context(), p.Volume) })
+	}
+	all.Wait()
+	for i, p := range pods {
+		if errs[i] != nil {
+			t.Fatalf("refresh of %s: %s", p.Name, strings.TrimSpace(errs[i].Error()))
+		}
+		if err := p.current(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package crash_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// What the kernel charges for a volume is never more than what the driver counts: its files are pages, and each has an inode, a directory
+// entry and a link. Volumes of very many very small files are where that is most.
+func TestWhatVolumesAreCharged(t *testing.T) {
+	t.Parallel()
+	const volumes = 3
+	long := strings.Repeat("n", 200)
+	for name, test := range map[string]struct {
+		files, size int
+		path        string
+	}{
+		"tiny files":                {4000, 1, "file%d"},
+		"tiny files of long names":  {1000, 1, long + "%d"},
+		"tiny files in folders":     {2000, 1, "folder%d/file"},
+		"files of a page and a bit": {200, 5000, "file%d"},
+		"a large file":              {1, 1_000_000, "file%d"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := start(t, node.Options{})
+			group := newMemoryGroup(t)
+			group.add(t, n.PID())
+			setSecret(n, "value", strings.Repeat("x", test.size))
+			var objects strings.Builder
+			for i := range test.files {
+				fmt.Fprintf(&objects, "- {secret: value, path: %s}\n", fmt.Sprintf(test.path, i))
+			}
+			before := group.kernel(t)
+			for i := range volumes {
+				v := kubelet.Volume{Name: fmt.Sprint("pod", i), Namespace: node.Namespace, ServiceAccount: node.ServiceAccount, Attributes: map[string]string{
+					"vault": node.VaultURL, "clientID": node.WorkloadID, "objects": objects.String(),
+				}}
+				if err := n.Publish(t.Context(), v); err != nil {
+					t.Fatal(err)
+				}
+			}
+			charged, counted := group.kernel(t)-before, gauge(t, n, "keyvault_csi_volumes_bytes")
+			quit(t, n)
+			// The process takes memory of the kernel as well, such as page tables; where the volumes are small, that shows.
+			if charged > counted+1<<20 || counted > 2*charged {
+				t.Errorf("the kernel charges %d bytes for %d volumes, and the driver counts %d", charged, volumes, counted)
+			}
+			say(t, "memory of %d volumes with %d files of %d bytes, %s: the kernel charges %.1f MiB, the driver counts %.1f",
+				volumes, test.files, test.size, name, float64(charged)/(1<<20), float64(counted)/(1<<20))
+		})
+	}
+}
+
+// kernel is what is charged to the group for files in memory and for the kernel's own structures; not the memory of processes.
+func (g memoryGroup) kernel(t *testing.T) (bytes int64) {
+	t.Helper()
+	stat, err := os.ReadFile(filepath.Join(g.path, "memory.stat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := map[string]int64{}
+	for line := range strings.Lines(string(stat)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if fields[name], err = strconv.ParseInt(value, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if kernel, err := os.ReadFile(filepath.Join(g.path, "memory.kmem.usage_in_bytes")); err == nil { // v1
+		n, err := strconv.ParseInt(strings.TrimSpace(string(kernel)), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fields["shmem"] + n
+	}
+	return fields["shmem"] + fields["kernel"]
+}
+
+// gauge reads a metric without labels.
+func gauge(t *testing.T, n *node.Node, name string) int64 {
+	t.Helper()
+	_, page, err := n.Get(t.Context(), "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(page)
+	if line == nil {
+		t.Fatalf("no metric %s", name)
+	}
+	value, err := strconv.ParseFloat(line[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int64(value)
+}
