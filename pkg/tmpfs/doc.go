@@ -44,6 +44,8 @@
 // counted in whole pages, so a set of very many very small files fits as well. The sets that subPath mounts keep alive come
 // on top: the tmpfs grows before a rotation. Memory is used only for what is there.
 //
+// What all volumes of the node take together is bounded by the memory of the driver, see [Options.Memory] and budget.go.
+//
 // The package knows about mounts and files. It may not know what the files mean: it imports neither CSI nor gRPC nor
 // Azure code, and its errors, where they are not the kernel's, are the sentinels of package volume.
 package tmpfs
