@@ -249,7 +249,7 @@ func (c *Client) run(ctx context.Context, e *errand, reads []*read) error {
 			if !wanted {
 				return nil
 			}
-			r.err = c.attend(ctx, e, r) //nolint:contextcheck // a child of the caller's
+			r.err = c.attend(ctx, e, r)
 			under.end(i, r.err != nil)
 			if errors.Is(r.err, volume.ErrTooLarge) {
 				cancelAll()

@@ -275,9 +275,9 @@ func beginMemoryLow(ctx context.Context, s *Stage) error {
 }
 
 // Pods ask for more than the cache can hold. A secret that stands behind a certificate counts four times, because it is
-// kept as it came and unpacked; so a quarter of the 32 MiB is enough.
+// kept as it came and unpacked; so a quarter of the 4 MiB is enough.
 func beginFullCache(ctx context.Context, s *Stage) error {
-	const cache = 32 << 20
+	const cache = 4 << 20
 	return s.greedyPod(ctx, cache/(4*bigSecret)+2)
 }
 

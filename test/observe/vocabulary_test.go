@@ -53,7 +53,7 @@ var (
 	selectorText = regexp.MustCompile(`([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^}]*)\}`)
 	matcherText  = regexp.MustCompile(`([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*"([^"]*)"`)
 	groupText    = regexp.MustCompile(`\b(by|on|group_left|without|ignoring)\s*\(([^)]*)\)`)
-	windowText   = regexp.MustCompile(`\[[^\]]*\]`)
+	windowText   = regexp.MustCompile(`\[[^\]]*\]|\boffset\s+\S+`)
 	wordText     = regexp.MustCompile(`[a-zA-Z_:][a-zA-Z0-9_:]*\s*\(?`)
 	keywords     = []string{"and", "or", "unless", "bool", "offset"}
 )
