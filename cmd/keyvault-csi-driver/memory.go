@@ -43,10 +43,10 @@ func tidy(ctx context.Context, fetcher *keyvault.Client) {
 }
 
 const (
-	// heapLimit is the soft limit of the Go runtime: with what the process takes beside, it stays below 64 MiB. The tmpfs of the volumes is
+	// heapLimit is the soft limit of the Go runtime: with the 17 MiB of the program itself it stays below 64 MiB. The tmpfs of the volumes is
 	// charged to the same limit of the container, so a process that took that limit for its own would leave them nothing: it gets a
 	// quarter at most.
-	heapLimit, heapShare = 48 << 20, 4
+	heapLimit, heapShare = 44 << 20, 4
 	// beside is what the process takes beside the memory of the Go runtime: page tables, sockets, stacks of threads.
 	beside = 16 << 20
 	// noLimit is more than any limit, and far from an overflow: GOMEMLIMIT=off.

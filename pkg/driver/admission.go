@@ -15,7 +15,7 @@ const (
 	// wait: their pods come a moment later, and those of other namespaces do not notice.
 	perNamespace = 16
 	// namespaceBytes is what they may hold together before only the oldest of them goes on.
-	namespaceBytes = 256 << 10
+	namespaceBytes = 512 << 10
 	// entryBytes is what one entry of an attribute takes once it is understood: measured and rounded up.
 	entryBytes = 1 << 10
 )
@@ -100,7 +100,7 @@ func entries(attributes map[string]string) (n int64) {
 	return n
 }
 
-// hold takes memory as soon as it may.
+// hold takes memory as soon as it may. A negative number gives back at once.
 func (p *admitted) hold(ctx context.Context, bytes int64) error {
 	for {
 		taken, changed := p.take(bytes)
@@ -119,12 +119,21 @@ func (p *admitted) hold(ctx context.Context, bytes int64) error {
 func (p *admitted) take(bytes int64) (taken bool, changed <-chan struct{}) {
 	p.admission.mu.Lock()
 	defer p.admission.mu.Unlock()
-	if p.load.bytes+bytes > namespaceBytes && p.load.publishes[0] != p {
+	if bytes > 0 && p.load.bytes+bytes > namespaceBytes && p.load.publishes[0] != p {
 		return false, p.load.changed
 	}
 	p.load.bytes += bytes
 	p.bytes += bytes
+	if bytes < 0 {
+		p.load.wake()
+	}
 	return true, nil
+}
+
+// wake lets those look again who wait for memory. The caller holds admission.mu.
+func (l *namespaceLoad) wake() {
+	close(l.changed)
+	l.changed = make(chan struct{})
 }
 
 // leave gives back what a publish holds.
@@ -133,8 +142,7 @@ func (p *admitted) leave() {
 	a.mu.Lock()
 	p.load.bytes -= p.bytes
 	p.load.publishes = slices.DeleteFunc(p.load.publishes, func(other *admitted) bool { return other == p })
-	close(p.load.changed)
-	p.load.changed = make(chan struct{})
+	p.load.wake()
 	a.mu.Unlock()
 	p.load.turns.Release(1)
 	a.release(p)

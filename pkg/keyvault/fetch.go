@@ -17,6 +17,9 @@ import (
 const (
 	// perVolume bounds how many objects of one volume are read at the same time.
 	perVolume = 16
+	// readBytes is what a read takes until its files are counted: the largest secret and a little more. So many of them
+	// can wait at the same time for the same memory, or for an answer.
+	readBytes = 32 << 10
 	// objectBytes is what an object that a list has named takes until its volume is there, beside its files: measured and
 	// rounded up.
 	objectBytes = 1 << 10
@@ -299,6 +302,10 @@ func (u *running) end(i int, failed bool) {
 
 // attend is do on a goroutine of its own, where a panic would end the process and is to be one object's trouble.
 func (c *Client) attend(ctx context.Context, e *errand, r *read) error {
+	if err := e.hold(ctx, readBytes); err != nil {
+		return err
+	}
+	defer func() { _ = e.hold(ctx, -readBytes) }() // what was got is counted with the files
 	err := guarded(func() error { return c.do(ctx, e, r) })
 	if errors.Is(err, errPanic) {
 		return c.explain(ctx, e, r.object(), &failure{err: errPanic, waited: theVault})

@@ -33,8 +33,9 @@ type Request struct {
 	// Limits hold while the content is gathered, and not only once it is there. Parse does not set them.
 	Limits Limits
 
-	// Hold is told of the bytes of each file before it is kept for the volume, and may let the caller wait until the
-	// node has memory for them. Its error ends the fetch. nil means that nobody wants to know.
+	// Hold is told of the bytes of each file before it is kept for the volume, and of what else the fetch takes, and may let
+	// the caller wait until the node has memory for them. A negative number gives back. Its error ends the fetch. nil means
+	// that nobody wants to know.
 	Hold func(ctx context.Context, bytes int64) error `json:"-" yaml:"-"`
 
 	// Permit is what the policy has still to say once it is known who answers for the identity; nil when that does not

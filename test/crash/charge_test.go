@@ -63,7 +63,7 @@ func TestWhatVolumesAreCharged(t *testing.T) {
 // kernel is what is charged to the group for files in memory and for the kernel's own structures; not the memory of processes.
 func (g memoryGroup) kernel(t *testing.T) (bytes int64) {
 	t.Helper()
-	stat, err := os.ReadFile(filepath.Join(g.path, "memory.stat"))
+	stat, err := os.ReadFile(filepath.Join(g.Path, "memory.stat"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func (g memoryGroup) kernel(t *testing.T) (bytes int64) {
 			t.Fatal(err)
 		}
 	}
-	if kernel, err := os.ReadFile(filepath.Join(g.path, "memory.kmem.usage_in_bytes")); err == nil { // v1
+	if kernel, err := os.ReadFile(filepath.Join(g.Path, "memory.kmem.usage_in_bytes")); err == nil { // v1
 		n, err := strconv.ParseInt(strings.TrimSpace(string(kernel)), 10, 64)
 		if err != nil {
 			t.Fatal(err)

@@ -1,12 +1,8 @@
 package crash_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"testing"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -103,68 +99,35 @@ func ended(t *testing.T, n *node.Node) (yes bool) {
 	return yes
 }
 
-// memoryGroup is a memory cgroup below that of this process, of either hierarchy.
-type memoryGroup struct {
-	path, limitFile, usedFile string
-}
+// memoryGroup is a memory cgroup that ends with the test.
+type memoryGroup struct{ node.MemoryGroup }
 
 func newMemoryGroup(t *testing.T) memoryGroup {
 	t.Helper()
-	own, err := os.ReadFile("/proc/self/cgroup")
+	g, err := node.NewMemoryGroup()
 	if err != nil {
-		t.Skipf("needs cgroups: %v", err)
+		t.Skipf("needs a memory cgroup that it may divide: %v", err)
 	}
-	why := errors.New("no memory controller is mounted in /sys/fs/cgroup")
-	for line := range strings.Lines(string(own)) {
-		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		root, g := "/sys/fs/cgroup", memoryGroup{limitFile: "memory.max", usedFile: "memory.current"}
-		switch {
-		case fields[1] == "memory":
-			root, g = "/sys/fs/cgroup/memory", memoryGroup{limitFile: "memory.limit_in_bytes", usedFile: "memory.usage_in_bytes"}
-		case fields[0] != "0":
-			continue
-		}
-		// In a container the path may be that of the host, and only the root of the container's own be there.
-		for _, parent := range []string{filepath.Join(root, fields[2]), root} {
-			if g.path, err = os.MkdirTemp(parent, "keyvault-csi-test-"); err != nil {
-				why = err
-				continue
-			}
-			if _, err := os.Stat(filepath.Join(g.path, g.limitFile)); err != nil {
-				why = err
-				_ = os.Remove(g.path)
-				continue
-			}
-			t.Cleanup(func() {
-				soon(t, "the cgroup is empty", func() bool { return os.Remove(g.path) == nil })
-			})
-			return g
-		}
-	}
-	t.Skipf("needs a memory cgroup that it may divide: %v", why)
-	return memoryGroup{}
+	t.Cleanup(func() {
+		soon(t, "the cgroup is empty", func() bool { return g.Remove() == nil })
+	})
+	return memoryGroup{g}
 }
 
-func (g memoryGroup) add(t *testing.T, pid int) { g.write(t, "cgroup.procs", int64(pid)) }
+func (g memoryGroup) add(t *testing.T, pid int) { g.must(t, g.Add(pid)) }
 
-func (g memoryGroup) limit(t *testing.T, bytes int64) { g.write(t, g.limitFile, bytes) }
-
-func (g memoryGroup) write(t *testing.T, file string, value int64) {
-	t.Helper()
-	if err := os.WriteFile(filepath.Join(g.path, file), []byte(strconv.FormatInt(value, 10)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
+func (g memoryGroup) limit(t *testing.T, bytes int64) { g.must(t, g.Limit(bytes)) }
 
 func (g memoryGroup) used(t *testing.T) int64 {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(g.path, g.usedFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-	used, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	used, err := g.Used()
+	g.must(t, err)
 	return used
+}
+
+func (memoryGroup) must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -26,8 +26,8 @@ func TestMemoryOfTheProcess(t *testing.T) {
 		limit float64 // of the Go runtime
 		node  float64 // of the driver and its volumes; 0: whatever this machine has
 	}{
-		"no limit given":              {nil, 48 * mib, 0},
-		"the chart's":                 {[]string{"MEMORY_LIMIT=536870912"}, 48 * mib, 512 * mib},
+		"no limit given":              {nil, 44 * mib, 0},
+		"the chart's":                 {[]string{"MEMORY_LIMIT=536870912"}, 44 * mib, 512 * mib},
 		"a small one":                 {[]string{"MEMORY_LIMIT=67108864"}, 16 * mib, 64 * mib},
 		"the operator's own":          {[]string{"GOMEMLIMIT=100MiB", "MEMORY_LIMIT=536870912"}, 100 * mib, 512 * mib},
 		"the operator wants no limit": {[]string{"GOMEMLIMIT=off"}, 1<<63 - 1, 0},
