@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/sha1" //nolint:gosec // G505: what the key of RC2 is derived with
 	"crypto/sha256"
@@ -15,15 +16,20 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/rc2"
 )
 
-// PFX is a PKCS#12 file (RFC 7292) without a password that asks for a lot of work before it shows that it holds nothing.
+// PFX is a PKCS#12 file (RFC 7292) that asks for a lot of work before it shows that it holds nothing.
 // Only Outer is work for its maker, too.
 type PFX struct {
-	MAC   int64 // iterations of the key derivation of the MAC; 0 leaves the MAC out
-	Outer int   // of that of its part, which is encrypted; at least 1
-	Inner int64 // of that of the key in that part, which is encrypted once more
-	Bulk  int   // bytes of a bag of no known type in that part
-	RC2   int   // bits of the key by which that part is encrypted, 40 or 128; 0 encrypts it with AES instead
-	Odd   bool  // the salt of the key in that part has tag 4 as an OCTET STRING has, but of another class
+	MAC    int64 // iterations of the key derivation of the MAC; 0 leaves the MAC out
+	PBMAC1 int64 // iterations of that of the other kind of MAC (RFC 9579), which then takes the place of MAC
+	Outer  int   // of that of its part, which is encrypted; at least 1
+	Inner  int64 // of that of the key in that part, which is encrypted once more
+	Bulk   int   // bytes of a bag of no known type in that part
+	RC2    int   // bits of the key by which that part is encrypted, 40 or 128; 0 encrypts it with AES instead
+	Odd    bool  // the salt of the key in that part has tag 4 as an OCTET STRING has, but of another class
+
+	// Password is that of the file, unless it is for RC2. With one, a MAC by PBMAC1 is the right one: nobody reads further
+	// than a wrong one.
+	Password string
 }
 
 var (
@@ -37,6 +43,7 @@ var (
 	oidAES256CBC      = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 1, 42}
 	oidRC2With128Bits = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 1, 5}
 	oidRC2With40Bits  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 1, 6}
+	oidPBMAC1         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 14}
 	oidSHA256         = asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}
 )
 
@@ -79,8 +86,9 @@ func (p PFX) DER() []byte {
 		Algorithm pkix.AlgorithmIdentifier
 		Data      asn1.RawValue
 	}{oidData, algorithm, asn1.RawValue{Class: asn1.ClassContextSpecific, Bytes: data}}})
-	safe := contentInfo{oidData, explicit(der(der([]contentInfo{{oidEncryptedData, explicit(part)}})))}
-	if p.MAC == 0 {
+	parts := der([]contentInfo{{oidEncryptedData, explicit(part)}})
+	safe := contentInfo{oidData, explicit(der(parts))}
+	if p.MAC == 0 && p.PBMAC1 == 0 {
 		return der(struct {
 			Version int
 			Safe    contentInfo
@@ -99,7 +107,37 @@ func (p PFX) DER() []byte {
 		Version int
 		Safe    contentInfo
 		MAC     mac
-	}{3, safe, mac{digest{pkix.AlgorithmIdentifier{Algorithm: oidSHA256}, make([]byte, sha256.Size)}, salt(), p.MAC}})
+	}{3, safe, mac{digest{p.mac(), p.sum(parts)}, salt(), p.MAC}})
+}
+
+const macKeySize = 64
+
+func (p PFX) sum(parts []byte) []byte {
+	if p.Password == "" || p.PBMAC1 == 0 {
+		return make([]byte, sha256.Size)
+	}
+	key, err := pbkdf2.Key(sha1.New, p.Password, salt(), int(p.PBMAC1), macKeySize)
+	if err != nil {
+		panic(err)
+	}
+	mac := hmac.New(sha256.New, key)
+	mac.Write(parts)
+	return mac.Sum(nil)
+}
+
+// mac is the algorithm of the MAC. PBMAC1 says itself how its key is derived, here so that it takes most work.
+func (p PFX) mac() pkix.AlgorithmIdentifier {
+	if p.PBMAC1 == 0 {
+		return pkix.AlgorithmIdentifier{Algorithm: oidSHA256}
+	}
+	derivation := pkix.AlgorithmIdentifier{Algorithm: oidPBKDF2, Parameters: asn1.RawValue{FullBytes: der(struct {
+		Salt       []byte
+		Iterations int64
+		KeyLength  int
+	}{salt(), p.PBMAC1, macKeySize})}} // by SHA-1, which is left out
+	return pkix.AlgorithmIdentifier{Algorithm: oidPBMAC1, Parameters: asn1.RawValue{FullBytes: der([]pkix.AlgorithmIdentifier{
+		derivation, {Algorithm: oidHMACSHA256},
+	})}}
 }
 
 func salt() []byte { return []byte("saltsalt") }
@@ -114,11 +152,10 @@ func pbes2(salt asn1.RawValue, iterations int64) pkix.AlgorithmIdentifier {
 	return pkix.AlgorithmIdentifier{Algorithm: oidPBES2, Parameters: asn1.RawValue{FullBytes: der([]pkix.AlgorithmIdentifier{derivation, cipher})}}
 }
 
-// encrypt uses the empty password.
 func (p PFX) encrypt(plain []byte) (algorithm pkix.AlgorithmIdentifier, encrypted []byte) {
 	switch p.RC2 {
 	case 0:
-		key, err := pbkdf2.Key(sha256.New, "", salt(), p.Outer, 32)
+		key, err := pbkdf2.Key(sha256.New, p.Password, salt(), p.Outer, 32)
 		if err != nil {
 			panic(err)
 		}

@@ -8,8 +8,6 @@ import (
 	"encoding/asn1"
 	"errors"
 	"slices"
-
-	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 // The limits of a chain. Whoever can write a certificate could have put so many in, of one name and with such keys, that
@@ -17,9 +15,9 @@ import (
 const (
 	// maxCerts of one file. The value of a secret of Key Vault has room for some dozens.
 	maxCerts = 256
-	// maxChecks of signatures in ordering one chain. It takes one for each certificate, and one more for each other that has
-	// the name of its issuer; from there on the name alone decides.
-	maxChecks = maxCerts
+	// maxChecks of signatures in ordering one chain, of which one takes up to 5 ms. It takes one for each certificate, and one
+	// more for each other that has the name of its issuer; from there on the name alone decides.
+	maxChecks = 32
 	// maxModulus of an RSA key, in bits, whose signatures are checked.
 	maxModulus = 16 << 10
 )
@@ -109,37 +107,36 @@ func (c certificate) fields() certificateFields {
 	return cert.Signed
 }
 
-// ordered gives the leaf and then the others in the order that was asked for. certs has the leaf first and is not changed.
-func ordered(certs []certificate, order volume.ChainOrder) []certificate {
-	rest := slices.Clone(certs[1:])
-	result := slices.Clone(certs[:1])
-	switch order {
-	case volume.ChainOrderPFX:
-	case volume.ChainOrderReverse:
-		slices.Reverse(rest)
-	default:
-		checks := maxChecks
-		for {
-			next := issuer(result[len(result)-1], rest, &checks)
-			if next < 0 {
-				break
-			}
-			result = append(result, rest[next])
-			rest = slices.Delete(rest, next, next+1)
-		}
+// issued gives the places of a leaf and of its CAs in the order in which they have issued each other, then those of others.
+// certs has the leaf first.
+func issued(certs []certificate) []int {
+	rest := make([]int, 0, len(certs))
+	for i := range certs[1:] {
+		rest = append(rest, i+1)
 	}
-	return append(result, rest...)
+	result := []int{0}
+	checks := maxChecks
+	for {
+		next := issuer(certs, result[len(result)-1], rest, &checks)
+		if next < 0 {
+			return append(result, rest...)
+		}
+		result = append(result, rest[next])
+		rest = slices.Delete(rest, next, next+1)
+	}
 }
 
-// issuer finds who issued child: by name, and by signature where Go can check it and checks are left. Key identifiers are
+// issuer finds among the candidates who issued one of certs: by name, and by signature where Go can check it and checks are left. Key identifiers are
 // not looked at: many certificates have none.
-func issuer(child certificate, candidates []certificate, checks *int) int {
+func issuer(certs []certificate, of int, candidates []int, checks *int) int {
+	child := certs[of]
 	fields := child.fields()
 	if len(fields.Issuer.FullBytes) == 0 || bytes.Equal(fields.Issuer.FullBytes, fields.Subject.FullBytes) {
 		return -1
 	}
 	uncheckable := -1
-	for i, candidate := range candidates {
+	for i, place := range candidates {
+		candidate := certs[place]
 		if !bytes.Equal(fields.Issuer.FullBytes, candidate.fields().Subject.FullBytes) {
 			continue
 		}

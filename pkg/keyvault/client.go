@@ -14,7 +14,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/singleflight"
 	"k8s.io/klog/v2"
 )
 
@@ -78,8 +77,8 @@ type Client struct {
 	cache      *cache
 	answers    *answers
 	metrics    *metrics
-	macKey     [32]byte           // of this process, see digest
-	decoding   singleflight.Group // by digest of the content, see decode
+	decoder    *decoder
+	macKey     [32]byte // of this process, see digest
 
 	mu       sync.Mutex // guards what follows
 	logins   map[credentialKey]*idle[*login]
@@ -116,6 +115,7 @@ func New(o Options) (*Client, error) {
 		gates:     &gates{now: o.Now, after: o.After, seen: map[string]*idle[*gate]{}},
 		metrics:   newMetrics(),
 		answers:   newAnswers(),
+		decoder:   newDecoder(o.Now),
 		logins:    map[credentialKey]*idle[*login]{},
 		sessions:  map[sessionKey]*idle[*session]{},
 	}

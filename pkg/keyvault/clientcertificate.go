@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"software.sslmate.com/src/go-pkcs12"
-
-	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 // unusable says why a client certificate cannot be logged in with, as the end of a sentence about it.
@@ -27,7 +25,8 @@ const (
 	errForeignKey       unusable = "has a private key that belongs to none of its certificates"
 	errNotRSA           unusable = "has a key that is not RSA, and Entra ID takes no other"
 	errUnknownCipher    unusable = "has a private key that is encrypted in a way which is not read; use PBES2 with PBKDF2 and AES (openssl pkcs8 -topk8)"
-	errSlowCertificate  unusable = "takes too long to decrypt: a key derivation with that many iterations is not done"
+	errSlowCertificate  unusable = "takes too long to decrypt: its key derivations have more than 100,000 iterations together; encrypt it with fewer " +
+		"(openssl pkcs12 -export -iter 2048; openssl pkcs8 -topk8 -iter 2048)"
 )
 
 // parseClientCertificate reads PEM (PKCS#8, PKCS#1; encrypted or not) or PKCS#12, and gives the chain from the leaf
@@ -56,15 +55,23 @@ func parseClientCertificate(content, password []byte) ([]*x509.Certificate, cryp
 		return nil, nil, errForeignKey
 	}
 	chain := make([]*x509.Certificate, 0, len(certs))
-	for _, cert := range ordered(wrapped, volume.ChainOrderChain) {
-		chain = append(chain, cert.parsed)
+	for _, place := range issued(wrapped) {
+		chain = append(chain, wrapped[place].parsed)
 	}
 	return chain, key, nil
 }
 
 func readPFX(content, password []byte) (crypto.PrivateKey, []*x509.Certificate, error) {
-	if slow(content) {
+	file, err := openPFX(content, password)
+	switch {
+	case errors.Is(err, errSlow):
 		return nil, nil, errSlowCertificate
+	case errors.Is(err, errBigKey):
+		return nil, nil, unusable(err.Error())
+	case errors.Is(err, errWrongPassword):
+		return nil, nil, errWrongPassword
+	case err != nil:
+		return nil, nil, errNotACertificate
 	}
 	key, leaf, others, err := pkcs12.DecodeChain(content, string(password))
 	switch {
@@ -72,9 +79,9 @@ func readPFX(content, password []byte) (crypto.PrivateKey, []*x509.Certificate, 
 		return key, append([]*x509.Certificate{leaf}, others...), nil
 	case errors.Is(err, pkcs12.ErrIncorrectPassword), errors.Is(err, pkcs12.ErrDecryption):
 		return nil, nil, errWrongPassword
-	case strings.Contains(err.Error(), "private key missing"):
+	case !file.holds(safeBag.isKey):
 		return nil, nil, errCertificateNoKey
-	case strings.Contains(err.Error(), "certificate missing"):
+	case !file.holds(safeBag.isCert):
 		return nil, nil, errKeyNoCertificate
 	default:
 		return nil, nil, errNotACertificate
@@ -89,7 +96,9 @@ func readPEM(content, password []byte) (key crypto.PrivateKey, certs []*x509.Cer
 			if err != nil {
 				return nil, nil, errNotACertificate
 			}
-			certs = append(certs, cert)
+			if certs = append(certs, cert); len(certs) > maxCerts {
+				return nil, nil, unusable(errManyCerts.Error())
+			}
 		case strings.HasSuffix(block.Type, "PRIVATE KEY") && key == nil:
 			if key, err = readPEMKey(block, password); err != nil {
 				return nil, nil, err
@@ -120,6 +129,9 @@ func readPEMKey(block *pem.Block, password []byte) (crypto.PrivateKey, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if len(der) > maxKeyBytes {
+		return nil, unusable(errBigKey.Error())
 	}
 	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
 		return key, nil

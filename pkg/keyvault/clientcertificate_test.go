@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/forge"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -56,13 +57,14 @@ func TestClientCertificate(t *testing.T) {
 		"aes256-password.pem": "", "aes128-password.pem": "", "des3-password.pem": "", "traditional-password.pem": "",
 		"modern-password.pfx": "", "legacy-password.pfx": "",
 		"scrypt-password.pem": says + "has a private key that is encrypted in a way which is not read; use PBES2 with PBKDF2 and AES (openssl pkcs8 -topk8)",
-		"slow-password.pem":   says + "takes too long to decrypt: a key derivation with that many iterations is not done",
-		"no-key.pem":          says + "holds no private key",
-		"no-key.pfx":          says + "holds no private key",
-		"no-certificate.pem":  says + "holds no certificate",
-		"foreign.pem":         says + "has a private key that belongs to none of its certificates",
-		"ec.pem":              says + "has a key that is not RSA, and Entra ID takes no other",
-		"make.sh":             says + "is neither PEM nor a readable PKCS#12 file",
+		"slow-password.pem": says + "takes too long to decrypt: its key derivations have more than 100,000 iterations together; encrypt it with fewer " +
+			"(openssl pkcs12 -export -iter 2048; openssl pkcs8 -topk8 -iter 2048)",
+		"no-key.pem":         says + "holds no private key",
+		"no-key.pfx":         says + "holds no private key",
+		"no-certificate.pem": says + "holds no certificate",
+		"foreign.pem":        says + "has a private key that belongs to none of its certificates",
+		"ec.pem":             says + "has a key that is not RSA, and Entra ID takes no other",
+		"make.sh":            says + "is neither PEM nor a readable PKCS#12 file",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -90,6 +92,20 @@ func TestClientCertificate(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Iterations behind the password count as well, for those who have it.
+func TestClientCertificateThatHidesItsIterations(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	content := forge.PFX{PBMAC1: 1, Outer: 1, Inner: 1 << 31, Password: certificatePassword}.DER()
+	const says = asSP + "nodePublishSecretRef[clientcertificate] "
+	w.fails(byCertificate(content, certificatePassword), volume.ErrInvalid,
+		says+"takes too long to decrypt: its key derivations have more than 100,000 iterations together; encrypt it with fewer "+
+			"(openssl pkcs12 -export -iter 2048; openssl pkcs8 -topk8 -iter 2048)")
+	w.fails(byCertificate(content, "another"), volume.ErrInvalid, says+"cannot be decrypted: the password is wrong or missing")
+	few := forge.PFX{PBMAC1: 1, Outer: 1, Inner: 1, Password: certificatePassword}.DER()
+	w.fails(byCertificate(few, certificatePassword), volume.ErrInvalid, says+"holds no certificate")
 }
 
 // The chain is sent: an application that trusts a name and its root, and not one certificate, lets in who has such.

@@ -77,7 +77,8 @@ func (c *Client) digest(parts ...[]byte) (sum [sha256.Size]byte) {
 // newCredential makes the SDK's credential of an identity. Every option is given, because what is left out the SDK
 // reads from the environment. The authority is the operator's and not a pod's, so nobody is asked whether it is one of
 // Azure's (instance discovery): a private cloud could not ask.
-func (c *Client) newCredential(l *login, id volume.Identity) (azcore.TokenCredential, error) {
+func (c *Client) newCredential(l *login, r volume.Request) (azcore.TokenCredential, error) {
+	id := r.Identity
 	if c.credential != nil {
 		return c.credential, nil
 	}
@@ -101,7 +102,7 @@ func (c *Client) newCredential(l *login, id volume.Identity) (azcore.TokenCreden
 		return azidentity.NewClientSecretCredential(l.tenant, id.ClientID, string(id.ClientSecret.Reveal()),
 			&azidentity.ClientSecretCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
 	case byCertificate:
-		return newCertificateCredential(l.tenant, id, options), nil
+		return c.newCertificateCredential(l.tenant, r, options), nil
 	case byMetadata:
 		return &metadataCredential{service: c.metadata, resource: c.cloud.Resource(), identity: id, now: c.now}, nil
 	default:
@@ -121,7 +122,7 @@ func (c *Client) session(r volume.Request, tenant, vault string) (sessionKey, *s
 	if !ok || known.value.superseded() {
 		l := &login{tenant: key.tenant, scopes: []string{c.cloud.Resource() + "/.default"}, now: c.now, after: c.after}
 		l.counted = func(err error) { c.metrics.login(key.kind, err) }
-		inner, err := c.newCredential(l, r.Identity)
+		inner, err := c.newCredential(l, r)
 		if err != nil {
 			return key, nil, err
 		}

@@ -62,9 +62,10 @@ func (c *Client) accept(ctx context.Context, e *errand, r *read, from result) er
 		r.names = from.got.names
 		return nil
 	}
+	u := &unpacking{got: from.got}
 	r.files = make([][]volume.File, 0, len(r.objects))
 	for _, object := range r.objects {
-		files, err := c.render(ctx, *object, from.got)
+		files, err := c.render(ctx, e.Pod.Namespace, *object, u)
 		if err != nil {
 			return err
 		}
@@ -73,9 +74,7 @@ func (c *Client) accept(ctx context.Context, e *errand, r *read, from result) er
 		}
 		r.files = append(r.files, files)
 	}
-	if leaf := from.got.leaf(); leaf != nil {
-		r.notAfter = leaf.NotAfter
-	}
+	r.notAfter, r.decoded = u.notAfter(), u.decoded
 	return nil
 }
 

@@ -25,3 +25,17 @@ func (c *Client) Waiting() (count int) {
 	}
 	return count
 }
+
+// Decodings counts those that were begun.
+func (c *Client) Decodings() int {
+	c.decoder.mu.Lock()
+	defer c.decoder.mu.Unlock()
+	return c.decoder.begun
+}
+
+// Decoded counts the decodings that are remembered.
+func (c *Client) Decoded() int {
+	c.decoder.mu.Lock()
+	defer c.decoder.mu.Unlock()
+	return len(c.decoder.known)
+}

@@ -177,6 +177,7 @@ type read struct {
 	names    []string        // of a list
 	files    [][]volume.File // of each object
 	notAfter time.Time       // of a certificate
+	decoded  []*decoded      // of a certificate, for the volume to hold
 	outage   error           // why the files are of the last known value and not of what the vault has now
 	err      error
 }

@@ -7,13 +7,14 @@ import "time"
 //
 // A value serves a first mount up to [Options.MountMaxAge], and in an outage up to [Options.LastKnownGood]. It serves
 // the refreshes of volumes that share it and have an older one, while it is younger than their interval. A volume that
-// has it is never served with it again, but for a pinned version: that stays as long as a volume has it.
+// has it is never served with it again, but for a pinned version: that stays as long as a volume has it. So does what a
+// certificate was taken apart into.
 func (c *Client) Tidy() (bytes int) {
 	c.cache.mu.Lock()
 	defer c.cache.mu.Unlock()
 	before := c.cache.bytes
 	c.cache.sweep(c.now())
-	return before - c.cache.bytes
+	return before - c.cache.bytes + c.decoder.tidy()
 }
 
 // sweep forgets values that can serve nobody, and entries that no volume holds and that tell nothing. The caller holds c.mu.

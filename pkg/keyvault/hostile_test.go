@@ -29,7 +29,12 @@ func TestIterations(t *testing.T) {
 		"as many as usual, in RC2":   {forge.PFX{MAC: 2048, Outer: 2048, Inner: 2048, RC2: 40}, errBrokenPFX},
 		"of the key, odd":            {forge.PFX{Outer: 2048, Inner: extreme, Odd: true}, errSlow},
 		"of the key, odd, in RC2":    {forge.PFX{Outer: 2048, Inner: extreme, RC2: 40, Odd: true}, errSlow},
-		"each fine, too many in sum": {forge.PFX{MAC: 600_000, Outer: 1, Inner: 600_000}, errSlow},
+		"of the MAC, by PBKDF2":      {forge.PFX{PBMAC1: extreme, Outer: 1, Inner: 1}, errSlow},
+		"each fine, too many in sum": {forge.PFX{MAC: 49_999, Outer: 1, Inner: 50_001}, errSlow},
+		"just as many as may be":     {forge.PFX{MAC: 49_999, Outer: 1, Inner: 50_000}, errBrokenPFX},
+		"by PBKDF2, in four blocks":  {forge.PFX{PBMAC1: 20_000, Outer: 1, Inner: 20_000}, errSlow},
+		"just as many, in four":      {forge.PFX{PBMAC1: 20_000, Outer: 1, Inner: 19_999}, errBrokenPFX},
+		"as many as Java's":          {forge.PFX{MAC: 10_000, Outer: 10_000, Inner: 10_000}, errBrokenPFX},
 		"below nothing":              {forge.PFX{MAC: -extreme, Outer: 1, Inner: extreme}, errSlow},
 		"as many as usual":           {forge.PFX{MAC: 2048, Outer: 2048, Inner: 2048}, errBrokenPFX},
 		"half a megabyte":            {forge.PFX{Outer: 1, Inner: 1, Bulk: 512 << 10}, errBrokenPFX},
@@ -91,6 +96,7 @@ func TestHostileChains(t *testing.T) {
 		"10,000 host names":            {forge.ManyNames(10_000), 1, nil},
 		"an issuer of 800,000 bits":    {forge.HugeIssuer(800_000), 2, nil},
 		"a key of 16,384 bits":         {forge.HugeKey(16 << 10), 1, nil},
+		"a key of 65,536 bits":         {forge.HugeKey(64 << 10), 0, errBigKey},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -101,7 +107,7 @@ func TestHostileChains(t *testing.T) {
 			}
 			if err == nil {
 				for _, part := range []volume.Part{volume.PartChain, volume.PartPEM, volume.PartCA, volume.PartCert, volume.PartKey} {
-					if _, err := b.part(volume.Object{Source: "objects[0]", ChainOrder: volume.ChainOrderChain}, part); err != nil {
+					if _, err := b.part(volume.Object{ChainOrder: volume.ChainOrderChain}, part); err != nil {
 						t.Error(err)
 					}
 				}

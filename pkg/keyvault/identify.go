@@ -2,6 +2,9 @@ package keyvault
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
 	"regexp"
 	"slices"
 	"sync"
@@ -85,26 +88,62 @@ var (
 // certificateCredential logs in with a client certificate. It is read when it is first used, because that may take
 // a password's many rounds: nobody else waits for it then.
 type certificateCredential struct {
-	credential func() (azcore.TokenCredential, error)
+	read func(context.Context) (azcore.TokenCredential, error)
+
+	mu         sync.Mutex
+	credential azcore.TokenCredential // once it has been read
 }
 
-func newCertificateCredential(tenant string, id volume.Identity, options policy.ClientOptions) *certificateCredential {
-	return &certificateCredential{sync.OnceValues(func() (azcore.TokenCredential, error) {
-		chain, key, err := parseClientCertificate(id.ClientCertificate.Reveal(), id.ClientCertificatePassword.Reveal())
-		if err != nil {
+// clientCertificate is a client certificate that was read.
+type clientCertificate struct {
+	chain []*x509.Certificate
+	key   crypto.PrivateKey
+}
+
+func (c *Client) newCertificateCredential(tenant string, r volume.Request, options policy.ClientOptions) *certificateCredential {
+	id := r.Identity
+	content, password := id.ClientCertificate.Reveal(), id.ClientCertificatePassword.Reveal()
+	namespace := r.Pod.Namespace
+	if id.Kind == volume.Cluster {
+		namespace = "" // it is the node's
+	}
+	about := c.content(namespace, []byte("client certificate"), content, password)
+	return &certificateCredential{read: func(ctx context.Context) (azcore.TokenCredential, error) {
+		value, _, err := c.decoder.once(ctx, about, func() (any, error) {
+			chain, key, err := parseClientCertificate(content, password)
+			return clientCertificate{chain, key}, err
+		})
+		switch {
+		case errors.Is(err, errGivenUp), errors.Is(err, errUnreadable):
+			return nil, unusable(err.Error())
+		case ctx.Err() != nil:
+			return nil, &unreached{"this node", "it decodes other certificates first", "wait, or spread their pods over more nodes"}
+		case err != nil:
 			return nil, err
 		}
-		return azidentity.NewClientCertificateCredential(tenant, id.ClientID, chain, key, &azidentity.ClientCertificateCredentialOptions{
+		read := value.(clientCertificate)
+		return azidentity.NewClientCertificateCredential(tenant, id.ClientID, read.chain, read.key, &azidentity.ClientCertificateCredentialOptions{
 			ClientOptions: options, DisableInstanceDiscovery: true,
 			SendCertificateChain: true, // for applications that trust a name and its issuer rather than one certificate
 		})
-	})}
+	}}
 }
 
 func (c *certificateCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	inner, err := c.credential()
-	if err != nil {
-		return azcore.AccessToken{}, err
+	c.mu.Lock()
+	inner := c.credential
+	c.mu.Unlock()
+	if inner == nil {
+		var err error
+		if inner, err = c.read(ctx); err != nil {
+			return azcore.AccessToken{}, err
+		}
+		c.mu.Lock()
+		if c.credential == nil {
+			c.credential = inner
+		}
+		inner = c.credential // all log in with one, which keeps the token
+		c.mu.Unlock()
 	}
 	return inner.GetToken(ctx, o)
 }

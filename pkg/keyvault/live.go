@@ -13,6 +13,7 @@ type holding struct {
 	objects      []heldObject
 	vaults       []string
 	certificates []heldCertificate
+	decoded      []*decoded
 }
 
 type heldObject struct {
@@ -91,12 +92,19 @@ func (c *Client) hold(volume string, interval time.Duration, vaults []string, re
 		if !r.notAfter.IsZero() {
 			now.certificates = append(now.certificates, heldCertificate{r.key.vault, r.key.name, r.notAfter})
 		}
+		now.decoded = append(now.decoded, r.decoded...)
 	}
 	c.metrics.use(vaults)
-	c.metrics.release(c.cache.hold(volume, now).vaults)
+	c.decoder.hold(now.decoded)
+	c.release(c.cache.hold(volume, now))
 }
 
 // Forget says that a volume is gone, so that nothing is kept or counted on its behalf any more.
 func (c *Client) Forget(volume string) {
-	c.metrics.release(c.cache.hold(volume, holding{}).vaults)
+	c.release(c.cache.hold(volume, holding{}))
+}
+
+func (c *Client) release(before holding) {
+	c.metrics.release(before.vaults)
+	c.decoder.release(before.decoded)
 }

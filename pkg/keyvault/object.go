@@ -2,7 +2,6 @@ package keyvault
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -11,7 +10,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
@@ -32,20 +30,14 @@ type got struct {
 	key *azkeys.JSONWebKey // a key's public half
 
 	names []string // a list
-
-	// unpacked is what a certificate was taken apart into, for the next volume that wants it.
-	unpacked atomic.Pointer[bundle]
 }
 
-// bytes is about what it takes to keep it; a certificate is kept twice, as it came and unpacked.
+// bytes is about what it takes to keep it. What a certificate was taken apart into is the decoder's.
 func (g *got) bytes() int {
 	if g == nil {
 		return 0
 	}
 	n := len(g.value.Reveal()) + len(g.contentType) + len(g.der)
-	if g.backs {
-		n *= 4
-	}
 	for name, value := range g.tags {
 		n += len(name) + len(text(value)) + 64
 	}
@@ -53,25 +45,6 @@ func (g *got) bytes() int {
 		n += len(name) + 16
 	}
 	return n
-}
-
-// leaf gives the certificate that was unpacked of it, or is it; nil when there is none that Go can read.
-func (g *got) leaf() *x509.Certificate {
-	switch b := g.bundle(); {
-	case b != nil && len(b.certs) > 0:
-		return b.certs[0].parsed
-	case g != nil && g.der != nil:
-		return newCertificate(g.der).parsed
-	default:
-		return nil
-	}
-}
-
-func (g *got) bundle() *bundle {
-	if g == nil {
-		return nil
-	}
-	return g.unpacked.Load()
 }
 
 func noClaims() policy.TokenRequestOptions { return policy.TokenRequestOptions{} }
@@ -232,9 +205,9 @@ func label(o volume.Object) string {
 	return s + " of " + o.Vault
 }
 
-// render gives the files of one object.
-func (c *Client) render(ctx context.Context, o volume.Object, g *got) ([]volume.File, error) {
-	outputs := o.Outputs
+// render gives the files of one object, for a pod of that namespace.
+func (c *Client) render(ctx context.Context, namespace string, o volume.Object, u *unpacking) ([]volume.File, error) {
+	outputs, g := o.Outputs, u.got
 	if o.Kind == volume.KindSecret {
 		switch {
 		case g.backs:
@@ -244,7 +217,6 @@ func (c *Client) render(ctx context.Context, o volume.Object, g *got) ([]volume.
 				"%s backs no certificate, so that there is nothing for its certificate's file; leave the file names out", label(o))
 		}
 	}
-	var unpacked *bundle
 	files := make([]volume.File, 0, len(outputs))
 	for _, output := range outputs {
 		var data []byte
@@ -257,12 +229,7 @@ func (c *Client) render(ctx context.Context, o volume.Object, g *got) ([]volume.
 		case volume.PartLeaf76:
 			data = leaf76(g.der)
 		default:
-			if unpacked == nil {
-				if unpacked, err = c.unpack(ctx, o, g); err != nil {
-					return nil, err
-				}
-			}
-			data, err = unpacked.part(o, output.Part)
+			data, err = c.certificatePart(ctx, namespace, o, u, output.Part)
 		}
 		if err != nil {
 			return nil, err

@@ -9,26 +9,14 @@ import (
 	"slices"
 )
 
-// splitBags takes a PKCS#12 file apart without a need to understand the key and the certificates: their DER is passed on
-// as it is. It is for files at which the library gives up because Go knows no such key or certificate, P-256K first of
-// all, and that other programs read; the library has then verified the file's MAC, if it has one.
-func splitBags(content []byte) (*bundle, error) {
-	parts, err := partsOf(content)
-	if err != nil {
-		return nil, err
-	}
-	found := bagged{bundle: bundle{pfx: content}}
-	for _, part := range parts {
-		held, err := part.open()
-		if err != nil {
-			return nil, err
-		}
-		var bags []safeBag
-		if err := held.unmarshal(&bags); err != nil {
-			return nil, err
-		}
-		for _, bag := range bags {
-			if err := found.add(bag); err != nil {
+// bundle takes the file apart without a need to understand the key and the certificates: their DER is passed on as it is.
+// It is for files at which the library gives up because Go knows no such key or certificate, P-256K first of all, and that
+// other programs read; the library has then verified the file's MAC, if it has one and the library knows how.
+func (f *pfxFile) bundle() (*bundle, error) {
+	found := bagged{bundle: bundle{pfx: true}}
+	for _, part := range f.parts {
+		for _, bag := range part[0] {
+			if err := found.add(bag, f.password); err != nil {
 				return nil, err
 			}
 		}
@@ -36,30 +24,17 @@ func splitBags(content []byte) (*bundle, error) {
 	return found.sorted()
 }
 
-// partsOf gives the parts of a PKCS#12 file, some of them encrypted (RFC 7292 section 4.1).
-func partsOf(content []byte) (parts []contentInfo, err error) {
-	var file struct {
-		Version int
-		Safe    contentInfo
-		MAC     asn1.RawValue `asn1:"optional"`
-	}
-	if err := unmarshal(content, &file); err != nil {
-		return nil, err
-	}
-	err = unmarshal(octets(file.Safe.Content.Bytes), &parts)
-	return parts, err
-}
-
 // bagged is what was found so far, in file order.
 type bagged struct {
 	bundle
 	certIDs [][]byte // of each certificate, by which a key finds its own
+	hasKey  bool
 	keyID   []byte
 }
 
-func (b *bagged) add(bag safeBag) (err error) {
+func (b *bagged) add(bag safeBag, password passphrase) (err error) {
 	switch {
-	case bag.ID.Equal(oidCertBag):
+	case bag.isCert():
 		var held struct {
 			ID   asn1.ObjectIdentifier
 			Data []byte `asn1:"tag:0,explicit"`
@@ -69,15 +44,19 @@ func (b *bagged) add(bag safeBag) (err error) {
 		}
 		cert := newCertificate(held.Data)
 		if cert.public() == nil {
-			return errNotDER
+			b.opaque = errOpaque
 		}
 		b.certs = append(b.certs, cert)
 		b.certIDs = append(b.certIDs, bag.localKeyID())
-	case bag.ID.Equal(oidKeyBag), bag.ID.Equal(oidShroudedKeyBag):
-		if b.key.block != nil {
+	case bag.isKey():
+		if b.hasKey {
 			return errManyKeys
 		}
-		b.key, err = bag.key()
+		b.hasKey = true
+		b.key, err = bag.key(password)
+		if errors.Is(err, errOpaque) {
+			b.opaque, err = err, nil
+		}
 		b.keyID = bag.localKeyID()
 	}
 	return err
@@ -85,77 +64,23 @@ func (b *bagged) add(bag safeBag) (err error) {
 
 func (b *bagged) sorted() (*bundle, error) {
 	switch {
-	case b.key.block == nil:
+	case !b.hasKey:
 		return nil, errNoKey
 	case len(b.certs) == 0:
 		return nil, errNoCert
 	}
+	if b.opaque != nil {
+		return &bundle{pfx: true, opaque: b.opaque}, nil //nolint:nilerr // what is not read is passed on
+	}
 	certs := b.certs
-	if b.key.public() == nil { // leafFirst then takes the first
+	if b.key.public() == nil { // settle then takes the first
 		own := func(id []byte) bool { return id != nil && bytes.Equal(id, b.keyID) }
 		if i := slices.IndexFunc(b.certIDs, own); i >= 0 {
 			certs = toFront(certs, i)
 		}
 	}
-	var err error
-	b.certs, err = leafFirst(b.key, certs)
+	err := b.settle(certs)
 	return &b.bundle, err
-}
-
-var (
-	oidData           = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
-	oidEncryptedData  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 6}
-	oidKeyBag         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 1}
-	oidShroudedKeyBag = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 2}
-	oidCertBag        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 3}
-	oidLocalKeyID     = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 21}
-)
-
-// errNotDER is what is not, or not quite, the structure that it should be.
-var errNotDER = errors.New("is not the DER that it should be")
-
-func unmarshal(der []byte, into any) error {
-	if rest, err := asn1.Unmarshal(der, into); err != nil || len(rest) > 0 {
-		return errNotDER
-	}
-	return nil
-}
-
-// octets is what an OCTET STRING holds, or nothing.
-func octets(der []byte) []byte {
-	var held []byte
-	if err := unmarshal(der, &held); err != nil {
-		return nil
-	}
-	return held
-}
-
-// contentInfo is a part of the file (RFC 2315 section 7).
-type contentInfo struct {
-	ID      asn1.ObjectIdentifier
-	Content asn1.RawValue `asn1:"tag:0,explicit,optional"`
-}
-
-// open gives what a part holds, and undoes its encryption with the empty password.
-func (c contentInfo) open() (plaintexts, error) {
-	switch {
-	case c.ID.Equal(oidData):
-		return plaintexts{octets(c.Content.Bytes)}, nil
-	case c.ID.Equal(oidEncryptedData):
-		var held struct {
-			Version int
-			Info    struct {
-				ID        asn1.ObjectIdentifier
-				Algorithm pkix.AlgorithmIdentifier
-				Data      []byte `asn1:"tag:0,optional"`
-			}
-		}
-		if err := unmarshal(c.Content.Bytes, &held); err != nil {
-			return nil, err
-		}
-		return decrypt(held.Info.Algorithm, held.Info.Data)
-	}
-	return nil, errNotDER
 }
 
 // safeBag holds a key, a certificate or something else (RFC 7292 section 4.2).
@@ -167,6 +92,10 @@ type safeBag struct {
 		Values asn1.RawValue `asn1:"set"`
 	} `asn1:"set,optional"`
 }
+
+func (b safeBag) isCert() bool { return b.ID.Equal(oidCertBag) }
+
+func (b safeBag) isKey() bool { return b.ID.Equal(oidKeyBag) || b.ID.Equal(oidShroudedKeyBag) }
 
 // localKeyID is the mark that a key and its certificate share, or nil.
 func (b safeBag) localKeyID() []byte {
@@ -180,27 +109,24 @@ func (b safeBag) localKeyID() []byte {
 
 // key is the PKCS#8 of a key bag as OpenSSL writes it: without attributes, and an EC key without the parameters
 // that the algorithm names already.
-func (b safeBag) key() (privateKey, error) {
-	var key pkcs8
-	if b.ID.Equal(oidKeyBag) {
-		if err := unmarshal(b.Value.Bytes, &key); err != nil {
-			return privateKey{}, err
-		}
-	} else {
-		var held struct {
-			Algorithm pkix.AlgorithmIdentifier
-			Data      []byte
-		}
-		if err := unmarshal(b.Value.Bytes, &held); err != nil {
-			return privateKey{}, err
-		}
-		plain, err := decrypt(held.Algorithm, held.Data)
+func (b safeBag) key(password passphrase) (privateKey, error) {
+	plain := plaintexts{b.Value.Bytes}
+	if b.ID.Equal(oidShroudedKeyBag) {
+		var held encryptedPrivateKeyInfo
+		err := unmarshal(b.Value.Bytes, &held)
 		if err != nil {
 			return privateKey{}, err
 		}
-		if err := plain.unmarshal(&key); err != nil {
-			return privateKey{}, err
+		if plain, err = decrypt(held.Algorithm, held.Data, password); err != nil {
+			return privateKey{}, errNotDER
 		}
+	}
+	var key pkcs8
+	if err := plain.unmarshal(&key); err != nil {
+		if plain.unmarshal(new(asn1.RawValue)) == nil {
+			err = errOpaque
+		}
+		return privateKey{}, err
 	}
 	key.Version = 0
 	if key.isEC() {
@@ -213,8 +139,11 @@ func (b safeBag) key() (privateKey, error) {
 		return privateKey{}, errNotDER
 	}
 	parsed, err := newPrivateKey(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	if err != nil {
+		return privateKey{}, err
+	}
 	parsed.exact = true
-	return parsed, err
+	return parsed, nil
 }
 
 // pkcs8 is a PrivateKeyInfo (RFC 5208). What may follow in it, attributes and a copy of the public key, is not read.

@@ -25,17 +25,17 @@ func (p plaintexts) unmarshal(into any) error {
 	return errNotDER
 }
 
-// decrypt undoes the encryption, with an empty password, of a part of a PKCS#12 file or of a key in it. It knows all the
-// algorithms that the library knows.
-func decrypt(algorithm pkix.AlgorithmIdentifier, data []byte) (plaintexts, error) {
+// decrypt undoes the encryption of a part of a PKCS#12 file or of a key in it. It knows all the algorithms that the library
+// knows.
+func decrypt(algorithm pkix.AlgorithmIdentifier, data []byte, password passphrase) (plaintexts, error) {
 	if keyLength, newCipher := pbeCipher(algorithm.Algorithm.String()); newCipher != nil {
-		return decryptPBE(newCipher, keyLength, algorithm.Parameters.FullBytes, data)
+		return decryptPBE(newCipher, keyLength, algorithm.Parameters.FullBytes, data, password)
 	}
 	der, err := asn1.Marshal(encryptedPrivateKeyInfo{algorithm, data})
 	if err != nil {
 		return nil, errNotDER
 	}
-	plain, err := decryptPKCS8(der, nil)
+	plain, err := decryptPKCS8(der, password.text)
 	return plaintexts{plain}, err
 }
 
@@ -52,26 +52,33 @@ func pbeCipher(oid string) (keyLength int, newCipher func([]byte) (cipher.Block,
 	return 0, nil
 }
 
-func decryptPBE(newCipher func([]byte) (cipher.Block, error), keyLength int, parameters, data []byte) (found plaintexts, err error) {
-	var derivation struct {
-		Salt       []byte
-		Iterations int
-	}
+// pbeParameters are those of the algorithms of pbeCipher.
+type pbeParameters struct {
+	Salt       []byte
+	Iterations int
+}
+
+func decryptPBE(
+	newCipher func([]byte) (cipher.Block, error), keyLength int, parameters, data []byte, password passphrase,
+) (found plaintexts, err error) {
+	var derivation pbeParameters
 	if err := unmarshal(parameters, &derivation); err != nil {
 		return nil, err
 	}
 	if derivation.Iterations > maxIterations {
 		return nil, errSlow
 	}
-	// An empty password is the two zero bytes that end a string, or none at all.
-	for _, password := range [][]byte{{0, 0}, {}} {
+	for _, form := range password.bmp {
 		derive := func(purpose byte, size int) []byte {
-			return deriveSHA1(purpose, derivation.Salt, password, derivation.Iterations, size)
+			return deriveSHA1(purpose, derivation.Salt, form, derivation.Iterations, size)
 		}
 		const blockSize = 8 // of all of them
 		if plain, err := decryptCBC(newCipher, derive(deriveKey, keyLength), derive(deriveIV, blockSize), data); err == nil {
 			found = append(found, plain)
 		}
+	}
+	if len(found) == 0 {
+		return nil, errWrongPassword
 	}
 	return found, nil
 }

@@ -83,6 +83,10 @@ export_pfx secp256k1-3des secp256k1 -certfile "$work/cas.pem" -legacy -keypbe PB
 export_pfx secp256k1-rc2 secp256k1 -certfile "$work/cas.pem" -legacy -keypbe PBE-SHA1-3DES -certpbe PBE-SHA1-RC2-40 -macalg SHA1
 export_pfx secp256k1-rc2-128 secp256k1 -certfile "$work/cas.pem" -legacy -keypbe PBE-SHA1-RC2-128 -certpbe PBE-SHA1-RC2-128 -macalg SHA1
 export_pfx secp256k1-plain secp256k1 -certfile "$work/cas.pem" -nomac -keypbe NONE -certpbe NONE
+openssl ecparam -name secp256k1 -genkey -noout -param_enc explicit -out "$work/secp256k1-explicit.key"
+issue secp256k1-explicit self "/CN=secp256k1-explicit.example.com" "subjectAltName=DNS:secp256k1-explicit.example.com\n"
+export_pfx secp256k1-explicit secp256k1-explicit
+export_pfx secp256k1-explicit-plain secp256k1-explicit -nomac -keypbe NONE -certpbe NONE
 python3 make.py "$work"
 
 for file in *.pfx; do

@@ -1,0 +1,116 @@
+package keyvault_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/forge"
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// setPFX puts a PKCS#12 file into the vault as the secret behind a certificate.
+func (w *world) setPFX(name string, content []byte) {
+	w.vault.SetSecret(name, base64.StdEncoding.EncodeToString(content), devcloud.SecretOptions{ContentType: devcloud.PKCS12, Managed: true})
+}
+
+// What the vault has not changed is decoded once for as long as a volume has it, however often it is fetched.
+func TestUnchangedCertificatesAreDecodedOnce(t *testing.T) {
+	t.Parallel()
+	for file, decodings := range map[string]int{
+		"testdata/pfx/rsa-2048.pfx":  1,
+		"testdata/pfx/secp256k1.pfx": 1,
+		"testdata/pem/rsa-2048.pem":  2, // and the PKCS#12 file is made once
+	} {
+		t.Run(file, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			r := w.asServicePrincipal(allParts(w.addFile(file)))
+			want := w.fetch(first("one", r))
+			for i := range 3 {
+				w.later(time.Hour)
+				w.client.Tidy()
+				w.ResetCounts()
+				if got := w.fetch(refresh("one", r)); fmt.Sprint(got) != fmt.Sprint(want) {
+					t.Errorf("refresh %d gives other files", i)
+				}
+				w.fetch(first("two", r))
+				if n := w.gets(); n != 2 {
+					t.Errorf("refresh %d: %d requests, want 2", i, n)
+				}
+				w.client.Forget("two")
+			}
+			if n := w.client.Decodings(); n != decodings {
+				t.Errorf("%d decodings, want %d", n, decodings)
+			}
+			// Nothing is kept for those who have gone.
+			w.client.Forget("one")
+			w.later(time.Hour)
+			w.client.Tidy()
+			if n := w.client.Decoded(); n != 0 {
+				t.Errorf("%d decodings are remembered after the last volume has gone", n)
+			}
+		})
+	}
+}
+
+// A certificate that changes is decoded anew, and what it was before is forgotten.
+func TestAChangedCertificateIsDecoded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.asServicePrincipal(only(allParts("a"), volume.PartCert))
+	for i, file := range []string{"rsa-2048", "ec-p256", "ed25519"} {
+		w.setPFX("a", read(t, "testdata/pfx/"+file+".pfx"))
+		w.later(time.Hour)
+		_, want, _ := parts(string(read(t, "testdata/pfx/"+file+".pem")))
+		if got := w.fetch(refresh("one", r))["cert"]; got != want {
+			t.Errorf("%s: got %s", file, got)
+		}
+		if n := w.client.Decodings(); n != i+1 {
+			t.Errorf("%s: %d decodings, want %d", file, n, i+1)
+		}
+	}
+	w.later(time.Hour)
+	w.client.Tidy()
+	if n := w.client.Decoded(); n != 1 {
+		t.Errorf("%d decodings are remembered, want that of the last", n)
+	}
+}
+
+// A certificate that cannot be read is not tried again in full at each call of the kubelet.
+func TestABadCertificateIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.setPFX("a", forge.PFX{MAC: 2048, Outer: 2048, Inner: 2048}.DER())
+	r := w.asServicePrincipal(allParts("a"))
+	for range 3 {
+		w.fails(first("one", r), volume.ErrPrecondition,
+			`objects[0]: certificate "a" of https://shop.vault.azure.net is not a readable PKCS#12 file without a password`)
+		w.later(2 * time.Minute)
+		w.client.Tidy()
+	}
+	if n := w.client.Decodings(); n != 1 {
+		t.Errorf("%d decodings, want 1", n)
+	}
+	w.later(time.Hour)
+	w.client.Tidy()
+	if n := w.client.Decoded(); n != 0 {
+		t.Errorf("%d decodings are remembered after an hour", n)
+	}
+}
+
+// The password of a client certificate is derived from once, also when it is wrong.
+func TestAClientCertificateIsDecodedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for range 3 {
+		w.fails(byCertificate(loginFile(t, "modern-password.pfx"), "wrong"), volume.ErrInvalid,
+			asSP+"nodePublishSecretRef[clientcertificate] cannot be decrypted: the password is wrong or missing")
+		w.later(2 * time.Minute)
+	}
+	if n := w.client.Decodings(); n != 1 {
+		t.Errorf("%d decodings, want 1", n)
+	}
+}
