@@ -38,18 +38,22 @@ func (c *cache) heldBy(volume string) map[*entry]time.Time {
 	return held
 }
 
-// maxHeld bounds the objects that are remembered as those of a volume, of all volumes together: 500 volumes of 64. What is
-// given to a volume beyond is treated as if it had been mounted before the start: that may cost a request.
-const maxHeld = 32 << 10
+const (
+	// maxHeld bounds the objects that are remembered as those of a volume, of all volumes together: 500 volumes of 64. What
+	// is given to a larger volume beyond is treated as if it had been mounted before the start: that may cost a request.
+	// Smaller ones are always remembered, so that none loses by what others hold.
+	maxHeld = 32 << 10
+	small   = 64
+)
 
 // hold remembers what a volume has been given, and gives what it had before.
 func (c *cache) hold(volume string, now holding) (before holding) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before = c.volumes[volume]
-	if c.held += len(now.objects) - len(before.objects); c.held > maxHeld {
+	if c.held += len(now.objects) - len(before.objects); c.held > maxHeld && len(now.objects) > small {
 		c.held -= len(now.objects)
-		now.objects, now.certificates = nil, nil
+		now.objects, now.certificates = nil, soonest(now.certificates)
 	}
 	for _, o := range now.objects {
 		o.entry.hold(o.at, now.interval)
@@ -63,6 +67,12 @@ func (c *cache) hold(volume string, now holding) (before holding) {
 		c.volumes[volume] = now
 	}
 	return before
+}
+
+// soonest gives those that may be shown of all.
+func soonest(all []heldCertificate) []heldCertificate {
+	slices.SortStableFunc(all, func(a, b heldCertificate) int { return a.notAfter.Compare(b.notAfter) })
+	return slices.Clone(all[:min(len(all), maxExpiries)])
 }
 
 // certificates gives those that volumes have now, each once, with the earliest end of its validity.

@@ -2,7 +2,6 @@ package keyvault
 
 import (
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -200,8 +199,7 @@ func (e *expiry) Describe(descs chan<- *prometheus.Desc) {
 func (e *expiry) Collect(metrics chan<- prometheus.Metric) {
 	all := e.cache.certificates()
 	metrics <- prometheus.MustNewConstMetric(e.count, prometheus.GaugeValue, float64(len(all)))
-	slices.SortStableFunc(all, func(a, b heldCertificate) int { return a.notAfter.Compare(b.notAfter) })
-	for _, c := range all[:min(len(all), maxExpiries)] {
+	for _, c := range soonest(all) {
 		metrics <- prometheus.MustNewConstMetric(e.end, prometheus.GaugeValue, float64(c.notAfter.Unix()), c.vault, c.name)
 	}
 }
