@@ -146,10 +146,11 @@ func (c *Client) vaultOptions(vault string) policy.ClientOptions {
 	attempts := retries(maxRetryDelay)
 	attempts.ShouldRetry = worthAnotherTry
 	return policy.ClientOptions{
-		APIVersion: c.apiVersion,
-		Retry:      attempts,
-		Telemetry:  policy.TelemetryOptions{ApplicationID: applicationID},
-		Transport:  &vaultSender{sender: c.sender, challenges: c.challenges, metrics: c.metrics, vault: vault},
+		APIVersion:      c.apiVersion,
+		Retry:           attempts,
+		Telemetry:       policy.TelemetryOptions{ApplicationID: applicationID},
+		PerCallPolicies: []policy.Policy{pageAt{vault}},
+		Transport:       &vaultSender{sender: c.sender, challenges: c.challenges, metrics: c.metrics, vault: vault},
 	}
 }
 

@@ -41,3 +41,49 @@ func TestAThrottledListGoesOn(t *testing.T) {
 		})
 	}
 }
+
+// The vault says where the next page is. A link that leads away from the vault takes no token there.
+func TestTheNextPageIsOfTheSameVault(t *testing.T) {
+	t.Parallel()
+	strange := "objects[0]: the list of secrets of https://shop.vault.azure.net as servicePrincipal " + clientID +
+		": the vault gave a strange answer, it cannot be understood; check what answers under its name"
+	for name, test := range map[string]struct {
+		link  string
+		fails string
+	}{
+		"as Azure writes it": {"https://shop.vault.azure.net:443/secrets?api-version=7.4&maxresults=25", ""},
+		"relative":           {"/secrets?api-version=7.4&maxresults=25", ""},
+		"another vault":      {"https://bank.vault.azure.net/secrets?api-version=7.4", strange},
+		"another port":       {"https://shop.vault.azure.net:8443/secrets?api-version=7.4", strange},
+		"without TLS":        {"http://shop.vault.azure.net:443/secrets?api-version=7.4", strange},
+		"no link":            {"https://shop.vault.azure.net/%zz", strange},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.addVault("bank", tenantID).Grant(clientID)
+			w.vault.SetSecret("app", "value", devcloud.SecretOptions{})
+			w.fetch(w.asServicePrincipal(secret("app"))) // so that the challenge is known
+			w.ResetCounts()
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Path: "/secrets", Action: devcloud.Malformed, Times: 1,
+				Text: fmt.Sprintf(`{"value":[],"nextLink":%q}`, test.link)})
+			content, err := w.client.Fetch(t.Context(), w.asServicePrincipal(selection(volume.Selection{})))
+			if said := errorText(err); said != test.fails {
+				t.Errorf("got  %s\nwant %s", said, test.fails)
+			}
+			if n := w.Count(devcloud.CountKey{Kind: "secrets/list", Status: 200}); n != 1 && test.fails != "" || n != 2 && test.fails == "" {
+				t.Errorf("%d pages were read: %v", n, w.requests())
+			}
+			if test.fails == "" && len(content.Files) != 1 {
+				t.Errorf("%d files, want the one of the next page", len(content.Files))
+			}
+		})
+	}
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

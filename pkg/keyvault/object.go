@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -115,10 +115,10 @@ func (c *Client) list(ctx context.Context, s *session, o volume.Object, most int
 		}
 		var resp azsecrets.ListSecretPropertiesResponse
 		err := c.request(ctx, o.Vault, func(ctx context.Context) error {
-			pager, err := pagerAt(ctx, client, next) // of this attempt: one that has failed gives its error for ever
-			if err != nil {
-				return err
+			if next != nil {
+				ctx = context.WithValue(ctx, pageLink{}, *next)
 			}
+			pager := client.NewListSecretPropertiesPager(nil) // of this attempt: one that has failed gives its error for ever
 			resp, err = pager.NextPage(ctx)
 			return err
 		})
@@ -145,22 +145,23 @@ func (c *Client) list(ctx context.Context, s *session, o volume.Object, most int
 	return found, nil
 }
 
-// pagerAt gives the SDK's pager of a list as it stands before the page at next, or before the first. It takes up the
-// state of one that has just read a page which led there.
-func pagerAt(ctx context.Context, client *azsecrets.Client, next *string) (*runtime.Pager[azsecrets.ListSecretPropertiesResponse], error) {
-	pager := client.NewListSecretPropertiesPager(nil)
-	if next == nil {
-		return pager, nil
+// pageAt is the policy of the SDK's clients that reads a page of a list which is not the first. A pager of the SDK cannot be
+// told where to begin, so one that begins, with its link in the context, is sent there.
+type pageAt struct{ vault string }
+
+type pageLink struct{}
+
+func (p pageAt) Do(req *policy.Request) (*http.Response, error) {
+	link, ok := req.Raw().Context().Value(pageLink{}).(string)
+	if !ok {
+		return req.Next()
 	}
-	state, err := json.Marshal(azsecrets.SecretPropertiesListResult{NextLink: next})
+	page, err := runtime.NewRequestForNextLink(req.Raw().Context(), http.MethodGet, p.vault, link)
 	if err != nil {
-		return nil, err
+		return nil, final{errStrange} // the error would repeat the link
 	}
-	if err := json.Unmarshal(state, pager); err != nil {
-		return nil, err
-	}
-	_, err = pager.NextPage(ctx) // gives that page again, and asks nobody
-	return pager, err
+	req.Raw().URL, req.Raw().Host = page.Raw().URL, page.Raw().Host
+	return req.Next()
 }
 
 // nameOf takes the name out of an identifier such as https://v.vault.azure.net/secrets/NAME/VERSION.
