@@ -235,3 +235,30 @@ func TestTokenRefused(t *testing.T) {
 	_, err = volume.Parse(valid(own), nil, custom)
 	checkError(t, err, "")
 }
+
+// A token says of which cluster, service account and pod it is. What it does not say, or says in another form, is empty.
+func TestTokenClaims(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct{ claims, issuer, account, pod string }{
+		"as Kubernetes writes it": {`,"iss":"https://cluster","kubernetes.io":{"namespace":"shop","pod":{"name":"web-0","uid":"p1"},"serviceaccount":{"name":"web","uid":"s1"}}`,
+			"https://cluster", "s1", "p1"},
+		"bound to no pod":   {`,"iss":"https://cluster","kubernetes.io":{"serviceaccount":{"uid":"s1"}}`, "https://cluster", "s1", ""},
+		"of another issuer": {`,"iss":"https://other"`, "https://other", "", ""},
+		"none":              {``, "", "", ""},
+		"in capitals":       {`,"ISS":"planted","Kubernetes.io":{"serviceaccount":{"uid":"planted"}}`, "", "", ""},
+		"in capitals below": {`,"kubernetes.io":{"serviceAccount":{"uid":"planted"},"pod":{"UID":"planted"}}`, "", "", ""},
+		"in other types":    {`,"iss":1,"kubernetes.io":{"serviceaccount":{"uid":["planted"]},"pod":"planted"}`, "", "", ""},
+		"null":              {`,"iss":null,"kubernetes.io":null`, "", "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			token := jwt(`{"sub":"system:serviceaccount:shop:web"` + row.claims + `}`)
+			id := mustParse(t, valid(pairs{volume.KubeletTokens: tokens(audience, token)}), nil).Identity
+			want := volume.Identity{Kind: volume.Workload, ClientID: clientID, Assertion: volume.NewSecret([]byte(token)),
+				Issuer: row.issuer, ServiceAccountUID: row.account, BoundPodUID: row.pod}
+			if diff := cmp.Diff(want, id, cmp.Comparer(func(a, b volume.Secret) bool { return string(a.Reveal()) == string(b.Reveal()) })); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}

@@ -89,6 +89,10 @@ type Identity struct {
 	// Assertion is the pod's service account token for the audience of Entra ID (workload). Its subject has been
 	// compared with Pod; its signature is for Entra ID to judge.
 	Assertion Secret
+
+	// Issuer, ServiceAccountUID and BoundPodUID are what Assertion says of where it comes from: the cluster, which of the
+	// service accounts that have had this name, and the pod. Each is empty where it says nothing.
+	Issuer, ServiceAccountUID, BoundPodUID string
 }
 
 // Kind says what an [Object] is in the vault.

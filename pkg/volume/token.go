@@ -18,21 +18,22 @@ func (p *parser) workload(id *Identity, pod Pod) {
 		p.problem(KubeletTokens, "%s", problem)
 		return
 	}
-	subject, ok := tokenSubject(token)
+	claims, ok := tokenClaims(token)
 	if !ok {
 		p.problem(KubeletTokens, "the token for audience %s is not a JWT", quote(p.defaults.TokenAudience))
 	} else {
-		p.subject(subject, pod)
+		p.subject(claims.subject, pod)
 	}
 	id.Assertion = NewSecret([]byte(token))
+	id.Issuer, id.ServiceAccountUID, id.BoundPodUID = claims.issuer, claims.serviceAccountUID, claims.podUID
 }
 
 // foreignToken refuses a token of somebody else also where the identity does not need one: a caller that has it is not
 // the kubelet of this pod.
 func (p *parser) foreignToken(pod Pod) {
 	if token, problem := p.token(); problem == "" {
-		if subject, ok := tokenSubject(token); ok {
-			p.subject(subject, pod)
+		if claims, ok := tokenClaims(token); ok {
+			p.subject(claims.subject, pod)
 		}
 	}
 }
@@ -78,29 +79,56 @@ func (p *parser) token() (token, problem string) {
 	return token, ""
 }
 
-// tokenSubject reads the claim sub of a JWT (RFC 7519) in compact form, unverified.
-func tokenSubject(token string) (subject string, ok bool) {
+// claims is what a service account token says of itself. All but the subject may be missing.
+type claims struct {
+	subject, issuer           string
+	serviceAccountUID, podUID string
+}
+
+// tokenClaims reads the claims of a JWT (RFC 7519) in compact form, unverified. Kubernetes writes its own below
+// kubernetes.io (KEP-1205).
+func tokenClaims(token string) (c claims, ok bool) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
-		return "", false
+		return claims{}, false
 	}
 	for _, part := range parts {
 		if part == "" || strings.ContainsFunc(part, func(r rune) bool {
 			return !isAlphanumeric(r) && r != '-' && r != '_'
 		}) {
-			return "", false
+			return claims{}, false
 		}
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
-		return "", false
+		return claims{}, false
 	}
-	// A map, because the names of claims are case-sensitive and those of struct fields are not to encoding/json.
-	var claims map[string]json.RawMessage
-	if json.Unmarshal(payload, &claims) != nil || json.Unmarshal(claims["sub"], &subject) != nil {
-		return "", false
+	all := members(payload)
+	if json.Unmarshal(all["sub"], &c.subject) != nil {
+		return claims{}, false
 	}
-	return subject, true
+	kubernetes := members(all["kubernetes.io"])
+	c.issuer = text(all["iss"])
+	c.serviceAccountUID = text(members(kubernetes["serviceaccount"])["uid"])
+	c.podUID = text(members(kubernetes["pod"])["uid"])
+	return c, true
+}
+
+// members reads a JSON object; nil if it is none. A map, because the names of claims are case-sensitive and those of
+// struct fields are not to encoding/json.
+func members(object []byte) (all map[string]json.RawMessage) {
+	if json.Unmarshal(object, &all) != nil {
+		return nil
+	}
+	return all
+}
+
+// text reads a JSON string; empty if it is none.
+func text(value []byte) (s string) {
+	if json.Unmarshal(value, &s) != nil {
+		return ""
+	}
+	return s
 }
 
 // clientCertificate takes PEM as it is and the base64 text of a PFX, white space ignored, as bytes. PKCS#12 is DER: a
