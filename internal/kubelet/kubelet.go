@@ -51,6 +51,7 @@ type Kubelet struct {
 // Volume is an inline CSI volume in a pod spec, and the pod around it.
 type Volume struct {
 	Name           string // of the volume; the pod's name and UID follow from it
+	Recreated      int    // how often a pod of this name has been made before; the UID depends on it
 	Namespace      string
 	ServiceAccount string
 	Attributes     map[string]string // volumeAttributes
@@ -69,9 +70,13 @@ type Volume struct {
 // PodName is the name of the pod around the volume.
 func (v Volume) PodName() string { return v.Name + "-0" }
 
-// PodUID depends on the names alone, so that the same volume always has the same target.
+// PodUID depends on what the volume says alone, so that the same volume always has the same target.
 func (v Volume) PodUID() string {
-	h := sha256.Sum256([]byte(v.Namespace + "/" + v.Name))
+	name := v.Namespace + "/" + v.Name
+	if v.Recreated > 0 {
+		name += fmt.Sprint(" ", v.Recreated)
+	}
+	h := sha256.Sum256([]byte(name))
 	return fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
 }
 

@@ -91,6 +91,7 @@ func (i *Issuer) URL() string { return i.url }
 // ServiceAccountToken says what a token of Issuer.Token holds. Namespace and ServiceAccount are needed.
 type ServiceAccountToken struct {
 	Namespace, ServiceAccount string
+	ServiceAccountUID         string        // empty means the same for the same names
 	PodName, PodUID           string        // the pod that the token is bound to; empty means none
 	Audience                  string        // empty means DefaultAudience
 	Issued                    time.Time     // zero means now
@@ -107,7 +108,7 @@ func (i *Issuer) Token(t ServiceAccountToken) (string, error) {
 	}
 	kubernetes := map[string]any{
 		"namespace":      t.Namespace,
-		"serviceaccount": map[string]string{"name": t.ServiceAccount, "uid": uidOf(t.Namespace, t.ServiceAccount)},
+		"serviceaccount": map[string]string{"name": t.ServiceAccount, "uid": cmp.Or(t.ServiceAccountUID, uidOf(t.Namespace, t.ServiceAccount))},
 	}
 	if t.PodName != "" {
 		kubernetes["pod"] = map[string]string{"name": t.PodName, "uid": t.PodUID}
@@ -149,5 +150,5 @@ func (i *Issuer) Sign(claims map[string]any) (string, error) {
 	return t.SignedString(key)
 }
 
-// uidOf gives a service account the same UID in all of its tokens.
+// uidOf gives a service account that was never deleted the same UID in all of its tokens.
 func uidOf(namespace, name string) string { return stableGUID("serviceaccount", namespace, name) }

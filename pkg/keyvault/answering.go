@@ -39,7 +39,7 @@ func (c *Client) answering(ctx context.Context, r volume.Request) (volume.Princi
 		return volume.Principal{ClientID: r.Identity.ClientID}, nil // who has its secret is nobody else
 	}
 	why := &failure{waited: matter{identity: r.Identity}.authority()}
-	_, session, err := c.session(r, "", r.Objects[0].Vault)
+	session, err := c.session(r, "", r.Objects[0].Vault)
 	if err != nil {
 		why.err = errNoLogin
 		return volume.Principal{}, why

@@ -88,7 +88,7 @@ func TestPermitGuardsTheCache(t *testing.T) {
 	t.Parallel()
 	w := newVM(t, func(o *keyvault.Options) { o.MountMaxAge, o.LastKnownGood = time.Hour, 24*time.Hour })
 	ask := managed(byClient)
-	w.fetch(permitted(ask, permits(assignedID)))
+	w.fetch(first("one", permitted(ask, permits(assignedID)))) // with whose volume the login stays
 	w.fails(permitted(ask, permits(ownID)), volume.ErrDenied, "not "+assignedID)
 	w.inject(devcloud.Fault{Action: devcloud.Fail, Status: http.StatusServiceUnavailable})
 	for range 3 { // until the token has ended, too

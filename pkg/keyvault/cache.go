@@ -49,8 +49,9 @@ type cache struct {
 	recent  *list.List // of *entry, the one used last in front
 	bytes   int
 	flights map[entryKey]*flight
-	volumes map[string]holding // by volume
-	held    int                // objects in volumes
+	volumes map[string]holding                              // by volume
+	owners  map[unique.Handle[credentialKey]]map[podKey]int // of how many volumes
+	held    int                                             // objects in volumes
 	swept   time.Time
 }
 
@@ -58,6 +59,7 @@ func newCache(o Options, evicted func()) *cache {
 	return &cache{
 		now: o.Now, mounts: max(o.MountMaxAge, o.LastKnownGood), limit: o.CacheBytes, evicted: evicted,
 		entries: map[entryKey]*entry{}, recent: list.New(), flights: map[entryKey]*flight{}, volumes: map[string]holding{},
+		owners: map[unique.Handle[credentialKey]]map[podKey]int{},
 	}
 }
 
@@ -72,6 +74,8 @@ type entry struct {
 	current  int           // of these: with what was asked for at the time at
 	interval time.Duration // the longest of theirs
 	more     bool          // the value is for more volumes, it is not known which
+
+	tenant string // in which the identity was given got
 
 	got *got      // nil when nothing is known, the last answer was a refusal, or nobody can be served with it any more
 	at  time.Time // when got was asked for, be it forgotten or not; zero after a refusal
@@ -94,6 +98,7 @@ type result struct {
 	entry  *entry // nil if the fetch was given up
 	got    *got
 	at     time.Time
+	tenant string // of the login
 	failed *failure
 }
 
@@ -232,13 +237,14 @@ func (c *cache) store(key entryKey, d demand, r result) result {
 	switch {
 	case r.failed == nil:
 		c.fill(e, r.got)
+		e.tenant = r.tenant
 		e.asked(r.at, d)
 		e.lag = rand.Float64() //nolint:gosec // G404: it only keeps nodes apart
 	case r.failed.refusal():
 		e.paused = now.Add(refusedPause)
 		c.revoke(e)
 		if r.failed.ofIdentity() {
-			c.refuse(key)
+			c.refuse(key, r.failed)
 		}
 	default:
 		e.paused = now.Add(failedPause + someOf(failedSpread))
@@ -258,21 +264,6 @@ func maxTime(a, b time.Time) time.Time {
 		return a
 	}
 	return b
-}
-
-// refuse forgets every value that an identity was given by a vault. The caller holds c.mu.
-func (c *cache) refuse(as entryKey) {
-	for key, e := range c.entries {
-		if key.identity == as.identity && key.vault == as.vault {
-			c.revoke(e)
-		}
-	}
-}
-
-// revoke takes an entry's value away. The caller holds c.mu.
-func (c *cache) revoke(e *entry) {
-	c.fill(e, nil)
-	e.at, e.current = time.Time{}, 0
 }
 
 // fill sets an entry's value and counts its bytes. The caller holds c.mu.

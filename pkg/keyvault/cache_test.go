@@ -58,7 +58,7 @@ func TestTwoHundredPodsAtOnce(t *testing.T) {
 	var pods sync.WaitGroup
 	for i := range 200 {
 		pods.Go(func() {
-			content, err := w.client.Fetch(t.Context(), first(fmt.Sprint("pod", i), w.asWorkload(ten()...)))
+			content, err := w.client.Fetch(t.Context(), first(fmt.Sprint("volume", i), w.pod(fmt.Sprint(i), ten()...)))
 			if err != nil || len(content.Files) != 10 {
 				t.Errorf("%d files, %v", len(content.Files), err)
 			}
@@ -66,7 +66,7 @@ func TestTwoHundredPodsAtOnce(t *testing.T) {
 	}
 	pods.Wait()
 	want := map[string]int{
-		"vault secrets/get Unauthorized": 1, "login token OK": 1, "vault secrets/get OK": 10,
+		"vault secrets/get Unauthorized": 1, "login token OK": 200, "vault secrets/get OK": 10,
 	}
 	if diff := cmp.Diff(want, w.requests()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

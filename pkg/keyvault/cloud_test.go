@@ -1,11 +1,6 @@
 package keyvault
 
-import (
-	"testing"
-	"time"
-
-	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
-)
+import "testing"
 
 func TestCloudByName(t *testing.T) {
 	t.Parallel()
@@ -65,39 +60,5 @@ func TestCloudHolds(t *testing.T) {
 		if got := cloud.holds(vault); got != want {
 			t.Errorf("%q: %v", vault, got)
 		}
-	}
-}
-
-// What nobody has used for an hour is dropped when something else is used.
-func TestIdleLoginsAreDropped(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	cloud, _ := CloudByName("AzurePublicCloud", "", "")
-	c, err := New(Options{Cloud: cloud, Now: func() time.Time { return now }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	use := func(account string) *session {
-		t.Helper()
-		r := volume.Request{
-			Pod:      volume.Pod{Namespace: "n", ServiceAccount: account},
-			Identity: volume.Identity{Kind: volume.Workload, ClientID: "c", Assertion: volume.NewSecret([]byte("x"))},
-		}
-		_, s, err := c.session(r, "t", "https://v.vault.azure.net")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	kept := use("kept")
-	use("idle")
-	for range 3 {
-		now = now.Add(25 * time.Minute)
-		if use("kept") != kept {
-			t.Error("a session in use was dropped")
-		}
-	}
-	if len(c.logins) != 1 || len(c.sessions) != 1 {
-		t.Errorf("%d logins and %d sessions, want the one that is used", len(c.logins), len(c.sessions))
 	}
 }

@@ -1,7 +1,6 @@
 package keyvault
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -22,13 +21,15 @@ import (
 )
 
 // credentialKey is who may share a token. A client id is no secret, so that it alone never suffices: to it belong the
-// service account that Entra ID federates, or the secret that was presented. The node's own identities belong to
+// service account that Entra ID federates, or the secret that was presented. A service account is not its name alone,
+// which another may have next; and each of its pods proves itself, see proofs. The node's own identities belong to
 // whoever the operator's policy lets use them, and have a key of their own even where a pod presents the same login.
 type credentialKey struct {
 	kind                      volume.IdentityKind
 	tenant, clientID          string            // no tenant for managed identities: they have but one
 	objectID, resourceID      string            // managed
 	namespace, serviceAccount string            // workload
+	issuer, serviceAccountUID string            // workload: of the token; a token may name no UID
 	presented                 [sha256.Size]byte // servicePrincipal and cluster: HMAC under a key of this process
 	answered                  volume.Principal  // of values: who has read them, where the policy asks for it; see permit
 }
@@ -57,6 +58,7 @@ func (c *Client) credentialKey(r volume.Request, tenant string) credentialKey {
 	switch loginOf(id) {
 	case byAssertion:
 		key.namespace, key.serviceAccount = r.Pod.Namespace, r.Pod.ServiceAccount
+		key.issuer, key.serviceAccountUID = id.Issuer, id.ServiceAccountUID
 	case byMetadata:
 		key.tenant = ""
 	}
@@ -77,7 +79,7 @@ func (c *Client) digest(parts ...[]byte) (sum [sha256.Size]byte) {
 // newCredential makes the SDK's credential of an identity. Every option is given, because what is left out the SDK
 // reads from the environment. The authority is the operator's and not a pod's, so nobody is asked whether it is one of
 // Azure's (instance discovery): a private cloud could not ask.
-func (c *Client) newCredential(l *login, r volume.Request) (azcore.TokenCredential, error) {
+func (c *Client) newCredential(tenant string, r volume.Request) (azcore.TokenCredential, error) {
 	id := r.Identity
 	if c.credential != nil {
 		return c.credential, nil
@@ -95,14 +97,12 @@ func (c *Client) newCredential(l *login, r volume.Request) (azcore.TokenCredenti
 	}
 	switch loginOf(id) {
 	case byAssertion:
-		return azidentity.NewClientAssertionCredential(l.tenant, id.ClientID,
-			func(context.Context) (string, error) { return string(l.assertion.Load().Reveal()), nil },
-			&azidentity.ClientAssertionCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
+		return newAssertionCredential(tenant, id.ClientID, options)
 	case bySecret:
-		return azidentity.NewClientSecretCredential(l.tenant, id.ClientID, string(id.ClientSecret.Reveal()),
+		return azidentity.NewClientSecretCredential(tenant, id.ClientID, string(id.ClientSecret.Reveal()),
 			&azidentity.ClientSecretCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
 	case byCertificate:
-		return c.newCertificateCredential(l.tenant, r, options), nil
+		return c.newCertificateCredential(tenant, r, options), nil
 	case byMetadata:
 		return &metadataCredential{service: c.metadata, resource: c.cloud.Resource(), identity: id, now: c.now}, nil
 	default:
@@ -110,36 +110,44 @@ func (c *Client) newCredential(l *login, r volume.Request) (azcore.TokenCredenti
 	}
 }
 
-// session gives the clients of a request's identity at a vault, and brings the identity's assertion up to date.
-func (c *Client) session(r volume.Request, tenant, vault string) (sessionKey, *session, error) {
+// session gives the clients of a request's identity at a vault.
+func (c *Client) session(r volume.Request, tenant, vault string) (*session, error) {
 	key := sessionKey{c.credentialKey(r, tenant), vault}
 	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.sweep(now)
-
+	if now.Sub(c.swept).Abs() >= sweepPause {
+		c.sweep(now)
+	}
 	known, ok := c.logins[key.credentialKey]
-	if !ok || known.value.superseded() {
-		l := &login{tenant: key.tenant, scopes: []string{c.cloud.Resource() + "/.default"}, now: c.now, after: c.after}
-		l.counted = func(err error) { c.metrics.login(key.kind, err) }
-		inner, err := c.newCredential(l, r)
+	if !ok || known.value.rejected || known.value.superseded() {
+		credential, err := c.newCredential(key.tenant, r)
 		if err != nil {
-			return key, nil, err
+			return nil, err
 		}
-		l.inner = inner
+		l := c.newLogin(key.credentialKey, credential)
+		if ok {
+			l.succeed(known.value)
+		}
 		known = &idle[*login]{value: l}
 		c.logins[key.credentialKey] = known
 	}
 	l := known.use(now)
-	if newest := r.Identity.Assertion; !newest.IsEmpty() {
-		l.assertion.Store(&newest)
-	}
 	if s, ok := c.sessions[key]; ok && s.value.login == l {
-		return key, s.use(now), nil
+		return s.use(now), nil
 	}
 	s := c.newSession(l, vault)
 	c.sessions[key] = &idle[*session]{value: s, used: now}
-	return key, s, nil
+	return s, nil
+}
+
+func (c *Client) newLogin(key credentialKey, credential azcore.TokenCredential) *login {
+	return &login{
+		tenant: key.tenant, scopes: []string{c.cloud.Resource() + "/.default"}, host: c.authority.host,
+		inner: credential, now: c.now, after: c.after,
+		counted: func(err error) { c.metrics.login(key.kind, err) },
+		proofs:  newProofs(c.now),
+	}
 }
 
 func (c *Client) newSession(l *login, vault string) *session {
@@ -158,34 +166,12 @@ func (c *Client) newSession(l *login, vault string) *session {
 	}
 }
 
-// forget drops a login that a vault has not accepted, with the token that the SDK keeps: the next one starts anew. Its
-// sessions at other vaults go when they are used next.
-func (c *Client) forget(key sessionKey, refused *login) {
+// reject replaces a login whose token a vault has not accepted, with what the SDK keeps of it, when it is used next; the
+// sessions at other vaults too. The pods that have proven themselves have done so to Entra ID.
+func (c *Client) reject(refused *login) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known, ok := c.logins[key.credentialKey]; ok && known.value == refused {
-		delete(c.logins, key.credentialKey)
-		delete(c.sessions, key)
-	}
-}
-
-const (
-	idleLogin  = time.Hour
-	sweepPause = time.Minute
-)
-
-// sweep drops what nobody has used for idleLogin. It runs when something is used, so that no timer is needed; the
-// price is that the last few stay until then. The caller holds c.mu.
-func (c *Client) sweep(now time.Time) {
-	if now.Sub(c.swept).Abs() < sweepPause {
-		return
-	}
-	c.swept = now
-	before := now.Add(-idleLogin)
-	sweep(c.logins, before)
-	sweep(c.sessions, before)
-	c.challenges.sweep(before)
-	c.gates.sweep(before)
+	refused.rejected = true
 }
 
 // idle is a value and when it was used last.

@@ -14,6 +14,7 @@ import (
 type errand struct {
 	volume.Request
 	identity unique.Handle[credentialKey]
+	owner    owner
 	demand   demand
 	bytes    atomic.Int64 // of the files so far
 	files    atomic.Int64
@@ -21,8 +22,8 @@ type errand struct {
 }
 
 func (c *Client) errand(r volume.Request) *errand {
-	identity := unique.Make(c.credentialKey(r, r.Identity.TenantID))
-	e := &errand{Request: r, identity: identity, demand: demand{maxAge: c.mountMaxAge}}
+	key := c.credentialKey(r, r.Identity.TenantID)
+	e := &errand{Request: r, identity: unique.Make(key), owner: ownerOf(key, r), demand: demand{maxAge: c.mountMaxAge}}
 	if r.Refresh {
 		e.demand = demand{refresh: true, maxAge: r.RotationInterval, held: c.cache.heldBy(r.Volume)}
 	}
@@ -39,6 +40,10 @@ func (e *errand) belongTo(c *Client, who volume.Principal) {
 // served takes what the cache has, and gives the reads that are left.
 func (c *Client) served(ctx context.Context, e *errand, reads []*read) (left []*read) {
 	for _, r := range reads {
+		if !c.proven(e, r.key.vault) {
+			left = append(left, r)
+			continue
+		}
 		known, ok := c.cache.find(entryKey{e.identity, r.key}, e.demand, r.optional)
 		if !ok || known.failed != nil {
 			left = append(left, r)
@@ -122,6 +127,12 @@ func (c *Client) spread(ctx context.Context, e *errand, reads []*read) bool {
 func (c *Client) do(ctx context.Context, e *errand, r *read) error {
 	key := entryKey{e.identity, r.key}
 	object, call := r.object(), r.call // a fetch may outlive the read
+	if !c.proven(e, key.vault) {
+		if failed := c.prove(ctx, e, r); failed != nil {
+			c.metrics.asked(cacheMiss)
+			return c.explain(ctx, e, object, failed)
+		}
+	}
 	outcome := cacheHit
 	known, f, started := c.cache.ask(ctx, key, e.demand, r.optional, func(ctx context.Context, f *flight) result {
 		return c.fetch(ctx, f, e, object, call)
@@ -159,9 +170,10 @@ func (c *Client) explain(ctx context.Context, e *errand, object volume.Object, f
 	return about.explain(ctx, f.waited, f.err)
 }
 
-// lastKnown gives what a first mount may use while the vault cannot be reached.
+// lastKnown gives what a first mount may use while the vault cannot be reached. For a pod that has not proven itself that
+// is nothing, whoever cannot be reached.
 func (c *Client) lastKnown(e *errand, key entryKey) (result, bool) {
-	if e.Refresh || c.lastKnownGood == 0 {
+	if e.Refresh || c.lastKnownGood == 0 || !c.proven(e, key.vault) {
 		return result{}, false
 	}
 	return c.cache.lastKnown(key, c.lastKnownGood)

@@ -39,3 +39,13 @@ func (c *Client) Decoded() int {
 	defer c.decoder.mu.Unlock()
 	return len(c.decoder.known)
 }
+
+// Known counts the logins, their clients of vaults, and the pods that have proven themselves or were refused.
+func (c *Client) Known() (logins, sessions, pods int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, l := range c.logins {
+		pods += len(l.value.proofs.pods)
+	}
+	return len(c.logins), len(c.sessions), pods
+}

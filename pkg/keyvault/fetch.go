@@ -64,7 +64,7 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	if content.Fetched.IsZero() { // nothing that ages
 		content.Fetched = began
 	}
-	c.hold(r.Volume, r.RotationInterval, vaults, reads)
+	c.hold(e, vaults, reads)
 	return content, nil
 }
 

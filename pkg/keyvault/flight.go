@@ -28,6 +28,8 @@ type flight struct {
 	waiting int                    // guarded by cache.mu
 	waits   atomic.Pointer[string] // for whom, see matter.explain
 	login   atomic.Pointer[login]  // that it waits for; nil when it is the vault
+	proves  bool                   // it is no fetch but a proof, see prove
+	aside   bool                   // it has nothing to ask the vault
 }
 
 func (f *flight) waitFor(whom string) { f.waits.Store(&whom) }
@@ -121,7 +123,7 @@ func (c *Client) await(ctx context.Context, e *errand, key entryKey, f *flight) 
 	end := c.now().Add(left)
 	for {
 		wait, reason, worse := gate.shut()
-		if reason != nil && wait > end.Sub(c.now()) {
+		if reason != nil && wait > end.Sub(c.now()) && !f.aside {
 			return result{failed: &failure{err: reason, waited: theVault}}
 		}
 		select {
@@ -144,9 +146,9 @@ func (c *Client) await(ctx context.Context, e *errand, key entryKey, f *flight) 
 const impatient = tryTimeout
 
 // fetch asks for the challenge if it is unknown, logs in if need be, and asks for the object. ctx is the flight's; the
-// errand is that of whoever began it.
+// errand is that of whoever began it. A flight that proves ends when the pod of the errand has proven itself.
 func (c *Client) fetch(ctx context.Context, f *flight, e *errand, o volume.Object, call callFunc) result {
-	ctx = withNamespace(ctx, e.Pod.Namespace)
+	ctx = withProver(withNamespace(ctx, e.Pod.Namespace), e.Request)
 	why := &failure{waited: theVault, tenant: e.Identity.TenantID}
 	at := c.now()
 	failed := func(err error) result {
@@ -168,20 +170,20 @@ func (c *Client) fetch(ctx context.Context, f *flight, e *errand, o volume.Objec
 		why.tenant = said.tenant
 	}
 	for retried := false; ; retried = true {
-		key, session, err := c.session(e.Request, why.tenant, o.Vault)
+		session, err := c.session(e.Request, why.tenant, o.Vault)
 		if err != nil {
 			return failed(errNoLogin)
 		}
 		held := session.login.holdsToken()
 		value, asked, err := c.attempt(ctx, f, why, session, e, o, call)
 		if err == nil {
-			return result{at: asked, got: value}
+			return result{at: asked, got: value, tenant: why.tenant}
 		}
 		var refusal *answer
 		if !errors.As(err, &refusal) || refusal.entra || refusal.status != http.StatusUnauthorized {
 			return failed(err)
 		}
-		c.forget(key, session.login)
+		c.reject(session.login)
 		if said, ok := c.challenges.known(o.Vault); ok {
 			why.vaults = said.tenant
 		}
@@ -201,6 +203,9 @@ func (c *Client) attempt(
 	why.waited = matter{identity: e.Identity}.authority()
 	f.waitFor(why.waited)
 	f.login.Store(s.login)
+	if err := s.login.prove(ctx); err != nil || f.proves {
+		return nil, at, err
+	}
 	if _, err := s.login.GetToken(ctx, noClaims()); err != nil {
 		return nil, at, err
 	}

@@ -1,20 +1,59 @@
 package keyvault
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
-// Tidy forgets every value that nobody can be served with any more, and gives about how many bytes that were. Without
-// it that is done now and then when an object is fetched, so that the last values stay until then.
+const (
+	// idleLogin is how long a login stays that nobody has used, departedLogin one of which no volume is left: longer than
+	// the kubelet's longest pause between two attempts to mount (2m2s), and than a call.
+	idleLogin     = time.Hour
+	departedLogin = 3 * time.Minute
+	sweepPause    = time.Minute
+)
+
+// Tidy forgets every value that nobody can be served with any more, and gives about how many bytes that were; and logins
+// with their tokens, those that nobody has used for an hour, and three minutes after their last use those of which no
+// volume is left. Without it that is done now and then when an object is fetched, so that the last stay until then.
 //
 // A value serves a first mount up to [Options.MountMaxAge], and in an outage up to [Options.LastKnownGood]. It serves
 // the refreshes of volumes that share it and have an older one, while it is younger than their interval. A volume that
 // has it is never served with it again, but for a pinned version: that stays as long as a volume has it. So does what a
 // certificate was taken apart into.
 func (c *Client) Tidy() (bytes int) {
+	now := c.now()
+	c.mu.Lock()
+	c.sweep(now)
+	c.mu.Unlock()
 	c.cache.mu.Lock()
 	defer c.cache.mu.Unlock()
 	before := c.cache.bytes
-	c.cache.sweep(c.now())
+	c.cache.sweep(now)
 	return before - c.cache.bytes + c.decoder.tidy()
+}
+
+// sweep forgets logins, and what is known of vaults that nobody has used for as long. The caller holds c.mu.
+func (c *Client) sweep(now time.Time) {
+	c.swept = now
+	before, departed := now.Add(-idleLogin), now.Add(-departedLogin)
+	c.cache.mu.Lock()
+	for key, l := range c.logins {
+		live := c.cache.owners[withoutTenant(key)]
+		if l.used.Before(before) || len(live) == 0 && l.used.Before(departed) {
+			delete(c.logins, key)
+		}
+		l.value.proofs.sweep(live, departed)
+	}
+	c.cache.mu.Unlock()
+	sweep(c.sessions, before)
+	for key, s := range c.sessions {
+		if known, ok := c.logins[key.credentialKey]; !ok || known.value != s.value.login {
+			delete(c.sessions, key)
+		}
+	}
+	c.challenges.sweep(before)
+	c.gates.sweep(before)
 }
 
 // sweep forgets values that can serve nobody, and entries that no volume holds and that tell nothing. The caller holds c.mu.
@@ -28,6 +67,28 @@ func (c *cache) sweep(now time.Time) {
 			c.drop(e)
 		}
 	}
+}
+
+// refuse forgets every value that an identity was given: by all vaults of the tenant whose Entra ID has refused the login
+// itself, else by the vault that does not accept it. The caller holds c.mu.
+func (c *cache) refuse(as entryKey, f *failure) {
+	said, ok := errors.AsType[*answer](f.err)
+	login := ok && said.entra
+	for key, e := range c.entries {
+		theirs := key.vault == as.vault
+		if login {
+			theirs = said.metadata || e.tenant == f.tenant
+		}
+		if theirs && key.identity.Value().sameIdentity(as.identity.Value()) {
+			c.revoke(e)
+		}
+	}
+}
+
+// revoke takes an entry's value away. The caller holds c.mu.
+func (c *cache) revoke(e *entry) {
+	c.fill(e, nil)
+	e.at, e.current = time.Time{}, 0
 }
 
 // useful says whether somebody can still be served with the entry's value. There may be a volume of before the start that

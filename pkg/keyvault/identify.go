@@ -85,6 +85,34 @@ var (
 	domain = regexp.MustCompile(`(?i)^([0-9a-z]([0-9a-z-]{0,61}[0-9a-z])?\.)+[a-z][0-9a-z-]{0,61}[0-9a-z]$`)
 )
 
+// assertionCredential logs in with the assertion of the pod that the context names, each time anew: a credential of the SDK
+// would go on giving out a token that another pod has got, and would keep the assertion.
+type assertionCredential struct {
+	with func(assertion volume.Secret) (azcore.TokenCredential, error)
+}
+
+func newAssertionCredential(tenant, clientID string, options policy.ClientOptions) (*assertionCredential, error) {
+	c := &assertionCredential{func(assertion volume.Secret) (azcore.TokenCredential, error) {
+		return azidentity.NewClientAssertionCredential(tenant, clientID,
+			func(context.Context) (string, error) { return string(assertion.Reveal()), nil },
+			&azidentity.ClientAssertionCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
+	}}
+	_, err := c.with(volume.Secret{}) // tells whether the parameters will do
+	return c, err
+}
+
+func (c *assertionCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	who, ok := proverOf(ctx)
+	if !ok {
+		return azcore.AccessToken{}, errNoLogin
+	}
+	inner, err := c.with(who.assertion)
+	if err != nil {
+		return azcore.AccessToken{}, err
+	}
+	return inner.GetToken(ctx, o)
+}
+
 // certificateCredential logs in with a client certificate. It is read when it is first used, because that may take
 // a password's many rounds: nobody else waits for it then.
 type certificateCredential struct {

@@ -211,7 +211,8 @@ func whoami(vault string, pod volume.Pod, id volume.Identity) volume.Request {
 	return r
 }
 
-// workloads are two service accounts of a namespace with one client id, and a third that nobody has federated.
+// workloads are two service accounts of a namespace with one client id, for each a pod whose token of theirs nobody has
+// signed, and a third that nobody has federated.
 func (w *world) workloads(tenant, vault, id, namespace string) []actor {
 	var actors []actor
 	for _, account := range []string{"web", "a"} {
@@ -223,7 +224,11 @@ func (w *world) workloads(tenant, vault, id, namespace string) []actor {
 			request: func() volume.Request {
 				return whoami(vault, pod, volume.Identity{Kind: volume.Workload, ClientID: id, Assertion: token})
 			},
-		})
+		}, actor{as: "workload " + id, request: func() volume.Request {
+			other := pod
+			other.UID = "forger"
+			return forged(whoami(vault, other, volume.Identity{Kind: volume.Workload, ClientID: id, Assertion: token}))
+		}})
 	}
 	stranger := volume.Pod{Name: "p", Namespace: namespace, UID: "u", ServiceAccount: "stranger"}
 	token := w.token(devcloud.ServiceAccountToken{Namespace: namespace, ServiceAccount: "stranger"})

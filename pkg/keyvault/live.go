@@ -9,6 +9,7 @@ import (
 
 // holding is what a volume that is mounted has been given.
 type holding struct {
+	owner        owner
 	interval     time.Duration
 	objects      []heldObject
 	vaults       []string
@@ -61,11 +62,16 @@ func (c *cache) hold(volume string, now holding) (before holding) {
 	for _, o := range before.objects {
 		o.entry.release(o.at)
 	}
-	if len(now.objects) == 0 && len(now.vaults) == 0 {
-		delete(c.volumes, volume)
-	} else {
+	if now.owner != (owner{}) {
 		c.volumes[volume] = now
+		if c.owners[now.owner.identity] == nil {
+			c.owners[now.owner.identity] = map[podKey]int{}
+		}
+		c.owners[now.owner.identity][now.owner.pod]++
+	} else {
+		delete(c.volumes, volume)
 	}
+	c.disown(before.owner)
 	return before
 }
 
@@ -73,6 +79,27 @@ func (c *cache) hold(volume string, now holding) (before holding) {
 func soonest(all []heldCertificate) []heldCertificate {
 	slices.SortStableFunc(all, func(a, b heldCertificate) int { return a.notAfter.Compare(b.notAfter) })
 	return slices.Clone(all[:min(len(all), maxExpiries)])
+}
+
+// disown counts a volume less. The caller holds c.mu.
+func (c *cache) disown(o owner) {
+	pods, ok := c.owners[o.identity]
+	if !ok {
+		return
+	}
+	if pods[o.pod]--; pods[o.pod] <= 0 {
+		delete(pods, o.pod)
+	}
+	if len(pods) == 0 {
+		delete(c.owners, o.identity)
+	}
+}
+
+// owns says whether a pod has a volume still.
+func (c *cache) owns(o owner) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.owners[o.identity][o.pod] > 0
 }
 
 // certificates gives those that volumes have now, each once, with the earliest end of its validity.
@@ -90,11 +117,11 @@ func (c *cache) certificates() []heldCertificate {
 }
 
 // hold remembers what was given to a volume that has a name.
-func (c *Client) hold(volume string, interval time.Duration, vaults []string, reads []*read) {
-	if volume == "" {
+func (c *Client) hold(e *errand, vaults []string, reads []*read) {
+	if e.Volume == "" {
 		return
 	}
-	now := holding{interval: interval, vaults: vaults}
+	now := holding{owner: e.owner, interval: e.RotationInterval, vaults: vaults}
 	for _, r := range reads {
 		if r.entry != nil {
 			now.objects = append(now.objects, heldObject{r.entry, r.at})
@@ -106,14 +133,27 @@ func (c *Client) hold(volume string, interval time.Duration, vaults []string, re
 	}
 	c.metrics.use(vaults)
 	c.decoder.hold(now.decoded)
-	c.release(c.cache.hold(volume, now))
+	c.release(c.cache.hold(e.Volume, now))
 }
 
-// Forget says that a volume is gone, so that nothing is kept or counted on its behalf any more.
+// Forget says that a volume is gone, so that nothing is kept or counted on its behalf any more. With its last volume a pod
+// counts as one that has not proven itself.
 func (c *Client) Forget(volume string) {
-	c.release(c.cache.hold(volume, holding{}))
+	before := c.cache.hold(volume, holding{})
+	c.release(before)
+	if before.owner == (owner{}) || c.cache.owns(before.owner) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, l := range c.logins {
+		if key.sameIdentity(before.owner.identity.Value()) {
+			l.value.proofs.drop(before.owner.pod)
+		}
+	}
 }
 
+// release is the opposite of what hold counts outside of the cache.
 func (c *Client) release(before holding) {
 	c.metrics.release(before.vaults)
 	c.decoder.release(before.decoded)

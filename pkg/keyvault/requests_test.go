@@ -1,19 +1,16 @@
 package keyvault_test
 
 import (
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
-	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// What a fetch costs is exact: a challenge for each vault, a discovery and a token for each identity, one request for
-// each object.
+// What a fetch costs is exact: a challenge for each vault, a token for each identity and for each pod of a service account,
+// one request for each object.
 func TestRequestsAreCounted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -29,6 +26,8 @@ func TestRequestsAreCounted(t *testing.T) {
 	other.Identity.ClientID = otherClientID
 	explicit := w.asServicePrincipal(secret("a"))
 	explicit.Identity.TenantID = tenantID
+	anotherPod := w.asWorkload(secret("a"))
+	anotherPod.Pod.UID = "another"
 	twice := w.asServicePrincipal(secret("a"), secret("a"), secret("A"))
 	twice.Objects[1].Outputs = []volume.Output{{Part: volume.PartValue, Path: "again"}}
 	twice.Objects[2].Outputs = []volume.Output{{Part: volume.PartValue, Path: "again-in-capitals"}}
@@ -44,7 +43,8 @@ func TestRequestsAreCounted(t *testing.T) {
 		{"the tenant by name is the same login", explicit, warm},
 		{"another client id", other, otherIdentity},
 		{"another identity", w.asWorkload(secret("a")), otherIdentity},
-		{"the same service account with a new token", w.asWorkload(secret("a")), warm},
+		{"the same pod with a new token", w.asWorkload(secret("a")), warm},
+		{"another pod of the same service account", anotherPod, otherIdentity},
 		{"an object asked for thrice", twice, warm},
 		{"two objects", w.asServicePrincipal(secret("a"), secret("b")), map[string]int{"vault secrets/get OK": 2}},
 	} {
@@ -53,26 +53,5 @@ func TestRequestsAreCounted(t *testing.T) {
 		if diff := cmp.Diff(step.want, w.requests()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", step.name, diff)
 		}
-	}
-}
-
-func TestABurstOfPodsCostsOneRequest(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, func(o *keyvault.Options) { o.MountMaxAge = 10 * time.Second })
-	w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
-	var pods sync.WaitGroup
-	for range 100 {
-		pods.Go(func() {
-			if _, err := w.client.Fetch(t.Context(), w.asWorkload(secret("a"))); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	pods.Wait()
-	want := map[string]int{
-		"vault secrets/get Unauthorized": 1, "login token OK": 1, "vault secrets/get OK": 1,
-	}
-	if diff := cmp.Diff(want, w.requests()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"golang.org/x/sync/singleflight"
-
-	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 const (
@@ -35,22 +32,35 @@ const (
 // An authority that throttles is not asked again before the time that it names. Each login waits for itself: Entra ID
 // counts by application, and a pod that makes it refuse one must not keep the others of the node out.
 type login struct {
-	tenant    string
-	scopes    []string
-	inner     azcore.TokenCredential
-	now       func() time.Time
-	after     func(time.Duration) <-chan time.Time
-	counted   func(error)                   // each attempt, with its reduced error; may be nil
-	assertion atomic.Pointer[volume.Secret] // the newest of the pods that share a workload identity
-	flight    singleflight.Group
+	tenant   string
+	scopes   []string
+	host     string // of the authority
+	inner    azcore.TokenCredential
+	now      func() time.Time
+	after    func(time.Duration) <-chan time.Time
+	counted  func(error) // each attempt, with its reduced error; may be nil
+	proofs   *proofs     // of the pods that share a workload identity
+	flight   singleflight.Group
+	rejected bool // a vault has not accepted the token; guarded by Client.mu
 
 	mu      sync.Mutex
 	token   azcore.AccessToken
 	tried   time.Time
-	failed  error     // of the last attempt; an answer or unreached
-	until   time.Time // no request before
-	refused error     // and why
-	strikes int       // attempts that were throttled, without another between them
+	failed  error         // of the last attempt; an answer or unreached
+	until   time.Time     // no request before
+	refused error         // and why
+	strikes int           // times that attempts were throttled, without another between them
+	strike  int           // counts all of them
+	inside  int           // attempts under way
+	left    chan struct{} // closed when one of them has ended; nil when nobody waits for that
+}
+
+// succeed takes over from a login that a vault has rejected: what is not of its token.
+func (l *login) succeed(before *login) {
+	before.mu.Lock()
+	defer before.mu.Unlock()
+	l.proofs = before.proofs
+	l.until, l.refused, l.strikes = before.until, before.refused, before.strikes
 }
 
 // GetToken implements azcore.TokenCredential. The tenant and the scope that the SDK takes from a vault's challenge are
@@ -113,43 +123,100 @@ func (l *login) start(ctx context.Context, claims string) <-chan singleflight.Re
 	return l.flight.DoChan(claims, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sharedTimeout)
 		defer cancel()
-		token, err := l.ask(ctx, claims)
+		token, err := l.ask(ctx, claims, func() error { return nil })
 		l.mu.Lock()
-		defer l.mu.Unlock()
+		held := claims == "" && l.usable()
 		l.tried, l.failed = l.now(), err
 		if err == nil {
 			l.token = token
+		}
+		l.mu.Unlock()
+		if who, ok := proverOf(ctx); ok && err == nil {
+			l.proofs.note(who.pod, nil)
+		} else if ok && !held && (&failure{err: err}).refusal() { // with a good token it is only a renewal that came too early
+			l.proofs.dropAll()
 		}
 		return token, err
 	})
 }
 
+// usable says whether the token can still be sent. The caller holds l.mu.
+func (l *login) usable() bool { return l.now().Before(l.token.ExpiresOn.Add(-lastUse)) }
+
+// offer takes a token that a pod has got with its proof, if it lasts longer.
+func (l *login) offer(token azcore.AccessToken) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if token.ExpiresOn.After(l.token.ExpiresOn) {
+		l.token, l.tried, l.failed = token, l.now(), nil
+	}
+}
+
 // ask makes attempts until one is not throttled, or until the authority wants to be left alone for longer than there is
-// time: then what it said last is the answer, without a request.
-func (l *login) ask(ctx context.Context, claims string) (token azcore.AccessToken, err error) {
+// time: then what it said last is the answer, without a request. stop says why one whose turn has come need not be made.
+func (l *login) ask(ctx context.Context, claims string, stop func() error) (token azcore.AccessToken, err error) {
 	end := l.now().Add(sharedTimeout)
 	for throttled := true; throttled; {
-		wait, reason := l.shut()
-		if wait > end.Sub(l.now()) {
-			return token, reason
+		if err := l.enter(ctx, end); err != nil {
+			return token, err
 		}
-		if wait > 0 {
-			select {
-			case <-l.after(wait):
-			case <-ctx.Done():
-				return token, reason
-			}
+		if err := stop(); err != nil {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.leave()
+			return token, err
 		}
 		token, throttled, err = l.attempt(ctx, claims)
 	}
 	return token, err
 }
 
-// shut says for how long no request is sent, and why.
-func (l *login) shut() (wait time.Duration, reason error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.until.Sub(l.now()), l.refused
+// enter waits until a request may be sent: not before the time that the authority has named, then one alone, and when
+// that was not throttled proofsAtOnce. The error is what the authority said last, if it throttles.
+func (l *login) enter(ctx context.Context, end time.Time) error {
+	for {
+		l.mu.Lock()
+		wait, reason := l.until.Sub(l.now()), l.refused
+		if wait <= 0 && l.strikes == 0 {
+			reason = nil
+		}
+		free := l.inside < proofsAtOnce && (l.strikes == 0 || l.inside == 0)
+		if wait <= 0 && free {
+			l.inside++
+			l.mu.Unlock()
+			return nil
+		}
+		if l.left == nil {
+			l.left = make(chan struct{})
+		}
+		left := l.left
+		l.mu.Unlock()
+		if wait > end.Sub(l.now()) {
+			return reason
+		}
+		var over <-chan time.Time
+		if wait > 0 {
+			over, left = l.after(wait), nil
+		}
+		select {
+		case <-over:
+		case <-left:
+		case <-ctx.Done():
+			if reason == nil {
+				reason = newUnreached(l.host, ctx.Err())
+			}
+			return reason
+		}
+	}
+}
+
+// leave ends an attempt. The caller holds l.mu.
+func (l *login) leave() {
+	l.inside--
+	if l.left != nil {
+		close(l.left)
+		l.left = nil
+	}
 }
 
 // throttled says why a token is still to come after the authority has throttled; nil when it is not that.
@@ -164,6 +231,9 @@ func (l *login) throttled() error {
 
 // attempt asks once. Its error is reduced.
 func (l *login) attempt(ctx context.Context, claims string) (token azcore.AccessToken, throttled bool, err error) {
+	l.mu.Lock()
+	strike := l.strike
+	l.mu.Unlock()
 	ctx, seen := withOutcome(withoutAnswers(ctx))
 	err = guarded(func() (err error) {
 		token, err = l.inner.GetToken(ctx, policy.TokenRequestOptions{
@@ -183,14 +253,25 @@ func (l *login) attempt(ctx context.Context, claims string) (token azcore.Access
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.leave()
 	pause, named, throttled := seen.throttled()
+	current := strike == l.strike // those that were on their way together are one strike together, or none
 	if throttled = throttled && err != nil; !throttled {
-		l.strikes = 0
+		if current {
+			l.strikes = 0
+		}
 		return token, false, err
 	}
-	if l.strikes++; !named || l.strikes > 1 {
+	if current {
+		l.strike++
+		l.strikes++
+	}
+	if !named || l.strikes > 1 {
 		pause = max(pause, backOff(l.strikes))
 	}
-	l.until, l.refused = l.now().Add(spaced(pause)), err
+	if until := l.now().Add(spaced(pause)); until.After(l.until) {
+		l.until = until
+	}
+	l.refused = err
 	return token, true, err
 }

@@ -150,6 +150,7 @@ func TestLoginOutlivesItsFirstCaller(t *testing.T) {
 // throttling is a credential whose authority answers 429 with these headers, one after the other, and then gives tokens.
 type throttling struct {
 	began time.Time
+	hang  time.Duration
 
 	mu       sync.Mutex
 	refusals []http.Header
@@ -166,8 +167,11 @@ func (a *throttling) then(refusals ...http.Header) (asked []time.Duration) {
 
 func (a *throttling) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	a.asked = append(a.asked, time.Since(a.began))
+	a.mu.Unlock()
+	pass(a.hang)
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if len(a.refusals) == 0 {
 		return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
 	}

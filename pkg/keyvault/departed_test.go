@@ -1,0 +1,143 @@
+package keyvault_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// knows wants the client to know so many logins, sessions and pods after it has tidied up.
+func (w *world) knows(when string, logins, sessions, pods int) {
+	w.t.Helper()
+	w.client.Tidy()
+	if l, s, p := w.client.Known(); l != logins || s != sessions || p != pods {
+		w.t.Errorf("%s: %d logins, %d sessions, %d pods; want %d, %d, %d", when, l, s, p, logins, sessions, pods)
+	}
+}
+
+// With the last volume of an identity its login goes, three minutes after it was used last, and nothing else has to happen.
+func TestALoginGoesWithItsVolumes(t *testing.T) {
+	t.Parallel()
+	for name, as := range map[string]func(*world) volume.Request{
+		"workload":         func(w *world) volume.Request { return w.pod("1", secret("a")) },
+		"servicePrincipal": func(w *world) volume.Request { return w.asServicePrincipal(secret("a")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
+			pods := 0
+			if name == "workload" {
+				pods = 1
+			}
+			r := as(w)
+			w.fetch(first("one", r))
+			w.later(40 * time.Minute)
+			w.knows("while a volume is there", 1, 1, pods)
+			w.fetch(refresh("one", r))
+			w.client.Forget("one")
+			w.knows("just after", 1, 1, 0)
+			w.later(3*time.Minute - time.Second)
+			w.knows("three minutes later, nearly", 1, 1, 0)
+			w.ResetCounts()
+			w.fetch(first("two", r)) // a Job that starts every few minutes
+			if n := w.logins(); n != pods {
+				t.Errorf("%d logins of the next volume, want %d", n, pods)
+			}
+			w.client.Forget("two")
+			w.later(3*time.Minute + time.Second)
+			w.knows("three minutes later", 0, 0, 0)
+		})
+	}
+}
+
+// What pods were refused, or could not mount, is forgotten as well; and a login that nobody uses although there are volumes.
+func TestIdleLoginsAreDropped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
+	w.fetch(first("one", w.pod("1", secret("a"))))
+	if _, err := w.client.Fetch(t.Context(), first("two", forged(w.pod("2", secret("a"))))); err == nil {
+		t.Error("a forged token is served")
+	}
+	if _, err := w.client.Fetch(t.Context(), first("three", w.pod("3", secret("nothing")))); err == nil {
+		t.Error("an absent secret is served")
+	}
+	w.client.Forget("two")
+	w.client.Forget("three")
+	w.knows("at first", 1, 1, 3)
+	w.later(3*time.Minute + time.Second)
+	w.knows("with the failed pods forgotten", 1, 1, 1)
+	w.later(time.Hour - 3*time.Minute)
+	w.knows("after an hour without a use", 0, 0, 0)
+}
+
+// A refusal by Entra ID is that of the login, whichever vault it was for; that of a vault is its own.
+func TestARefusalTakesWhatItIsAbout(t *testing.T) {
+	t.Parallel()
+	const tokenLife = 80 * time.Minute
+	for _, test := range []struct {
+		name   string
+		named  bool // the tenant of what is left, by the pod
+		refuse func(*world)
+		left   []string // of the vaults that the identity has read
+	}{
+		{"a login that Entra ID refuses", false, func(w *world) {
+			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID}))
+		}, []string{"https://far.vault.azure.net"}},
+		{"the same, known by the name of the tenant too", true, func(w *world) {
+			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID}))
+		}, []string{"https://far.vault.azure.net"}},
+		{"a token that a vault refuses", false, func(w *world) {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Host: "shop", Action: devcloud.Fail, Status: 401})
+		}, []string{"https://far.vault.azure.net", "https://near.vault.azure.net"}},
+		{"nothing", false, func(*world) {}, []string{"https://far.vault.azure.net", "https://near.vault.azure.net", "https://shop.vault.azure.net"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, func(o *keyvault.Options) { o.LastKnownGood = 24 * time.Hour })
+			w.must(w.AddIdentity(devcloud.Identity{Tenant: otherTenantID, ClientID: clientID, Secrets: []devcloud.ClientSecret{{Value: clientSecret}}}))
+			vaults := map[string]*devcloud.Vault{
+				w.vault.URL():                  w.vault,
+				"https://near.vault.azure.net": w.addVault("near", tenantID),
+				"https://far.vault.azure.net":  w.addVault("far", otherTenantID),
+			}
+			of := func(vault string) volume.Request {
+				object := secret("a")
+				object.Vault = vault
+				r := w.asServicePrincipal(object)
+				if test.named && vault == "https://near.vault.azure.net" {
+					r.Identity.TenantID = tenantID
+				}
+				return r
+			}
+			for url, vault := range vaults {
+				vault.Grant(clientID)
+				vault.SetSecret("a", "x", devcloud.SecretOptions{})
+				w.fetch(of(url))
+			}
+			w.later(tokenLife)
+			test.refuse(w)
+			if _, err := w.client.Fetch(t.Context(), of(w.vault.URL())); (err != nil) != (len(test.left) < 3) {
+				t.Fatal(err)
+			}
+			w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Action: devcloud.Reset})
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Reset})
+			w.later(time.Minute)
+			for url := range vaults {
+				want := false
+				for _, left := range test.left {
+					want = want || left == url
+				}
+				content, err := w.client.Fetch(t.Context(), of(url))
+				if want != (err == nil) || !want && !errors.Is(err, volume.ErrUnavailable) {
+					t.Errorf("%s in an outage: %d files, %v", url, len(content.Files), err)
+				}
+			}
+		})
+	}
+}
