@@ -30,7 +30,7 @@ var goalNames = [goals][2]string{
 	goalWarm:       {"publish of ten cached objects at the socket, against the floor: mount, ten files, unmount", "2.5 ×"},
 	goalFar:        {"publish of ten objects, warm client, nothing cached, vault 20 ms away", "1.5 × trip + floor"},
 	goalCold:       {"cold everything: the first publish after a start, first identity, first vault", "5 trips"},
-	goalBurst:      {"200 pods of one identity with the same ten objects, starting at once", "10 vault requests, 1 token"},
+	goalBurst:      {"200 pods of one identity with the same ten objects, starting at once", "10 vault requests, 1 token for each pod"},
 	goalRotation:   {"1,000 volumes of ten objects, 20 identities: one rotation round", "200 vault requests; inside the interval 0"},
 	goalRepublish:  {"republish inside the interval at the socket, p50, against a Probe", "2 ×"},
 	goalVolumes:    {"publish with 2,000 volumes mounted, against none", "1.2 ×"},

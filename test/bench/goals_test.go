@@ -37,7 +37,7 @@ func TestATinyRun(t *testing.T) {
 		}
 	}
 	for g, want := range map[goal]string{
-		goalBurst:    "10 vault requests, 1 token; and 1 challenge (401), the vault's first (8 pods)",
+		goalBurst:    "10 vault requests, 8 tokens; and 1 challenge (401), the vault's first (8 pods)",
 		goalRotation: "30 vault requests; inside the interval 0 (9 volumes)",
 	} {
 		if got := b.goals[g]; got.measured != want || !got.reached {
@@ -47,7 +47,7 @@ func TestATinyRun(t *testing.T) {
 	if got := b.goals[goalThrottled].measured; !strings.Contains(got, "; 0 too early, ") || strings.HasSuffix(got, " 0 were refused") {
 		t.Errorf("the throttled start: %q", got)
 	}
-	for _, name := range []string{"1 secret", "50 secrets", "1 certificate", "vault 20 ms away", "0 again", "with the limit"} {
+	for _, name := range []string{"1 secret", "50 secrets", "1 certificate", "login 20 ms away", "0 again", "with the limit"} {
 		if !strings.Contains(out.String(), name) {
 			t.Errorf("%q is missing in:\n%s", name, out.String())
 		}

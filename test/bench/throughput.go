@@ -32,7 +32,7 @@ func (b *bench) inARow(ctx context.Context, c cache) error {
 		return err
 	}
 	defer n.Close()
-	pods, err := newPods(ctx, n, "in-a-row", b.publishes, secrets(10))
+	pods, err := newPods(ctx, n, newProvenPod, "in-a-row", b.publishes, secrets(10))
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (b *bench) throughputOf(ctx context.Context, c cache, plot *plot) error {
 	t := newTable("callers", "volumes/s", "floor/s", "floor/volumes", "publish p50 ms", "p99", "CPU s per 1000 volumes",
 		"vault req. per volume", "token req.")
 	for _, callers := range []int{1, 16, 64} {
-		pods, err := newPods(ctx, n, "throughput", callers, secrets(10))
+		pods, err := newPods(ctx, n, newProvenPod, "throughput", callers, secrets(10))
 		if err != nil {
 			return err
 		}

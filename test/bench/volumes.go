@@ -31,7 +31,7 @@ func (b *bench) manyVolumes(ctx context.Context) error {
 		cpu:     b.plots.add("cpu", "CPU of the daemon when every volume is republished once", "volumes of ten secrets", "s"),
 		time:    b.plots.add("volumes", "One more volume of ten secrets, "+c.name, "volumes mounted already", "ms"),
 	}
-	if v.extra, err = newPod(ctx, n, "one-more", secrets(10)); err != nil {
+	if v.extra, err = newProvenPod(ctx, n, "one-more", secrets(10)); err != nil {
 		return err
 	}
 	for _, count := range b.volumes {
@@ -138,7 +138,7 @@ const memoryGoalVolumes = 500
 
 // grow publishes volumes until there are so many.
 func (v *volumes) grow(ctx context.Context, count int) error {
-	more, err := newPods(ctx, v.node, fmt.Sprintf("of-%d", count), count-len(v.pods), secrets(10))
+	more, err := newPods(ctx, v.node, newPod, fmt.Sprintf("of-%d", count), count-len(v.pods), secrets(10))
 	if err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func TestAPodStartsInAnOutage(t *testing.T) {
 			`keyvault_csi_cache_requests_total{result="stale"} 1`, `keyvault_csi_cache_requests_total{result="miss"} 1`,
 			`keyvault_csi_volumes{state="fresh"} 2`, `keyvault_csi_volumes{state="stale"} 0`,
 			`keyvault_csi_vault_requests_total{code="none",kind="secret",vault="https://shop.vault.azure.net"} 3`,
-			`keyvault_csi_token_requests_total{code="200",identity="workload"} 1`,
+			`keyvault_csi_token_requests_total{code="200",identity="workload"} 2`, // one for each pod
 		} {
 			if !strings.Contains(page, "\n"+line+"\n") {
 				t.Errorf("/metrics has no %s", line)

@@ -194,8 +194,8 @@ func TestTenPublishesAreOneMountAndUnpublishTwiceIsFine(t *testing.T) {
 	}
 }
 
-// The first publish of all costs what it must; then one of other objects costs one request for each, and one of the same
-// objects none, for a moment.
+// The first publish of all costs what it must; then another pod costs one login, which proves who it is, and one request
+// for each other object; the same objects cost none, for a moment.
 func TestRequestsOfAPublish(t *testing.T) {
 	t.Parallel()
 	n := start(t, node.Options{})
@@ -216,7 +216,10 @@ func TestRequestsOfAPublish(t *testing.T) {
 	second := workload("secrets", "db-password;api-key")
 	second.Name = "second"
 	publish(t, n, second)
-	want := map[devcloud.CountKey]int{{Service: devcloud.ServiceVault, Host: "shop.vault.azure.net", Kind: "secrets/get", Status: 200}: 1}
+	want := map[devcloud.CountKey]int{
+		{Service: devcloud.ServiceVault, Host: "shop.vault.azure.net", Kind: "secrets/get", Status: 200}: 1,
+		{Service: devcloud.ServiceLogin, Host: "login.microsoftonline.com", Kind: "token", Status: 200}:  1,
+	}
 	if diff := cmp.Diff(want, n.Cloud.Counts()); diff != "" {
 		t.Errorf("requests of a second volume (-want +got):\n%s", diff)
 	}
