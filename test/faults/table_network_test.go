@@ -58,7 +58,8 @@ var networkFaults = []fault{
 	},
 	{
 		name: "the proxy takes connections and is silent", place: "proxy", alone: true, inject: silent,
-		within: short, code: codes.DeadlineExceeded, says: "waiting for the vault: context deadline exceeded",
+		within: short, code: codes.DeadlineExceeded, says: "waiting for Entra ID: context deadline exceeded", // a new pod asks it first
+		again:  "waiting for the vault: context deadline exceeded",
 		advice: "look at the proxy",
 	},
 }
