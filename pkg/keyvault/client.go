@@ -37,7 +37,7 @@ type Options struct {
 	// served with. 0 means that every first mount asks the vault.
 	MountMaxAge time.Duration
 	// LastKnownGood is how old an object may be that a first mount is served with while the vault cannot be reached. 0
-	// means never. Nothing survives a refusal.
+	// means never. Nothing survives a refusal, and a pod of identity workload must have proven itself.
 	LastKnownGood time.Duration
 	// CacheBytes bounds the memory that objects are kept in, about; 0 means 4 MiB.
 	CacheBytes int
@@ -55,7 +55,7 @@ type Options struct {
 }
 
 // Client reads from the vaults of one cloud. It is safe for concurrent use. It has no timer and, while nobody fetches,
-// no goroutine; logins that have not been used for an hour are dropped when something else is used, values by [Client.Tidy] or then.
+// no goroutine; logins and values that serve nobody any more are dropped by [Client.Tidy], or when something else is used.
 type Client struct {
 	cloud      Cloud
 	apiVersion string

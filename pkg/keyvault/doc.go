@@ -4,8 +4,8 @@
 // asked, who refused it and what to do. On the way it
 //
 //   - finds the tenant from the vault's own 401 challenge where the request names none (challenge.go),
-//   - logs in with the pod's identity, once for all volumes that share it and never across identities
-//     (credential.go, token.go),
+//   - logs in with the pod's identity, once for all volumes that share it and never across identities; of a service
+//     account, each pod has to prove itself first (credential.go, token.go, proof.go),
 //   - reads every distinct object of the request once, in parallel (fetch.go),
 //   - turns what came back into files: decoded values, certificates split into key and chain (object.go,
 //     certificate.go, pkcs12.go, chain.go),

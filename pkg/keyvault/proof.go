@@ -3,6 +3,7 @@ package keyvault
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"time"
 	"unique"
@@ -138,7 +139,7 @@ func (p *proofs) sweep(live map[podKey]int, before time.Time) {
 }
 
 // prover is a pod with what it proves itself with. It travels in the context of whatever runs for the pod, so that no
-// assertion stays longer than the call that brought it.
+// assertion stays longer than that.
 type prover struct {
 	pod       podKey
 	assertion volume.Secret
@@ -167,7 +168,7 @@ func (l *login) prove(ctx context.Context) error {
 	if err := l.proofs.failed(who.pod); err != nil {
 		return err
 	}
-	done := l.proofs.flight.DoChan(who.pod.uid+" "+who.pod.bound, func() (any, error) {
+	done := l.proofs.flight.DoChan(strconv.Quote(who.pod.uid)+strconv.Quote(who.pod.bound), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sharedTimeout)
 		defer cancel()
 		token, err := l.ask(ctx, "", func() error { return l.proofs.failed(who.pod) })

@@ -1,9 +1,11 @@
 package keyvault_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -34,12 +36,9 @@ func (w *world) podOf(account, uid string, objects ...volume.Object) volume.Requ
 
 // forged is a request with a token of the right names that no cluster has signed.
 func forged(r volume.Request) volume.Request {
-	token := []byte(string(r.Identity.Assertion.Reveal()))
-	signature := token[strings.LastIndexByte(string(token), '.')+1:]
-	for i := range signature {
-		signature[i] = 'A'
-	}
-	r.Identity.Assertion = volume.NewSecret(token)
+	token := r.Identity.Assertion.Reveal()
+	signed := bytes.LastIndexByte(token, '.') + 1
+	r.Identity.Assertion = volume.NewSecret(slices.Concat(token[:signed], bytes.Repeat([]byte("A"), len(token)-signed)))
 	return r
 }
 

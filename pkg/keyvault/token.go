@@ -162,8 +162,8 @@ func (l *login) ask(ctx context.Context, claims string, stop func() error) (toke
 		}
 		if err := stop(); err != nil {
 			l.mu.Lock()
-			defer l.mu.Unlock()
 			l.leave()
+			l.mu.Unlock()
 			return token, err
 		}
 		token, throttled, err = l.attempt(ctx, claims)

@@ -1,6 +1,7 @@
 package volume_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"maps"
 	"testing"
@@ -256,7 +257,7 @@ func TestTokenClaims(t *testing.T) {
 			id := mustParse(t, valid(pairs{volume.KubeletTokens: tokens(audience, token)}), nil).Identity
 			want := volume.Identity{Kind: volume.Workload, ClientID: clientID, Assertion: volume.NewSecret([]byte(token)),
 				Issuer: row.issuer, ServiceAccountUID: row.account, BoundPodUID: row.pod}
-			if diff := cmp.Diff(want, id, cmp.Comparer(func(a, b volume.Secret) bool { return string(a.Reveal()) == string(b.Reveal()) })); diff != "" {
+			if diff := cmp.Diff(want, id, cmp.Comparer(func(a, b volume.Secret) bool { return bytes.Equal(a.Reveal(), b.Reveal()) })); diff != "" {
 				t.Error(diff)
 			}
 		})

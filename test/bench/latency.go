@@ -75,7 +75,7 @@ func (b *bench) latencies(ctx context.Context, c cache, delay time.Duration, rou
 	plot := b.plots.add(fmt.Sprintf("latency-%dms-%s", delay.Milliseconds(), strings.ReplaceAll(c.name, " ", "-")),
 		fmt.Sprintf("One volume at a time, vault %d ms away, %s", delay.Milliseconds(), c.name), "objects", "ms")
 	for _, row := range latencyRows {
-		p, err := row.pod(ctx, n, "latency", row.content)
+		p, err := row.pod(ctx, n, podName(row.name), row.content)
 		if err != nil {
 			return err
 		}

@@ -138,6 +138,9 @@ type pod struct {
 	unwish *csi.NodeUnpublishVolumeRequest
 }
 
+// podName makes one of the name of a row.
+func podName(row string) string { return strings.NewReplacer(" ", "-", ",", "").Replace(row) }
+
 func newPod(ctx context.Context, n *node.Node, name string, c content) (*pod, error) {
 	return newPodOf(ctx, n, web, name, c)
 }

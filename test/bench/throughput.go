@@ -32,20 +32,24 @@ func (b *bench) inARow(ctx context.Context, c cache) error {
 		return err
 	}
 	defer n.Close()
-	pods, err := newPods(ctx, n, newProvenPod, "in-a-row", b.publishes, secrets(10))
-	if err != nil {
-		return err
-	}
 	t := newTable("callers", "publishes/s", "unpublishes/s", "CPU s per 1000 publishes", "per 1000 unpublishes", "both")
 	var worst float64
-	for _, callers := range []int{1, atATime} {
+	for _, r := range []struct {
+		name    string
+		callers int
+		pod     maker
+	}{{"1", 1, newProvenPod}, {fmt.Sprint(atATime), atATime, newProvenPod}, {fmt.Sprintf("%d, each time new pods", atATime), atATime, newPod}} {
+		pods, err := newPods(ctx, n, r.pod, podName(r.name), b.publishes, secrets(10))
+		if err != nil {
+			return err
+		}
 		var up, down cost
 		for round := range turns + 1 {
-			one, err := timed(ctx, n, pods, callers, (*pod).publish)
+			one, err := timed(ctx, n, pods, r.callers, (*pod).publish)
 			if err != nil {
 				return err
 			}
-			two, err := timed(ctx, n, pods, callers, (*pod).unpublish)
+			two, err := timed(ctx, n, pods, r.callers, (*pod).unpublish)
 			if err != nil {
 				return err
 			}
@@ -55,15 +59,19 @@ func (b *bench) inARow(ctx context.Context, c cache) error {
 		}
 		thousands := float64(turns*len(pods)) / 1000
 		publishes, cpu := thousands*1000/up.took.Seconds(), (up.cpu+down.cpu).Seconds()/thousands
-		t.add(fmt.Sprint(callers), fmt.Sprintf("%.0f", publishes), fmt.Sprintf("%.0f", thousands*1000/down.took.Seconds()),
+		t.add(r.name, fmt.Sprintf("%.0f", publishes), fmt.Sprintf("%.0f", thousands*1000/down.took.Seconds()),
 			fmt.Sprintf("%.2f", up.cpu.Seconds()/thousands), fmt.Sprintf("%.2f", down.cpu.Seconds()/thousands), fmt.Sprintf("%.2f", cpu))
-		if worst = max(worst, cpu); callers == atATime {
+		if b.goals[goalCPU].measured != "" {
+			continue // the goals are of those that have proven themselves
+		}
+		if worst = max(worst, cpu); r.callers == atATime {
 			b.goals.judge(goalThroughput, publishes >= 1000, "%.0f a second; with their unpublishes %.0f",
 				publishes, thousands*1000/(up.took+down.took).Seconds())
-			b.goals.judge(goalCPU, worst <= 1, "%.2f s with 1 or %d callers, the worse of both", worst, callers)
+			b.goals.judge(goalCPU, worst <= 1, "%.2f s with 1 or %d callers, the worse of both", worst, r.callers)
 		}
 	}
-	t.write(b.out, fmt.Sprintf("Publishes in a row: %d volumes of ten secrets, then all unpublished, %s, %d times", len(pods), c.name, turns))
+	t.write(b.out, fmt.Sprintf("Publishes in a row: %d volumes of ten secrets, then all unpublished, %s, %d times", b.publishes, c.name, turns),
+		"new pods: each proves itself to Entra ID, whose part of the work the same CPUs do; the others have, because they have another volume")
 	return nil
 }
 
