@@ -11,10 +11,13 @@ import (
 )
 
 const (
-	// perNamespace bounds the volumes of one namespace that are fetched and written at the same time. The next ones
-	// wait: their pods come a moment later, and those of other namespaces do not notice.
-	perNamespace = 16
-	// namespaceBytes is what they may hold together before only the oldest of them goes on.
+	// perNamespace bounds the volumes of one namespace that are fetched and written at the same time, those that wait for a
+	// vault included.
+	perNamespace = 64
+	// perVault bounds the objects that a namespace reads from one vault at the same time. A vault is not sent more requests
+	// at once, so that nothing gets slower; and a vault that hangs keeps only its own.
+	perVault = 16
+	// namespaceBytes is what the volumes of a namespace may hold together before only the oldest of them goes on.
 	namespaceBytes = 512 << 10
 	// entryBytes is what one entry of an attribute takes once it is understood: measured and rounded up.
 	entryBytes = 1 << 10
@@ -25,7 +28,7 @@ const (
 //
 // A publish takes memory as its files arrive, and gives it back when they are written. One that would exceed the share of
 // its namespace waits for the others, except the oldest: it always goes on, or all might wait for each other. So a
-// namespace holds at most its share and one volume.
+// namespace holds at most its share and one volume, and what is read for the next files.
 type admission struct {
 	mu         sync.Mutex
 	namespaces map[string]*namespaceLoad
@@ -34,13 +37,14 @@ type admission struct {
 // namespaceLoad is what the publishes of a namespace hold.
 type namespaceLoad struct {
 	turns     *semaphore.Weighted
-	users     int         // publishes, those that wait for their turn included
-	publishes []*admitted // the oldest first
+	users     int            // publishes, those that wait for their turn included
+	publishes []*admitted    // the oldest first
+	reads     map[string]int // by vault
 	bytes     int64
 	changed   chan struct{} // closed when something has been given back
 }
 
-// admitted is one publish.
+// admitted is one publish. It is a [volume.Memory].
 type admitted struct {
 	admission *admission
 	namespace string
@@ -61,7 +65,7 @@ func (a *admission) enter(ctx context.Context, namespace string, attributes map[
 	a.mu.Lock()
 	p.load.publishes = append(p.load.publishes, p)
 	a.mu.Unlock()
-	if err := p.hold(ctx, entryBytes*entries(attributes)); err != nil {
+	if err := p.Hold(ctx, entryBytes*entries(attributes)); err != nil {
 		p.leave()
 		return nil, err
 	}
@@ -73,7 +77,7 @@ func (a *admission) use(namespace string) *namespaceLoad {
 	defer a.mu.Unlock()
 	load, ok := a.namespaces[namespace]
 	if !ok {
-		load = &namespaceLoad{turns: semaphore.NewWeighted(perNamespace), changed: make(chan struct{})}
+		load = &namespaceLoad{turns: semaphore.NewWeighted(perNamespace), reads: map[string]int{}, changed: make(chan struct{})}
 		a.namespaces[namespace] = load
 	}
 	load.users++
@@ -100,10 +104,49 @@ func entries(attributes map[string]string) (n int64) {
 	return n
 }
 
-// hold takes memory as soon as it may. A negative number gives back at once.
-func (p *admitted) hold(ctx context.Context, bytes int64) error {
+// Hold implements [volume.Memory].
+func (p *admitted) Hold(ctx context.Context, bytes int64) error {
+	return p.wait(ctx, func() bool {
+		if p.load.bytes+bytes > namespaceBytes && !p.oldest() {
+			return false
+		}
+		p.load.bytes += bytes
+		p.bytes += bytes
+		return true
+	})
+}
+
+// Read implements [volume.Memory].
+func (p *admitted) Read(ctx context.Context, vault string) (done func(), err error) {
+	err = p.wait(ctx, func() bool {
+		if p.load.reads[vault] >= perVault && !p.oldest() {
+			return false
+		}
+		p.load.reads[vault]++
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		p.admission.mu.Lock()
+		defer p.admission.mu.Unlock()
+		if p.load.reads[vault]--; p.load.reads[vault] == 0 {
+			delete(p.load.reads, vault)
+		}
+		p.load.wake()
+	}, nil
+}
+
+// oldest says whether nobody waits for this publish to end. The caller holds admission.mu.
+func (p *admitted) oldest() bool { return p.load.publishes[0] == p }
+
+// wait tries to take something, again whenever something has been given back. take is called under admission.mu.
+func (p *admitted) wait(ctx context.Context, take func() bool) error {
 	for {
-		taken, changed := p.take(bytes)
+		p.admission.mu.Lock()
+		taken, changed := take(), p.load.changed
+		p.admission.mu.Unlock()
 		if taken {
 			return nil
 		}
@@ -115,22 +158,7 @@ func (p *admitted) hold(ctx context.Context, bytes int64) error {
 	}
 }
 
-// take takes memory if it may; if not, it may be worth another try when changed is closed.
-func (p *admitted) take(bytes int64) (taken bool, changed <-chan struct{}) {
-	p.admission.mu.Lock()
-	defer p.admission.mu.Unlock()
-	if bytes > 0 && p.load.bytes+bytes > namespaceBytes && p.load.publishes[0] != p {
-		return false, p.load.changed
-	}
-	p.load.bytes += bytes
-	p.bytes += bytes
-	if bytes < 0 {
-		p.load.wake()
-	}
-	return true, nil
-}
-
-// wake lets those look again who wait for memory. The caller holds admission.mu.
+// wake lets those try again who wait. The caller holds admission.mu.
 func (l *namespaceLoad) wake() {
 	close(l.changed)
 	l.changed = make(chan struct{})

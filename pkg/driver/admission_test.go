@@ -74,6 +74,8 @@ func TestAdmission(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission()
+		ended, end := context.WithCancel(t.Context())
+		end()
 		enter := func() *admitted {
 			t.Helper()
 			p, err := a.enter(t.Context(), "shop", nil)
@@ -93,12 +95,12 @@ func TestAdmission(t *testing.T) {
 			{third, 1, false},
 			{first, 4 * namespaceBytes, true},
 		} {
-			if taken, _ := step.p.take(step.bytes); taken != step.taken {
+			if taken := step.p.Hold(ended, step.bytes) == nil; taken != step.taken {
 				t.Fatalf("%d bytes were taken: %t", step.bytes, taken)
 			}
 		}
 		done := make(chan error)
-		go func() { done <- third.hold(t.Context(), 11) }()
+		go func() { done <- third.Hold(t.Context(), 11) }()
 		synctest.Wait()
 		first.leave() // now second is the oldest, and the namespace is full
 		synctest.Wait()
@@ -115,7 +117,7 @@ func TestAdmission(t *testing.T) {
 		defer cancel()
 		fourth := enter()
 		const text = "waiting for other volumes of the same namespace, which have their share of the driver's memory: context deadline exceeded"
-		if err := fourth.hold(ctx, namespaceBytes); !errors.Is(err, context.DeadlineExceeded) || err.Error() != text {
+		if err := fourth.Hold(ctx, namespaceBytes); !errors.Is(err, context.DeadlineExceeded) || err.Error() != text {
 			t.Errorf("got %v, want %s", err, text)
 		}
 		third.leave()

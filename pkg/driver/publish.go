@@ -159,7 +159,7 @@ func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (con
 	if request.Permit, err = n.policy.Allow(request); err != nil {
 		return content, outcome, err
 	}
-	request.Volume, request.Refresh, request.Limits, request.Hold = w.volumeID, complete, n.limits, publish.hold
+	request.Volume, request.Refresh, request.Limits, request.Memory = w.volumeID, complete, n.limits, publish
 	ctx, cancel := context.WithTimeout(parent, request.Timeout)
 	defer cancel()
 

@@ -97,10 +97,18 @@ func (e *errand) keep(ctx context.Context, files []volume.File) error {
 
 // hold asks the node for memory.
 func (e *errand) hold(ctx context.Context, bytes int64) error {
-	if e.Hold == nil {
+	if e.Memory == nil {
 		return nil
 	}
-	return e.Hold(ctx, bytes)
+	return e.Memory.Hold(ctx, bytes)
+}
+
+// mayRead asks the node whether one more object may be read.
+func (e *errand) mayRead(ctx context.Context, vault string) (done func(), err error) {
+	if e.Memory == nil {
+		return func() {}, nil
+	}
+	return e.Memory.Read(ctx, vault)
 }
 
 // longestSpread bounds how long a refresh waits for its turn. Nobody waits for it but the kubelet, for two minutes.

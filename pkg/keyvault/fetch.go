@@ -13,9 +13,6 @@ import (
 const (
 	// perVolume bounds how many objects of one volume are read at the same time.
 	perVolume = 16
-	// readBytes is what a read takes until its files are counted: the largest secret and a little more. So many of them
-	// can wait at the same time for the same memory, or for an answer.
-	readBytes = 32 << 10
 	// objectBytes is what an object that a list has named takes until its volume is there, beside its files: measured and
 	// rounded up.
 	objectBytes = 1 << 10

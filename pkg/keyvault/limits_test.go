@@ -90,34 +90,68 @@ func folder(o volume.Object) volume.Object {
 	return o
 }
 
-// The node is asked for memory for each file, and its word ends the fetch.
-func TestFilesAreHeld(t *testing.T) {
+// memory lets a volume have so many bytes.
+type memory struct {
+	mu                sync.Mutex
+	held, most        int64
+	reads, atOnce     int
+	full, noMoreReads error
+}
+
+func (m *memory) Hold(_ context.Context, bytes int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held += bytes; m.held > m.most {
+		return m.full
+	}
+	return nil
+}
+
+func (m *memory) Read(_ context.Context, vault string) (func(), error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.noMoreReads != nil && m.reads > 0 || vault != "https://shop.vault.azure.net" {
+		return nil, m.noMoreReads
+	}
+	m.reads++
+	m.atOnce++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.atOnce--
+	}, nil
+}
+
+// The node is asked for each read and for the memory of each file, and its word ends the fetch.
+func TestTheNodeLendsMemory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for _, name := range []string{"a", "b", "c"} {
 		w.vault.SetSecret(name, "12345", devcloud.SecretOptions{})
 	}
-	var mu sync.Mutex
-	held, files, most := int64(0), 0, 3
 	full := volume.Errorf(volume.ErrTooLarge, "the node is full")
-	r := w.asServicePrincipal(secret("a"), secret("b"), secret("c"))
-	r.Hold = func(_ context.Context, bytes int64) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if bytes == 5 { // the rest is what the reads take meanwhile
-			files++
-		}
-		if files > most {
-			return full
-		}
-		held += bytes
-		return nil
-	}
-	if w.fetch(r); held != 15 {
-		t.Errorf("%d bytes are held, want 15", held)
-	}
-	held, files, most = 0, 0, 2
-	if _, err := w.client.Fetch(t.Context(), r); !errors.Is(err, full) {
-		t.Errorf("got %v, want %v", err, full)
+	busy := volume.Errorf(volume.ErrUnavailable, "the node is busy")
+	for name, test := range map[string]struct {
+		memory *memory
+		want   error
+		reads  int
+	}{
+		"enough":              {&memory{most: 15}, nil, 3},
+		"a byte too little":   {&memory{most: 14, full: full}, full, 3},
+		"no more than a read": {&memory{most: 15, noMoreReads: busy}, busy, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := w.asServicePrincipal(secret("a"), secret("b"), secret("c"))
+			r.Memory = test.memory
+			if _, err := w.client.Fetch(t.Context(), r); !errors.Is(err, test.want) {
+				t.Errorf("got %v, want %v", err, test.want)
+			}
+			if test.memory.reads != test.reads || test.memory.atOnce != 0 {
+				t.Errorf("%d reads, of which %d have not ended; want %d", test.memory.reads, test.memory.atOnce, test.reads)
+			}
+			if test.want == nil && test.memory.held != 15 {
+				t.Errorf("%d bytes are held, want 15", test.memory.held)
+			}
+		})
 	}
 }

@@ -100,11 +100,18 @@ func (c *Client) run(ctx context.Context, e *errand, reads []*read) error {
 	var group errgroup.Group
 	group.SetLimit(perVolume)
 	for i, r := range left {
+		ctx, wanted := under.begin(all, i)
+		if !wanted {
+			break
+		}
+		done, err := e.mayRead(ctx, r.key.vault)
+		if err != nil {
+			r.err = err
+			under.end(i, true)
+			break
+		}
 		group.Go(func() error {
-			ctx, wanted := under.begin(all, i)
-			if !wanted {
-				return nil
-			}
+			defer done()
 			r.err = c.attend(ctx, e, r)
 			under.end(i, r.err != nil)
 			if errors.Is(r.err, volume.ErrTooLarge) {
@@ -155,10 +162,6 @@ func (u *running) end(i int, failed bool) {
 
 // attend is do on a goroutine of its own, where a panic would end the process and is to be one object's trouble.
 func (c *Client) attend(ctx context.Context, e *errand, r *read) error {
-	if err := e.hold(ctx, readBytes); err != nil {
-		return err
-	}
-	defer func() { _ = e.hold(ctx, -readBytes) }() // what was got is counted with the files
 	err := guarded(func() error { return c.do(ctx, e, r) })
 	if errors.Is(err, errPanic) {
 		return c.explain(ctx, e, r.object(), &failure{err: errPanic, waited: theVault})

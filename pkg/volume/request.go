@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"context"
 	"io/fs"
 	"time"
 )
@@ -33,14 +32,12 @@ type Request struct {
 	// Limits hold while the content is gathered, and not only once it is there. Parse does not set them.
 	Limits Limits
 
-	// Hold is told of the bytes of each file before it is kept for the volume, and of what else the fetch takes, and may let
-	// the caller wait until the node has memory for them. A negative number gives back. Its error ends the fetch. nil means
-	// that nobody wants to know.
-	Hold func(ctx context.Context, bytes int64) error `json:"-" yaml:"-"`
+	// Memory is asked for the memory that the fetch takes. nil means that nobody counts it. Parse does not set it.
+	Memory Memory `json:"-" yaml:"-"` // not data
 
 	// Permit is what the policy has still to say once it is known who answers for the identity; nil when that does not
 	// matter. Nothing that a vault has given to that identity may be handed out without it. Parse does not set it.
-	Permit Permit `json:"-" yaml:"-"` // a function, which cannot be encoded
+	Permit Permit `json:"-" yaml:"-"` // not data
 }
 
 // Permit says whether whoever answers may be used: nil, or an error that is [ErrDenied].
