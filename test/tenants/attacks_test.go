@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"math/big"
 	"math/rand/v2"
 	"strings"
@@ -78,9 +79,7 @@ func (h *hostile) run(ctx context.Context, a attack) {
 // pod does what the kubelet does for one volume: it tries again, less and less often, and refreshes what is there.
 func (h *hostile) pod(ctx context.Context, a attack, number int) {
 	v := kubelet.Volume{Name: fmt.Sprint(h.namespace, "-", number), Namespace: h.namespace, ServiceAccount: "app", Attributes: map[string]string{"vault": h.vault.URL(), "clientID": h.clientID}}
-	for key, value := range a.asks(h, number) {
-		v.Attributes[key] = value
-	}
+	maps.Copy(v.Attributes, a.asks(h, number))
 	backOff := firstPause
 	for ctx.Err() == nil {
 		pause := refreshPause
@@ -103,12 +102,10 @@ func (h *hostile) pod(ctx context.Context, a attack, number int) {
 	}
 	// The kubelet tries again while a publish that it has given up still ends.
 	var err error
-	for range 100 {
-		if err = h.node.Unpublish(context.WithoutCancel(ctx), v); grpcstatus.Code(err) != codes.Aborted {
-			break
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	soon(func() bool {
+		err = h.node.Unpublish(context.WithoutCancel(ctx), v)
+		return grpcstatus.Code(err) != codes.Aborted
+	})
 	if err != nil {
 		h.t.Errorf("%s: an unpublish failed: %v", a.name, err)
 	}
