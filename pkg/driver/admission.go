@@ -2,12 +2,16 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 const (
@@ -17,27 +21,31 @@ const (
 	// perVault bounds the objects that a namespace reads from one vault at the same time. A vault is not sent more requests
 	// at once, so that nothing gets slower; and a vault that hangs keeps only its own.
 	perVault = 16
-	// namespaceBytes is what the volumes of a namespace may hold together before only the oldest of them goes on.
-	namespaceBytes = 512 << 10
-	// entryBytes is what one entry of an attribute takes once it is understood: measured and rounded up.
-	entryBytes = 1 << 10
+	// namespaceBytes is what the volumes of a namespace may hold together; what is larger goes one by one, see large.
+	namespaceBytes = 256 << 10
+	// waitingBytes is what the attributes of those may take that wait: a pod can have hundreds of volumes.
+	waitingBytes = 256 << 10
+	// entryBytes is what a line or a part of a line of a list takes once it is understood; an object has one to three.
+	entryBytes = 512
 )
 
 // admission bounds what the publishes that fetch take of the node's memory: each namespace has a share of its own, so
 // that no tenant waits for another. Unpublishing, and volumes that are young enough, never come here.
 //
 // A publish takes memory as its files arrive, and gives it back when they are written. One that would exceed the share of
-// its namespace waits for the others, except the oldest: it always goes on, or all might wait for each other. So a
-// namespace holds at most its share and one volume, and what is read for the next files.
+// its namespace waits for the others, except the oldest: it becomes a large one, of which the node has few at a time, and
+// which counts apart.
 type admission struct {
 	mu         sync.Mutex
 	namespaces map[string]*namespaceLoad
+	large      large
 }
 
 // namespaceLoad is what the publishes of a namespace hold.
 type namespaceLoad struct {
 	turns     *semaphore.Weighted
 	users     int            // publishes, those that wait for their turn included
+	waiting   int64          // bytes of the attributes of those
 	publishes []*admitted    // the oldest first
 	reads     map[string]int // by vault
 	bytes     int64
@@ -50,67 +58,99 @@ type admitted struct {
 	namespace string
 	load      *namespaceLoad
 	bytes     int64
+	cancel    context.CancelCauseFunc
+	moved     time.Time // when it took something last
+	large     bool
+	since     time.Time // when it became a large one
 }
 
 func newAdmission() *admission { return &admission{namespaces: map[string]*namespaceLoad{}} }
 
-// enter waits for the turn of a publish, at most as long as ctx lasts. attributes are what it asks for. The caller must
-// call leave, if there is no error.
-func (a *admission) enter(ctx context.Context, namespace string, attributes map[string]string) (*admitted, error) {
-	p := &admitted{admission: a, namespace: namespace, load: a.use(namespace)}
-	if err := p.load.turns.Acquire(ctx, 1); err != nil {
-		a.release(p)
-		return nil, waited(err)
+// enter waits for the turn of a publish, at most as long as ctx lasts. attributes are what it asks for. The context that
+// it gives is that of the publish, and ends also when the publish has to give way. The caller must call leave, if there is
+// no error.
+func (a *admission) enter(ctx context.Context, namespace string, attributes map[string]string) (context.Context, *admitted, error) {
+	p := &admitted{admission: a, namespace: namespace}
+	size, count := measure(attributes)
+	if !a.use(p, size) {
+		return nil, nil, volume.Errorf(volume.ErrTooLarge,
+			"too many large volumes of the namespace are mounted or refreshed at the same time; the kubelet tries again")
+	}
+	err := p.load.turns.Acquire(ctx, 1)
+	if err != nil {
+		a.release(p, size)
+		return nil, nil, waited(err)
 	}
 	a.mu.Lock()
 	p.load.publishes = append(p.load.publishes, p)
 	a.mu.Unlock()
-	if err := p.Hold(ctx, entryBytes*entries(attributes)); err != nil {
+	ctx, p.cancel = context.WithCancelCause(ctx)
+	err = p.Hold(ctx, size+entryBytes*count)
+	a.mu.Lock()
+	p.load.waiting -= size
+	a.mu.Unlock()
+	if err != nil {
 		p.leave()
-		return nil, err
+		return nil, nil, err
 	}
-	return p, nil
+	return ctx, p, nil
 }
 
-func (a *admission) use(namespace string) *namespaceLoad {
+// use counts a publish that wants to enter, unless too much waits already.
+func (a *admission) use(p *admitted, size int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	load, ok := a.namespaces[namespace]
+	load, ok := a.namespaces[p.namespace]
 	if !ok {
 		load = &namespaceLoad{turns: semaphore.NewWeighted(perNamespace), reads: map[string]int{}, changed: make(chan struct{})}
-		a.namespaces[namespace] = load
 	}
+	if load.waiting > 0 && load.waiting+size > waitingBytes {
+		return false
+	}
+	a.namespaces[p.namespace] = load
 	load.users++
-	return load
+	load.waiting += size
+	p.load = load
+	return true
 }
 
-// release is the opposite of use.
-func (a *admission) release(p *admitted) {
+// release is the opposite of use. waiting are the bytes of attributes that wait no more.
+func (a *admission) release(p *admitted, waiting int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	p.load.waiting -= waiting
 	if p.load.users--; p.load.users == 0 {
 		delete(a.namespaces, p.namespace)
 	}
 }
 
-// entries is about how many entries the attributes have: each is behind one of these characters.
-func entries(attributes map[string]string) (n int64) {
-	for _, value := range attributes {
-		n++
+// measure gives the bytes of attributes, and about how many entries their lists have: each is behind one of these
+// characters.
+func measure(attributes map[string]string) (size, entries int64) {
+	for name, value := range attributes {
+		size += int64(len(name) + len(value))
+	}
+	for _, list := range []string{volume.AttributeSecrets, volume.AttributeCertificates, volume.AttributeObjects} {
 		for _, mark := range []string{";", "\n", ",", "{", "["} {
-			n += int64(strings.Count(value, mark))
+			entries += int64(strings.Count(attributes[list], mark))
 		}
 	}
-	return n
+	return size, entries + 1
 }
 
 // Hold implements [volume.Memory].
 func (p *admitted) Hold(ctx context.Context, bytes int64) error {
 	return p.wait(ctx, func() bool {
-		if p.load.bytes+bytes > namespaceBytes && !p.oldest() {
-			return false
+		if !p.large && p.load.bytes+bytes > namespaceBytes {
+			if !p.oldest() || !p.admission.large.admit(p) {
+				return false
+			}
+			p.load.bytes -= p.bytes // what a large one has is no part of the share
+			p.load.wake()
 		}
-		p.load.bytes += bytes
+		if !p.large {
+			p.load.bytes += bytes
+		}
 		p.bytes += bytes
 		return true
 	})
@@ -119,7 +159,7 @@ func (p *admitted) Hold(ctx context.Context, bytes int64) error {
 // Read implements [volume.Memory].
 func (p *admitted) Read(ctx context.Context, vault string) (done func(), err error) {
 	err = p.wait(ctx, func() bool {
-		if p.load.reads[vault] >= perVault && !p.oldest() {
+		if p.load.reads[vault] >= perVault && !p.large && !p.oldest() {
 			return false
 		}
 		p.load.reads[vault]++
@@ -138,22 +178,36 @@ func (p *admitted) Read(ctx context.Context, vault string) (done func(), err err
 	}, nil
 }
 
-// oldest says whether nobody waits for this publish to end. The caller holds admission.mu.
-func (p *admitted) oldest() bool { return p.load.publishes[0] == p }
+// oldest says whether a publish is the one of its namespace that goes on whatever the others have: the oldest, those that
+// have become large not counted. The caller holds admission.mu.
+func (p *admitted) oldest() bool {
+	for _, other := range p.load.publishes {
+		if !other.large {
+			return other == p
+		}
+	}
+	return false
+}
 
 // wait tries to take something, again whenever something has been given back. take is called under admission.mu.
 func (p *admitted) wait(ctx context.Context, take func() bool) error {
+	ticker := time.NewTicker(largeTick)
+	defer ticker.Stop()
 	for {
 		p.admission.mu.Lock()
 		taken, changed := take(), p.load.changed
+		if taken {
+			p.moved = time.Now()
+		}
 		p.admission.mu.Unlock()
 		if taken {
 			return nil
 		}
 		select {
 		case <-changed:
+		case <-ticker.C:
 		case <-ctx.Done():
-			return waited(ctx.Err())
+			return waited(context.Cause(ctx))
 		}
 	}
 }
@@ -168,15 +222,22 @@ func (l *namespaceLoad) wake() {
 func (p *admitted) leave() {
 	a := p.admission
 	a.mu.Lock()
-	p.load.bytes -= p.bytes
+	if !p.large {
+		p.load.bytes -= p.bytes
+	}
+	a.large.leave(p)
 	p.load.publishes = slices.DeleteFunc(p.load.publishes, func(other *admitted) bool { return other == p })
 	p.load.wake()
 	a.mu.Unlock()
 	p.load.turns.Release(1)
-	a.release(p)
+	p.cancel(nil)
+	a.release(p, 0)
 }
 
 // waited says what a publish waited for when its time ended.
 func waited(err error) error {
+	if errors.Is(err, errGaveWay) {
+		return err
+	}
 	return fmt.Errorf("waiting for other volumes of the same namespace, which have their share of the driver's memory: %w", err)
 }

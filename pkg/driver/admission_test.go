@@ -69,28 +69,20 @@ func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 	greedy.Wait()
 }
 
-// Memory: the oldest always goes on, the others when there is room.
+// Memory: the oldest becomes a large one, the others go on when there is room.
 func TestAdmission(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission()
 		ended, end := context.WithCancel(t.Context())
 		end()
-		enter := func() *admitted {
-			t.Helper()
-			p, err := a.enter(t.Context(), "shop", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return p
-		}
-		first, second, third := enter(), enter(), enter()
+		first, second, third := enter(t, a, "shop"), enter(t, a, "shop"), enter(t, a, "shop")
 		for _, step := range []struct {
 			p     *admitted
 			bytes int64
 			taken bool
 		}{
-			{second, namespaceBytes - 10, true},
+			{second, namespaceBytes - 10 - 3*entryBytes, true}, // each has an entry
 			{third, 10, true},
 			{third, 1, false},
 			{first, 4 * namespaceBytes, true},
@@ -100,22 +92,22 @@ func TestAdmission(t *testing.T) {
 			}
 		}
 		done := make(chan error)
-		go func() { done <- third.Hold(t.Context(), 11) }()
+		go func() { done <- third.Hold(t.Context(), entryBytes+11) }()
 		synctest.Wait()
-		first.leave() // now second is the oldest, and the namespace is full
+		first.leave() // which had become large; second is the oldest of the others
 		synctest.Wait()
 		select {
 		case err := <-done:
 			t.Fatalf("more than the share of a namespace is held: %v", err)
 		default:
 		}
-		second.leave() // now third is
+		second.leave()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		fourth := enter()
+		fourth := enter(t, a, "shop")
 		const text = "waiting for other volumes of the same namespace, which have their share of the driver's memory: context deadline exceeded"
 		if err := fourth.Hold(ctx, namespaceBytes); !errors.Is(err, context.DeadlineExceeded) || err.Error() != text {
 			t.Errorf("got %v, want %s", err, text)
@@ -128,15 +120,125 @@ func TestAdmission(t *testing.T) {
 	})
 }
 
+func enter(t *testing.T, a *admission, namespace string) *admitted {
+	t.Helper()
+	_, p, err := a.enter(t.Context(), namespace, map[string]string{"": ""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Large volumes go in the order in which they came, few at a time; one that does not move gives way, and one that moves
+// when its time is over.
+func TestLargeVolumes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission()
+		hang, cancelHang := context.WithCancel(t.Context())
+		defer cancelHang()
+		type ending struct {
+			name  string
+			err   error
+			after time.Duration
+		}
+		began, ends := time.Now(), make(chan ending, 10)
+		run := func(name string, every time.Duration) {
+			ctx, p, err := a.enter(hang, name, nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer p.leave()
+			err = p.Hold(ctx, 2*namespaceBytes)
+			for err == nil && ctx.Err() == nil {
+				select {
+				case <-ctx.Done():
+					err = context.Cause(ctx)
+				case <-time.After(every):
+					err = p.Hold(ctx, 1)
+				}
+			}
+			ends <- ending{name, err, time.Since(began)}
+		}
+		go run("moves", time.Second)
+		synctest.Wait()
+		go run("hangs", time.Hour)
+		synctest.Wait()
+		for i := range 10 { // alone they stay as long as they like
+			time.Sleep(time.Minute) //nolint:forbidigo // in a bubble, where time is not real
+			if len(ends) > 0 {
+				t.Fatalf("nobody waits, and after %d minutes %v", i, <-ends)
+			}
+		}
+		began = time.Now()
+		small := enter(t, a, "small") // which never waits for them
+		small.leave()
+		go run("waits", time.Second)
+		go run("waits too", time.Hour)
+		for _, want := range []ending{{"hangs", errGaveWay, 0}, {"moves", errGaveWay, 0}} {
+			got := <-ends
+			if got.name == "moves" && want.name == "hangs" {
+				got, want = want, got
+			}
+			if !errors.Is(got.err, errGaveWay) || got.after > 2*largeTick {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		}
+		cancelHang()
+		<-ends
+		<-ends
+		if len(a.large.now)+len(a.large.waiting)+len(a.namespaces) != 0 {
+			t.Errorf("left behind: %+v", a)
+		}
+	})
+}
+
+// A namespace cannot fill the memory with what waits, and its small volumes do not wait for the large.
+func TestWaitingAttributesAreBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission()
+		sized := func(size int) map[string]string { return map[string]string{"vault": strings.Repeat("x", size)} }
+		_, first, err1 := a.enter(t.Context(), "shop", sized(100<<10))
+		_, second, err2 := a.enter(t.Context(), "shop", sized(100<<10))
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		waits := make(chan *admitted)
+		go func() {
+			_, third, err := a.enter(t.Context(), "shop", sized(100<<10))
+			if err != nil {
+				t.Error(err)
+			}
+			waits <- third
+		}()
+		synctest.Wait()
+		const text = "too many large volumes of the namespace are mounted or refreshed at the same time; the kubelet tries again"
+		if _, _, err := a.enter(t.Context(), "shop", sized(200<<10)); !errors.Is(err, volume.ErrTooLarge) || err.Error() != text {
+			t.Errorf("got %v, want %s", err, text)
+		}
+		_, other, err := a.enter(t.Context(), "other", sized(200<<10))
+		if err != nil {
+			t.Fatalf("another namespace: %v", err)
+		}
+		small := enter(t, a, "shop")
+		first.leave()
+		for _, p := range []*admitted{<-waits, second, small, other} {
+			p.leave()
+		}
+		if len(a.namespaces) != 0 {
+			t.Errorf("left behind: %v", a.namespaces)
+		}
+	})
+}
+
 // What a volume asks for counts before it is understood.
-func TestEntries(t *testing.T) {
+func TestMeasure(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int64{"": 1, "db-password": 1, "a;b;c": 3, "- secret: a\n- secret: b\n": 3, "[{secret: a},{secret: b}]": 5} {
-		if got := entries(map[string]string{"objects": text}); got != want {
-			t.Errorf("%q: %d, want %d", text, got, want)
+		if size, entries := measure(map[string]string{"objects": text}); entries != want || size != int64(7+len(text)) {
+			t.Errorf("%q: %d entries in %d bytes, want %d", text, entries, size, want)
 		}
-	}
-	if got := entries(map[string]string{"vault": "shop", "secrets": "a"}); got != 2 {
-		t.Error(fmt.Sprint(got))
 	}
 }

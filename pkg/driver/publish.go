@@ -146,7 +146,7 @@ func (n *nodeServer) tolerate(ctx context.Context, w wish, err error, usable boo
 func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (content volume.Content, outcome volume.Outcome, err error) {
 	defer recoverInto(parent, &err)
 
-	publish, err := n.admission.enter(parent, w.attributes[volume.KubeletPodNamespace], w.attributes)
+	admitted, publish, err := n.admission.enter(parent, w.attributes[volume.KubeletPodNamespace], w.attributes)
 	if err != nil {
 		return content, outcome, err
 	}
@@ -160,7 +160,7 @@ func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (con
 		return content, outcome, err
 	}
 	request.Volume, request.Refresh, request.Limits, request.Memory = w.volumeID, complete, n.limits, publish
-	ctx, cancel := context.WithTimeout(parent, request.Timeout)
+	ctx, cancel := context.WithTimeout(admitted, request.Timeout)
 	defer cancel()
 
 	content, err = n.fetcher.Fetch(ctx, request)
@@ -171,8 +171,11 @@ func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (con
 	return content, outcome, explain(parent, ctx, err, request.Timeout)
 }
 
-// explain says which clock ran out when it was the volume's own and not the caller's.
+// explain says which clock ran out when it was the volume's own and not the caller's, and that it had to give way.
 func explain(parent, own context.Context, err error, timeout time.Duration) error {
+	if err != nil && errors.Is(context.Cause(own), errGaveWay) {
+		return errGaveWay
+	}
 	if errors.Is(err, context.DeadlineExceeded) && own.Err() != nil && parent.Err() == nil {
 		return fmt.Errorf("not ready within the volume's timeout of %s (attribute timeout): %w", timeout, err)
 	}

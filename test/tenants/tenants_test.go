@@ -46,7 +46,7 @@ type form struct {
 }
 
 func TestHostileTenants(t *testing.T) {
-	f := form{secrets: 4_000, certificates: 20, volumes: 12, measured: 40, rotated: 5, pace: 10}
+	f := form{secrets: 4_000, certificates: 20, volumes: 12, measured: 100, rotated: 5, pace: 10}
 	if suite.Long() {
 		f = form{secrets: 16_000, certificates: 250, volumes: 30, measured: 400, rotated: 30, pace: 1}
 	}
