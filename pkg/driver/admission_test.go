@@ -149,7 +149,6 @@ func TestLargeVolumes(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			defer p.leave()
 			err = p.Hold(ctx, 2*namespaceBytes)
 			for err == nil && ctx.Err() == nil {
 				select {
@@ -159,6 +158,7 @@ func TestLargeVolumes(t *testing.T) {
 					err = p.Hold(ctx, 1)
 				}
 			}
+			p.leave()
 			ends <- ending{name, err, time.Since(began)}
 		}
 		go run("moves", time.Second)

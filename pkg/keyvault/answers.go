@@ -12,7 +12,7 @@ const (
 	// milliseconds and, with what the SDK makes of a body, three to four times as much memory.
 	answerBytes = 256 << 10
 	// leastAnswer is what an answer counts at least: its head and its buffers. unknownAnswer is what one counts that does
-	// not say how long it is, and again each time that it has become so much longer: that of the largest secret.
+	// not say how long it is: that of the largest secret. Of those that become longer a namespace has one at a time.
 	leastAnswer   = 4 << 10
 	unknownAnswer = 48 << 10
 )
@@ -25,8 +25,9 @@ type answers struct {
 }
 
 type namespaceAnswers struct {
-	bytes *semaphore.Weighted
-	users int
+	bytes  *semaphore.Weighted
+	longer *semaphore.Weighted // for the one
+	users  int
 }
 
 func newAnswers() *answers { return &answers{namespaces: map[string]*namespaceAnswers{}} }
@@ -49,8 +50,9 @@ func withoutAnswers(ctx context.Context) context.Context {
 
 // answerMemory is what the answers to one call have of their namespace's memory.
 type answerMemory struct {
-	of   *semaphore.Weighted
+	of   *namespaceAnswers
 	held int64
+	long bool // it is the one that may become longer
 }
 
 // call gives a context in which the answers to one call are counted for the namespace, and the end of the call: then they
@@ -61,11 +63,11 @@ func (a *answers) call(ctx context.Context) (_ context.Context, end func()) {
 	defer a.mu.Unlock()
 	n, ok := a.namespaces[namespace]
 	if !ok {
-		n = &namespaceAnswers{bytes: semaphore.NewWeighted(answerBytes)}
+		n = &namespaceAnswers{bytes: semaphore.NewWeighted(answerBytes), longer: semaphore.NewWeighted(1)}
 		a.namespaces[namespace] = n
 	}
 	n.users++
-	m := &answerMemory{of: n.bytes}
+	m := &answerMemory{of: n}
 	return context.WithValue(ctx, answerKey{}, m), func() {
 		m.release()
 		a.mu.Lock()
@@ -89,23 +91,32 @@ func (m *answerMemory) reserve(ctx context.Context, bytes int64) error {
 	if bytes < 0 {
 		bytes = unknownAnswer
 	}
-	return m.grow(ctx, min(max(bytes, leastAnswer), answerBytes))
-}
-
-// grow waits for more memory for the same answer. Two answers that both need more than half of what there is may wait for
-// each other until the attempts' time ends; no secret is so large.
-func (m *answerMemory) grow(ctx context.Context, bytes int64) error {
-	if m.held+bytes > answerBytes {
-		return nil // it has everything that there is
-	}
-	if err := m.of.Acquire(ctx, bytes); err != nil {
+	bytes = min(max(bytes, leastAnswer), answerBytes)
+	if err := m.of.bytes.Acquire(ctx, bytes); err != nil {
 		return err
 	}
-	m.held += bytes
+	m.held = bytes
+	return nil
+}
+
+// grow waits until an answer may become longer than was reserved for it. It asks for no more after that, so that no two
+// wait for each other; maxBody bounds it.
+func (m *answerMemory) grow(ctx context.Context) error {
+	if m.long {
+		return nil
+	}
+	if err := m.of.longer.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	m.long = true
 	return nil
 }
 
 func (m *answerMemory) release() {
-	m.of.Release(m.held)
+	m.of.bytes.Release(m.held)
 	m.held = 0
+	if m.long {
+		m.of.longer.Release(1)
+		m.long = false
+	}
 }

@@ -3,6 +3,7 @@ package keyvault
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -167,10 +168,11 @@ func pathOf(o volume.Object) string {
 	}
 }
 
-// filesOf puts the files of all objects together, in the order of their paths.
+// filesOf puts the files of all objects together, in the order of their paths. Where two objects write the same one and
+// may, the later wins.
 func filesOf(folders []string, objects []volume.Object, places []place) ([]volume.File, error) {
 	tree := volume.NewTree(folders)
-	files := make([]volume.File, 0, len(objects))
+	byPath := make(map[string]volume.File, len(objects))
 	for i, object := range objects {
 		p := places[i]
 		if p.read.absent {
@@ -180,9 +182,10 @@ func filesOf(folders []string, objects []volume.Object, places []place) ([]volum
 			if err := tree.Add(file.Path, object); err != nil {
 				return nil, err
 			}
-			files = append(files, file)
+			byPath[file.Path] = file
 		}
 	}
+	files := slices.AppendSeq(make([]volume.File, 0, len(byPath)), maps.Values(byPath))
 	slices.SortFunc(files, func(a, b volume.File) int { return strings.Compare(a.Path, b.Path) })
 	return files, nil
 }
