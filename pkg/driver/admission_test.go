@@ -153,11 +153,11 @@ func TestLargeVolumes(t *testing.T) {
 			for err == nil && ctx.Err() == nil {
 				select {
 				case <-ctx.Done():
-					err = context.Cause(ctx)
 				case <-time.After(every):
 					err = p.Hold(ctx, 1)
 				}
 			}
+			err = context.Cause(ctx)
 			p.leave()
 			ends <- ending{name, err, time.Since(began)}
 		}
@@ -185,6 +185,7 @@ func TestLargeVolumes(t *testing.T) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		}
+		synctest.Wait()
 		cancelHang()
 		<-ends
 		<-ends
