@@ -3,6 +3,7 @@ package keyvault
 import (
 	"context"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -15,6 +16,9 @@ const (
 	// not say how long it is: that of the largest secret. Of those that become longer a namespace has one at a time.
 	leastAnswer   = 4 << 10
 	unknownAnswer = 48 << 10
+	// stalledAnswer is how long an answer counts: one that takes longer waits for the network, and must not keep others
+	// waiting.
+	stalledAnswer = time.Second
 )
 
 // answers bounds the memory of answers on their way, for each namespace apart, so that no tenant waits for those of
@@ -50,9 +54,12 @@ func withoutAnswers(ctx context.Context) context.Context {
 
 // answerMemory is what the answers to one call have of their namespace's memory.
 type answerMemory struct {
-	of   *namespaceAnswers
-	held int64
-	long bool // it is the one that may become longer
+	of *namespaceAnswers
+
+	mu    sync.Mutex
+	held  int64
+	long  bool        // it is the one that may become longer
+	stall *time.Timer // ends both
 }
 
 // call gives a context in which the answers to one call are counted for the namespace, and the end of the call: then they
@@ -95,24 +102,43 @@ func (m *answerMemory) reserve(ctx context.Context, bytes int64) error {
 	if err := m.of.bytes.Acquire(ctx, bytes); err != nil {
 		return err
 	}
-	m.held = bytes
+	m.hold(bytes, false)
 	return nil
 }
 
-// grow waits until an answer may become longer than was reserved for it. It asks for no more after that, so that no two
-// wait for each other; maxBody bounds it.
-func (m *answerMemory) grow(ctx context.Context) error {
-	if m.long {
+// grow waits until an answer of which so many bytes have come may become longer, if that is more than was reserved for it.
+// It asks for no more after that, so that no two wait for each other; maxBody bounds it.
+func (m *answerMemory) grow(ctx context.Context, come int64) error {
+	m.mu.Lock()
+	enough := come <= m.held || m.long
+	m.mu.Unlock()
+	if enough {
 		return nil
 	}
 	if err := m.of.longer.Acquire(ctx, 1); err != nil {
 		return err
 	}
-	m.long = true
+	m.hold(0, true)
 	return nil
 }
 
+func (m *answerMemory) hold(bytes int64, long bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held += bytes
+	m.long = m.long || long
+	if m.stall != nil {
+		m.stall.Stop()
+	}
+	m.stall = time.AfterFunc(stalledAnswer, m.release)
+}
+
 func (m *answerMemory) release() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stall != nil {
+		m.stall.Stop()
+	}
 	m.of.bytes.Release(m.held)
 	m.held = 0
 	if m.long {

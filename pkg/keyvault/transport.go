@@ -199,8 +199,8 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
-	if b.memory != nil && maxBody-b.left > b.memory.held {
-		if err := b.memory.grow(b.req.Context()); err != nil {
+	if b.memory != nil {
+		if err := b.memory.grow(b.req.Context(), maxBody-b.left); err != nil {
 			return 0, err
 		}
 	}
