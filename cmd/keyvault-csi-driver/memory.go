@@ -47,6 +47,9 @@ const (
 	// charged to the same limit of the container, so a process that took that limit for its own would leave them nothing: it gets a
 	// quarter at most.
 	heapLimit, heapShare = 44 << 20, 4
+	// Two volumes may be fetched at the same time that are as large as may be, and what a vault answers is held twice for a
+	// moment: so much more for each byte that --max-volume-bytes has above its default, for which heapLimit is enough.
+	heapForByte = 4
 	// beside is what the process takes beside the memory of the Go runtime: page tables, sockets, stacks of threads.
 	beside = 16 << 20
 	// noLimit is more than any limit, and far from an overflow: GOMEMLIMIT=off.
@@ -60,13 +63,14 @@ const (
 type memory struct {
 	groups *cgroup.Memory
 	given  int64 // by the environment; 0: none
+	heap   int64 // what the Go runtime may have where there is enough
 	fixed  bool  // the operator has set GOMEMLIMIT
 
 	limit atomic.Int64 // that the runtime was told of last
 }
 
-func newMemory(logger logr.Logger) (*memory, error) {
-	m := &memory{fixed: os.Getenv("GOMEMLIMIT") != ""}
+func newMemory(maxVolumeBytes int64, logger logr.Logger) (*memory, error) {
+	m := &memory{fixed: os.Getenv("GOMEMLIMIT") != "", heap: heapLimit + heapForByte*max(0, maxVolumeBytes-tmpfs.DefaultMaxBytes)}
 	if text := os.Getenv(envMemoryLimit); text != "" {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n <= 0 {
@@ -94,7 +98,7 @@ func (m *memory) now() tmpfs.Memory {
 	if m.given > 0 {
 		limits = append(limits, tmpfs.Limit{Bytes: m.given})
 	}
-	heap := int64(heapLimit)
+	heap := m.heap
 	for _, l := range limits {
 		heap = min(heap, l.Bytes/heapShare)
 	}

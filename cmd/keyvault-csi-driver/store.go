@@ -12,7 +12,7 @@ import (
 
 // newStore gives the store, whose volumes share the memory of this process, and its metrics.
 func newStore(o options, registry *prometheus.Registry, logger logr.Logger) (*tmpfs.Store, error) {
-	m, err := newMemory(logger)
+	m, err := newMemory(int64(o.maxVolumeBytes), logger)
 	if err != nil {
 		return nil, err
 	}

@@ -23,18 +23,20 @@ func TestMemoryOfTheProcess(t *testing.T) {
 	const mib = 1 << 20
 	for name, tt := range map[string]struct {
 		env   []string
+		flags []string
 		limit float64 // of the Go runtime
 		node  float64 // of the driver and its volumes; 0: whatever this machine has
 	}{
-		"no limit given":              {nil, 44 * mib, 0},
-		"the chart's":                 {[]string{"MEMORY_LIMIT=536870912"}, 44 * mib, 512 * mib},
-		"a small one":                 {[]string{"MEMORY_LIMIT=67108864"}, 16 * mib, 64 * mib},
-		"the operator's own":          {[]string{"GOMEMLIMIT=100MiB", "MEMORY_LIMIT=536870912"}, 100 * mib, 512 * mib},
-		"the operator wants no limit": {[]string{"GOMEMLIMIT=off"}, 1<<63 - 1, 0},
+		"no limit given":              {nil, nil, 44 * mib, 0},
+		"the chart's":                 {[]string{"MEMORY_LIMIT=536870912"}, nil, 44 * mib, 512 * mib},
+		"larger volumes":              {[]string{"MEMORY_LIMIT=536870912"}, []string{"--max-volume-bytes=8Mi"}, (44 + 4*7) * mib, 512 * mib},
+		"a small one":                 {[]string{"MEMORY_LIMIT=67108864"}, nil, 16 * mib, 64 * mib},
+		"the operator's own":          {[]string{"GOMEMLIMIT=100MiB", "MEMORY_LIMIT=536870912"}, nil, 100 * mib, 512 * mib},
+		"the operator wants no limit": {[]string{"GOMEMLIMIT=off"}, nil, 1<<63 - 1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := start(t, node.Options{Env: tt.env})
+			n := start(t, node.Options{Env: tt.env, Flags: tt.flags})
 			if got := metric(t, n, "go_gc_gomemlimit_bytes"); got != tt.limit {
 				t.Errorf("the runtime's limit is %.0f, want %.0f", got, tt.limit)
 			}
