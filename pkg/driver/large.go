@@ -20,8 +20,9 @@ const (
 
 var errGaveWay = volume.Errorf(volume.ErrTooLarge, "the volume is large and its vault slow, and other large volumes waited for it; the kubelet tries again")
 
-// large are the volumes that are larger than the share of their namespace, which must be the oldest there. They are admitted in the order in which they came, so that of ten tenants who mount nothing else each is served.
-// The caller of its methods holds admission.mu.
+// large are the volumes that are larger than the share of their namespace, which must be the oldest there. They are
+// admitted in the order in which they came, so that of ten tenants who mount nothing else each is served. The caller of its
+// methods holds admission.mu.
 type large struct {
 	now     []*admitted
 	waiting []*admitted
