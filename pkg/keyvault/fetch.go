@@ -2,6 +2,7 @@ package keyvault
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"slices"
@@ -149,9 +150,10 @@ func (c *Client) expand(ctx context.Context, e *errand) (lists []*read, objects 
 	return lists, objects, nil
 }
 
-// selector stands for a selection where its objects have a name.
+// selector stands for a selection where its objects have a name. It is a hash: tags may have 30 KiB.
 func selector(s *volume.Selection) string {
-	return fmt.Sprintf("%q %q", strings.ToLower(s.Prefix), s.Tags) // fmt sorts the keys of a map
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", strings.ToLower(s.Prefix), s.Tags)) // fmt sorts the keys of a map
+	return string(sum[:])
 }
 
 // pathOf is where the object lies in its vault.

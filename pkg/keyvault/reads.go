@@ -60,7 +60,9 @@ func plan(objects []volume.Object) (reads []*read, places []place) {
 	reads, places = make([]*read, 0, len(objects)), make([]place, 0, len(objects))
 	for i := range objects {
 		object := &objects[i]
-		key := readKey{object.Vault, interfaceSecrets, strings.ToLower(object.Name), object.Version}
+		// Clones, because names and versions are parts of attributes, which would stay in memory as long as the key.
+		name, version := strings.Clone(strings.ToLower(object.Name)), strings.Clone(object.Version)
+		key := readKey{object.Vault, interfaceSecrets, name, version}
 		call := (*Client).getSecret
 		switch object.Kind {
 		case volume.KindPublicCertificate:

@@ -1,0 +1,53 @@
+package keyvault_test
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+	"unsafe"
+	"weak"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// A volume that is mounted, or has been refused, costs what is counted for it, and not the 256 KiB that its attributes may have.
+func TestAttributesDoNotStay(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
+	fetch := func(attribute, list string) (attributes weak.Pointer[byte], err error) {
+		padded := list + strings.Repeat(" ", 200_000)
+		r, err := volume.Parse(map[string]string{
+			attribute: padded, "vault": "shop", "identity": "servicePrincipal",
+			volume.KubeletPodName: "web", volume.KubeletPodNamespace: "shop", volume.KubeletPodUID: "1", volume.KubeletServiceAccount: "web",
+		}, map[string]string{"clientid": clientID, "clientsecret": clientSecret}, volume.Defaults{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Volume = list
+		_, err = w.client.Fetch(t.Context(), r)
+		return weak.Make(unsafe.StringData(padded)), err
+	}
+	for name, test := range map[string]struct {
+		attribute, list string
+		refused         bool
+	}{
+		"a secret":                {"secrets", "a", false},
+		"no such version":         {"secrets", "a:0123456789abcdef0123456789abcdef", true},
+		"no such secret":          {"secrets", "no-such-secret", true},
+		"no such certificate":     {"certificates", "no-such-certificate", true},
+		"a secret of the objects": {"objects", "- secret: a", false},
+		"a selection":             {"objects", "- secrets: {prefix: a, tags: {t: v}}", false},
+	} {
+		text, err := fetch(test.attribute, test.list)
+		if (err != nil) != test.refused {
+			t.Errorf("%s: %v", name, err)
+		}
+		runtime.GC()
+		if text.Value() != nil {
+			t.Errorf("%s: its attributes stay in memory", name)
+		}
+	}
+	runtime.KeepAlive(w.client)
+}
