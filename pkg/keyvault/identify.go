@@ -114,13 +114,16 @@ func (c *assertionCredential) GetToken(ctx context.Context, o policy.TokenReques
 }
 
 // certificateCredential logs in with a client certificate. It is read when it is first used, because that may take
-// a password's many rounds: nobody else waits for it then.
+// a password's many rounds: nobody else waits for it then. What it was read from, which is up to 64 KiB, is kept no longer.
 type certificateCredential struct {
-	read func(context.Context) (azcore.TokenCredential, error)
-
 	mu         sync.Mutex
-	credential azcore.TokenCredential // once it has been read
+	read       certificateReader      // nil once it has been read
+	credential azcore.TokenCredential // what it was read as,
+	unusable   error                  // or why it cannot be
 }
+
+// certificateReader gives the SDK's credential. final says that the error would be the same again.
+type certificateReader func(context.Context) (credential azcore.TokenCredential, final bool, err error)
 
 // clientCertificate is a client certificate that was read.
 type clientCertificate struct {
@@ -136,42 +139,52 @@ func (c *Client) newCertificateCredential(tenant string, r volume.Request, optio
 		namespace = "" // it is the node's
 	}
 	about := c.content(namespace, []byte("client certificate"), content, password)
-	return &certificateCredential{read: func(ctx context.Context) (azcore.TokenCredential, error) {
+	return &certificateCredential{read: func(ctx context.Context) (credential azcore.TokenCredential, final bool, err error) {
 		value, _, err := c.decoder.once(ctx, about, func() (any, error) {
 			chain, key, err := parseClientCertificate(content, password)
 			return clientCertificate{chain, key}, err
 		})
 		switch {
 		case errors.Is(err, errGivenUp), errors.Is(err, errUnreadable):
-			return nil, unusable(err.Error())
+			return nil, errors.Is(err, errUnreadable), unusable(err.Error())
 		case ctx.Err() != nil:
-			return nil, &unreached{"this node", "it decodes other certificates first", "wait, or spread their pods over more nodes"}
+			return nil, false, &unreached{"this node", "it decodes other certificates first", "wait, or spread their pods over more nodes"}
 		case err != nil:
-			return nil, err
+			return nil, true, err
 		}
 		read := value.(clientCertificate)
-		return azidentity.NewClientCertificateCredential(tenant, id.ClientID, read.chain, read.key, &azidentity.ClientCertificateCredentialOptions{
+		credential, err = azidentity.NewClientCertificateCredential(tenant, id.ClientID, read.chain, read.key, &azidentity.ClientCertificateCredentialOptions{
 			ClientOptions: options, DisableInstanceDiscovery: true,
 			SendCertificateChain: true, // for applications that trust a name and its issuer rather than one certificate
 		})
+		return credential, true, err
 	}}
 }
 
 func (c *certificateCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	c.mu.Lock()
-	inner := c.credential
-	c.mu.Unlock()
-	if inner == nil {
-		var err error
-		if inner, err = c.read(ctx); err != nil {
-			return azcore.AccessToken{}, err
-		}
-		c.mu.Lock()
-		if c.credential == nil {
-			c.credential = inner
-		}
-		inner = c.credential // all log in with one, which keeps the token
-		c.mu.Unlock()
+	inner, err := c.once(ctx)
+	if err != nil {
+		return azcore.AccessToken{}, err
 	}
 	return inner.GetToken(ctx, o)
+}
+
+// once gives the SDK's credential. All log in with one, which keeps the token.
+func (c *certificateCredential) once(ctx context.Context) (azcore.TokenCredential, error) {
+	c.mu.Lock()
+	read, credential, err := c.read, c.credential, c.unusable
+	c.mu.Unlock()
+	if read == nil {
+		return credential, err
+	}
+	credential, final, err := read(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.read == nil { // another has been faster
+		return c.credential, c.unusable
+	}
+	if final {
+		c.read, c.credential, c.unusable = nil, credential, err
+	}
+	return credential, err
 }

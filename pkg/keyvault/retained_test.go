@@ -1,6 +1,7 @@
 package keyvault_test
 
 import (
+	"crypto/x509"
 	"runtime"
 	"strings"
 	"testing"
@@ -50,4 +51,31 @@ func TestAttributesDoNotStay(t *testing.T) {
 		}
 	}
 	runtime.KeepAlive(w.client)
+}
+
+// What a service principal logged in with goes when it has been read; its login stays as long as others do.
+func TestClientCertificateDoesNotStay(t *testing.T) {
+	t.Parallel()
+	for name, refused := range map[string]bool{"plain.pem": false, "plain.pfx": false, "foreign.pem": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
+			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID, Certificates: []*x509.Certificate{firstCertificate(t, "plain.pem")}}))
+			fetch := func() weak.Pointer[byte] {
+				content := loginFile(t, name)
+				if _, err := w.client.Fetch(t.Context(), byCertificate(content, "")); (err != nil) != refused {
+					t.Error(err)
+				}
+				return weak.Make(unsafe.SliceData(content))
+			}
+			content := fetch()
+			w.knows("after a fetch", 1, 1, 0)
+			runtime.GC()
+			if content.Value() != nil {
+				t.Error("the content of the certificate stays in memory")
+			}
+			runtime.KeepAlive(w.client)
+		})
+	}
 }

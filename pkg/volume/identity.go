@@ -189,6 +189,10 @@ func (p *parser) managed() {
 	}
 }
 
+// maxLogin bounds what a service principal logs in with, in bytes: the driver keeps it beside the token. A certificate with
+// an RSA key of 4,096 bits and four CAs has 12 KiB.
+const maxLogin = 64 << 10
+
 // servicePrincipal reads the login from the Secret; the client id may stand in the attributes instead.
 func (p *parser) servicePrincipal(id *Identity, given map[string]string) {
 	if _, named := p.attributes[AttributeClientID]; !named {
@@ -199,6 +203,11 @@ func (p *parser) servicePrincipal(id *Identity, given map[string]string) {
 				"servicePrincipal needs the client id, as clientID or as the key clientid of the Secret of nodePublishSecretRef")
 		case !isGUID(id.ClientID):
 			p.problem(secretField(SecretClientID), "is not a GUID")
+		}
+	}
+	for _, key := range []string{SecretClientSecret, SecretClientCertificate, SecretClientCertificatePassword} {
+		if len(given[key]) > maxLogin {
+			p.problem(secretField(key), "is longer than %d KiB", maxLogin>>10)
 		}
 	}
 	secret, certificate := given[SecretClientSecret], given[SecretClientCertificate]

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"maps"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -188,6 +189,11 @@ func TestIdentityRefused(t *testing.T) {
 			"nodePublishSecretRef[clientid]: is not a GUID"},
 		"principal, tenant no GUID": {nil, principal(pairs{"tenantid": plantedSecret}),
 			"nodePublishSecretRef[tenantid]: is not a GUID, a domain name or auto"},
+		"principal, a secret without end": {nil, principal(pairs{"clientsecret": strings.Repeat("s", 64<<10+1)}),
+			"nodePublishSecretRef[clientsecret]: is longer than 64 KiB"},
+		"principal, a certificate without end": {nil,
+			pairs{"clientcertificate": plantedPEM + strings.Repeat("\n", 64<<10), "clientcertificatepassword": strings.Repeat("p", 64<<10+1)},
+			"nodePublishSecretRef[clientcertificate]: is longer than 64 KiB; nodePublishSecretRef[clientcertificatepassword]: is longer than 64 KiB"},
 		"principal, no certificate": {nil, pairs{"clientcertificate": plantedSecret},
 			"nodePublishSecretRef[clientcertificate]: is neither PEM nor the base64 text of a PFX"},
 		"principal, two spellings": {nil, principal(pairs{"ClientSecret": plantedPassword}),
