@@ -19,8 +19,9 @@ type turns struct {
 }
 
 type waiter struct {
-	round int
-	given chan struct{}
+	namespace string
+	round     int
+	given     chan struct{}
 }
 
 func newTurns(free int) *turns { return &turns{free: free, rounds: map[string]int{}} }
@@ -31,7 +32,7 @@ func (t *turns) take(ctx context.Context, namespace string) error {
 		return err
 	}
 	t.mu.Lock()
-	mine := &waiter{round: max(t.round, t.rounds[namespace]) + 1, given: make(chan struct{})}
+	mine := &waiter{namespace: namespace, round: max(t.round, t.rounds[namespace]) + 1, given: make(chan struct{})}
 	t.rounds[namespace] = mine.round
 	t.waiting = append(t.waiting, mine)
 	t.next()
@@ -45,11 +46,24 @@ func (t *turns) take(ctx context.Context, namespace string) error {
 	defer t.mu.Unlock()
 	if i := slices.Index(t.waiting, mine); i >= 0 {
 		t.waiting = slices.Delete(t.waiting, i, i+1)
+		t.moveUp(mine)
 	} else { // it was given at the same moment
 		t.free++
 		t.next()
 	}
 	return ctx.Err()
+}
+
+// moveUp gives the rounds of one that has given up, and those after it, to the others of its namespace: else who gives up
+// often would never have a turn beside who does not. The caller holds mu.
+func (t *turns) moveUp(gone *waiter) {
+	for _, w := range t.waiting {
+		if w.namespace == gone.namespace && w.round > gone.round {
+			w.round--
+		}
+	}
+	t.rounds[gone.namespace]--
+	t.next() // which forgets what is over
 }
 
 func (t *turns) give() {
