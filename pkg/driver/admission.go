@@ -23,6 +23,9 @@ const (
 	perVault = 16
 	// namespaceBytes is what the volumes of a namespace may hold together; what is larger goes one by one, see large.
 	namespaceBytes = 256 << 10
+	// smallBytes is what a volume may always hold when it is the oldest of its namespace, whatever the others have: no
+	// namespace's ordinary volumes wait for the large ones of another.
+	smallBytes = 64 << 10
 	// waitingBytes is what the attributes of those may take that wait: a pod can have hundreds of volumes.
 	waitingBytes = 256 << 10
 	// entryBytes is what a line or a part of a line of a list takes once it is understood; an object has one to three.
@@ -33,8 +36,8 @@ const (
 // that no tenant waits for another. Unpublishing, and volumes that are young enough, never come here.
 //
 // A publish takes memory as its files arrive, and gives it back when they are written. One that would exceed the share of
-// its namespace waits for the others, except the oldest: it becomes a large one, of which the node has few at a time, and
-// which counts apart.
+// its namespace waits for the others, except the oldest: it goes on while it is small, and then becomes a large one, of
+// which the node has few at a time, and which counts apart.
 type admission struct {
 	mu         sync.Mutex
 	namespaces map[string]*namespaceLoad
@@ -58,6 +61,7 @@ type admitted struct {
 	namespace string
 	load      *namespaceLoad
 	bytes     int64
+	holds     int // calls of Hold that have not ended
 	cancel    context.CancelCauseFunc
 	moved     time.Time // when it took something last
 	large     bool
@@ -140,16 +144,27 @@ func measure(attributes map[string]string) (size, entries int64) {
 
 // Hold implements [volume.Memory].
 func (p *admitted) Hold(ctx context.Context, bytes int64) error {
+	a := p.admission
+	a.mu.Lock()
+	p.holds++
+	a.mu.Unlock()
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if p.holds--; p.holds == 0 { // whatever came of it, it is not in the way of others
+			a.large.pass(p)
+		}
+	}()
 	return p.wait(ctx, func() bool {
-		if !p.large && p.load.bytes+bytes > namespaceBytes {
-			if !p.oldest() || !p.admission.large.admit(p) {
-				return false
-			}
+		switch {
+		case p.large:
+		case p.load.bytes+bytes <= namespaceBytes, p.oldest() && p.bytes+bytes <= smallBytes:
+			p.load.bytes += bytes
+		case p.oldest() && a.large.admit(p):
 			p.load.bytes -= p.bytes // what a large one has is no part of the share
 			p.load.wake()
-		}
-		if !p.large {
-			p.load.bytes += bytes
+		default:
+			return false
 		}
 		p.bytes += bytes
 		return true

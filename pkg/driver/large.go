@@ -55,11 +55,16 @@ func (l *large) press() {
 	}
 }
 
-// leave takes a publish out, and lets the next one try.
-func (l *large) leave(p *admitted) {
-	is := func(other *admitted) bool { return other == p }
-	l.now, l.waiting = slices.DeleteFunc(l.now, is), slices.DeleteFunc(l.waiting, is)
+// pass takes a publish out of those that wait, and lets the next one try.
+func (l *large) pass(p *admitted) {
+	l.waiting = slices.DeleteFunc(l.waiting, func(other *admitted) bool { return other == p })
 	if len(l.waiting) > 0 {
 		l.waiting[0].load.wake()
 	}
+}
+
+// leave takes a publish out of all.
+func (l *large) leave(p *admitted) {
+	l.now = slices.DeleteFunc(l.now, func(other *admitted) bool { return other == p })
+	l.pass(p)
 }
