@@ -26,7 +26,7 @@ const (
 	// smallBytes is what a volume may always hold when it is the oldest of its namespace, whatever the others have: no
 	// namespace's ordinary volumes wait for the large ones of another.
 	smallBytes = 64 << 10
-	// waitingBytes is what the attributes of those may take that wait: a pod can have hundreds of volumes.
+	// waitingBytes is what the attributes and Secrets of those may take that wait: a pod can have hundreds of volumes.
 	waitingBytes = 256 << 10
 	// entryBytes is what a line or a part of a line of a list takes once it is understood; an object has one to three.
 	entryBytes = 512
@@ -48,7 +48,7 @@ type admission struct {
 type namespaceLoad struct {
 	turns     *semaphore.Weighted
 	users     int            // publishes, those that wait for their turn included
-	waiting   int64          // bytes of the attributes of those
+	waiting   int64          // bytes of the attributes and Secrets of those
 	publishes []*admitted    // the oldest first
 	reads     map[string]int // by vault
 	bytes     int64
@@ -70,12 +70,12 @@ type admitted struct {
 
 func newAdmission() *admission { return &admission{namespaces: map[string]*namespaceLoad{}} }
 
-// enter waits for the turn of a publish, at most as long as ctx lasts. attributes are what it asks for. The context that
-// it gives is that of the publish, and ends also when the publish has to give way. The caller must call leave, if there is
-// no error.
-func (a *admission) enter(ctx context.Context, namespace string, attributes map[string]string) (context.Context, *admitted, error) {
+// enter waits for the turn of a publish, at most as long as ctx lasts. attributes are what it asks for, and secrets what
+// comes with it. The context that it gives is that of the publish, and ends also when the publish has to give way. The caller
+// must call leave, if there is no error.
+func (a *admission) enter(ctx context.Context, namespace string, attributes, secrets map[string]string) (context.Context, *admitted, error) {
 	p := &admitted{admission: a, namespace: namespace}
-	size, count := measure(attributes)
+	size, count := measure(attributes, secrets)
 	if !a.use(p, size) {
 		return nil, nil, volume.Errorf(volume.ErrTooLarge,
 			"too many large volumes of the namespace are mounted or refreshed at the same time; the kubelet tries again")
@@ -118,7 +118,7 @@ func (a *admission) use(p *admitted, size int64) bool {
 	return true
 }
 
-// release is the opposite of use. waiting are the bytes of attributes that wait no more.
+// release is the opposite of use. waiting are the bytes that wait no more.
 func (a *admission) release(p *admitted, waiting int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -128,11 +128,13 @@ func (a *admission) release(p *admitted, waiting int64) {
 	}
 }
 
-// measure gives the bytes of attributes, and about how many entries their lists have: each is behind one of these
-// characters.
-func measure(attributes map[string]string) (size, entries int64) {
-	for name, value := range attributes {
-		size += int64(len(name) + len(value))
+// measure gives the bytes of attributes and of a Secret, which may be as large, and about how many entries the lists of the
+// attributes have: each is behind one of these characters.
+func measure(attributes, secrets map[string]string) (size, entries int64) {
+	for _, all := range []map[string]string{attributes, secrets} {
+		for name, value := range all {
+			size += int64(len(name) + len(value))
+		}
 	}
 	for _, list := range []string{volume.AttributeSecrets, volume.AttributeCertificates, volume.AttributeObjects} {
 		for _, mark := range []string{";", "\n", ",", "{", "["} {

@@ -122,7 +122,7 @@ func TestAdmission(t *testing.T) {
 
 func enter(t *testing.T, a *admission, namespace string) *admitted {
 	t.Helper()
-	_, p, err := a.enter(t.Context(), namespace, map[string]string{"": ""})
+	_, p, err := a.enter(t.Context(), namespace, map[string]string{"": ""}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestLargeVolumes(t *testing.T) {
 		}
 		began, ends := time.Now(), make(chan ending, 10)
 		run := func(name string, every time.Duration) {
-			ctx, p, err := a.enter(hang, name, nil)
+			ctx, p, err := a.enter(hang, name, nil, nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -196,19 +196,19 @@ func TestLargeVolumes(t *testing.T) {
 }
 
 // A namespace cannot fill the memory with what waits, and its small volumes do not wait for the large.
-func TestWaitingAttributesAreBounded(t *testing.T) {
+func TestWhatWaitsIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission()
 		sized := func(size int) map[string]string { return map[string]string{"vault": strings.Repeat("x", size)} }
-		_, first, err1 := a.enter(t.Context(), "shop", sized(100<<10))
-		_, second, err2 := a.enter(t.Context(), "shop", sized(100<<10))
+		_, first, err1 := a.enter(t.Context(), "shop", sized(50<<10), sized(50<<10))
+		_, second, err2 := a.enter(t.Context(), "shop", sized(50<<10), sized(50<<10))
 		if err := errors.Join(err1, err2); err != nil {
 			t.Fatal(err)
 		}
 		waits := make(chan *admitted)
 		go func() {
-			_, third, err := a.enter(t.Context(), "shop", sized(100<<10))
+			_, third, err := a.enter(t.Context(), "shop", sized(50<<10), sized(50<<10))
 			if err != nil {
 				t.Error(err)
 			}
@@ -216,10 +216,10 @@ func TestWaitingAttributesAreBounded(t *testing.T) {
 		}()
 		synctest.Wait()
 		const text = "too many large volumes of the namespace are mounted or refreshed at the same time; the kubelet tries again"
-		if _, _, err := a.enter(t.Context(), "shop", sized(200<<10)); !errors.Is(err, volume.ErrTooLarge) || err.Error() != text {
+		if _, _, err := a.enter(t.Context(), "shop", sized(100<<10), sized(100<<10)); !errors.Is(err, volume.ErrTooLarge) || err.Error() != text {
 			t.Errorf("got %v, want %s", err, text)
 		}
-		_, other, err := a.enter(t.Context(), "other", sized(200<<10))
+		_, other, err := a.enter(t.Context(), "other", sized(100<<10), sized(100<<10))
 		if err != nil {
 			t.Fatalf("another namespace: %v", err)
 		}
@@ -238,7 +238,7 @@ func TestWaitingAttributesAreBounded(t *testing.T) {
 func TestMeasure(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int64{"": 1, "db-password": 1, "a;b;c": 3, "- secret: a\n- secret: b\n": 3, "[{secret: a},{secret: b}]": 5} {
-		if size, entries := measure(map[string]string{"objects": text}); entries != want || size != int64(7+len(text)) {
+		if size, entries := measure(map[string]string{"objects": text}, map[string]string{"objects": "a;b"}); entries != want || size != int64(17+len(text)) {
 			t.Errorf("%q: %d entries in %d bytes, want %d", text, entries, size, want)
 		}
 	}

@@ -13,7 +13,7 @@ import (
 func crowded(ctx context.Context, t *testing.T, a *admission) {
 	t.Helper()
 	for i := range mostLarge {
-		ctx, p, err := a.enter(ctx, fmt.Sprint("large-", i), nil)
+		ctx, p, err := a.enter(ctx, fmt.Sprint("large-", i), nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

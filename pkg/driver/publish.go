@@ -146,7 +146,7 @@ func (n *nodeServer) tolerate(ctx context.Context, w wish, err error, usable boo
 func (n *nodeServer) replace(parent context.Context, w wish, complete bool) (content volume.Content, outcome volume.Outcome, err error) {
 	defer recoverInto(parent, &err)
 
-	admitted, publish, err := n.admission.enter(parent, w.attributes[volume.KubeletPodNamespace], w.attributes)
+	admitted, publish, err := n.admission.enter(parent, w.attributes[volume.KubeletPodNamespace], w.attributes, w.secrets)
 	if err != nil {
 		return content, outcome, err
 	}
