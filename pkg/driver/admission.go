@@ -21,6 +21,8 @@ const (
 	// perVault bounds the objects that a namespace reads from one vault at the same time. A vault is not sent more requests
 	// at once, so that nothing gets slower; and a vault that hangs keeps only its own.
 	perVault = 16
+	// perNamespaceReads is the same for all vaults together. Each read that hangs has a connection: some 45 KB in all.
+	perNamespaceReads = 4 * perVault
 	// namespaceBytes is what the volumes of a namespace may hold together; what is larger goes one by one, see large.
 	namespaceBytes = 256 << 10
 	// smallBytes is what a volume may always hold when it is the oldest of its namespace, whatever the others have: no
@@ -51,6 +53,7 @@ type namespaceLoad struct {
 	waiting   int64          // bytes of the attributes and Secrets of those
 	publishes []*admitted    // the oldest first
 	reads     map[string]int // by vault
+	reading   int            // of all vaults
 	bytes     int64
 	changed   chan struct{} // closed when something has been given back
 }
@@ -176,9 +179,10 @@ func (p *admitted) Hold(ctx context.Context, bytes int64) error {
 // Read implements [volume.Memory].
 func (p *admitted) Read(ctx context.Context, vault string) (done func(), err error) {
 	err = p.wait(ctx, func() bool {
-		if p.load.reads[vault] >= perVault && !p.large && !p.oldest() {
+		if full := p.load.reads[vault] >= perVault || p.load.reading >= perNamespaceReads; full && !p.large && !p.oldest() {
 			return false
 		}
+		p.load.reading++
 		p.load.reads[vault]++
 		return true
 	})
@@ -188,6 +192,7 @@ func (p *admitted) Read(ctx context.Context, vault string) (done func(), err err
 	return func() {
 		p.admission.mu.Lock()
 		defer p.admission.mu.Unlock()
+		p.load.reading--
 		if p.load.reads[vault]--; p.load.reads[vault] == 0 {
 			delete(p.load.reads, vault)
 		}
