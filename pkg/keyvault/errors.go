@@ -29,7 +29,15 @@ type answer struct {
 	metadata bool // with entra: the node's metadata service, and not Entra ID itself
 	status   int
 	codes    []string // the service's own, outermost first: Forbidden, ForbiddenByRbac
-	message  string   // of the service; only ever searched for words, never repeated
+	message  string   // of the service, the beginning; only ever searched for words, never repeated
+}
+
+// messageBytes is what is looked at of a message: those of Azure have some 1 KB. It stays as long as the refusal counts.
+const messageBytes = 4 << 10
+
+// beginning is what is kept of a message. The rest of it does not stay.
+func beginning(message string) string {
+	return strings.Clone(message[:min(len(message), messageBytes)])
 }
 
 func (a *answer) Error() string {
@@ -129,7 +137,7 @@ func vaultAnswer(e *azcore.ResponseError) *answer {
 	if raw, err := runtime.Payload(e.RawResponse); err == nil {
 		_ = json.Unmarshal(raw, &body) // a body of another shape has no codes
 	}
-	a.message = body.Error.Message
+	a.message = beginning(body.Error.Message)
 	a.add(e.ErrorCode)
 	for c := &body.Error; c != nil; c = c.InnerError {
 		a.add(c.Code)
@@ -148,9 +156,9 @@ func entraAnswer(resp *http.Response) *answer {
 	if raw, err := runtime.Payload(resp); err == nil {
 		_ = json.Unmarshal(raw, &body)
 	}
-	a.message = body.Description
+	a.message = beginning(body.Description)
 	a.add(body.Error)
-	if code := aadstsCode.FindString(body.Description); code != "" {
+	if code := aadstsCode.FindString(a.message); code != "" {
 		a.add(code)
 	} else if len(body.Codes) > 0 {
 		a.add(fmt.Sprintf("AADSTS%d", body.Codes[0]))

@@ -158,7 +158,7 @@ func metadataAnswer(resp *http.Response) *answer {
 	if raw, err := runtime.Payload(resp); err == nil {
 		_ = json.Unmarshal(raw, &body)
 	}
-	a.message = body.Description
+	a.message = beginning(body.Description)
 	a.add(body.Error)
 	return a
 }

@@ -41,6 +41,9 @@ func (g *got) bytes() int {
 	for name, value := range g.tags {
 		n += len(name) + len(text(value)) + 64
 	}
+	if g.key != nil {
+		n += len(g.key.N) + len(g.key.E) + len(g.key.X) + len(g.key.Y)
+	}
 	for _, name := range g.names {
 		n += len(name) + 16
 	}
@@ -91,7 +94,8 @@ func (*Client) getKey(ctx context.Context, s *session, o volume.Object) (*got, e
 	if resp.Key == nil || resp.Key.Kty == nil {
 		return nil, errStrange
 	}
-	return &got{key: resp.Key}, nil
+	key := resp.Key
+	return &got{key: &azkeys.JSONWebKey{Kty: key.Kty, Crv: key.Crv, N: key.N, E: key.E, X: key.X, Y: key.Y}}, nil
 }
 
 // maxPages bounds a list: 40,000 secrets are ten times what a volume may hold.

@@ -79,3 +79,21 @@ func TestClientCertificateDoesNotStay(t *testing.T) {
 		})
 	}
 }
+
+// A vault that answers with more than a key has does not fill the memory: what is needed is counted, the rest does not stay.
+func TestHugeKeysAreCounted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
+	w.fetch(w.asServicePrincipal(secret("a"))) // logs in
+	const huge = 600_000
+	filler := strings.Repeat("A", huge)
+	w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Path: "/keys/a", Action: devcloud.Malformed, Text: `{"key":{"kty":"RSA","e":"AQAB","n":"` + filler + `","k":"` + filler[:huge/4] + `"}}`})
+	o := secret("a")
+	o.Kind, o.Outputs = volume.KindKey, []volume.Output{{Part: volume.PartPublicKey, Path: "a"}}
+	before := w.client.Cached()
+	w.fetch(w.asServicePrincipal(o))
+	if got, least := w.client.Cached()-before, huge/4*3; got < least || got > least+2000 {
+		t.Errorf("%d bytes are counted, want %d and a little", got, least)
+	}
+}
