@@ -130,6 +130,7 @@ func (c *Client) session(r volume.Request, tenant, vault string) (*session, erro
 			l.succeed(known.value)
 		}
 		known = &idle[*login]{value: l}
+		c.makeRoom()
 		c.logins[key.credentialKey] = known
 	}
 	l := known.use(now)

@@ -37,7 +37,7 @@ func TestALoginGoesWithItsVolumes(t *testing.T) {
 			r := as(w)
 			w.fetch(first("one", r))
 			w.later(40 * time.Minute)
-			w.knows("while a volume is there", 1, 1, pods)
+			w.knows("while a volume is there", 1, 0, pods)
 			w.fetch(refresh("one", r))
 			w.client.Forget("one")
 			w.knows("just after", 1, 1, 0)
@@ -71,7 +71,7 @@ func TestIdleLoginsAreDropped(t *testing.T) {
 	w.client.Forget("three")
 	w.knows("at first", 1, 1, 3)
 	w.later(3*time.Minute + time.Second)
-	w.knows("with the failed pods forgotten", 1, 1, 1)
+	w.knows("with the failed pods forgotten", 1, 0, 1)
 	w.later(time.Hour - 3*time.Minute)
 	w.knows("after an hour without a use", 0, 0, 0)
 }

@@ -2,15 +2,20 @@ package keyvault
 
 import (
 	"errors"
+	"maps"
 	"time"
 )
 
 const (
-	// idleLogin is how long a login stays that nobody has used, departedLogin one of which no volume is left: longer than
-	// the kubelet's longest pause between two attempts to mount (2m2s), and than a call.
+	// idleLogin is how long a login stays that nobody has used, departedLogin one of which no volume is left, and a client of
+	// a vault, which costs nothing to make anew: longer than the kubelet's longest pause between two attempts to mount
+	// (2m2s), and than a call.
 	idleLogin     = time.Hour
 	departedLogin = 3 * time.Minute
 	sweepPause    = time.Minute
+	// maxLogins bounds all of them: a pod can have hundreds of volumes, each with an identity of its own. One takes 6 to 13 KB
+	// with the client of its vault.
+	maxLogins = 1024
 )
 
 // Tidy forgets every value that nobody can be served with any more, and gives about how many bytes that were; and logins
@@ -46,14 +51,40 @@ func (c *Client) sweep(now time.Time) {
 		l.value.proofs.sweep(live, departed)
 	}
 	c.cache.mu.Unlock()
+	c.sweepSessions(departed)
+	c.challenges.sweep(before)
+	c.gates.sweep(before)
+}
+
+// makeRoom forgets logins when there are too many: those that have no token, which lose nothing but their pauses, or else
+// the one that was used longest ago. The caller holds c.mu.
+func (c *Client) makeRoom() {
+	if len(c.logins) < maxLogins {
+		return
+	}
+	maps.DeleteFunc(c.logins, func(_ credentialKey, l *idle[*login]) bool { return !l.value.holdsToken() })
+	for len(c.logins) >= maxLogins {
+		var oldest credentialKey
+		var used time.Time
+		for key, l := range c.logins {
+			if used.IsZero() || l.used.Before(used) {
+				oldest, used = key, l.used
+			}
+		}
+		delete(c.logins, oldest)
+	}
+	c.sweepSessions(c.now().Add(-departedLogin))
+}
+
+// sweepSessions forgets the clients of vaults that nobody has used since before, and those whose login is gone. The caller
+// holds c.mu.
+func (c *Client) sweepSessions(before time.Time) {
 	sweep(c.sessions, before)
 	for key, s := range c.sessions {
 		if known, ok := c.logins[key.credentialKey]; !ok || known.value != s.value.login {
 			delete(c.sessions, key)
 		}
 	}
-	c.challenges.sweep(before)
-	c.gates.sweep(before)
 }
 
 // sweep forgets values that can serve nobody, and entries that no volume holds and that tell nothing. The caller holds c.mu.
