@@ -29,6 +29,10 @@ const (
 		"(openssl pkcs12 -export -iter 2048; openssl pkcs8 -topk8 -iter 2048)"
 )
 
+// maxSent of a client certificate's chain are kept, to be sent to Entra ID: a login stays, and a file may have hundreds, which
+// take ten times as much memory once they are read.
+const maxSent = 16
+
 // parseClientCertificate reads PEM (PKCS#8, PKCS#1; encrypted or not) or PKCS#12, and gives the chain from the leaf
 // upwards. The SDK's own reader knows neither today's PKCS#12 nor encrypted PEM.
 func parseClientCertificate(content, password []byte) ([]*x509.Certificate, crypto.PrivateKey, error) {
@@ -54,8 +58,10 @@ func parseClientCertificate(content, password []byte) ([]*x509.Certificate, cryp
 	case err != nil:
 		return nil, nil, errForeignKey
 	}
-	chain := make([]*x509.Certificate, 0, len(certs))
-	for _, place := range issued(wrapped) {
+	order := issued(wrapped)
+	order = order[:min(len(order), maxSent)]
+	chain := make([]*x509.Certificate, 0, len(order))
+	for _, place := range order {
 		chain = append(chain, wrapped[place].parsed)
 	}
 	return chain, key, nil

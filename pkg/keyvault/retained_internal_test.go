@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -51,6 +52,31 @@ func TestRefusalsAreSmall(t *testing.T) {
 	} {
 		if len(said.message) > messageBytes || !said.mentions("on a disabled ") || len(said.codes) != 1 {
 			t.Errorf("%s: %d bytes of message, %v", name, len(said.message), said)
+		}
+	}
+}
+
+// Of a client certificate the chain is kept, and not everything that its file has.
+func TestTheChainIsKept(t *testing.T) {
+	t.Parallel()
+	read := func(name string) []byte {
+		content, err := os.ReadFile("testdata/login/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}
+	want, _, err := parseClientCertificate(read("plain.pem"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, _, err := parseClientCertificate(append(bytes.Repeat(append(read("root.pem"), '\n'), 100), read("plain.pem")...), nil)
+	if err != nil || len(chain) != maxSent {
+		t.Fatalf("%d certificates, want %d: %v", len(chain), maxSent, err)
+	}
+	for i, cert := range want {
+		if !cert.Equal(chain[i]) {
+			t.Errorf("number %d of the chain is another", i)
 		}
 	}
 }
