@@ -2,6 +2,7 @@ package tmpfs
 
 import (
 	"context"
+	"maps"
 	"math"
 	"sync"
 
@@ -65,6 +66,7 @@ type budget struct {
 
 // holding is what a mounted volume takes.
 type holding struct {
+	path  string // where it is mounted, see target.real
 	total int64
 	set   int64 // of it, the current set; 0: not known, it was written by an earlier process
 }
@@ -190,17 +192,18 @@ func (m Memory) smallest() int64 {
 func (b *budget) hold(device uint64, h holding) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if h.set == 0 {
-		h.set = b.volumes[device].set
+	if before := b.volumes[device]; h.set == 0 && before.path == h.path {
+		h.set = before.set
 	}
 	b.volumes[device] = h
 }
 
-// forget is for a volume that is unmounted.
-func (b *budget) forget(device uint64) {
+// forget is for a path at which no volume is mounted any more, whoever has unmounted it. Its device would not tell which one that was: by now
+// another volume may have the number.
+func (b *budget) forget(path string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.volumes, device)
+	maps.DeleteFunc(b.volumes, func(_ uint64, h holding) bool { return h.path == path })
 }
 
 // of gives what is known of a volume.
@@ -213,7 +216,7 @@ func (b *budget) of(device uint64) holding {
 // holdPlace measures what the volume at p takes by now.
 func (b *budget) holdPlace(p *place, set int64) {
 	if st, err := statfs(p.fd); err == nil {
-		b.hold(p.device, holding{total: taken(&st), set: set})
+		b.hold(p.device, holding{path: p.at.real(), total: taken(&st), set: set})
 	}
 }
 

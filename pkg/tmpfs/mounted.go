@@ -34,9 +34,12 @@ func (s *Store) findMounted() error {
 		if current, err := os.Readlink(filepath.Join(path, dataLink)); err != nil || !isSet(current) {
 			continue
 		}
+		if s.budget.of(device).path != "" { // a subPath of a whole volume is mounted after it
+			continue
+		}
 		var st unix.Statfs_t
 		if err := unix.Statfs(path, &st); err == nil {
-			s.budget.hold(device, holding{total: taken(&st)})
+			s.budget.hold(device, holding{path: path, total: taken(&st)})
 		}
 	}
 	return nil

@@ -65,6 +65,7 @@ func (s *Store) Publish(ctx context.Context, m volume.Mount, c volume.Content) (
 
 // mount mounts the first set. Nobody else can reach it before it is read-only, so it needs no look afterwards.
 func (s *Store) mount(ctx context.Context, at *target, m volume.Mount, next *set) error {
+	s.budget.forget(at.real())
 	needs := next.charge()
 	total := needs + mountCharge + charge(room{inodes: ownInodes})
 	release, err := s.budget.claim(ctx, demand{stays: total}, true)
@@ -93,7 +94,7 @@ func (s *Store) mount(ctx context.Context, at *target, m volume.Mount, next *set
 	})
 	if err == nil {
 		s.remember(&mounted, known)
-		s.budget.hold(mounted.device, holding{total: total, set: needs})
+		s.budget.hold(mounted.device, holding{path: at.real(), total: total, set: needs})
 	}
 	return err
 }

@@ -68,18 +68,15 @@ func (t *target) openFolder() (int, error) {
 	return unix.Openat(t.parent, t.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
-// device is that of the target, 0 if it is no folder.
-func (t *target) device() uint64 {
-	fd, err := t.openFolder()
-	if err != nil {
-		return 0
+// real is the path of the target as the mount table has it, without links. Where its folder is gone, so is whatever was mounted there, and
+// the path that was asked for must do.
+func (t *target) real() string {
+	if t.parent >= 0 {
+		if folder, err := readlink(t.parent); err == nil {
+			return filepath.Join(folder, t.name)
+		}
 	}
-	defer func() { _ = unix.Close(fd) }()
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil {
-		return 0
-	}
-	return st.Dev
+	return t.path
 }
 
 func (t *target) rmdir() error {

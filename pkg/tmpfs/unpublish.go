@@ -19,9 +19,10 @@ func (s *Store) Unpublish(target string) error {
 		return err
 	}
 	defer at.close()
-	if err := at.unmountAll(s.budget.forget); err != nil {
+	if err := at.unmountAll(); err != nil {
 		return err
 	}
+	s.budget.forget(at.real())
 	s.records.Delete(at.path)
 	switch err := at.rmdir(); {
 	case err == nil, errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
@@ -33,13 +34,11 @@ func (s *Store) Unpublish(target string) error {
 	}
 }
 
-// unmountAll unmounts until nothing is mounted at the target, from the top of a stack down, and tells of the device of each mount.
-func (t *target) unmountAll(unmounted func(device uint64)) error {
+// unmountAll unmounts until nothing is mounted at the target, from the top of a stack down.
+func (t *target) unmountAll() error {
 	for {
-		device := t.device()
 		switch err := t.unmount(); {
 		case err == nil:
-			unmounted(device)
 			continue
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 			return nil
