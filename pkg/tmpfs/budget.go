@@ -88,7 +88,8 @@ func (b *budget) claim(ctx context.Context, d demand, wait bool) (release func()
 		return func() {}, nil
 	}
 	for {
-		m := b.memory()
+		ended := b.next()
+		m := b.memory() // may still count what a call gives back that ends meanwhile
 		b.mu.Lock()
 		short := b.short(m, d)
 		if short == nil {
@@ -101,8 +102,7 @@ func (b *budget) claim(ctx context.Context, d demand, wait bool) (release func()
 		if alone := b.counted(m, d, demand{}); d.stays > 0 && alone != nil { // whatever becomes of the others
 			short, wait = alone, false
 		}
-		wait = wait && b.calls > 0
-		ended := b.ended
+		wait = wait && (b.calls > 0 || ended != b.ended)
 		b.mu.Unlock()
 		if !wait {
 			return nil, short.err()
@@ -113,6 +113,13 @@ func (b *budget) claim(ctx context.Context, d demand, wait bool) (release func()
 			return nil, short.err()
 		}
 	}
+}
+
+// next is closed when the next call ends.
+func (b *budget) next() chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
 }
 
 func (b *budget) release(d demand) {
