@@ -1,5 +1,5 @@
 // Package cgroup reads how much memory the kernel lets this process have, and how much of it is used: from the memory controller of
-// cgroup v1 or v2, for the process's own cgroup and for those above it as far as they can be seen. It only reads.
+// cgroup v1 or v2, for the process's own cgroup and for those above it as far as they can be seen and are its pod's. It only reads.
 package cgroup
 
 import (
@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,7 +123,11 @@ func (m *Memory) Levels() []Level {
 	return nil
 }
 
-// below reads from the process's cgroup up to the one that is mounted.
+// ofAPod is how the kubelet names the cgroup of a pod, with and without systemd.
+var ofAPod = regexp.MustCompile(`(^|-)pod[0-9a-f_-]{32,36}(\.slice)?$`)
+
+// below reads from the process's cgroup up to the one that is mounted, or to that of the pod if a limit has been found by then. What lies
+// above a pod is used by others, whom the kubelet evicts, and the kernel kills, before a pod that the node needs.
 func (m *Memory) below(at mount, path string) (levels []Level) {
 	top := filepath.Join(m.root, at.point)
 	inherited, used := int64(unlimited), int64(0)
@@ -143,7 +148,7 @@ func (m *Memory) below(at mount, path string) (levels []Level) {
 		if above, ok := stat[m.names.hierarchicalLimit]; ok {
 			inherited = min(inherited, above)
 		}
-		if folder == top {
+		if folder == top || len(levels) > 0 && ofAPod.MatchString(filepath.Base(folder)) {
 			break
 		}
 	}

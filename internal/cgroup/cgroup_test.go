@@ -20,6 +20,12 @@ const (
 	others      = "24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root rw\nbroken\n"
 )
 
+// A pod of class Burstable, as systemd has its cgroup.
+const (
+	pods = "sys/fs/cgroup/kubepods.slice/kubepods-burstable.slice"
+	pod  = "kubepods-burstable-pod0f5e4ed4_6d5d_4e5b_8f3e_3d0f0e9f0a11.slice"
+)
+
 const (
 	v1None = "9223372036854771712\n" // of a kernel with pages of 4 KiB
 	mib    = 1 << 20
@@ -51,6 +57,37 @@ func TestLevels(t *testing.T) {
 				"sys/fs/cgroup/kubepods.slice/memory.current":                      "4194304000\n",
 			},
 			[]cgroup.Level{{Limit: 512 * mib, Used: 20 * mib}, {Limit: 512 * mib, Used: 400 * mib}},
+		},
+		"v2, other pods have nearly all that pods may have": { // which is for the kubelet to see to
+			"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0f5e4ed4_6d5d_4e5b_8f3e_3d0f0e9f0a11.slice/cri-containerd-0123.scope\n", v2Host,
+			map[string]string{
+				pods + "/" + pod + "/cri-containerd-0123.scope/memory.max":     "536870912\n",
+				pods + "/" + pod + "/cri-containerd-0123.scope/memory.current": "20971520\n",
+				pods + "/" + pod + "/memory.max":                               "536870912\n",
+				pods + "/" + pod + "/memory.current":                           "52428800\n",
+				"sys/fs/cgroup/kubepods.slice/memory.max":                      "4294967296\n",
+				"sys/fs/cgroup/kubepods.slice/memory.current":                  "4290772992\n",
+			},
+			[]cgroup.Level{{Limit: 512 * mib, Used: 20 * mib}, {Limit: 512 * mib, Used: 50 * mib}},
+		},
+		"v2, with cgroupfs as the kubelet's driver, of a static pod": {
+			"0::/kubepods/pod0123456789abcdef0123456789abcdef/ctr\n", v2Host,
+			map[string]string{
+				"sys/fs/cgroup/kubepods/pod0123456789abcdef0123456789abcdef/ctr/memory.max":     "536870912\n",
+				"sys/fs/cgroup/kubepods/pod0123456789abcdef0123456789abcdef/ctr/memory.current": "20971520\n",
+				"sys/fs/cgroup/kubepods/memory.max":                                             "1073741824\n",
+				"sys/fs/cgroup/kubepods/memory.current":                                         "1073741824\n",
+			},
+			[]cgroup.Level{{Limit: 512 * mib, Used: 20 * mib}},
+		},
+		"v2, a pod without a limit counts against that of all pods": {
+			"0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod0f5e4ed4_6d5d_4e5b_8f3e_3d0f0e9f0a11.slice/ctr.scope\n", v2Host,
+			map[string]string{
+				"sys/fs/cgroup/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod0f5e4ed4_6d5d_4e5b_8f3e_3d0f0e9f0a11.slice/ctr.scope/memory.max": "max\n",
+				"sys/fs/cgroup/kubepods.slice/memory.max":     "1073741824\n",
+				"sys/fs/cgroup/kubepods.slice/memory.current": "536870912\n",
+			},
+			[]cgroup.Level{{Limit: 1024 * mib, Used: 512 * mib}},
 		},
 		"v2, no controller in the own cgroup, a limit above": {
 			"0::/system.slice/driver.service\n", v2Host,
