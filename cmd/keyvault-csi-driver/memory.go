@@ -52,7 +52,7 @@ const (
 	heapForByte = 4
 	// beside is what the process takes beside the memory of the Go runtime: page tables, sockets, stacks of threads.
 	beside = 16 << 20
-	// noLimit is more than any limit, and far from an overflow: GOMEMLIMIT=off.
+	// noLimit is more than any limit, and says nothing of what the process comes to take: GOMEMLIMIT=off.
 	noLimit = 1 << 60
 	// envMemoryLimit is a limit in bytes, beside those of the cgroups. The chart gives the container's own by it, for where the runtime
 	// hides the cgroups.
@@ -103,7 +103,9 @@ func (m *memory) now() tmpfs.Memory {
 		heap = min(heap, l.Bytes/heapShare)
 	}
 	if m.fixed {
-		heap = min(debug.SetMemoryLimit(-1), noLimit)
+		if set := debug.SetMemoryLimit(-1); set < noLimit {
+			heap = set
+		}
 	} else if m.limit.Swap(heap) != heap {
 		debug.SetMemoryLimit(heap)
 	}

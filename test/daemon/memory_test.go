@@ -26,13 +26,14 @@ func TestMemoryOfTheProcess(t *testing.T) {
 		flags []string
 		limit float64 // of the Go runtime
 		node  float64 // of the driver and its volumes; 0: whatever this machine has
+		used  float64 // of it, by a driver without volumes; 0: whatever it is
 	}{
-		"no limit given":              {nil, nil, 44 * mib, 0},
-		"the chart's":                 {[]string{"MEMORY_LIMIT=536870912"}, nil, 44 * mib, 512 * mib},
-		"larger volumes":              {[]string{"MEMORY_LIMIT=536870912"}, []string{"--max-volume-bytes=8Mi"}, (44 + 4*7) * mib, 512 * mib},
-		"a small one":                 {[]string{"MEMORY_LIMIT=67108864"}, nil, 16 * mib, 64 * mib},
-		"the operator's own":          {[]string{"GOMEMLIMIT=100MiB", "MEMORY_LIMIT=536870912"}, nil, 100 * mib, 512 * mib},
-		"the operator wants no limit": {[]string{"GOMEMLIMIT=off"}, nil, 1<<63 - 1, 0},
+		"no limit given":              {nil, nil, 44 * mib, 0, 0},
+		"the chart's":                 {[]string{"MEMORY_LIMIT=536870912"}, nil, 44 * mib, 512 * mib, 60 * mib},
+		"larger volumes":              {[]string{"MEMORY_LIMIT=536870912"}, []string{"--max-volume-bytes=8Mi"}, (44 + 4*7) * mib, 512 * mib, 88 * mib},
+		"a small one":                 {[]string{"MEMORY_LIMIT=67108864"}, nil, 16 * mib, 64 * mib, 32 * mib},
+		"the operator's own":          {[]string{"GOMEMLIMIT=100MiB", "MEMORY_LIMIT=536870912"}, nil, 100 * mib, 512 * mib, 116 * mib},
+		"the operator wants no limit": {[]string{"GOMEMLIMIT=off", "MEMORY_LIMIT=536870912"}, nil, 1<<63 - 1, 512 * mib, 60 * mib},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -42,6 +43,9 @@ func TestMemoryOfTheProcess(t *testing.T) {
 			}
 			if got := metric(t, n, "keyvault_csi_memory_limit_bytes"); tt.node != 0 && got != tt.node {
 				t.Errorf("the driver's limit is %.0f, want %.0f", got, tt.node)
+			}
+			if got := metric(t, n, "keyvault_csi_memory_used_bytes"); tt.used != 0 && got != tt.used {
+				t.Errorf("%.0f bytes are not for volumes, want %.0f", got, tt.used)
 			}
 		})
 	}
