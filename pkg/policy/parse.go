@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -56,6 +57,9 @@ func parse(text []byte) (*Policy, error) {
 	if err := decoder.Decode(&document{}); !errors.Is(err, io.EOF) {
 		return nil, errors.New("holds more than one YAML document")
 	}
+	if err := checkValues(text); err != nil {
+		return nil, err
+	}
 	p := &Policy{}
 	for i, text := range *d.Rules {
 		rule, err := text.rule()
@@ -65,6 +69,25 @@ func parse(text []byte) (*Policy, error) {
 		p.rules = append(p.rules, rule)
 	}
 	return p, nil
+}
+
+// checkValues refuses a field without a value, which is one whose list somebody has commented out: left out it would match everything, as
+// nobody has written.
+func checkValues(text []byte) error {
+	var d struct {
+		Rules []map[string]yaml.Node `yaml:"rules"`
+	}
+	if err := yaml.Unmarshal(text, &d); err != nil {
+		return plain(err)
+	}
+	for i, rule := range d.Rules {
+		for _, field := range slices.Sorted(maps.Keys(rule)) {
+			if value := rule[field]; value.ShortTag() == "!!null" {
+				return fmt.Errorf("rules[%d].%s: has no value; write one, or leave the field out", i, field)
+			}
+		}
+	}
+	return nil
 }
 
 var goType = regexp.MustCompile(` (in type|into) \S+`)
@@ -172,6 +195,13 @@ func vaultGlob(text string) (string, error) {
 	glob := strings.TrimSuffix(strings.ToLower(text), "/")
 	if !strings.HasPrefix(glob, "https://") && !strings.HasPrefix(glob, "*") {
 		return "", fmt.Errorf("%q does not begin with https:// as every vault does, nor with *", text)
+	}
+	host, exact := strings.CutPrefix(glob, "https://")
+	if !exact {
+		_, host, _ = strings.Cut(glob, ".") // what comes before may stand for https://
+	}
+	if strings.ContainsAny(host, ":/") {
+		return "", fmt.Errorf("%q has a port or a path, and so matches no vault", text)
 	}
 	return glob, nil
 }

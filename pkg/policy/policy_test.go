@@ -263,6 +263,15 @@ func TestParseErrors(t *testing.T) {
 		{"rules: [{namespaces: [a], identities: [workload], clientIDs: ['']}]", "rules[0].clientIDs[0]: is empty"},
 		{"rules: [{effect: deny, namespaces: [a], identities: [managed], clientIDs: ['1111*']}]", "rules[0]." + noIDs},
 		{"rules: [{effect: deny, namespaces: [a], identities: [workload, cluster], clientIDs: ['1111*']}]", "rules[0]." + noIDs},
+		{"rules: [{namespaces: [a], identities: [managed], clientIDs: }]", "rules[0].clientIDs: has no value; write one, or leave the field out"},
+		{"rules:\n- namespaces: [a]\n  identities: [workload]\n  vaults:\n  # - https://pay.vault.azure.net\n", "rules[0].vaults: has no value; write one, or leave the field out"},
+		{"rules: [{namespaces: [a], identities: [workload]}, {namespaces: [a], identities: [workload], serviceAccounts: null}]", "rules[1].serviceAccounts: has no value; write one, or leave the field out"},
+		{"rules: [{effect: ~, namespaces: [a], identities: [workload]}]", "rules[0].effect: has no value; write one, or leave the field out"},
+		{"x: &x\nrules: []", "line 1: field x not found"},
+		{"rules: [{namespaces: &none , identities: [workload], vaults: *none}]", "rules[0].namespaces: has no value; write one, or leave the field out"},
+		{"rules: [{namespaces: [a], identities: [workload], vaults: ['https://pay.vault.azure.net/*']}]", `rules[0].vaults[0]: "https://pay.vault.azure.net/*" has a port or a path, and so matches no vault`},
+		{"rules: [{effect: deny, namespaces: [a], identities: [workload], vaults: ['https://pay.vault.azure.net:443']}]", `rules[0].vaults[0]: "https://pay.vault.azure.net:443" has a port or a path, and so matches no vault`},
+		{"rules: [{effect: deny, namespaces: [a], identities: [workload], vaults: ['*.vault.azure.net/*']}]", `rules[0].vaults[0]: "*.vault.azure.net/*" has a port or a path, and so matches no vault`},
 		{"rules: [{namespaces: [a], identities: [workload], vaults: [shop]}]", `rules[0].vaults[0]: "shop" does not begin with https:// as every vault does, nor with *`},
 	} {
 		_, err := policy.Parse([]byte(tc.text))
