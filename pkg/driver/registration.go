@@ -65,17 +65,21 @@ func (s *registrationServer) offer(ctx context.Context) error {
 		case err := <-ended:
 			return describeFailure("registration server", err)
 		case <-over:
-			return nil
+			if s.refused() {
+				return nil
+			}
 		case <-s.told:
 		}
-		switch refused := s.driver.registration.Load().refused != ""; {
-		case !refused:
+		switch {
+		case !s.refused():
 			over, s.pause = nil, firstPause
 		case over == nil:
 			over, s.pause = s.driver.after(s.pause), min(2*s.pause, longestPause)
 		}
 	}
 }
+
+func (s *registrationServer) refused() bool { return s.driver.registration.Load().refused != "" }
 
 // unlessDone: what fails because the driver was told to stop is no failure.
 func unlessDone(ctx context.Context, err error) error {

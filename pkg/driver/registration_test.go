@@ -199,6 +199,23 @@ func TestRefusedRegistrationIsOfferedAgain(t *testing.T) {
 	}
 }
 
+// The kubelet accepts the driver by itself just when the pause ends. A new socket would have it take the driver away first.
+func TestRegisteredWhenThePauseEnds(t *testing.T) {
+	t.Parallel()
+	h := newHarness(t, newFakes(), withRegistration)
+	o := newOffers(h)
+	h.start(t)
+	o.tell(t, "version not supported")
+	o.wait(t, 5*time.Second)
+	h.driver.registration.Store(&registration{}) // and nothing in the channel that tells of it yet
+	o.over <- time.Time{}
+	o.tell(t, "version not supported")
+	o.wait(t, 5*time.Second) // as after the first refusal
+	if err := h.stop(); err != nil {
+		t.Errorf("Run = %v, want nil", err)
+	}
+}
+
 // Whoever cannot offer itself to the kubelet is of no use and says so.
 func TestRegistrationSocketFails(t *testing.T) {
 	t.Parallel()
