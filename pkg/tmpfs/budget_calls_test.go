@@ -1,8 +1,14 @@
 package tmpfs_test
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -38,4 +44,87 @@ func TestBudgetOfACallThatEndsMeanwhile(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+}
+
+// A volume whose refresh may have to wait for memory is read-only meanwhile. What others have left in it is removed before memory is asked
+// for: it may be what is lacking.
+func TestBudgetIsAskedOfAReadOnlyVolume(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(t *testing.T, root string){
+		"a new set": func(*testing.T, string) {},
+		"what a killed rotation has left": func(t *testing.T, root string) {
+			mkdir(t, filepath.Join(root, "..2001_01_01_00_00_00.000000001"))
+			write(t, filepath.Join(root, "..2001_01_01_00_00_00.000000001", "big"), strings.Repeat("x", mib))
+		},
+		"what a container has written beside the set": func(t *testing.T, root string) { write(t, filepath.Join(root, "junk"), strings.Repeat("x", mib)) },
+		"what a container has written into the set": func(t *testing.T, root string) {
+			write(t, filepath.Join(root, "..data", "junk"), strings.Repeat("x", mib/4))
+		},
+	} {
+		for _, classic := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, classic: %t", name, classic), func(t *testing.T) {
+				t.Parallel()
+				refreshing := ""
+				f := newFixture(t, tmpfs.Options{Memory: func() tmpfs.Memory {
+					m := tmpfs.Memory{Limits: []tmpfs.Limit{{Bytes: 15*mib + mib/2, Used: 10 * mib}}, Process: 5 * mib, Resident: mib}
+					if refreshing != "" {
+						m.Limits[0].Used += used(t, refreshing)
+						for _, options := range mounts(t, refreshing) {
+							if !strings.Contains(options, " | ro") {
+								t.Errorf("memory is asked for while the volume is %s", options)
+							}
+						}
+					}
+					return m
+				}})
+				if classic {
+					tmpfs.UseClassic(f.Store)
+				}
+				f.publish(t, big(0))
+				backDoor(t, f.target, func(root string) { spoil(t, root) })
+				refreshing = f.target
+				if err := f.rotate(t.Context(), f.target, big(1)); err != nil {
+					t.Error(err)
+				}
+				if entries, err := os.ReadDir(f.target); err != nil || len(entries) != 3 { // ..data, its set, and the link
+					t.Errorf("the volume holds %v, %v", entries, err)
+				}
+			})
+		}
+	}
+}
+
+func used(t *testing.T, target string) int64 {
+	t.Helper()
+	var st unix.Statfs_t
+	if err := unix.Statfs(target, &st); err != nil {
+		t.Error(err)
+	}
+	return int64(st.Blocks-st.Bfree) * st.Bsize
+}
+
+// A volume that could not be made read-only is told of, also where there is no memory for its refresh.
+func TestNoBudgetForAWritableVolume(t *testing.T) {
+	t.Parallel()
+	ways(t, limited(10*mib+mib/2), func(t *testing.T, f fixture) {
+		f.publish(t, content("big", "x"))
+		var open *os.File
+		backDoor(t, f.target, func(root string) {
+			var err error
+			if open, err = os.OpenFile(filepath.Join(root, "big"), os.O_RDWR, 0); err != nil {
+				t.Fatal(err)
+			}
+		})
+		defer open.Close()
+		same := content("big", "x")
+		same.Fetched = same.Fetched.Add(time.Second)
+		if o, err := f.Publish(t.Context(), f.mount(), same); err != nil || o.Writable == "" {
+			t.Fatalf("the volume cannot be made read-only: %+v, %v", o, err)
+		}
+		o, err := f.Publish(t.Context(), f.mount(), big(0))
+		wantError(t, err, volume.ErrTooLarge, noMemory(f.target, "rotate the volume at", "1", "11", "10"))
+		if o.Writable == "" {
+			t.Error("nothing is said of the volume, which is writable")
+		}
+	})
 }

@@ -49,15 +49,15 @@ func (s *Store) update(ctx context.Context, p *place, next *set) (o volume.Outco
 			o.Writable = whyWritable(locked)
 			return o, contested(found.tampered)
 		}
-		locked, err = s.mounter.writable(ctx, p, func(v view) error {
-			if found.same && found.tampered == "" {
+		if found.same && found.tampered == "" {
+			locked, err = s.mounter.writable(ctx, p, func(v view) error {
 				s.tidy(ctx, v.Root, p, held, p.current, next.top)
 				s.budget.holdPlace(p, 0)
 				return stamp(v.Root, p.current, next.fetched)
-			}
-			o.Changed, err = s.replace(ctx, v, p, held, next)
-			return err
-		})
+			})
+		} else {
+			o.Changed, locked, err = s.swap(ctx, p, held, next, found, locked)
+		}
 		if err != nil {
 			s.remember(p, record{locked: locked == nil, digest: known.digest, sealed: known.sealed})
 			o.Writable = whyWritable(locked)
@@ -101,14 +101,45 @@ func mendRoot(root *os.Root, next *set) error {
 	return root.Chmod(".", next.folderMode)
 }
 
+// swap takes the memory for next and installs it. That may take until other calls have ended, and the volume is read-only meanwhile. What
+// a killed rotation or somebody else has left in it goes before, for it may be what is lacking. before is why the volume could not be made
+// read-only until now, and locked why not then.
+func (s *Store) swap(ctx context.Context, p *place, held subPaths, next *set, found verdict, before error) (changed bool, locked, err error) {
+	locked = before
+	if found.untidy || found.tampered != "" {
+		locked, err = s.mounter.writable(ctx, p, func(v view) error {
+			s.clear(ctx, v.Root, p, held)
+			return nil
+		})
+		if err != nil {
+			return false, locked, err
+		}
+	}
+	needs := next.charge()
+	release, err := s.claimSwap(ctx, p, held, needs)
+	if err != nil {
+		return false, locked, err
+	}
+	defer release()
+	locked, err = s.mounter.writable(ctx, p, func(v view) error {
+		changed, err = s.replace(ctx, v, p, held, next)
+		return err
+	})
+	return changed, locked, err
+}
+
+// clear removes what is not of the current set, and gives the names of that.
+func (s *Store) clear(ctx context.Context, root *os.Root, p *place, held subPaths) (current []string) {
+	if p.current != "" {
+		current, _ = topNames(root, p.current) // stays empty of a set that somebody has made unreadable
+	}
+	s.tidy(ctx, root, p, held, p.current, current)
+	return current
+}
+
 // replace installs next beside the current set. Whatever fails before ..data has moved is undone.
 func (s *Store) replace(ctx context.Context, v view, p *place, held subPaths, next *set) (changed bool, err error) {
-	var before []string // stays empty of a set that somebody has made unreadable
-	if p.current != "" {
-		before, _ = topNames(v.Root, p.current)
-	}
-	// First what a killed rotation or somebody else left behind, so that its room is free again.
-	s.tidy(ctx, v.Root, p, held, p.current, before)
+	before := s.clear(ctx, v.Root, p, held)
 	if err := errors.Join(mendRoot(v.Root, next), markVolume(v.Root)); err != nil {
 		return false, err
 	}
@@ -119,12 +150,6 @@ func (s *Store) replace(ctx context.Context, v view, p *place, held subPaths, ne
 	if err := s.makeRoom(v, p, len(sets)); err != nil {
 		return false, fmt.Errorf("make room for one more set: %w", err)
 	}
-	needs := next.charge()
-	release, err := s.claimSwap(ctx, v.Root, p, held, needs)
-	if err != nil {
-		return false, err
-	}
-	defer release()
 	name := folderName(s.now(), sets)
 	if err := next.install(ctx, v.Root, name); err != nil {
 		s.tidy(ctx, v.Root, p, held, p.current, before)
@@ -132,18 +157,25 @@ func (s *Store) replace(ctx context.Context, v view, p *place, held subPaths, ne
 		return false, err
 	}
 	s.tidy(ctx, v.Root, p, held, name, next.top)
-	s.budget.holdPlace(p, needs)
+	s.budget.holdPlace(p, next.charge())
 	return true, nil
 }
 
 // claimSwap takes the memory for one more set. The current one goes after the swap, so that only what the next is larger stays; unless a
 // container uses the current one. To look for that opens every file, and is not needed while there is memory for both.
-func (s *Store) claimSwap(ctx context.Context, root *os.Root, p *place, held subPaths, needs int64) (release func(), err error) {
+func (s *Store) claimSwap(ctx context.Context, p *place, held subPaths, needs int64) (release func(), err error) {
 	both := demand{stays: needs}
 	if release, err = s.budget.claim(ctx, both, false); err == nil {
 		return release, nil
 	}
-	if isUsed(root, held, p.current) {
+	used := false
+	if err := within(p.fd, func(root *os.Root) error {
+		used = isUsed(root, held, p.current)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	if used {
 		return s.budget.claim(ctx, both, true)
 	}
 	now := s.budget.of(p.device)
