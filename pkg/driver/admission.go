@@ -29,7 +29,8 @@ const (
 	// namespace's ordinary volumes wait for the large ones of another.
 	smallBytes = 64 << 10
 	// waitingBytes is what the attributes and Secrets of those may take that wait: a pod can have hundreds of volumes.
-	waitingBytes = 256 << 10
+	// Ordinary ones, of at most ordinaryBytes, may take four times as much: 500 volumes of 2 KiB that start at once.
+	waitingBytes, ordinaryBytes = 256 << 10, 8 << 10
 	// entryBytes is what a line or a part of a line of a list takes once it is understood; an object has one to three.
 	entryBytes = 512
 )
@@ -111,7 +112,11 @@ func (a *admission) use(p *admitted, size int64) bool {
 	if !ok {
 		load = &namespaceLoad{turns: semaphore.NewWeighted(perNamespace), reads: map[string]int{}, changed: make(chan struct{})}
 	}
-	if load.waiting > 0 && load.waiting+size > waitingBytes {
+	most := int64(waitingBytes)
+	if size <= ordinaryBytes {
+		most *= 4
+	}
+	if load.waiting > 0 && load.waiting+size > most {
 		return false
 	}
 	a.namespaces[p.namespace] = load

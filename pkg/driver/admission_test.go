@@ -234,6 +234,32 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	})
 }
 
+// Hundreds of ordinary volumes of one namespace may start at once: none is refused for the others.
+func TestManyOrdinaryVolumesWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const volumes = 400
+		a := newAdmission()
+		ordinary := map[string]string{"vault": strings.Repeat("x", 2<<10)} // with its token
+		var all sync.WaitGroup
+		for range volumes {
+			all.Go(func() {
+				_, p, err := a.enter(t.Context(), "shop", ordinary, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				time.Sleep(time.Second) //nolint:forbidigo // in a bubble, where time is not real
+				p.leave()
+			})
+		}
+		all.Wait()
+		if len(a.namespaces) != 0 {
+			t.Errorf("left behind: %v", a.namespaces)
+		}
+	})
+}
+
 // What a volume asks for counts before it is understood.
 func TestMeasure(t *testing.T) {
 	t.Parallel()
