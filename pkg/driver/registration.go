@@ -32,6 +32,10 @@ func (d *Driver) register(ctx context.Context) error {
 	if d.config.RegistrationSocket == "" {
 		return nil
 	}
+	// First the socket of a process that was killed, so that it is gone also when this one is told to stop before it listens.
+	if err := removeStale(context.WithoutCancel(ctx), d.config.RegistrationSocket); err != nil {
+		return err
+	}
 	if err := d.probe(ctx); err != nil {
 		return unlessDone(ctx, err)
 	}

@@ -78,18 +78,6 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	if err := n.startCloud(ctx, o.Cloud); err != nil {
 		return nil, err
 	}
-	address, err := freeAddress(ctx)
-	if err != nil {
-		return nil, err
-	}
-	n.HTTP = "http://" + address
-	n.args = append([]string{
-		binary,
-		"--endpoint=unix://" + n.Socket,
-		"--node-id=node-1",
-		"--kubelet-root=" + n.Root,
-		"--http-address=" + address,
-	}, o.Flags...)
 	n.env = append(append(os.Environ(),
 		"HTTPS_PROXY="+withLogin(n.Cloud.ProxyURL(), o.ProxyLogin),
 		"SSL_CERT_FILE="+filepath.Join(dir, "ca.pem"),
@@ -98,8 +86,25 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	if err := os.MkdirAll(n.Root, 0o750); err != nil {
 		return nil, err
 	}
-	err = n.StartDaemon(ctx)
-	return n, err
+	for range 5 {
+		address, err := freeAddress(ctx)
+		if err != nil {
+			return n, err
+		}
+		n.HTTP = "http://" + address
+		n.args = append([]string{
+			binary,
+			"--endpoint=unix://" + n.Socket,
+			"--node-id=node-1",
+			"--kubelet-root=" + n.Root,
+			"--http-address=" + address,
+		}, o.Flags...)
+		// An address that is free now may be somebody else's a moment later.
+		if err = n.StartDaemon(ctx); err == nil || !strings.Contains(n.Output(), "address already in use") {
+			return n, err
+		}
+	}
+	return n, fmt.Errorf("no address stays free for the daemon: %s", n.Output())
 }
 
 // withLogin puts user and password into a URL.
