@@ -7,19 +7,19 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// account is a service account and the identity that trusts it.
-type account struct{ serviceAccount, clientID string }
+// account is a service account and the identity that trusts it; a namespace has one.
+type account struct{ namespace, serviceAccount, clientID string }
 
 // web is the account that every node has.
-var web = account{node.ServiceAccount, node.WorkloadID}
+var web = account{node.Namespace, node.ServiceAccount, node.WorkloadID}
 
 // newAccounts makes more of them: each with an identity of its own, which may read everything in the vault.
 func newAccounts(n *node.Node, count int) ([]account, error) {
 	accounts := make([]account, count)
 	for i := range accounts {
-		a := account{fmt.Sprintf("web-%02d", i), fmt.Sprintf("22222222-3333-4444-5555-%012d", i)}
-		identity := devcloud.Identity{Tenant: node.Tenant, ClientID: a.clientID, Name: a.serviceAccount, Federated: []devcloud.FederatedCredential{
-			{Issuer: n.Issuer.URL(), Subject: "system:serviceaccount:" + node.Namespace + ":" + a.serviceAccount},
+		a := account{fmt.Sprintf("shop-%02d", i), "web", fmt.Sprintf("22222222-3333-4444-5555-%012d", i)}
+		identity := devcloud.Identity{Tenant: node.Tenant, ClientID: a.clientID, Name: a.namespace, Federated: []devcloud.FederatedCredential{
+			{Issuer: n.Issuer.URL(), Subject: "system:serviceaccount:" + a.namespace + ":" + a.serviceAccount},
 		}}
 		if err := n.Cloud.AddIdentity(identity); err != nil {
 			return nil, err

@@ -147,7 +147,7 @@ func newPod(ctx context.Context, n *node.Node, name string, c content) (*pod, er
 
 func newPodOf(ctx context.Context, n *node.Node, a account, name string, c content) (*pod, error) {
 	v := kubelet.Volume{
-		Name: name, Namespace: node.Namespace, ServiceAccount: a.serviceAccount,
+		Name: name, Namespace: a.namespace, ServiceAccount: a.serviceAccount,
 		Attributes: map[string]string{"vault": node.VaultURL, "clientID": a.clientID},
 	}
 	maps.Copy(v.Attributes, c.attributes)
