@@ -50,7 +50,7 @@ type form struct {
 func TestHostileTenants(t *testing.T) {
 	f := form{secrets: 4_000, certificates: 20, volumes: 12, measured: 100, rotated: 5, pace: 10}
 	if suite.Long() {
-		f = form{secrets: 16_000, certificates: 250, volumes: 30, measured: 400, rotated: 30, pace: 1}
+		f = form{secrets: 16_000, certificates: 250, volumes: 30, measured: 800, rotated: 30, pace: 1}
 	}
 	n, err := node.Start(t.Context(), node.Options{Flags: []string{"--mount-max-age=0"}, Env: []string{"GOMEMLIMIT=48MiB"}})
 	if err != nil {
