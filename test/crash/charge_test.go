@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -87,15 +86,7 @@ func (g memoryGroup) kernel(t *testing.T) (bytes int64) {
 // gauge reads a metric without labels.
 func gauge(t *testing.T, n *node.Node, name string) int64 {
 	t.Helper()
-	_, page, err := n.Get(t.Context(), "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	line := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(page)
-	if line == nil {
-		t.Fatalf("no metric %s", name)
-	}
-	value, err := strconv.ParseFloat(line[1], 64)
+	value, err := n.Metric(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}

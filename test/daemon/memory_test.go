@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -137,15 +136,7 @@ func named(name, secrets string) kubelet.Volume {
 // metric reads one that has no labels.
 func metric(t *testing.T, n *node.Node, name string) float64 {
 	t.Helper()
-	_, page, err := n.Get(t.Context(), "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	line := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindStringSubmatch(page)
-	if line == nil {
-		t.Fatalf("no metric %s", name)
-	}
-	value, err := strconv.ParseFloat(line[1], 64)
+	value, err := n.Metric(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,6 +53,23 @@ func (n *Node) Footprint(ctx context.Context) (f Footprint, err error) {
 	return f, err
 }
 
+// Metric reads a metric of the daemon that has no labels.
+func (n *Node) Metric(ctx context.Context, name string) (float64, error) {
+	code, page, err := n.Get(ctx, "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	if code != http.StatusOK {
+		return 0, fmt.Errorf("/metrics answered HTTP %d", code)
+	}
+	for line := range strings.Lines(page) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("no metric %s", name)
+}
+
 // number finds the line that begins with prefix and returns the number behind it.
 func number(text, prefix string) (int, error) {
 	for line := range strings.Lines(text) {
