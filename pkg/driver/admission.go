@@ -266,5 +266,5 @@ func waited(err error) error {
 	if errors.Is(err, errGaveWay) {
 		return err
 	}
-	return fmt.Errorf("waiting for other volumes of the same namespace, which have their share of the driver's memory: %w", err)
+	return fmt.Errorf("waiting for memory of the driver that other volumes hold; mount fewer or smaller volumes at once: %w", err)
 }

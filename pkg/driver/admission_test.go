@@ -108,7 +108,7 @@ func TestAdmission(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		fourth := enter(t, a, "shop")
-		const text = "waiting for other volumes of the same namespace, which have their share of the driver's memory: context deadline exceeded"
+		const text = "waiting for memory of the driver that other volumes hold; mount fewer or smaller volumes at once: context deadline exceeded"
 		if err := fourth.Hold(ctx, namespaceBytes); !errors.Is(err, context.DeadlineExceeded) || err.Error() != text {
 			t.Errorf("got %v, want %s", err, text)
 		}
