@@ -31,15 +31,17 @@ const (
 func tidy(ctx context.Context, fetcher *keyvault.Client) {
 	ticker := time.NewTicker(tidyPause)
 	defer ticker.Stop()
+	again := false                       // what lies in a sync.Pool outlives one collection
 	for forgotten := worthReturning; ; { // once for what the start took
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		if forgotten += fetcher.Tidy(); forgotten >= worthReturning {
-			forgotten = 0
+		forgotten += fetcher.Tidy()
+		if worth := forgotten >= worthReturning; worth || again {
 			debug.FreeOSMemory()
+			forgotten, again = 0, worth
 		}
 	}
 }
