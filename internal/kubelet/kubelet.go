@@ -22,6 +22,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/moby/sys/mountinfo"
+	"k8s.io/mount-utils"
 )
 
 // The keys that the kubelet adds to what a user wrote.
@@ -160,11 +161,19 @@ func (k *Kubelet) Publish(ctx context.Context, v Volume) error {
 	return err
 }
 
-// Unpublish calls the driver and then removes the pod's folder, in which nothing may be left.
+// Unpublish calls the driver and then removes the pod's folder. It fails if anything is left there.
 func (k *Kubelet) Unpublish(ctx context.Context, v Volume) error {
 	target := k.Target(v)
 	if _, err := k.Driver.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: v.ID(), TargetPath: target}); err != nil {
 		return err
+	}
+	// As the kubelet judges it, which keeps the folder of what is still mounted.
+	mounted, err := (&mount.Mounter{}).IsMountPoint(target)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if mounted {
+		return fmt.Errorf("the driver has unpublished %s, which is still a mount point", target)
 	}
 	for dir := filepath.Dir(target); dir != filepath.Join(k.Root, "pods"); dir = filepath.Dir(dir) {
 		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -95,4 +97,27 @@ func TestBudgetOfAMountOfAMount(t *testing.T) {
 			t.Errorf("no volume is mounted, and they take %d bytes", got)
 		}
 	})
+}
+
+// The kernel lets a mount have no source, which leaves a field of its entry empty (kubernetes/kubernetes#66134). A new process counts the
+// volumes all the same.
+func TestBudgetBesideAMountWithoutSource(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, limited(20*mib))
+	f.publish(t, big(0))
+	nameless := filepath.Join(f.root, "nameless")
+	mkdir(t, nameless)
+	if err := unix.Mount("", nameless, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer detach(nameless)
+	o := limited(20 * mib)
+	o.KubeletRoot = f.root
+	next, err := tmpfs.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := next.Budget().Volumes; got < mib/2 {
+		t.Errorf("one volume of 0.5 MiB takes %d bytes", got)
+	}
 }

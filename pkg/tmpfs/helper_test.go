@@ -1,7 +1,6 @@
 package tmpfs_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
@@ -174,19 +174,15 @@ func tree(t testing.TB, dir string) []string {
 	return lines
 }
 
-// mounts gives the lines of mountinfo for path: first the options of the mount, then those of the file system.
+// mounts returns what is mounted at path: for each mount its options, then those of the file system.
 func mounts(t testing.TB, path string) (options []string) {
 	t.Helper()
-	f, err := os.Open("/proc/thread-self/mountinfo")
+	entries, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) { return i.Mountpoint != path, false })
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = f.Close() }()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
-		if fields[4] == path {
-			options = append(options, fields[5]+" | "+fields[len(fields)-1])
-		}
+	for _, e := range entries {
+		options = append(options, e.Options+" | "+e.VFSOptions)
 	}
 	return options
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -33,12 +35,14 @@ func whileBusy(ctx context.Context, change func() error) error {
 // superblockWritable asks the mount table, since statfs(2) also says read-only for the attribute of the mount. What cannot be found
 // there counts as writable: the caller then makes it read-only, which does no harm.
 func (p *place) superblockWritable() bool {
-	_, _, options, err := p.mountInfo()
-	return err != nil || options != "ro" && !strings.HasPrefix(options, "ro,")
+	entries, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) { return deviceOf(i) != p.device, false })
+	return err != nil || len(entries) == 0 || !slices.Contains(strings.Split(entries[0].VFSOptions, ","), "ro")
 }
 
-// errTable says that the mount is not in the mount table of this process.
-var errTable = errors.New("the mount is not in the mount table")
+// deviceOf is the device number of the file system, as stat(2) has it.
+func deviceOf(i *mountinfo.Info) uint64 {
+	return unix.Mkdev(uint32(i.Major), uint32(i.Minor)) //nolint:gosec // G115: of the kernel
+}
 
 // whyWritable is the line that says why the file system could not be made read-only; empty for nil.
 func whyWritable(err error) string {

@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+	"k8s.io/mount-utils"
 )
 
 // state is what stands at a target.
@@ -34,9 +33,10 @@ type place struct {
 	state state
 
 	// Of a mount:
-	device  uint64
-	current string    // complete: what ..data names
-	fetched time.Time // complete: the mtime of current
+	corrupted error // foreign: what every access answers, because the server behind it is gone
+	device    uint64
+	current   string    // complete: what ..data names
+	fetched   time.Time // complete: the mtime of current
 }
 
 // open looks at what is there. An error is trouble of the kernel's; everything else is a state.
@@ -49,11 +49,14 @@ func (t *target) open() (*place, error) {
 	case errors.Is(err, unix.ENOTDIR):
 		p.state = notFolder
 		return p, nil
-	case err != nil:
-		return nil, fmt.Errorf("look at target path %q: %w", t.path, err)
+	case err == nil:
+		p.fd = fd
+		err = p.inspect()
 	}
-	p.fd = fd
-	if err := p.inspect(); err != nil {
+	if mount.IsCorruptedMnt(err) && p.mountEntry() != nil {
+		p.state, p.corrupted, err = foreign, err, nil
+	}
+	if err != nil {
 		p.close()
 		return nil, fmt.Errorf("look at target path %q: %w", t.path, err)
 	}
@@ -153,35 +156,28 @@ func (p *place) mustBeEmpty() error {
 	return nil
 }
 
-// describe says what is mounted at the place, for an error: its type, and where it comes from.
+// describe names the foreign mount for an error, with advice.
 func (p *place) describe() string {
-	kind, source, _, err := p.mountInfo()
-	if err != nil {
-		return "an unknown file system"
+	entry := p.mountEntry()
+	switch {
+	case entry == nil:
+		return "an unknown file system, which this driver has not mounted; unmount it"
+	case p.corrupted != nil:
+		return fmt.Sprintf("a file system of type %s from %q that no longer answers (%v), which this driver has not mounted; delete the pod or unmount it",
+			entry.FSType, entry.Source, p.corrupted)
+	default:
+		return fmt.Sprintf("a file system of type %s from %q, which this driver has not mounted; unmount it", entry.FSType, entry.Source)
 	}
-	return fmt.Sprintf("a file system of type %s from %q", kind, source)
 }
 
-// mountInfo gives what the mount table has of the mount: the type, the source and the options of its file system.
-func (p *place) mountInfo() (kind, source, options string, err error) {
-	info, err := os.ReadFile(filepath.Join("/proc/thread-self/fdinfo", strconv.Itoa(p.fd)))
-	if err != nil {
-		return "", "", "", err
+// mountEntry returns the entry of the topmost mount at the path, nil if there is none. It makes no access to the file system.
+func (p *place) mountEntry() *mountinfo.Info {
+	path := p.at.real()
+	entries, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) { return i.Mountpoint != path, false })
+	if err != nil || len(entries) == 0 {
+		return nil
 	}
-	_, id, _ := strings.Cut(string(info), "mnt_id:")
-	id, _, _ = strings.Cut(strings.TrimSpace(id), "\n")
-	table, err := os.ReadFile("/proc/thread-self/mountinfo")
-	if err != nil {
-		return "", "", "", err
-	}
-	for line := range strings.Lines(string(table)) {
-		mount, super, _ := strings.Cut(line, " - ")
-		fields := strings.Fields(super)
-		if strings.HasPrefix(mount, id+" ") && len(fields) >= 3 {
-			return fields[0], fields[1], fields[2], nil
-		}
-	}
-	return "", "", "", errTable
+	return entries[len(entries)-1]
 }
 
 // procPath is a path to what the descriptor refers to, for calls that only take paths.

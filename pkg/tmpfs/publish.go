@@ -50,7 +50,7 @@ func (s *Store) Publish(ctx context.Context, m volume.Mount, c volume.Content) (
 	case notFolder:
 		return o, fmt.Errorf("target path %q is a symbolic link or a file, not a folder: this driver makes neither; remove it", at.path)
 	case foreign:
-		return o, fmt.Errorf("target path %q holds %s, which this driver has not mounted; unmount it", at.path, p.describe())
+		return o, fmt.Errorf("target path %q holds %s", at.path, p.describe())
 	case notMounted:
 		if err := p.mustBeEmpty(); err != nil {
 			return o, err
