@@ -20,11 +20,12 @@ import (
 func (d *demo) look(context.Context) error {
 	start := time.Now()
 	target := d.kubelet.Target(d.volume())
-	line, err := mountLine(target)
+	mounted, err := mountOf(target)
 	if err != nil {
 		return err
 	}
-	d.say("\n4. Volume     in memory and read-only, as /proc/self/mountinfo has it; its files as a container sees them\n\n     %s\n\n", line)
+	d.say("\n4. Volume     in memory and read-only, as the mount table has it; its files as a container sees them\n\n     %s on %s (%s; %s)\n\n",
+		mounted.Type, mounted.Target, strings.Join(mounted.Options, ","), strings.Join(mounted.Super, ","))
 	files, err := d.list(target)
 	if err != nil {
 		return err
@@ -37,26 +38,19 @@ func (d *demo) look(context.Context) error {
 		return fmt.Errorf("payment-key is tagged base64 and holds 32 bytes, but its file has %d", size)
 	}
 	d.note("volume", time.Since(start), map[string]any{
-		"mountinfo": line, "files": files, "certificate": certificate,
+		"mount": mounted, "files": files, "certificate": certificate,
 	})
 	return nil
 }
 
-// mountLine is the line of the mount table (proc_pid_mountinfo(5)) about the target. It fails unless there is just one,
-// and that is a read-only tmpfs.
-func mountLine(target string) (string, error) {
-	table, err := os.ReadFile("/proc/self/mountinfo")
+// mountOf returns the mount at the target. It fails unless there is just one, and that is a read-only tmpfs.
+func mountOf(target string) (kubelet.Mount, error) {
+	found, err := kubelet.Mounts(target)
 	if err != nil {
-		return "", err
+		return kubelet.Mount{}, err
 	}
-	var found []string
-	for line := range strings.Lines(string(table)) {
-		if fields := strings.Fields(line); len(fields) > 5 && fields[4] == target {
-			found = append(found, strings.TrimSpace(line))
-		}
-	}
-	if len(found) != 1 || !strings.Contains(found[0], " - tmpfs ") || !strings.Contains(found[0], " ro,nosuid,nodev,noexec") {
-		return "", fmt.Errorf("the target is not one read-only tmpfs but: %q", found)
+	if len(found) != 1 || found[0].Type != "tmpfs" || !strings.HasPrefix(strings.Join(found[0].Options, ","), "ro,nosuid,nodev,noexec") {
+		return kubelet.Mount{}, fmt.Errorf("the target is not one read-only tmpfs but: %+v", found)
 	}
 	return found[0], nil
 }

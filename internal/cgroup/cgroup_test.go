@@ -17,7 +17,7 @@ const (
 	v1Cpu       = "33 31 0:30 / /sys/fs/cgroup/cpu rw,relatime - cgroup none rw,cpu\n"
 	v2Host      = "31 24 0:27 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime shared:9 - cgroup2 none rw,nsdelegate,memory_recursiveprot\n"
 	v2Hybrid    = "41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 none rw\n"
-	others      = "24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root rw\nbroken\n"
+	others      = "24 1 8:1 / / rw,relatime shared:1 - ext4 /dev/root rw\n85 24 0:39 / /tmp/x rw,relatime - tmpfs  rw\n" // the last has no source
 )
 
 // A pod of class Burstable, as systemd has its cgroup.

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/moby/sys/mountinfo"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
 )
@@ -23,21 +24,27 @@ func TestMountsHereAreNotSeenOutside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	here, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(here), resolved) {
+	if !mounted(t, "/proc/self/mountinfo", resolved) {
 		t.Error("the mount is not in this process's own mount table")
 	}
 	// The parent is the first run of this binary, outside the namespace.
-	outside, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", os.Getppid()))
-	if err != nil {
-		t.Skipf("the parent's mount table cannot be read from a user namespace: %v", err)
-	}
-	if strings.Contains(string(outside), resolved) {
+	if mounted(t, fmt.Sprintf("/proc/%d/mountinfo", os.Getppid()), resolved) {
 		t.Error("the mount is seen outside the namespace")
 	}
+}
+
+func mounted(t *testing.T, table, path string) bool {
+	t.Helper()
+	f, err := os.Open(table)
+	if err != nil {
+		t.Skipf("the mount table of the parent cannot be read from a user namespace: %v", err)
+	}
+	defer func() { _ = f.Close() }()
+	found, err := mountinfo.GetMountsFromReader(f, mountinfo.SingleEntryFilter(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(found) > 0
 }
 
 func TestInsideIsRoot(t *testing.T) {

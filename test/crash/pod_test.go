@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
@@ -236,35 +237,34 @@ func (p *pod) gone(n *node.Node) error {
 // scene is what was there before the daemon.
 type scene struct {
 	temporary string // the daemon's folder for temporary files
-	mounted   map[string]bool
+	mounted   map[mountinfo.Info]bool
 }
 
 func newScene(t *testing.T) scene {
 	t.Helper()
-	s := scene{temporary: t.TempDir(), mounted: map[string]bool{}}
-	for _, line := range mountTable(t) {
-		s.mounted[line] = true
+	s := scene{temporary: t.TempDir(), mounted: map[mountinfo.Info]bool{}}
+	for _, entry := range mountTable(t) {
+		s.mounted[*entry] = true
 	}
 	return s
 }
 
-func mountTable(t *testing.T) []string {
+func mountTable(t *testing.T) []*mountinfo.Info {
 	t.Helper()
-	table, err := os.ReadFile("/proc/thread-self/mountinfo")
+	entries, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices.Collect(strings.Lines(string(table)))
+	return entries
 }
 
 // nothingLeft is for a node whose volumes are unpublished and whose daemon has ended.
 func (s scene) nothingLeft(t *testing.T, n *node.Node) {
 	t.Helper()
 	others := filepath.Dir(n.Dir) + "/kvcsi" // tests that run beside this one
-	for _, line := range mountTable(t) {
-		at := strings.Fields(line)[4]
-		if strings.Contains(line, n.Dir) || !s.mounted[line] && !strings.HasPrefix(at, others) {
-			t.Errorf("left in the mount table: %s", line)
+	for _, entry := range mountTable(t) {
+		if strings.HasPrefix(entry.Mountpoint, n.Dir) || !s.mounted[*entry] && !strings.HasPrefix(entry.Mountpoint, others) {
+			t.Errorf("left in the mount table: %+v", *entry)
 		}
 	}
 	var left []string

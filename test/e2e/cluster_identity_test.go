@@ -71,7 +71,7 @@ func testClusterIdentity(t *testing.T, e *env) {
 	}
 	same()
 	if mounts, err := refused.mounts(t.Context()); err != nil || len(mounts) != 0 {
-		t.Errorf("the refused pod has the mounts %q, %v", mounts, err)
+		t.Errorf("the refused pod has the mounts %+v, %v", mounts, err)
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 const (
@@ -197,10 +199,9 @@ func (p *pod) target() string {
 }
 
 // mounts gives the node's mounts of the pod's volume, subPaths left out.
-func (p *pod) mounts(ctx context.Context) ([]string, error) {
-	var lines []string
-	err := p.onNode(ctx, http.MethodGet, "/mounts", url.Values{"dir": {p.target()}}, &lines)
-	return lines, err
+func (p *pod) mounts(ctx context.Context) (mounts []mountinfo.Info, err error) {
+	err = p.onNode(ctx, http.MethodGet, "/mounts", url.Values{"dir": {p.target()}}, &mounts)
+	return mounts, err
 }
 
 // age makes the pod's files look as old as that, so that the next republish fetches, or no longer forgives.
@@ -214,14 +215,15 @@ func (p *pod) age(t testing.TB, age time.Duration) {
 
 // leftOf tells what the node still has of a pod that is gone: mounts, folders, cgroups.
 func (p *pod) leftOf(ctx context.Context) error {
-	var mounts, folders, groups []string
+	var mounts []mountinfo.Info
+	var folders, groups []string
 	err := errors.Join(
 		p.onNode(ctx, http.MethodGet, "/mounts", url.Values{"dir": {p.podFolder()}}, &mounts),
 		p.onNode(ctx, http.MethodGet, "/list", url.Values{"dir": {p.podFolder()}}, &folders),
 		p.onNode(ctx, http.MethodGet, "/cgroups", url.Values{"uid": {p.uid}}, &groups),
 	)
 	if err == nil && len(mounts)+len(folders)+len(groups) > 0 {
-		err = fmt.Errorf("left of %s: mounts %q, folders %q, cgroups %q", p.name, mounts, folders, groups)
+		err = fmt.Errorf("left of %s: mounts %+v, folders %q, cgroups %q", p.name, mounts, folders, groups)
 	}
 	return err
 }

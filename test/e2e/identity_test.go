@@ -55,7 +55,7 @@ func testOtherNamespace(t *testing.T, e *env) {
 		t.Errorf("the event does not name the subject %s: %s", subject, message)
 	}
 	if mounts, err := stranger.mounts(t.Context()); err != nil || len(mounts) != 0 {
-		t.Errorf("the namesake has the mounts %q, %v", mounts, err)
+		t.Errorf("the namesake has the mounts %+v, %v", mounts, err)
 	}
 }
 

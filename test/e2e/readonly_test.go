@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // testReadOnlyIsRequired: the pod's event says what to write.
@@ -68,7 +70,7 @@ func testRootCannotWrite(t *testing.T, e *env) {
 	v.baseline(t)
 	for name, who := range attackers(v.objects(attacked)) {
 		p := e.run(t, "root", who)
-		t.Logf("%s: %s", name, p.inside(t))
+		t.Logf("%s: %+v", name, p.inside(t))
 		checkMounts(t, p)
 		p.wantReadOnly(t, "/mnt/app")
 		p.wantNoRemount(t)
@@ -84,20 +86,20 @@ func (p *pod) awaitRotation(t *testing.T, value string) {
 	p.awaitContent(t, mountPath+"/password", value)
 	eventually(t, "a read-only file system", func(ctx context.Context) error {
 		mounts, err := p.mounts(ctx)
-		if err == nil && (len(mounts) != 1 || !strings.Contains(mounts[0], " tmpfs ro,")) {
-			err = fmt.Errorf("the mounts are %q", mounts)
+		if err == nil && (len(mounts) != 1 || !strings.HasPrefix(mounts[0].VFSOptions, "ro,")) {
+			err = fmt.Errorf("the mounts are %+v", mounts)
 		}
 		return err
 	})
 }
 
-// inside is the volume's line of the mount table in the container.
-func (p *pod) inside(t *testing.T) (lines []string) {
+// inside is the volume's entry in the mount table of the container.
+func (p *pod) inside(t *testing.T) (mounts []mountinfo.Info) {
 	t.Helper()
-	if err := p.ask(t.Context(), "/mounts?dir="+url.QueryEscape(mountPath), &lines); err != nil {
+	if err := p.ask(t.Context(), "/mounts?dir="+url.QueryEscape(mountPath), &mounts); err != nil {
 		t.Fatal(err)
 	}
-	return lines
+	return mounts
 }
 
 // testReadWriteRequests: where the operator lets pods leave readOnly out, newer runtimes give them a writable mount of a read-only file
@@ -115,7 +117,7 @@ func testReadWriteRequests(t *testing.T, e *env) {
 	for name, who := range attackers(v.objects(attacked)) {
 		who.writable = true
 		p := e.run(t, "writable", who)
-		t.Logf("%s: %s", name, p.inside(t))
+		t.Logf("%s: %+v", name, p.inside(t))
 		p.wantReadOnly(t, "/mnt/app")
 		v.set(t, "password", "rotated")
 		p.awaitRotation(t, "rotated")

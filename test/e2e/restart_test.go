@@ -38,7 +38,7 @@ func (s *steady) check(t *testing.T, after string) {
 	s.age(t, time.Minute)
 	s.awaitContent(t, mountPath+"/password", s.value)
 	if mounts, err := s.mounts(t.Context()); err != nil || len(mounts) != 1 {
-		t.Errorf("after %s the volume has the mounts %q (%v), want one", after, mounts, err)
+		t.Errorf("after %s the volume has the mounts %+v (%v), want one", after, mounts, err)
 	}
 	s.same()
 }

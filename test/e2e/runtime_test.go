@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"strings"
 	"testing"
 )
 
@@ -56,7 +55,7 @@ func testUserNamespace(t *testing.T, e *env) {
 		p := e.run(t, "userns-"+test.name, test.pod)
 		same := p.sameProcess(t)
 		inside := p.inside(t)
-		t.Logf("%s: %s", test.name, inside)
+		t.Logf("%s: %+v", test.name, inside)
 		checkMounts(t, p)
 		checkOptions(t, inside, "idmapped")
 		for _, value := range []string{"at first", "rotated"} {
@@ -100,7 +99,7 @@ func testRecursiveReadOnly(t *testing.T, e *env) {
 		}
 		return nil
 	})
-	t.Log(strings.Join(p.inside(t), " "))
+	t.Logf("%+v", p.inside(t))
 	checkMounts(t, p)
 	p.mustHold(t, mountPath+"/password", "at first")
 	v.set(t, "password", "rotated")

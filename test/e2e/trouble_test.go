@@ -24,7 +24,7 @@ func (p *pod) troubled(t *testing.T, code, text string) {
 		return err
 	})
 	if mounts, err := p.mounts(t.Context()); err != nil || len(mounts) != 0 {
-		t.Errorf("a volume that failed is mounted: %q, %v", mounts, err)
+		t.Errorf("a volume that failed is mounted: %+v, %v", mounts, err)
 	}
 }
 
@@ -102,7 +102,7 @@ func testManyPods(t *testing.T, e *env) {
 		p.awaitRunning(t)
 		p.mustHold(t, mountPath+"/password", "for all")
 		if mounts, err := p.mounts(t.Context()); err != nil || len(mounts) != 1 {
-			t.Errorf("%s has the mounts %q (%v), want one", p.name, mounts, err)
+			t.Errorf("%s has the mounts %+v (%v), want one", p.name, mounts, err)
 		}
 	}
 	for _, p := range pods {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // testRestrictedPod is the main job: uid 1000, read-only root, no capability; its namespace enforces the restricted Pod
@@ -61,11 +63,7 @@ func testRestrictedPod(t *testing.T, e *env) {
 // one that they were asked for.
 func checkMounts(t *testing.T, p *pod) {
 	t.Helper()
-	var inside []string
-	if err := p.ask(t.Context(), "/mounts?dir="+url.QueryEscape(mountPath), &inside); err != nil {
-		t.Fatal(err)
-	}
-	checkOptions(t, inside, "ro")
+	checkOptions(t, p.inside(t), "ro")
 	onNode, err := p.mounts(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -81,27 +79,21 @@ func checkMounts(t *testing.T, p *pod) {
 	}
 }
 
-// checkOptions wants one line of mountinfo, of a mount with the options, of a tmpfs that is read-only itself and never swapped out
-// (noswap: Linux has it from 6.3 on).
-func checkOptions(t *testing.T, mounts []string, wanted ...string) {
+// checkOptions wants one mount with the options, of a tmpfs that is read-only itself and never swapped out (noswap: Linux has it from 6.3 on).
+func checkOptions(t *testing.T, mounts []mountinfo.Info, wanted ...string) {
 	t.Helper()
-	if len(mounts) != 1 {
-		t.Errorf("there are the mounts %q, want one", mounts)
+	if len(mounts) != 1 || mounts[0].FSType != "tmpfs" {
+		t.Errorf("there are the mounts %+v, want one tmpfs", mounts)
 		return
-	}
-	fields := strings.Fields(mounts[0])
-	dash := slices.Index(fields, "-")
-	if fields[dash+1] != "tmpfs" {
-		t.Errorf("the mount is no tmpfs: %s", mounts[0])
 	}
 	for _, has := range []struct {
 		what, options string
 		wanted        []string
-	}{{"mount", fields[5], wanted}, {"file system", fields[dash+3], []string{"ro", "noswap"}}} {
+	}{{"mount", mounts[0].Options, wanted}, {"file system", mounts[0].VFSOptions, []string{"ro", "noswap"}}} {
 		options := strings.Split(has.options, ",")
 		for _, want := range has.wanted {
 			if !slices.Contains(options, want) {
-				t.Errorf("the %s is not %s: %s", has.what, want, mounts[0])
+				t.Errorf("the %s is not %s: %+v", has.what, want, mounts[0])
 			}
 		}
 	}
@@ -218,7 +210,7 @@ func testVaultDown(t *testing.T, e *env) {
 	same()
 	p.mustHold(t, mountPath+"/password", "old")
 	if mounts, err := p.mounts(t.Context()); err != nil || len(mounts) != 1 {
-		t.Errorf("the node has the mounts %q (%v), want one", mounts, err)
+		t.Errorf("the node has the mounts %+v (%v), want one", mounts, err)
 	}
 
 	v.set(t, "password", "new")

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // File is what a container sees of one file of its volume, or of a folder, which has no data.
@@ -43,7 +45,7 @@ func hold(args []string) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /started", answer(func(*http.Request) (string, error) { return started, nil }))
 	mux.HandleFunc("GET /files", answer(func(r *http.Request) ([]File, error) { return files(r.FormValue("dir")) }))
-	mux.HandleFunc("GET /mounts", answer(func(r *http.Request) ([]string, error) {
+	mux.HandleFunc("GET /mounts", answer(func(r *http.Request) ([]*mountinfo.Info, error) {
 		return mountsBelow("/proc/self/mountinfo", r.FormValue("dir"))
 	}))
 	mux.HandleFunc("GET /attack", answer(func(r *http.Request) ([]string, error) { return attack(r.FormValue("dir")), nil }))
@@ -97,19 +99,14 @@ func files(dir string) ([]File, error) {
 	return found, walk(".")
 }
 
-// mountsBelow gives the lines of a mountinfo file whose mount point is the folder or below it.
-func mountsBelow(mountinfo, dir string) ([]string, error) {
-	text, err := os.ReadFile(mountinfo) //nolint:gosec // G304: of which process, the caller says
+// mountsBelow returns the entries of a mountinfo file whose mount point is the folder or below it.
+func mountsBelow(file, dir string) ([]*mountinfo.Info, error) {
+	table, err := os.Open(file) //nolint:gosec // G304: of which process, the caller says
 	if err != nil {
 		return nil, err
 	}
-	found := []string{}
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
-			found = append(found, strings.TrimSpace(line))
-		}
-	}
-	return found, nil
+	defer func() { _ = table.Close() }()
+	return mountinfo.GetMountsFromReader(table, mountinfo.PrefixFilter(dir))
 }
 
 // write tells why nothing can be written into a folder, or "written".

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
+
 	"github.com/keyvault-csi/keyvault-csi/internal/aging"
 )
 
@@ -22,7 +24,7 @@ const host = "/proc/1/root"
 
 func node() error {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /mounts", answer(func(r *http.Request) ([]string, error) {
+	mux.HandleFunc("GET /mounts", answer(func(r *http.Request) ([]*mountinfo.Info, error) {
 		return mountsBelow("/proc/1/mountinfo", r.FormValue("dir"))
 	}))
 	mux.HandleFunc("GET /list", answer(func(r *http.Request) ([]string, error) { return list(r.FormValue("dir")) }))
