@@ -15,132 +15,135 @@ import (
 )
 
 const (
-	// perNamespace bounds the volumes of one namespace that are fetched and written at the same time, those that wait for a
-	// vault included.
-	perNamespace = 64
-	// perVault bounds the objects that a namespace reads from one vault at the same time. A vault is not sent more requests
-	// at once, so that nothing gets slower; and a vault that hangs keeps only its own.
-	perVault = 16
-	// perNamespaceReads is the same for all vaults together. Each read that hangs has a connection: some 45 KB in all.
-	perNamespaceReads = 4 * perVault
-	// namespaceBytes is what the volumes of a namespace may hold together; what is larger goes one by one, see large.
-	namespaceBytes = 256 << 10
-	// smallBytes is what a volume may always hold when it is the oldest of its namespace, whatever the others have: no
-	// namespace's ordinary volumes wait for the large ones of another.
-	smallBytes = 64 << 10
-	// waitingBytes is what the attributes and Secrets of those may take that wait: a pod can have hundreds of volumes.
-	// Ordinary ones, of at most ordinaryBytes, may take four times as much: 500 volumes of 2 KiB that start at once.
-	waitingBytes, ordinaryBytes = 256 << 10, 8 << 10
-	// entryBytes is what a line or a part of a line of a list takes once it is understood; an object has one to three.
+	// namespaceSlots bounds the publishes of a namespace that fetch and write at the same time, those that wait for a vault included.
+	namespaceSlots = 64
+	// queueBytes bounds the attributes and Secrets of the publishes of a namespace that wait. Those of at most ordinaryBytes have a queue
+	// of their own, in which 500 volumes of 2 KiB can wait.
+	queueBytes         = 256 << 10
+	ordinaryBytes      = 8 << 10
+	ordinaryQueueBytes = 1 << 20
+	// entryBytes is the memory of a parsed line, or part of a line, of a list; an object has one to three.
 	entryBytes = 512
+
+	// vaultReads bounds the reads of a namespace from one vault. A vault that hangs keeps only these, and no vault is sent
+	// more requests at once.
+	vaultReads = 16
+	// namespaceReads bounds the reads of a namespace from all vaults. A read that hangs holds a connection, some 45 KB.
+	namespaceReads = 4 * vaultReads
+
+	// namespaceBytes bounds what the volumes of a namespace hold together. A larger volume needs a large slot.
+	namespaceBytes = 256 << 10
+	// smallBytes is what the oldest publish of a namespace may always hold, so that small volumes need no large slot.
+	smallBytes = 64 << 10
+
+	// largeSlots is for the whole node. A volume of 4,096 objects and 1 MiB takes some 5 MB.
+	largeSlots = 2
+	// While others wait for a large slot, a publish loses it after largeStall without progress (its vault hangs or throttles),
+	// and in any case after largeTime. largePoll is how often that is checked.
+	largeStall, largeTime, largePoll = 3 * time.Second, 30 * time.Second, time.Second
 )
 
-// admission bounds what the publishes that fetch take of the node's memory: each namespace has a share of its own, so
-// that no tenant waits for another. Unpublishing, and volumes that are young enough, never come here.
+// errEvicted ends a publish that has lost its large slot.
+var errEvicted = volume.Errorf(volume.ErrTooLarge, "the volume is large and its vault slow, and other large volumes waited for it; the kubelet tries again")
+
+// admission bounds the memory of the publishes that fetch. Each namespace has a share of its own, so that no tenant waits for
+// another. An unpublish, or a publish with nothing to fetch, needs no admission.
 //
-// A publish takes memory as its files arrive, and gives it back when they are written. One that would exceed the share of
-// its namespace waits for the others, except the oldest: it goes on while it is small, and then becomes a large one, of
-// which the node has few at a time, and which counts apart.
+// A publish holds memory from the time its files arrive until they are written. If it would exceed the share of its namespace, it
+// waits for the other publishes there. Only the oldest does not wait for them: it may hold smallBytes, and beyond them it needs a large
+// slot. The large slots are given in order of arrival, so that of ten tenants with nothing but large volumes each is served.
 type admission struct {
 	mu         sync.Mutex
 	namespaces map[string]*namespaceLoad
-	large      large
+	large      []*reservation // those with a large slot
+	queue      []*reservation // each once for every Hold that waits for a large slot, in order of arrival
 }
 
 // namespaceLoad is what the publishes of a namespace hold.
 type namespaceLoad struct {
-	turns     *semaphore.Weighted
-	users     int            // publishes, those that wait for their turn included
-	waiting   int64          // bytes of the attributes and Secrets of those
-	publishes []*admitted    // the oldest first
-	reads     map[string]int // by vault
-	reading   int            // of all vaults
-	bytes     int64
-	changed   chan struct{} // closed when something has been given back
+	name            string
+	users           int                 // calls of use without unuse
+	queue, ordinary *semaphore.Weighted // queueBytes, and those of ordinary publishes
+	slots           *semaphore.Weighted
+	sharing         []*reservation // those with a slot that are not large, the oldest first
+	bytes           int64          // that these hold
+	reads           map[string]int // by vault
+	reading         int            // the sum of reads
+	changed         chan struct{}  // closed when something is given back
 }
 
-// admitted is one publish. It is a [volume.Memory].
-type admitted struct {
+// reservation is what one publish holds. It implements [volume.Memory].
+type reservation struct {
 	admission *admission
-	namespace string
 	load      *namespaceLoad
-	bytes     int64
-	holds     int // calls of Hold that have not ended
 	cancel    context.CancelCauseFunc
-	moved     time.Time // when it took something last
-	large     bool
-	since     time.Time // when it became a large one
+	bytes     int64
+	progress  time.Time // when it got something last
+	large     time.Time // when it got a large slot; zero without one
 }
 
 func newAdmission() *admission { return &admission{namespaces: map[string]*namespaceLoad{}} }
 
-// enter waits for the turn of a publish, at most as long as ctx lasts. attributes are what it asks for, and secrets what
-// comes with it. The context that it gives is that of the publish, and ends also when the publish has to give way. The caller
-// must call leave, if there is no error.
-func (a *admission) enter(ctx context.Context, namespace string, attributes, secrets map[string]string) (context.Context, *admitted, error) {
-	p := &admitted{admission: a, namespace: namespace}
-	size, count := measure(attributes, secrets)
-	if !a.use(p, size) {
+// admit waits for a slot and for the memory of the attributes and of the Secret. The returned context is that of the publish; it also
+// ends when the publish is evicted. Without an error the caller must call release.
+func (a *admission) admit(ctx context.Context, namespace string, attributes, secrets map[string]string) (context.Context, *reservation, error) {
+	load := a.use(namespace)
+	defer a.unuse(load)
+	size, entries := measure(attributes, secrets)
+	queue, queued := load.queue, min(size, queueBytes)
+	if size <= ordinaryBytes {
+		queue = load.ordinary
+	}
+	if !queue.TryAcquire(queued) {
 		return nil, nil, volume.Errorf(volume.ErrTooLarge,
 			"too many large volumes of the namespace are mounted or refreshed at the same time; the kubelet tries again")
 	}
-	err := p.load.turns.Acquire(ctx, 1)
-	if err != nil {
-		a.release(p, size)
-		return nil, nil, waited(err)
+	defer queue.Release(queued)
+	if err := load.slots.Acquire(ctx, 1); err != nil {
+		return nil, nil, waitError(err)
 	}
+	r := &reservation{admission: a, load: a.use(namespace)}
+	ctx, r.cancel = context.WithCancelCause(ctx)
 	a.mu.Lock()
-	p.load.publishes = append(p.load.publishes, p)
+	load.sharing = append(load.sharing, r)
 	a.mu.Unlock()
-	ctx, p.cancel = context.WithCancelCause(ctx)
-	err = p.Hold(ctx, size+entryBytes*count)
-	a.mu.Lock()
-	p.load.waiting -= size
-	a.mu.Unlock()
-	if err != nil {
-		p.leave()
+	if err := r.Hold(ctx, size+entryBytes*entries); err != nil {
+		r.release()
 		return nil, nil, err
 	}
-	return ctx, p, nil
+	return ctx, r, nil
 }
 
-// use counts a publish that wants to enter, unless too much waits already.
-func (a *admission) use(p *admitted, size int64) bool {
+func (a *admission) use(namespace string) *namespaceLoad {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	load, ok := a.namespaces[p.namespace]
-	if !ok {
-		load = &namespaceLoad{turns: semaphore.NewWeighted(perNamespace), reads: map[string]int{}, changed: make(chan struct{})}
+	load := a.namespaces[namespace]
+	if load == nil {
+		load = &namespaceLoad{
+			name:  namespace,
+			queue: semaphore.NewWeighted(queueBytes), ordinary: semaphore.NewWeighted(ordinaryQueueBytes),
+			slots: semaphore.NewWeighted(namespaceSlots), reads: map[string]int{}, changed: make(chan struct{}),
+		}
+		a.namespaces[namespace] = load
 	}
-	most := int64(waitingBytes)
-	if size <= ordinaryBytes {
-		most *= 4
-	}
-	if load.waiting > 0 && load.waiting+size > most {
-		return false
-	}
-	a.namespaces[p.namespace] = load
 	load.users++
-	load.waiting += size
-	p.load = load
-	return true
+	return load
 }
 
-// release is the opposite of use. waiting are the bytes that wait no more.
-func (a *admission) release(p *admitted, waiting int64) {
+// unuse forgets a namespace without publishes.
+func (a *admission) unuse(load *namespaceLoad) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	p.load.waiting -= waiting
-	if p.load.users--; p.load.users == 0 {
-		delete(a.namespaces, p.namespace)
+	if load.users--; load.users == 0 {
+		delete(a.namespaces, load.name)
 	}
 }
 
-// measure gives the bytes of attributes and of a Secret, which may be as large, and about how many entries the lists of the
-// attributes have: each is behind one of these characters.
+// measure returns the bytes of the attributes and of the Secret, and about how many entries the lists of the attributes have: one
+// of these marks stands before each.
 func measure(attributes, secrets map[string]string) (size, entries int64) {
-	for _, all := range []map[string]string{attributes, secrets} {
-		for name, value := range all {
+	for _, texts := range []map[string]string{attributes, secrets} {
+		for name, value := range texts {
 			size += int64(len(name) + len(value))
 		}
 	}
@@ -152,118 +155,146 @@ func measure(attributes, secrets map[string]string) (size, entries int64) {
 	return size, entries + 1
 }
 
-// Hold implements [volume.Memory].
-func (p *admitted) Hold(ctx context.Context, bytes int64) error {
-	a := p.admission
+// release gives back everything.
+func (r *reservation) release() {
+	a, load := r.admission, r.load
+	defer a.unuse(load)
+	r.cancel(nil)
+	load.slots.Release(1)
 	a.mu.Lock()
-	p.holds++
-	a.mu.Unlock()
-	defer func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if p.holds--; p.holds == 0 { // whatever came of it, it is not in the way of others
-			a.large.pass(p)
-		}
-	}()
-	return p.wait(ctx, func() bool {
+	defer a.mu.Unlock()
+	if r.large.IsZero() {
+		load.bytes -= r.bytes
+	}
+	load.sharing, a.large = remove(load.sharing, r), remove(a.large, r)
+	load.wake()
+	a.wakeQueue()
+}
+
+// remove deletes the first r.
+func remove(list []*reservation, r *reservation) []*reservation {
+	if i := slices.Index(list, r); i >= 0 {
+		return slices.Delete(list, i, i+1)
+	}
+	return list
+}
+
+// Hold implements [volume.Memory].
+func (r *reservation) Hold(ctx context.Context, bytes int64) error {
+	a, load, queued := r.admission, r.load, false
+	err := r.wait(ctx, func() bool {
 		switch {
-		case p.large:
-		case p.load.bytes+bytes <= namespaceBytes, p.oldest() && p.bytes+bytes <= smallBytes:
-			p.load.bytes += bytes
-		case p.oldest() && a.large.admit(p):
-			p.load.bytes -= p.bytes // what a large one has is no part of the share
-			p.load.wake()
-		default:
+		case !r.large.IsZero():
+		case load.bytes+bytes <= namespaceBytes, r.oldest() && r.bytes+bytes <= smallBytes:
+			load.bytes += bytes
+		case !r.oldest():
 			return false
+		default:
+			if !queued {
+				a.queue, queued = append(a.queue, r), true
+			}
+			if !a.giveLarge(r) {
+				return false
+			}
 		}
-		p.bytes += bytes
+		r.bytes += bytes
 		return true
 	})
+	if queued {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.queue = remove(a.queue, r)
+		a.wakeQueue()
+	}
+	return err
+}
+
+// giveLarge gives a large slot to the first of the queue. If there is none it evicts those whose time is over. The caller holds a.mu.
+func (a *admission) giveLarge(r *reservation) bool {
+	now := time.Now()
+	if len(a.large) == largeSlots {
+		for _, large := range a.large {
+			if now.Sub(large.progress) >= largeStall || now.Sub(large.large) >= largeTime {
+				large.cancel(errEvicted)
+			}
+		}
+		return false
+	}
+	if a.queue[0] != r {
+		return false
+	}
+	a.large, r.large = append(a.large, r), now
+	r.load.sharing = remove(r.load.sharing, r)
+	r.load.bytes -= r.bytes // a large volume is not part of the share
+	r.load.wake()
+	return true
+}
+
+// wakeQueue lets the first of the queue try again. The caller holds a.mu.
+func (a *admission) wakeQueue() {
+	if len(a.queue) > 0 {
+		a.queue[0].load.wake()
+	}
 }
 
 // Read implements [volume.Memory].
-func (p *admitted) Read(ctx context.Context, vault string) (done func(), err error) {
-	err = p.wait(ctx, func() bool {
-		if full := p.load.reads[vault] >= perVault || p.load.reading >= perNamespaceReads; full && !p.large && !p.oldest() {
+func (r *reservation) Read(ctx context.Context, vault string) (done func(), err error) {
+	load := r.load
+	err = r.wait(ctx, func() bool {
+		if full := load.reads[vault] >= vaultReads || load.reading >= namespaceReads; full && r.large.IsZero() && !r.oldest() {
 			return false
 		}
-		p.load.reading++
-		p.load.reads[vault]++
+		load.reading++
+		load.reads[vault]++
 		return true
 	})
 	if err != nil {
 		return nil, err
 	}
 	return func() {
-		p.admission.mu.Lock()
-		defer p.admission.mu.Unlock()
-		p.load.reading--
-		if p.load.reads[vault]--; p.load.reads[vault] == 0 {
-			delete(p.load.reads, vault)
+		r.admission.mu.Lock()
+		defer r.admission.mu.Unlock()
+		load.reading--
+		if load.reads[vault]--; load.reads[vault] == 0 {
+			delete(load.reads, vault)
 		}
-		p.load.wake()
+		load.wake()
 	}, nil
 }
 
-// oldest says whether a publish is the one of its namespace that goes on whatever the others have: the oldest, those that
-// have become large not counted. The caller holds admission.mu.
-func (p *admitted) oldest() bool {
-	for _, other := range p.load.publishes {
-		if !other.large {
-			return other == p
-		}
-	}
-	return false
-}
+// oldest reports whether r is the oldest of those that share the memory of the namespace. The caller holds admission.mu.
+func (r *reservation) oldest() bool { return slices.Index(r.load.sharing, r) == 0 }
 
-// wait tries to take something, again whenever something has been given back. take is called under admission.mu.
-func (p *admitted) wait(ctx context.Context, take func() bool) error {
-	ticker := time.NewTicker(largeTick)
-	defer ticker.Stop()
+// wait calls take under admission.mu until it succeeds: at once, and whenever something has been given back.
+func (r *reservation) wait(ctx context.Context, take func() bool) error {
 	for {
-		p.admission.mu.Lock()
-		taken, changed := take(), p.load.changed
+		r.admission.mu.Lock()
+		taken, changed := take(), r.load.changed
 		if taken {
-			p.moved = time.Now()
+			r.progress = time.Now()
 		}
-		p.admission.mu.Unlock()
+		r.admission.mu.Unlock()
 		if taken {
 			return nil
 		}
 		select {
 		case <-changed:
-		case <-ticker.C:
+		case <-time.After(largePoll):
 		case <-ctx.Done():
-			return waited(context.Cause(ctx))
+			return waitError(context.Cause(ctx))
 		}
 	}
 }
 
-// wake lets those try again who wait. The caller holds admission.mu.
+// wake lets those that wait try again. The caller holds admission.mu.
 func (l *namespaceLoad) wake() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
-// leave gives back what a publish holds.
-func (p *admitted) leave() {
-	a := p.admission
-	a.mu.Lock()
-	if !p.large {
-		p.load.bytes -= p.bytes
-	}
-	a.large.leave(p)
-	p.load.publishes = slices.DeleteFunc(p.load.publishes, func(other *admitted) bool { return other == p })
-	p.load.wake()
-	a.mu.Unlock()
-	p.load.turns.Release(1)
-	p.cancel(nil)
-	a.release(p, 0)
-}
-
-// waited says what a publish waited for when its time ended.
-func waited(err error) error {
-	if errors.Is(err, errGaveWay) {
+// waitError says what a publish waited for when its time ended.
+func waitError(err error) error {
+	if errors.Is(err, errEvicted) {
 		return err
 	}
 	return fmt.Errorf("waiting for memory of the driver that other volumes hold; mount fewer or smaller volumes at once: %w", err)

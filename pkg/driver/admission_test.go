@@ -41,14 +41,14 @@ func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 		return err
 	}
 	var greedy sync.WaitGroup
-	for i := range perNamespace + 4 {
+	for i := range namespaceSlots + 4 {
 		greedy.Go(func() {
 			if err := publish(t.Context(), "greedy", i); err != nil {
 				t.Errorf("a volume that had to wait: %v", err)
 			}
 		})
 	}
-	for range perNamespace {
+	for range namespaceSlots {
 		if got := <-began; got != "greedy" {
 			t.Fatal(got)
 		}
@@ -57,9 +57,9 @@ func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 		t.Errorf("a volume of another namespace: %v", err)
 	}
 	if got := <-began; got != "modest" {
-		t.Errorf("%s has begun, beyond the turns of its namespace", got)
+		t.Errorf("%s has begun, beyond the slots of its namespace", got)
 	}
-	// One that has waited for its turn until the kubelet's patience ended.
+	// One that waits for a slot until the kubelet gives up.
 	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if got := status.Code(publish(impatient, "greedy", 99)); got != codes.DeadlineExceeded {
@@ -69,16 +69,16 @@ func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 	greedy.Wait()
 }
 
-// Memory: the oldest becomes a large one, the others go on when there is room.
+// The oldest gets a large slot; the others continue when memory is given back.
 func TestAdmission(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission()
 		ended, end := context.WithCancel(t.Context())
 		end()
-		first, second, third := enter(t, a, "shop"), enter(t, a, "shop"), enter(t, a, "shop")
+		first, second, third := admit(t, a, "shop"), admit(t, a, "shop"), admit(t, a, "shop")
 		for _, step := range []struct {
-			p     *admitted
+			p     *reservation
 			bytes int64
 			taken bool
 		}{
@@ -94,43 +94,42 @@ func TestAdmission(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- third.Hold(t.Context(), entryBytes+11) }()
 		synctest.Wait()
-		first.leave() // which had become large; second is the oldest of the others
+		first.release() // which had a large slot; second is the oldest of the others
 		synctest.Wait()
 		select {
 		case err := <-done:
 			t.Fatalf("more than the share of a namespace is held: %v", err)
 		default:
 		}
-		second.leave()
+		second.release()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		fourth := enter(t, a, "shop")
+		fourth := admit(t, a, "shop")
 		const text = "waiting for memory of the driver that other volumes hold; mount fewer or smaller volumes at once: context deadline exceeded"
 		if err := fourth.Hold(ctx, namespaceBytes); !errors.Is(err, context.DeadlineExceeded) || err.Error() != text {
 			t.Errorf("got %v, want %s", err, text)
 		}
-		third.leave()
-		fourth.leave()
+		third.release()
+		fourth.release()
 		if len(a.namespaces) != 0 {
 			t.Errorf("left behind: %v", a.namespaces)
 		}
 	})
 }
 
-func enter(t *testing.T, a *admission, namespace string) *admitted {
+func admit(t *testing.T, a *admission, namespace string) *reservation {
 	t.Helper()
-	_, p, err := a.enter(t.Context(), namespace, map[string]string{"": ""}, nil)
+	_, p, err := a.admit(t.Context(), namespace, map[string]string{"": ""}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-// Large volumes go in the order in which they came, few at a time; one that does not move gives way, and one that moves
-// when its time is over.
+// Large slots are given in the order of arrival. A publish without progress is evicted soon, one with progress when its time is over.
 func TestLargeVolumes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -144,7 +143,7 @@ func TestLargeVolumes(t *testing.T) {
 		}
 		began, ends := time.Now(), make(chan ending, 10)
 		run := func(name string, every time.Duration) {
-			ctx, p, err := a.enter(hang, name, nil, nil)
+			ctx, p, err := a.admit(hang, name, nil, nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -158,30 +157,29 @@ func TestLargeVolumes(t *testing.T) {
 				}
 			}
 			err = context.Cause(ctx)
-			p.leave()
+			p.release()
 			ends <- ending{name, err, time.Since(began)}
 		}
-		go run("moves", time.Second)
+		go run("progresses", time.Second)
 		synctest.Wait()
 		go run("hangs", time.Hour)
 		synctest.Wait()
-		for i := range 10 { // alone they stay as long as they like
+		for i := range 10 { // while no publish waits they stay
 			time.Sleep(time.Minute) //nolint:forbidigo // in a bubble, where time is not real
 			if len(ends) > 0 {
-				t.Fatalf("nobody waits, and after %d minutes %v", i, <-ends)
+				t.Fatalf("no publish waits, and after %d minutes %v", i, <-ends)
 			}
 		}
 		began = time.Now()
-		small := enter(t, a, "small") // which never waits for them
-		small.leave()
+		admit(t, a, "small").release() // never waits for them
 		go run("waits", time.Second)
 		go run("waits too", time.Hour)
-		for _, want := range []ending{{"hangs", errGaveWay, 0}, {"moves", errGaveWay, 0}} {
+		for _, want := range []ending{{"hangs", errEvicted, 0}, {"progresses", errEvicted, 0}} {
 			got := <-ends
-			if got.name == "moves" && want.name == "hangs" {
+			if got.name == "progresses" && want.name == "hangs" {
 				got, want = want, got
 			}
-			if !errors.Is(got.err, errGaveWay) || got.after > 2*largeTick {
+			if !errors.Is(got.err, errEvicted) || got.after > 2*largePoll {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		}
@@ -189,26 +187,26 @@ func TestLargeVolumes(t *testing.T) {
 		cancelHang()
 		<-ends
 		<-ends
-		if len(a.large.now)+len(a.large.waiting)+len(a.namespaces) != 0 {
+		if len(a.large)+len(a.queue)+len(a.namespaces) != 0 {
 			t.Errorf("left behind: %+v", a)
 		}
 	})
 }
 
-// A namespace cannot fill the memory with what waits, and its small volumes do not wait for the large.
+// What waits is bounded for each namespace, and its small volumes do not wait for the large ones.
 func TestWhatWaitsIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission()
 		sized := func(size int) map[string]string { return map[string]string{"vault": strings.Repeat("x", size)} }
-		_, first, err1 := a.enter(t.Context(), "shop", sized(50<<10), sized(50<<10))
-		_, second, err2 := a.enter(t.Context(), "shop", sized(50<<10), sized(50<<10))
+		_, first, err1 := a.admit(t.Context(), "shop", sized(50<<10), sized(50<<10))
+		_, second, err2 := a.admit(t.Context(), "shop", sized(50<<10), sized(50<<10))
 		if err := errors.Join(err1, err2); err != nil {
 			t.Fatal(err)
 		}
-		waits := make(chan *admitted)
+		waits := make(chan *reservation)
 		go func() {
-			_, third, err := a.enter(t.Context(), "shop", sized(50<<10), sized(50<<10))
+			_, third, err := a.admit(t.Context(), "shop", sized(50<<10), sized(50<<10))
 			if err != nil {
 				t.Error(err)
 			}
@@ -216,17 +214,17 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 		}()
 		synctest.Wait()
 		const text = "too many large volumes of the namespace are mounted or refreshed at the same time; the kubelet tries again"
-		if _, _, err := a.enter(t.Context(), "shop", sized(100<<10), sized(100<<10)); !errors.Is(err, volume.ErrTooLarge) || err.Error() != text {
+		if _, _, err := a.admit(t.Context(), "shop", sized(100<<10), sized(100<<10)); !errors.Is(err, volume.ErrTooLarge) || err.Error() != text {
 			t.Errorf("got %v, want %s", err, text)
 		}
-		_, other, err := a.enter(t.Context(), "other", sized(100<<10), sized(100<<10))
+		_, other, err := a.admit(t.Context(), "other", sized(100<<10), sized(100<<10))
 		if err != nil {
 			t.Fatalf("another namespace: %v", err)
 		}
-		small := enter(t, a, "shop")
-		first.leave()
-		for _, p := range []*admitted{<-waits, second, small, other} {
-			p.leave()
+		small := admit(t, a, "shop")
+		first.release()
+		for _, p := range []*reservation{<-waits, second, small, other} {
+			p.release()
 		}
 		if len(a.namespaces) != 0 {
 			t.Errorf("left behind: %v", a.namespaces)
@@ -234,7 +232,7 @@ func TestWhatWaitsIsBounded(t *testing.T) {
 	})
 }
 
-// Hundreds of ordinary volumes of one namespace may start at once: none is refused for the others.
+// Hundreds of ordinary volumes of one namespace can start at once: none is refused.
 func TestManyOrdinaryVolumesWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -244,13 +242,13 @@ func TestManyOrdinaryVolumesWait(t *testing.T) {
 		var all sync.WaitGroup
 		for range volumes {
 			all.Go(func() {
-				_, p, err := a.enter(t.Context(), "shop", ordinary, nil)
+				_, p, err := a.admit(t.Context(), "shop", ordinary, nil)
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				time.Sleep(time.Second) //nolint:forbidigo // in a bubble, where time is not real
-				p.leave()
+				p.release()
 			})
 		}
 		all.Wait()
@@ -260,7 +258,7 @@ func TestManyOrdinaryVolumesWait(t *testing.T) {
 	})
 }
 
-// What a volume asks for counts before it is understood.
+// A request is measured before it is parsed.
 func TestMeasure(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int64{"": 1, "db-password": 1, "a;b;c": 3, "- secret: a\n- secret: b\n": 3, "[{secret: a},{secret: b}]": 5} {

@@ -12,95 +12,81 @@ import (
 )
 
 const (
-	// maxVolumeID is the CSI specification's limit on a string field; the kubelet's own ids have 68 bytes.
-	maxVolumeID = 128
-	// maxPath is the kernel's limit, PATH_MAX, without the byte that ends a path there.
-	maxPath = 4095
+	maxVolumeID = 128  // the CSI specification's limit of a string; the kubelet's ids have 68 bytes
+	maxPath     = 4095 // PATH_MAX without the terminating NUL
 )
 
-// checkPublish is step 1: everything that the CSI fields must be, whatever the attributes say. The file system type and the
-// access mode do not matter.
+// checkPublish is step 1. It checks the CSI fields except the file system type and the access mode, which do not matter.
 //
-// A publish that is not read-only comes first: the kubelet asks the container runtime for a read-only mount only if the pod says
-// so, and runtimes (runc since 1.2, crun since its change 2247) clear every mount flag that they were not asked for.
-func (n *nodeServer) checkPublish(req *csi.NodePublishVolumeRequest) (volume.Mount, error) {
+// Read-only comes first: the kubelet asks the container runtime for a read-only mount only if the pod says so, and runtimes (runc since
+// 1.2, crun since its change 2247) clear every mount flag that they are not asked for.
+func (n *nodeServer) checkPublish(req *csi.NodePublishVolumeRequest) (mount volume.Mount, err error) {
 	capability := req.GetVolumeCapability()
+	missing := checkPresent(req.GetVolumeId(), "target_path", req.GetTargetPath())
 	target, targetErr := n.below(req.GetTargetPath())
 	group, groupErr := parseGroup(capability.GetMount().GetVolumeMountGroup())
 	flags := capability.GetMount().GetMountFlags()
-	ephemeral, said := req.GetVolumeContext()[volume.KubeletEphemeral]
+	ephemeral, given := req.GetVolumeContext()[volume.KubeletEphemeral]
 
 	switch {
-	case !req.GetReadonly() && !n.allowReadWrite:
-		return volume.Mount{}, invalid("the volume is not read-only, and nothing may write to it; set readOnly: true under csi")
-	case req.GetVolumeId() == "":
-		return volume.Mount{}, invalid("volume_id is missing")
+	case !req.GetReadonly() && !n.config.AllowReadWrite:
+		err = invalid("the volume is not read-only, and nothing may write to it; set readOnly: true under csi")
 	case len(req.GetVolumeId()) > maxVolumeID:
-		return volume.Mount{}, invalid("volume_id has %d bytes, more than the %d of the CSI specification", len(req.GetVolumeId()), maxVolumeID)
-	case req.GetTargetPath() == "":
-		return volume.Mount{}, invalid("target_path is missing")
+		err = invalid("volume_id has %d bytes, more than the %d of the CSI specification", len(req.GetVolumeId()), maxVolumeID)
+	case missing != nil:
+		err = missing
 	case capability == nil:
-		return volume.Mount{}, invalid("volume_capability is missing")
+		err = invalid("volume_capability is missing")
 	case capability.GetBlock() != nil:
-		return volume.Mount{}, invalid("a block volume was asked for; this driver has file systems only")
+		err = invalid("a block volume was asked for; this driver has file systems only")
 	case capability.GetMount() == nil:
-		return volume.Mount{}, invalid("volume_capability has no access type; this driver needs mount")
-	case said && ephemeral != "true":
-		return volume.Mount{}, invalid("a persistent volume was asked for; this driver has inline volumes of pods only")
+		err = invalid("volume_capability has no access type; this driver needs mount")
+	case given && ephemeral != "true":
+		err = invalid("a persistent volume was asked for; this driver has inline volumes of pods only")
 	case targetErr != nil:
-		return volume.Mount{}, invalid("target_path %w", targetErr)
+		err = invalid("target_path %w", targetErr)
 	case groupErr != nil:
-		return volume.Mount{}, groupErr
+		err = groupErr
 	case len(flags) > 0:
-		return volume.Mount{}, invalid("mount flag %q is not supported; the driver sets all flags itself", flags[0])
+		err = invalid("mount flag %q is not supported; the driver sets all flags itself", flags[0])
 	}
-	return volume.Mount{Target: target, Group: group}, nil
+	return volume.Mount{Target: target, Group: group}, err
 }
 
 func (n *nodeServer) checkUnpublish(req *csi.NodeUnpublishVolumeRequest) (target string, err error) {
-	target, targetErr := n.below(req.GetTargetPath())
-	switch {
-	case req.GetVolumeId() == "":
-		return "", invalid("volume_id is missing")
-	case req.GetTargetPath() == "":
-		return "", invalid("target_path is missing")
-	case targetErr != nil:
-		return "", invalid("target_path %w", targetErr)
+	if err := checkPresent(req.GetVolumeId(), "target_path", req.GetTargetPath()); err != nil {
+		return "", err
+	}
+	if target, err = n.below(req.GetTargetPath()); err != nil {
+		return "", invalid("target_path %w", err)
 	}
 	return target, nil
 }
 
-// checkStats answers NotFound where no volume of this driver can be, as the specification wants it.
-func (n *nodeServer) checkStats(req *csi.NodeGetVolumeStatsRequest) (path string, err error) {
-	path, pathErr := n.below(req.GetVolumePath())
+// checkPresent checks the two fields that a call about a volume must have.
+func checkPresent(volumeID, field, path string) error {
 	switch {
-	case req.GetVolumeId() == "":
-		return "", invalid("volume_id is missing")
-	case req.GetVolumePath() == "":
-		return "", invalid("volume_path is missing")
-	case pathErr != nil:
-		return "", volume.Errorf(volume.ErrNotFound, "no volume is published: volume_path %w", pathErr)
-	}
-	return path, nil
-}
-
-// checkHealth needs no path: where the caller names one, a complete set must be there.
-func (n *nodeServer) checkHealth(req *csi.NodeGetVolumeHealthRequest) error {
-	path, pathErr := n.below(req.GetVolumePublishPath())
-	switch {
-	case req.GetVolumeId() == "":
+	case volumeID == "":
 		return invalid("volume_id is missing")
-	case req.GetVolumePublishPath() == "":
-		return nil
-	case pathErr != nil:
-		return volume.Errorf(volume.ErrNotFound, "no volume is published: volume_publish_path %w", pathErr)
+	case path == "":
+		return invalid("%s is missing", field)
 	}
-	_, err := n.store.Usage(path)
-	return err
+	return nil
 }
 
-// below cleans a path and makes sure that it is below the kubelet's root. It judges the text alone: what a link on
-// the way would do to a mount is the store's care.
+// usage measures the volume at a path. The CSI specification wants NotFound where no volume can be.
+func (n *nodeServer) usage(volumeID, field, path string) (volume.Usage, error) {
+	if err := checkPresent(volumeID, field, path); err != nil {
+		return volume.Usage{}, err
+	}
+	target, err := n.below(path)
+	if err != nil {
+		return volume.Usage{}, volume.Errorf(volume.ErrNotFound, "no volume is published: %s %w", field, err)
+	}
+	return n.config.Store.Usage(target)
+}
+
+// below cleans a path and checks that it is below the kubelet's root. It compares text; the store handles symlinks.
 func (n *nodeServer) below(path string) (string, error) {
 	clean := filepath.Clean(path)
 	switch {
@@ -116,7 +102,7 @@ func (n *nodeServer) below(path string) (string, error) {
 	return clean, nil
 }
 
-// parseGroup reads the pod's fsGroup. The largest number means "leave as it is" to the kernel, not a group.
+// parseGroup reads the pod's fsGroup. 4294967295 means "no change" to the kernel, not a group.
 func parseGroup(text string) (*uint32, error) {
 	if text == "" {
 		return nil, nil //nolint:nilnil // no group is a fact and not a failure

@@ -15,110 +15,89 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Fetcher answers a request from the vaults. The driver gives it a context that ends with the volume's timeout.
+// Fetcher reads the content of volumes from the vaults. The context of a call ends with the volume's timeout.
 type Fetcher interface {
-	// Fetch gives the complete content or an error that is a sentinel of package volume or the context's; never a
-	// part.
+	// Fetch returns the complete content, or an error that is a sentinel of package volume or the context's.
 	Fetch(ctx context.Context, r volume.Request) (volume.Content, error)
-	// Forget says that a volume, as named by volume.Request.Volume, is gone. It may never have been there.
+	// Forget is called when a volume (volume.Request.Volume) is gone. It may never have been fetched.
 	Forget(volume string)
 }
 
-// Policy is the operator's word on who may use which identity.
+// Policy decides which pod may use which identity.
 type Policy interface {
-	// Allow gives an error that is volume.ErrDenied, or none. Then the fetcher must have the Permit, which may be nil.
+	// Allow returns an error that is volume.ErrDenied, or none. Then the fetcher must check the Permit, which may be nil.
 	Allow(r volume.Request) (volume.Permit, error)
-	// Problem says why the rules in force are not those that the operator has written; nil when they are.
+	// Problem returns why the rules in force are not those that the operator has written, or nil.
 	Problem() error
 }
 
-// Store keeps one set of files at each target. The driver never calls it for one target at the same time, but for
-// several. Targets are cleaned absolute paths below [Config.KubeletRoot].
+// Store keeps one set of files at each target, a cleaned absolute path below [Config.KubeletRoot]. It is called for several targets at the
+// same time, but never for one.
 type Store interface {
-	// Inspect says what stands at the target.
+	// Inspect returns the state of the target.
 	Inspect(ctx context.Context, target string) (volume.State, error)
-	// Publish makes the content the set at the target, as a whole or not at all, and puts right what somebody else has changed
-	// there.
+	// Publish makes the content the set at the target, as a whole or not at all. It repairs what another process has changed there.
 	Publish(ctx context.Context, mount volume.Mount, content volume.Content) (volume.Outcome, error)
-	// Unpublish removes the target, whatever is left of it. A target that is gone is no error. It takes no context:
-	// half an unmount helps nobody.
+	// Unpublish removes the target, whatever is left of it. A target that is gone is no error. Half an unmount is of no use, so
+	// there is no context.
 	Unpublish(target string) error
-	// Usage measures the volume at path. It is volume.ErrNotFound when there is none.
+	// Usage measures the volume at path. Without one the error is volume.ErrNotFound.
 	Usage(path string) (volume.Usage, error)
 }
 
-// Config is what a [Driver] needs. Fields without a stated default are required.
+// Config is the configuration of a [Driver]. Fields without a stated default are required.
 type Config struct {
 	Name    string // of the CSI driver, a domain name of at most 63 characters
 	Version string // of this build, for GetPluginInfo and the metric build_info
-	NodeID  string // as the kubelet calls its node
+	NodeID  string // the name of the node for the kubelet
 
-	Endpoint    string // the CSI socket, "unix:///" and a path of at most 107 bytes
+	Endpoint    string // the CSI socket, "unix://" and an absolute path of at most 107 bytes
 	KubeletRoot string // absolute; targets outside it are refused
 
-	// RegistrationSocket is where the kubelet looks for plugins. Empty, the default, leaves the registration to
-	// somebody else.
+	// RegistrationSocket is where the kubelet looks for plugins. Empty means that another process registers the driver.
 	RegistrationSocket string
-	// KubeletCSISocket is the path of the CSI socket as the kubelet sees it.
+	// KubeletCSISocket is the path of the CSI socket in the kubelet's file system.
 	// Default: <KubeletRoot>/plugins/<Name>/csi.sock.
 	KubeletCSISocket string
-
-	// HTTPAddress is host:port of /healthz, /readyz and /metrics. Empty, the default, means none of them.
+	// HTTPAddress is host:port of /healthz, /readyz and /metrics. Empty turns them off.
 	HTTPAddress string
-
-	// AllowReadWrite accepts publishes that are not read-only. It is for csi-sanity, which sends them; the volumes are
-	// read-only all the same.
+	// AllowReadWrite accepts publishes that are not read-only, for csi-sanity. The volumes are read-only nevertheless.
 	AllowReadWrite bool
 
-	// Limits bound the content of one volume.
-	Limits volume.Limits
-
-	// Defaults stand in for attributes that a pod leaves out.
-	Defaults volume.Defaults
+	Limits   volume.Limits   // of the content of one volume
+	Defaults volume.Defaults // of attributes that a pod leaves out
 
 	Policy  Policy
 	Fetcher Fetcher
 	Store   Store
 
-	// Registry takes the driver's metrics and shows them, with those that others have registered, at /metrics.
+	// Registry gets the driver's metrics. /metrics shows all that is registered there.
 	Registry *prometheus.Registry
-
-	// Now is the clock against which the age of a set is measured. Default: time.Now.
-	Now func() time.Time
 }
 
-// Driver is one CSI driver on one node. Make it with [New], run it once with [Driver.Run].
+// Driver is one CSI driver on one node.
 type Driver struct {
-	config  Config
-	socket  string // the path of Config.Endpoint
-	metrics *metrics
-	node    *nodeServer
+	config Config
+	socket string // the path of Config.Endpoint
+	node   *nodeServer
 
-	registration atomic.Pointer[registration] // nil until the kubelet has said something
+	registration atomic.Pointer[registration] // nil until the kubelet has called
 	grace        time.Duration
 	after        func(time.Duration) <-chan time.Time
 }
 
-// grace is how long calls in flight may go on after Run was told to stop: less than the 30 seconds that the kubelet
-// gives a pod, so that there is time left to cancel them.
-const grace = 20 * time.Second
-
-// maxSocketPath is what fits into a sockaddr_un, with its terminating NUL.
+// maxSocketPath is the size of sun_path of sockaddr_un, without the terminating NUL.
 const maxSocketPath = 107
 
-// driverName is what the CSI specification asks of GetPluginInfo.name.
+// driverName is the format of GetPluginInfo.name in the CSI specification.
 var driverName = regexp.MustCompile(`^[a-zA-Z0-9]([-a-zA-Z0-9.]{0,61}[a-zA-Z0-9])?$`)
 
-// New checks the configuration and registers the driver's metrics. It opens nothing.
+// New checks the configuration and registers the metrics. It opens nothing. The caller must call [Driver.Run] once.
 func New(c Config) (*Driver, error) {
 	socket, isUnix := strings.CutPrefix(c.Endpoint, "unix://")
 	switch {
 	case !driverName.MatchString(c.Name):
 		return nil, fmt.Errorf("the driver's name %q is not a domain name of at most 63 characters", c.Name)
-	case c.Version == "":
-		return nil, errors.New("the driver's version is missing")
-	case c.NodeID == "":
-		return nil, errors.New("the node's id is missing")
 	case !isUnix || !filepath.IsAbs(socket):
 		return nil, fmt.Errorf("the endpoint %q is not of the form unix:///path", c.Endpoint)
 	case len(socket) > maxSocketPath:
@@ -131,40 +110,23 @@ func New(c Config) (*Driver, error) {
 		return nil, fmt.Errorf("the kubelet's root %q is not an absolute path", c.KubeletRoot)
 	case c.KubeletCSISocket != "" && !filepath.IsAbs(c.KubeletCSISocket):
 		return nil, fmt.Errorf("the kubelet's CSI socket %q is not an absolute path", c.KubeletCSISocket)
-	case c.Policy == nil, c.Fetcher == nil, c.Store == nil, c.Registry == nil:
-		return nil, errors.New("a policy, a fetcher, a store and a registry are needed")
+	case c.Version == "", c.NodeID == "", c.Policy == nil, c.Fetcher == nil, c.Store == nil, c.Registry == nil:
+		return nil, errors.New("a version, a node id, a policy, a fetcher, a store and a registry are needed")
 	}
 	if c.KubeletCSISocket == "" {
 		c.KubeletCSISocket = filepath.Join(c.KubeletRoot, "plugins", c.Name, "csi.sock")
 	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-
-	m, err := newMetrics(c.Registry, c.Version)
-	if err != nil {
-		return nil, fmt.Errorf("registering metrics: %w", err)
-	}
 	node := &nodeServer{
-		nodeID:       c.NodeID,
+		config:       c,
+		root:         strings.TrimSuffix(filepath.Clean(c.KubeletRoot), "/") + "/",
 		capabilities: newCapabilities(),
-
-		root:           strings.TrimSuffix(filepath.Clean(c.KubeletRoot), "/") + "/",
-		allowReadWrite: c.AllowReadWrite,
-
-		limits:    c.Limits,
-		admission: newAdmission(),
-
-		defaults: c.Defaults,
-		parser:   volume.NewParser(c.Defaults),
-		policy:   c.Policy,
-		fetcher:  c.Fetcher,
-		store:    c.Store,
-		metrics:  m,
-		now:      c.Now,
+		parser:       volume.NewParser(c.Defaults),
+		admission:    newAdmission(),
+		now:          time.Now,
 	}
-	if err := c.Registry.Register(newVolumeStates(node)); err != nil {
+	var err error
+	if node.metrics, err = newMetrics(c.Version, node, c.Registry); err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
-	return &Driver{config: c, socket: filepath.Clean(socket), metrics: m, node: node, grace: grace, after: time.After}, nil
+	return &Driver{config: c, socket: filepath.Clean(socket), node: node, grace: grace, after: time.After}, nil
 }

@@ -200,7 +200,6 @@ func testConfig(dir string, f *fakes) Config {
 		Fetcher:     f,
 		Store:       f,
 		Registry:    prometheus.NewRegistry(),
-		Now:         f.clock,
 	}
 }
 
@@ -235,6 +234,7 @@ func (h *harness) start(t testing.TB) {
 	if h.driver, err = New(h.config); err != nil {
 		t.Fatal(err)
 	}
+	h.driver.node.now = h.fakes.clock
 	if h.after != nil {
 		h.driver.after = h.after
 	}

@@ -11,16 +11,22 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// httpServer serves what a kubelet's probes and a Prometheus ask:
+// httpServer serves the probes of the kubelet, and Prometheus:
 //
-//   - /healthz: the CSI socket answers a Probe. Anything else deserves a restart.
-//   - /readyz: and, if the driver registers itself, the kubelet has accepted it: pods can have volumes. A policy that
-//     cannot be used is told, and no reason to be unready: volumes that are there must be served and removed.
+//   - /healthz: the CSI socket answers a Probe. If not, the process must be restarted.
+//   - /readyz: also, if the driver registers itself, the kubelet has accepted it. A policy that cannot be used is reported, but
+//     the driver stays ready: it must serve and remove the volumes that exist.
 //   - /metrics: the registry.
 func (d *Driver) httpServer() *http.Server {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", answer(d.probe, nil))
-	mux.HandleFunc("GET /readyz", answer(d.ready, d.config.Policy.Problem))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { respond(w, "ok", d.probe(r.Context())) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		text := "ok"
+		if problem := d.config.Policy.Problem(); problem != nil {
+			text += ", but " + oneLine(problem.Error())
+		}
+		respond(w, text, d.ready(r.Context()))
+	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.config.Registry, promhttp.HandlerOpts{}))
 	return &http.Server{
 		Handler:           mux,
@@ -30,36 +36,28 @@ func (d *Driver) httpServer() *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          klog.NewStandardLogger("WARNING"),
+		ConnState:         new(connLimiter).track,
 	}
 }
 
 func (d *Driver) ready(ctx context.Context) error {
 	if d.config.RegistrationSocket != "" {
-		switch said := d.registration.Load(); {
-		case said == nil:
+		switch status := d.registration.Load(); {
+		case status == nil:
 			return errors.New("the kubelet has not registered the driver yet")
-		case said.refused != "":
-			return errors.New(said.refused)
+		case status.refused != "":
+			return errors.New(status.refused)
 		}
 	}
 	return d.probe(ctx)
 }
 
-// answer makes a check a handler: 200 and "ok", with what the remark has to say if there is one, or 503 and the reason.
-func answer(check func(context.Context) error, remark func() error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		text, status := "ok", http.StatusOK
-		if remark != nil {
-			if what := remark(); what != nil {
-				text += ", but " + oneLine(what.Error())
-			}
-		}
-		if err := check(r.Context()); err != nil {
-			text, status = oneLine(err.Error()), http.StatusServiceUnavailable
-		}
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(status)
-		_, _ = fmt.Fprintln(w, text)
+func respond(w http.ResponseWriter, text string, err error) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if err != nil {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		text = oneLine(err.Error())
 	}
+	_, _ = fmt.Fprintln(w, text)
 }

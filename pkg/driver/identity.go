@@ -7,8 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// identityServer is the CSI Identity service. The driver has no controller and nothing optional: its volumes are
-// inline in the pod, on the pod's node.
+// identityServer is the CSI Identity service. The driver has no controller and no optional capability.
 type identityServer struct {
 	csi.UnimplementedIdentityServer
 
@@ -23,8 +22,7 @@ func (s *identityServer) GetPluginCapabilities(context.Context, *csi.GetPluginCa
 	return &csi.GetPluginCapabilitiesResponse{}, nil
 }
 
-// Probe says that the process answers. Whether a vault can be reached is no matter of the driver's health: restarting
-// it would not help.
+// Probe does not ask the vaults: if they cannot be reached, a restart of the driver does not help.
 func (s *identityServer) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, error) {
 	return &csi.ProbeResponse{Ready: wrapperspb.Bool(true)}, nil
 }

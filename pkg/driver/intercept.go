@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"path"
 	"runtime"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -18,97 +16,75 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// errInternal stands for a panic: what it said may hold anything.
-var errInternal = errors.New("internal error; see the driver's log")
-
-// intercept stands around every CSI call: it gives the handler a logger, errors a code, and counts and logs the
-// outcome. The logger is that of Run, because a call's context descends from its connection.
+// intercept runs around every CSI call. It gives the handler a logger, turns errors and panics into a gRPC status, and counts and
+// logs the result. The logger is a parameter because the context of a call is that of its connection.
 func (d *Driver) intercept(logger klog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		start := time.Now()
-		method := path.Base(info.FullMethod)
 		values, level := describe(req)
-		if values != nil {
-			ctx = klog.NewContext(ctx, logger.WithValues(values...))
-		} else {
-			ctx = klog.NewContext(ctx, logger)
-		}
-
-		resp, err := guard(ctx, req, handler)
+		log := logger.WithValues(values...)
+		resp, err := handle(klog.NewContext(ctx, log), req, handler)
 		err = toStatus(err)
 
-		code, took := status.Code(err), time.Since(start)
-		d.metrics.operation(method, code, took)
-		switch log := klog.FromContext(ctx); {
+		method, code, took := path.Base(info.FullMethod), status.Code(err).String(), time.Since(start)
+		d.node.metrics.operations.WithLabelValues(method, code).Observe(took.Seconds())
+		switch {
 		case err != nil:
-			text := status.Convert(err).Message()
-			log.Error(errors.New(text), "call failed", keyMethod, method, keyCode, code.String(), keyDuration, took.String())
+			log.Error(errors.New(status.Convert(err).Message()), "call failed", "method", method, "code", code, "duration", took.String())
 		case log.V(level).Enabled():
-			log.V(level).Info("call", keyMethod, method, keyCode, code.String(), keyDuration, took.String())
+			log.V(level).Info("call", "method", method, "code", code, "duration", took.String())
 		}
 		return resp, err
 	}
 }
 
-// describe picks what may be logged of a request, which is nothing but this, and the level that its success is
-// worth. Everything else of a request may be, or hold, a secret.
+// describe returns all that may be logged of a request, because the rest may be a secret, and the level at which a success is
+// logged: 4 if the call changes a volume, 6 if it only reads.
 func describe(req any) (values []any, level int) {
 	switch r := req.(type) {
 	case *csi.NodePublishVolumeRequest:
-		// A string, which every logger quotes: this is logged before anybody has looked at the names.
 		pod := r.GetVolumeContext()[volume.KubeletPodNamespace] + "/" + r.GetVolumeContext()[volume.KubeletPodName]
-		return []any{keyVolumeID, cut(r.GetVolumeId()), keyTarget, cut(r.GetTargetPath()), keyPod, cut(pod)}, levelCalls
+		return []any{"volumeID", cut(r.GetVolumeId()), "target", cut(r.GetTargetPath()), "pod", cut(pod)}, 4
 	case *csi.NodeUnpublishVolumeRequest:
-		return []any{keyVolumeID, cut(r.GetVolumeId()), keyTarget, cut(r.GetTargetPath())}, levelCalls
+		return []any{"volumeID", cut(r.GetVolumeId()), "target", cut(r.GetTargetPath())}, 4
 	case *csi.NodeGetVolumeStatsRequest:
-		return []any{keyVolumeID, cut(r.GetVolumeId()), keyTarget, cut(r.GetVolumePath())}, levelQuiet
+		return []any{"volumeID", cut(r.GetVolumeId()), "target", cut(r.GetVolumePath())}, 6
 	case *csi.NodeGetVolumeHealthRequest:
-		return []any{keyVolumeID, cut(r.GetVolumeId()), keyTarget, cut(r.GetVolumePublishPath())}, levelQuiet
-	default:
-		return nil, levelQuiet
+		return []any{"volumeID", cut(r.GetVolumeId()), "target", cut(r.GetVolumePublishPath())}, 6
 	}
+	return nil, 6
 }
 
-// cut bounds what each line about a call repeats: a request may have 512 KiB, and nobody has judged it yet.
+// cut bounds what each log line repeats of a request that has not been checked.
 func cut(text string) string {
-	const most = 1 << 10
-	if len(text) <= most {
+	const limit = 1 << 10
+	if len(text) <= limit {
 		return text
 	}
-	return text[:most] + "…"
+	return text[:limit] + "…"
 }
 
-// guard turns a panic of the handler into an error: one pod's volume must not take the node's others along.
-func guard(ctx context.Context, req any, handler grpc.UnaryHandler) (resp any, err error) {
+// handle turns a panic into an error, so that one volume does not end the process.
+func handle(ctx context.Context, req any, handler grpc.UnaryHandler) (resp any, err error) {
 	defer recoverInto(ctx, &err)
 	return handler(ctx, req)
 }
 
-// recoverInto must be deferred itself. It logs a panic by the type of its value and by where it happened: the value
-// may be or quote a secret, and so may the argument words of a stack printed by package debug.
+// recoverInto must be deferred itself. It logs the type of a panic's value and the functions on the stack: the value may be a
+// secret, and package debug prints the arguments of the functions.
 func recoverInto(ctx context.Context, err *error) {
 	value := recover()
 	if value == nil {
 		return
 	}
-	klog.FromContext(ctx).Error(nil, "panic", keyType, fmt.Sprintf("%T", value), keyStack, callers())
-	*err = errInternal
-}
-
-// callers are the functions that led to a panic, innermost first, with file and line.
-func callers() []string {
-	const self = 3 // runtime.Callers, callers, recoverInto
 	pcs := make([]uintptr, 32)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(self, pcs)])
-
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
 	var stack []string
 	for more := true; more; {
 		var f runtime.Frame
 		f, more = frames.Next()
-		if len(stack) == 0 && strings.HasPrefix(f.Function, "runtime.") {
-			continue // the machinery of the panic itself
-		}
-		stack = append(stack, f.Function+" "+path.Base(f.File)+":"+strconv.Itoa(f.Line))
+		stack = append(stack, fmt.Sprintf("%s %s:%d", f.Function, path.Base(f.File), f.Line))
 	}
-	return stack
+	klog.FromContext(ctx).Error(nil, "panic", "type", fmt.Sprintf("%T", value), "stack", stack)
+	*err = errInternal
 }

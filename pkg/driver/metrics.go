@@ -2,11 +2,9 @@ package driver
 
 import (
 	"runtime"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"google.golang.org/grpc/codes"
 )
 
 // metrics are the driver's own. No label has a value that a user could choose.
@@ -18,20 +16,19 @@ type metrics struct {
 	refusals   prometheus.Counter
 }
 
-// The results of a rotation: a refresh of a set that was there and had come of age.
+// The results of a refresh of a set that was due.
 const (
 	rotationChanged   = "changed"
 	rotationUnchanged = "unchanged"
 	rotationFailed    = "failed"
 )
 
-func newMetrics(registry *prometheus.Registry, version string) (*metrics, error) {
+func newMetrics(version string, n *nodeServer, registry *prometheus.Registry) (*metrics, error) {
 	m := &metrics{
 		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "keyvault_csi_operations_seconds",
 			Help: "Duration of CSI calls by method and gRPC code.",
-			// From a republish that finds nothing to do (tens of microseconds) over a warm fetch (milliseconds) to the
-			// two minutes after which the kubelet gives up.
+			// From a republish with nothing to do (tens of microseconds) to the two minutes after which the kubelet gives up.
 			Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120},
 		}, []string{"method", "code"}),
 		rotations: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -51,18 +48,18 @@ func newMetrics(registry *prometheus.Registry, version string) (*metrics, error)
 			Help: "Refusals of the kubelet to register the driver.",
 		}),
 	}
-	// An alert on the rate of failures needs the series before the first failure.
 	for _, result := range []string{rotationChanged, rotationUnchanged, rotationFailed} {
-		m.rotations.WithLabelValues(result)
+		m.rotations.WithLabelValues(result) // an alert on a rate needs the series before the first failure
 	}
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "keyvault_csi_build_info",
-		Help: "Always 1; the labels say which build runs.",
-	}, []string{"version", "go"})
-	build.WithLabelValues(version, runtime.Version()).Set(1)
+	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name:        "keyvault_csi_build_info",
+		Help:        "Always 1; the labels say which build runs.",
+		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
+	}, func() float64 { return 1 })
 
 	for _, c := range []prometheus.Collector{
 		m.operations, m.rotations, m.tampered, m.writable, m.refusals, build,
+		volumesGauge("fresh", func() int { return n.countVolumes(false) }), volumesGauge("stale", func() int { return n.countVolumes(true) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := registry.Register(c); err != nil {
@@ -72,39 +69,10 @@ func newMetrics(registry *prometheus.Registry, version string) (*metrics, error)
 	return m, nil
 }
 
-// volumeStates counts the volumes of the node when it is asked to.
-type volumeStates struct {
-	node *nodeServer
-	desc *prometheus.Desc
+func volumesGauge(state string, count func() int) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name:        "keyvault_csi_volumes",
+		Help:        "Volumes that the kubelet has called for since the start; stale are those that could not be refreshed for longer than is tolerated.",
+		ConstLabels: prometheus.Labels{"state": state},
+	}, func() float64 { return float64(count()) })
 }
-
-// The states of a volume.
-const (
-	stateFresh = "fresh"
-	stateStale = "stale"
-)
-
-func newVolumeStates(n *nodeServer) *volumeStates {
-	return &volumeStates{node: n, desc: prometheus.NewDesc("keyvault_csi_volumes",
-		"Volumes that the kubelet has called for since the start; stale are those that could not be refreshed for longer than is tolerated.",
-		[]string{"state"}, nil)}
-}
-
-func (v *volumeStates) Describe(descs chan<- *prometheus.Desc) { descs <- v.desc }
-
-func (v *volumeStates) Collect(metrics chan<- prometheus.Metric) {
-	all, stale := 0, v.node.notes.stale()
-	v.node.volumes.Range(func(any, any) bool {
-		all++
-		return true
-	})
-	for state, count := range map[string]int{stateFresh: max(0, all-stale), stateStale: stale} {
-		metrics <- prometheus.MustNewConstMetric(v.desc, prometheus.GaugeValue, float64(count), state)
-	}
-}
-
-func (m *metrics) operation(method string, code codes.Code, d time.Duration) {
-	m.operations.WithLabelValues(method, code.String()).Observe(d.Seconds())
-}
-
-func (m *metrics) rotation(result string) { m.rotations.WithLabelValues(result).Inc() }

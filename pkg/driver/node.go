@@ -11,30 +11,20 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// nodeServer is the CSI Node service. Its handlers return errors of package volume; the interceptor gives them codes.
+// nodeServer is the CSI Node service. Its handlers return errors of package volume; the interceptor turns them into gRPC codes.
 type nodeServer struct {
 	csi.UnimplementedNodeServer
 
-	nodeID       string
+	config       Config
+	root         string // the kubelet's, clean, with a trailing slash
 	capabilities *csi.NodeGetCapabilitiesResponse
+	parser       *volume.Parser
+	admission    *admission
+	metrics      *metrics
+	now          func() time.Time
 
-	root           string // the kubelet's, clean, with a trailing slash
-	allowReadWrite bool   // accept a publish that is not read-only
-
-	defaults volume.Defaults
-	parser   *volume.Parser // with the defaults
-	policy   Policy
-	fetcher  Fetcher
-	store    Store
-	metrics  *metrics
-	now      func() time.Time
-
-	limits    volume.Limits
-	admission *admission
-
-	claims  claims
-	notes   notes
-	volumes sync.Map // by CSI volume id, those that are there: to be counted, and as far as known since the start
+	targets sync.Map // those that a call works on
+	volumes sync.Map // the volumes known since the start: CSI volume id -> volumeHealth. No call depends on it.
 }
 
 func (n *nodeServer) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
@@ -42,108 +32,79 @@ func (n *nodeServer) NodePublishVolume(ctx context.Context, req *csi.NodePublish
 	if err != nil {
 		return nil, err
 	}
-	release, err := n.claims.take(mount.Target)
+	unlock, err := n.lock(mount.Target)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer unlock()
 
-	if err := n.publish(ctx, wish{
-		volumeID:   req.GetVolumeId(),
-		mount:      mount,
-		attributes: req.GetVolumeContext(),
-		secrets:    req.GetSecrets(),
-	}); err != nil {
+	err = n.publish(ctx, publishRequest{volumeID: req.GetVolumeId(), mount: mount, attributes: req.GetVolumeContext(), secrets: req.GetSecrets()})
+	if err != nil {
 		return nil, err
 	}
 	return &csi.NodePublishVolumeResponse{}, nil
 }
 
-// NodeUnpublishVolume needs no cloud and no memory of the volume: it works on what it finds, also after a restart.
+// NodeUnpublishVolume needs no vault and no record of the volume, so it also works after a restart.
 func (n *nodeServer) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpublishVolumeRequest) (*csi.NodeUnpublishVolumeResponse, error) {
 	target, err := n.checkUnpublish(req)
 	if err != nil {
 		return nil, err
 	}
-	release, err := n.claims.take(target)
+	unlock, err := n.lock(target)
 	if err != nil {
 		return nil, err
 	}
-	defer release()
+	defer unlock()
 
-	if err := n.store.Unpublish(target); err != nil {
+	if err := n.config.Store.Unpublish(target); err != nil {
 		return nil, err
 	}
 	n.volumes.Delete(req.GetVolumeId())
-	n.notes.drop(req.GetVolumeId())
-	n.fetcher.Forget(req.GetVolumeId())
+	n.config.Fetcher.Forget(req.GetVolumeId())
 	klog.FromContext(ctx).Info("volume removed")
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
 
-func (n *nodeServer) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
-	path, err := n.checkStats(req)
-	if err != nil {
-		return nil, err
+// lock reserves a cleaned target for one call. The kubelet starts no second call for a target, but a retry can overlap a call
+// that timed out.
+func (n *nodeServer) lock(target string) (unlock func(), err error) {
+	if _, locked := n.targets.LoadOrStore(target, struct{}{}); locked {
+		return nil, volume.Errorf(errBusy, "a call for %s runs already", target)
 	}
-	u, err := n.store.Usage(path)
-	if err != nil {
-		return nil, err
-	}
-	response := &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{
-		{Unit: csi.VolumeUsage_BYTES, Total: u.TotalBytes, Used: u.UsedBytes, Available: u.AvailableBytes},
-		{Unit: csi.VolumeUsage_INODES, Total: u.TotalInodes, Used: u.UsedInodes, Available: u.AvailableInodes},
-	}}
-	failure, failed := n.notes.get(req.GetVolumeId())
-	addCondition(response, failure, failed)
-	return response, nil
+	return func() { n.targets.Delete(target) }, nil
 }
 
-// The reasons of an adverse health status, in the CamelCase that the CSI specification asks for.
-const (
-	reasonRefreshFailed = "RefreshFailed" // the last refresh failed; the set is younger than what is tolerated
-	reasonStale         = "Stale"         // and it is older
-	reasonTampered      = "Tampered"      // somebody else had changed the set; the last refresh has replaced it
-	reasonWritable      = "Writable"      // the file system could not be made read-only
-)
-
-// NodeGetVolumeHealth tells of a set that cannot be refreshed while its pod runs on with it. It took the place of the
-// VolumeCondition of NodeGetVolumeStats in version 1.13 of the CSI specification; see addCondition.
-func (n *nodeServer) NodeGetVolumeHealth(_ context.Context, req *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
-	if err := n.checkHealth(req); err != nil {
+func (n *nodeServer) NodeGetVolumeStats(_ context.Context, req *csi.NodeGetVolumeStatsRequest) (*csi.NodeGetVolumeStatsResponse, error) {
+	u, err := n.usage(req.GetVolumeId(), "volume_path", req.GetVolumePath())
+	if err != nil {
 		return nil, err
 	}
-	health := &csi.VolumeHealth{VolumeId: req.GetVolumeId()}
-	if failure, failed := n.notes.get(req.GetVolumeId()); failed {
-		entry := &csi.VolumeHealth_VolumeHealthEntry{
-			Status:  csi.VolumeHealthErrorType_DEGRADED,
-			Reason:  failure.reason,
-			Message: failure.text,
-		}
-		health.HealthStatuses = append(health.HealthStatuses, entry)
-	}
-	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: health}, nil
+	return &csi.NodeGetVolumeStatsResponse{Usage: []*csi.VolumeUsage{
+		{Unit: csi.VolumeUsage_BYTES, Total: u.TotalBytes, Used: u.UsedBytes, Available: u.AvailableBytes},
+		{Unit: csi.VolumeUsage_INODES, Total: u.TotalInodes, Used: u.UsedInodes, Available: u.AvailableInodes},
+	}}, nil
 }
 
 // newCapabilities is called once for all calls: the kubelet asks twice before each publish.
 func newCapabilities() *csi.NodeGetCapabilitiesResponse {
-	return &csi.NodeGetCapabilitiesResponse{Capabilities: []*csi.NodeServiceCapability{
-		capability(csi.NodeServiceCapability_RPC_GET_VOLUME_STATS),
-		capability(capabilityVolumeCondition),
-		capability(csi.NodeServiceCapability_RPC_GET_VOLUME_HEALTH),
-		capability(csi.NodeServiceCapability_RPC_VOLUME_MOUNT_GROUP),
-	}}
-}
-
-func capability(t csi.NodeServiceCapability_RPC_Type) *csi.NodeServiceCapability {
-	return &csi.NodeServiceCapability{Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: t}}}
+	response := &csi.NodeGetCapabilitiesResponse{}
+	for _, t := range []csi.NodeServiceCapability_RPC_Type{
+		csi.NodeServiceCapability_RPC_GET_VOLUME_STATS,
+		csi.NodeServiceCapability_RPC_GET_VOLUME_HEALTH,
+		csi.NodeServiceCapability_RPC_VOLUME_MOUNT_GROUP,
+	} {
+		capability := &csi.NodeServiceCapability{Type: &csi.NodeServiceCapability_Rpc{Rpc: &csi.NodeServiceCapability_RPC{Type: t}}}
+		response.Capabilities = append(response.Capabilities, capability)
+	}
+	return response
 }
 
 func (n *nodeServer) NodeGetCapabilities(context.Context, *csi.NodeGetCapabilitiesRequest) (*csi.NodeGetCapabilitiesResponse, error) {
 	return n.capabilities, nil
 }
 
-// NodeGetInfo names the node. Volumes are inline, so neither topology nor a limit of volumes means anything.
+// NodeGetInfo has neither a topology nor a limit of volumes: they are inline in the pods of this node.
 func (n *nodeServer) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
-	return &csi.NodeGetInfoResponse{NodeId: n.nodeID}, nil
+	return &csi.NodeGetInfoResponse{NodeId: n.config.NodeID}, nil
 }

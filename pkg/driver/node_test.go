@@ -5,12 +5,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -277,7 +275,7 @@ func TestWhatTheDriverIs(t *testing.T) {
 	for _, c := range caps.GetCapabilities() {
 		got = append(got, c.GetRpc().GetType().String())
 	}
-	if diff := cmp.Diff([]string{"GET_VOLUME_STATS", "4", "GET_VOLUME_HEALTH", "VOLUME_MOUNT_GROUP"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"GET_VOLUME_STATS", "GET_VOLUME_HEALTH", "VOLUME_MOUNT_GROUP"}, got); diff != "" {
 		t.Errorf("capabilities (-want +got):\n%s", diff)
 	}
 
@@ -293,62 +291,5 @@ func TestNodeGetCapabilitiesDoesNotAllocate(t *testing.T) {
 		_, _ = n.NodeGetCapabilities(context.Background(), nil)
 	}); allocs != 0 {
 		t.Errorf("%v allocations, want none", allocs)
-	}
-}
-
-// A kubelet that was built against CSI 1.12 reads the condition of a volume from the statistics.
-func TestVolumeConditionOfCSI112(t *testing.T) {
-	t.Parallel()
-	f := newFakes()
-	h := startDriver(t, f)
-	if err := h.publish(t); err != nil {
-		t.Fatal(err)
-	}
-	condition := func() (abnormal bool, message string) {
-		t.Helper()
-		resp, err := h.node.NodeGetVolumeStats(t.Context(), statsRequest(h))
-		if err != nil {
-			t.Fatal(err)
-		}
-		number, kind, n := protowire.ConsumeTag(resp.ProtoReflect().GetUnknown())
-		if number != 2 || kind != protowire.BytesType {
-			t.Fatalf("field %d of type %d, want the field 2 of CSI 1.12", number, kind)
-		}
-		body, _ := protowire.ConsumeBytes(resp.ProtoReflect().GetUnknown()[n:])
-		for len(body) > 0 {
-			number, kind, n := protowire.ConsumeTag(body)
-			body = body[n:]
-			switch {
-			case number == 1 && kind == protowire.VarintType:
-				v, n := protowire.ConsumeVarint(body)
-				abnormal, body = protowire.DecodeBool(v), body[n:]
-			case number == 2 && kind == protowire.BytesType:
-				v, n := protowire.ConsumeString(body)
-				message, body = v, body[n:]
-			default:
-				t.Fatalf("field %d of type %d in the condition", number, kind)
-			}
-		}
-		return abnormal, message
-	}
-	if abnormal, message := condition(); abnormal || message != "no refresh of the volume has failed since the driver started" {
-		t.Errorf("a healthy volume: %v, %q", abnormal, message)
-	}
-	f.fetch = func(context.Context, volume.Request) (volume.Content, error) {
-		return volume.Content{}, volume.Errorf(volume.ErrUnavailable, "the vault fails")
-	}
-	f.step(3 * time.Minute)
-	if err := h.publish(t); err != nil {
-		t.Fatal(err)
-	}
-	if abnormal, message := condition(); !abnormal || message != "the vault fails" {
-		t.Errorf("after a failed refresh: %v, %q", abnormal, message)
-	}
-	f.fetch = nil
-	if err := h.publish(t); err != nil {
-		t.Fatal(err)
-	}
-	if abnormal, _ := condition(); abnormal {
-		t.Error("abnormal after the volume recovered")
 	}
 }

@@ -6,17 +6,17 @@ import (
 	"testing"
 )
 
-// A vault that hangs keeps only its own reads of a namespace, and many of them no more than the namespace's: each read has
-// a connection.
+// A vault that hangs holds only its own reads of a namespace, and all vaults together no more than the namespace's: each read has a
+// connection.
 func TestReadsAreBounded(t *testing.T) {
 	t.Parallel()
 	a := newAdmission()
 	ended, end := context.WithCancel(t.Context())
 	end()
-	oldest, p, other := enter(t, a, "shop"), enter(t, a, "shop"), enter(t, a, "other")
-	enter(t, a, "other")
+	oldest, p, other := admit(t, a, "shop"), admit(t, a, "shop"), admit(t, a, "other")
+	admit(t, a, "other")
 	var ends []func()
-	read := func(p *admitted, vault string) bool {
+	read := func(p *reservation, vault string) bool {
 		done, err := p.Read(ended, vault)
 		if err == nil {
 			ends = append(ends, done)
@@ -24,13 +24,13 @@ func TestReadsAreBounded(t *testing.T) {
 		return err == nil
 	}
 	taken := 0
-	for vault := range 2 * perNamespaceReads / perVault {
-		for range 2 * perVault {
+	for vault := range 2 * namespaceReads / vaultReads {
+		for range 2 * vaultReads {
 			if read(p, fmt.Sprint(vault)) {
 				taken++
 			}
 		}
-		if want := min((vault+1)*perVault, perNamespaceReads); taken != want {
+		if want := min((vault+1)*vaultReads, namespaceReads); taken != want {
 			t.Fatalf("%d reads of %d vaults at the same time, want %d", taken, vault+1, want)
 		}
 	}
@@ -47,6 +47,6 @@ func TestReadsAreBounded(t *testing.T) {
 		t.Errorf("left behind: %d, %v", load.reading, load.reads)
 	}
 	if !read(p, "0") {
-		t.Error("a read waits for none")
+		t.Error("a read waits for nothing")
 	}
 }

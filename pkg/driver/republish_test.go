@@ -230,7 +230,7 @@ func TestFailedRefreshIsTold(t *testing.T) {
 		if got := strings.Count(h.log.String(), "volume not refreshed"); got != s.logged {
 			t.Errorf("%s: logged %d times, want %d", s.name, got, s.logged)
 		}
-		if got := int(testutil.ToFloat64(h.driver.metrics.rotations.WithLabelValues(rotationFailed))); got != s.failed {
+		if got := int(testutil.ToFloat64(h.driver.node.metrics.rotations.WithLabelValues(rotationFailed))); got != s.failed {
 			t.Errorf("%s: counted %d failures, want %d", s.name, got, s.failed)
 		}
 	}
@@ -238,7 +238,7 @@ func TestFailedRefreshIsTold(t *testing.T) {
 	if _, err := h.node.NodeUnpublishVolume(t.Context(), h.unpublish()); err != nil {
 		t.Fatal(err)
 	}
-	if _, known := h.driver.node.notes.get("csi-1"); known {
+	if _, known := h.driver.node.volumes.Load("csi-1"); known {
 		t.Error("the failure outlives the volume")
 	}
 }
@@ -255,7 +255,7 @@ func TestRotationsAreCounted(t *testing.T) {
 		return volume.Outcome{Changed: changed}, nil
 	}
 	count := func(result string) int {
-		return int(testutil.ToFloat64(h.driver.metrics.rotations.WithLabelValues(result)))
+		return int(testutil.ToFloat64(h.driver.node.metrics.rotations.WithLabelValues(result)))
 	}
 	for i, want := range [][2]int{{0, 0}, {1, 0}, {1, 1}} { // the first publish is no rotation
 		changed = i < 2
@@ -297,10 +297,10 @@ func TestCanceledRefreshLeavesNoTrace(t *testing.T) {
 	if err := h.stop(); err != nil { // waits for the handler
 		t.Fatal(err)
 	}
-	if _, failed := h.driver.node.notes.get("csi-1"); failed {
-		t.Error("noted as a failure")
+	if health, _ := h.driver.node.volumes.Load("csi-1"); health != (volumeHealth{}) {
+		t.Errorf("recorded as a failure: %v", health)
 	}
-	if n := testutil.ToFloat64(h.driver.metrics.rotations.WithLabelValues(rotationFailed)); n != 0 {
+	if n := testutil.ToFloat64(h.driver.node.metrics.rotations.WithLabelValues(rotationFailed)); n != 0 {
 		t.Errorf("counted %v failures", n)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/http"
+	"sync"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -16,28 +16,28 @@ import (
 )
 
 const (
-	// maxMessage bounds a request before it is read: the attributes of a volume (volume.MaxAttributeBytes), and as much for the Secret
-	// of nodePublishSecretRef and the rest. gRPC's own limit of 4 MiB would let a hundred pods fill the memory of the driver.
+	// maxMessage bounds a request before it is read: volume.MaxAttributeBytes for the attributes, and as much for the Secret and the rest.
+	// With gRPC's default of 4 MiB a hundred pods could fill the memory of the driver.
 	maxMessage = 2 * volume.MaxAttributeBytes
 	// maxStreams bounds the calls of one connection. The kubelet makes a connection for each call.
 	maxStreams = 256
-	// streamWorkers serve calls one after the other, whichever connection they come from, on stacks that have grown
-	// already; calls beyond them have goroutines of their own, whose stacks grow anew each time. With the windows below
-	// that is a twelfth of a publish.
+	// streamWorkers serve calls on stacks that have grown already. More calls at once get goroutines of their own. Together with
+	// window this saves a twelfth of a publish with nothing to do.
 	streamWorkers = 4
-	// window is HTTP/2's own default. Given, it keeps gRPC from sending a PING with each message, by which it would find
-	// out how much a network can hold: a unix socket has no way that could be filled.
+	// window is HTTP/2's default. If it is given, gRPC does not measure the bandwidth by a PING with each message.
 	window = 64 << 10
 	// connectTimeout is for the HTTP/2 handshake of a connection.
 	connectTimeout = 10 * time.Second
 	// probeTimeout is how long the driver's own CSI socket may take to answer a Probe.
 	probeTimeout = 5 * time.Second
+	// grace is how long calls may go on after Run was told to stop. The kubelet gives a pod 30 seconds.
+	grace = 20 * time.Second
 	// cancelGrace is how long calls may take to end after their contexts have been canceled.
 	cancelGrace = 3 * time.Second
 )
 
-// Run serves until the context ends, then stops gracefully and gives nil; or until a server fails, and gives that error.
-// Its logger is that of the context (klog.FromContext).
+// Run serves until the context ends, and then stops gracefully and returns nil. If a server fails it returns that error. It logs to
+// klog.FromContext(ctx).
 func (d *Driver) Run(ctx context.Context) error {
 	l, err := d.listen(ctx)
 	if err != nil {
@@ -53,11 +53,8 @@ type listeners struct {
 }
 
 func (d *Driver) listen(ctx context.Context) (l listeners, err error) {
-	if l.csi, err = listenUnix(ctx, d.socket); err != nil {
-		return listeners{}, err
-	}
-	if d.config.HTTPAddress == "" {
-		return l, nil
+	if l.csi, err = listenUnix(ctx, d.socket); err != nil || d.config.HTTPAddress == "" {
+		return l, err
 	}
 	var config net.ListenConfig
 	if l.http, err = config.Listen(ctx, "tcp", d.config.HTTPAddress); err != nil {
@@ -67,32 +64,30 @@ func (d *Driver) listen(ctx context.Context) (l listeners, err error) {
 	return l, nil
 }
 
-// serve runs the servers until the context ends or one of them fails, and then stops them in the order of who depends
-// on whom: the kubelet learns that the driver goes before the calls end, and health is told to the last.
+// serve runs the servers until the context ends or one of them fails. It first withdraws the registration, then ends the calls, and
+// health last.
 func (d *Driver) serve(ctx context.Context, l listeners) error {
 	logger := klog.FromContext(ctx)
 	failed := make(chan error, 3)
 
 	rpc := d.csiServer(logger)
-	go func() { failed <- describeFailure("CSI server", rpc.Serve(l.csi)) }()
-	logger.Info("serving CSI", keyName, d.config.Name, keyVersion, d.config.Version,
-		keyNode, d.config.NodeID, keyEndpoint, d.config.Endpoint)
+	go func() { failed <- fmt.Errorf("the CSI server ended: %w", rpc.Serve(l.csi)) }()
+	logger.Info("serving CSI", "name", d.config.Name, "version", d.config.Version, "node", d.config.NodeID, "endpoint", d.config.Endpoint)
 
 	web := d.httpServer()
 	if l.http != nil {
-		go func() { failed <- describeFailure("HTTP server", web.Serve(&crowd{Listener: l.http})) }()
-		logger.Info("serving health and metrics", keyAddress, l.http.Addr().String())
+		go func() { failed <- fmt.Errorf("the HTTP server ended: %w", web.Serve(l.http)) }()
+		logger.Info("serving health and metrics", "address", l.http.Addr().String())
 	}
 
 	registrationCtx, withdraw := context.WithCancel(ctx)
 	defer withdraw()
-	withdrawn := make(chan struct{})
-	go func() {
-		defer close(withdrawn)
+	var registration sync.WaitGroup
+	registration.Go(func() {
 		if err := d.register(registrationCtx); err != nil {
 			failed <- err
 		}
-	}()
+	})
 
 	var err error
 	select {
@@ -102,17 +97,13 @@ func (d *Driver) serve(ctx context.Context, l listeners) error {
 		logger.Error(err, "stopping")
 	}
 	withdraw()
-	<-withdrawn
+	registration.Wait()
 	drain(rpc, d.grace)
-	shutdown(web) //nolint:contextcheck // ctx is done; the shutdown has a time of its own
+	_ = web.Close()
 	return err
 }
 
-func describeFailure(server string, err error) error {
-	return fmt.Errorf("the %s ended: %w", server, err)
-}
-
-// csiServer needs no keepalive: the end of a process at a unix socket is seen at once.
+// csiServer needs no keepalive: a unix socket reports the end of the other process at once.
 func (d *Driver) csiServer(logger klog.Logger) *grpc.Server {
 	server := grpc.NewServer(
 		grpc.UnaryInterceptor(d.intercept(logger)),
@@ -129,47 +120,32 @@ func (d *Driver) csiServer(logger klog.Logger) *grpc.Server {
 	return server
 }
 
-// drain stops a server: at once for new calls, after the grace for those that run; then their contexts are canceled.
-// A call that does not even heed that is left behind: the process is about to end, and the store is made to be
-// interrupted anywhere.
+// drain stops a server: new calls are refused at once, those that run are canceled after the grace. A call that ignores that is left
+// behind: the process ends, and the store can be interrupted anywhere.
 func drain(server *grpc.Server, grace time.Duration) {
 	drained := make(chan struct{})
 	go func() {
+		defer close(drained)
+		defer time.AfterFunc(grace, server.Stop).Stop()
 		server.GracefulStop()
-		close(drained)
 	}()
 	select {
 	case <-drained:
-		return
-	case <-time.After(grace):
-	}
-	go server.Stop()
-	select {
-	case <-drained:
-	case <-time.After(cancelGrace):
+	case <-time.After(grace + cancelGrace):
 	}
 }
 
-func shutdown(web *http.Server) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if web.Shutdown(ctx) != nil {
-		_ = web.Close()
-	}
-}
-
-// probe asks the driver's own CSI socket whether it answers, over a new connection as the kubelet does: a socket
-// file that somebody has removed fails here too.
+// probe asks the driver's own CSI socket over a new connection, as the kubelet does. So it also fails if the socket file was removed.
 func (d *Driver) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 
 	conn, err := grpc.NewClient("unix://"+d.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return fmt.Errorf("probing %s: %w", d.socket, err)
+	if err == nil {
+		defer func() { _ = conn.Close() }()
+		_, err = csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{})
 	}
-	defer func() { _ = conn.Close() }()
-	if _, err := csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{}); err != nil {
+	if err != nil {
 		return fmt.Errorf("probing %s: %w", d.socket, err)
 	}
 	return nil

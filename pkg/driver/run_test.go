@@ -23,6 +23,7 @@ import (
 
 func TestNewChecksItsConfig(t *testing.T) {
 	t.Parallel()
+	const required = "a version, a node id, a policy, a fetcher, a store and a registry are needed"
 	long := "/" + strings.Repeat("x", 107)
 	for name, tc := range map[string]struct {
 		change func(*Config)
@@ -31,8 +32,8 @@ func TestNewChecksItsConfig(t *testing.T) {
 		"valid":                 {func(*Config) {}, ""},
 		"no name":               {func(c *Config) { c.Name = "" }, `the driver's name "" is not a domain name of at most 63 characters`},
 		"bad name":              {func(c *Config) { c.Name = "a/b" }, `the driver's name "a/b" is not a domain name of at most 63 characters`},
-		"no version":            {func(c *Config) { c.Version = "" }, "the driver's version is missing"},
-		"no node":               {func(c *Config) { c.NodeID = "" }, "the node's id is missing"},
+		"no version":            {func(c *Config) { c.Version = "" }, required},
+		"no node":               {func(c *Config) { c.NodeID = "" }, required},
 		"no endpoint":           {func(c *Config) { c.Endpoint = "" }, `the endpoint "" is not of the form unix:///path`},
 		"tcp":                   {func(c *Config) { c.Endpoint = "tcp://:1" }, `the endpoint "tcp://:1" is not of the form unix:///path`},
 		"relative endpoint":     {func(c *Config) { c.Endpoint = "unix://x" }, `the endpoint "unix://x" is not of the form unix:///path`},
@@ -41,10 +42,10 @@ func TestNewChecksItsConfig(t *testing.T) {
 		"long registration":     {func(c *Config) { c.RegistrationSocket = long }, `the registration socket "` + long + `" is longer than 107 bytes`},
 		"no kubelet root":       {func(c *Config) { c.KubeletRoot = "" }, `the kubelet's root "" is not an absolute path`},
 		"relative kubelet CSI":  {func(c *Config) { c.KubeletCSISocket = "x" }, `the kubelet's CSI socket "x" is not an absolute path`},
-		"no policy":             {func(c *Config) { c.Policy = nil }, "a policy, a fetcher, a store and a registry are needed"},
-		"no fetcher":            {func(c *Config) { c.Fetcher = nil }, "a policy, a fetcher, a store and a registry are needed"},
-		"no store":              {func(c *Config) { c.Store = nil }, "a policy, a fetcher, a store and a registry are needed"},
-		"no registry":           {func(c *Config) { c.Registry = nil }, "a policy, a fetcher, a store and a registry are needed"},
+		"no policy":             {func(c *Config) { c.Policy = nil }, required},
+		"no fetcher":            {func(c *Config) { c.Fetcher = nil }, required},
+		"no store":              {func(c *Config) { c.Store = nil }, required},
+		"no registry":           {func(c *Config) { c.Registry = nil }, required},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// listenUnix listens on a socket that only this user can connect to. A socket that a dead process has left is
-// replaced; anything else at the path is not ours to remove. Closing the listener removes the socket.
+// listenUnix listens on a socket that only this user can connect to. It replaces the socket of a dead process, and nothing else.
+// Closing the listener removes the socket.
 func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of the socket: %w", err)
@@ -28,17 +28,15 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	return listener, nil
 }
 
-// ownerOnly runs between socket(2) and bind(2), which takes over the mode of the socket's inode: so the file is 0600
-// from its first instant, whatever the umask, without touching the umask of the process.
+// ownerOnly runs between socket(2) and bind(2), which gives the file the mode of the socket: it is 0600 from the start, and the umask
+// of the process stays.
 func ownerOnly(_, _ string, c syscall.RawConn) error {
 	var chmod error
-	if err := c.Control(func(fd uintptr) { chmod = syscall.Fchmod(int(fd), 0o600) }); err != nil {
-		return err
-	}
-	return chmod
+	err := c.Control(func(fd uintptr) { chmod = syscall.Fchmod(int(fd), 0o600) })
+	return errors.Join(err, chmod)
 }
 
-// removeStale makes room at path, if what is there is a socket on which nobody listens any more.
+// removeStale removes a socket on which no process listens any more.
 func removeStale(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {

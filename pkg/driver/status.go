@@ -12,58 +12,53 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// errBusy: another call for the same target runs. It belongs to this package alone, as does the claim behind it.
-var errBusy = errors.New("busy")
+var (
+	errBusy     = errors.New("busy")                                  // another call for the same target runs
+	errInternal = errors.New("internal error; see the driver's log") // a panic, whose value may be a secret
+)
 
-// maxText bounds the text of a status, in bytes: above the 4 KiB that volume.Problems keeps itself to, below the 8 KiB
-// that some HTTP/2 implementations allow for trailers.
+// maxText bounds the text of a status, in bytes: above the 4 KiB of volume.Problems, below the 8 KiB that some HTTP/2
+// implementations allow for trailers.
 const maxText = 5 << 10
 
-// toStatus makes the error of a handler a gRPC status: the one place that knows about codes. The text is the error's
-// own, on one line.
+// toStatus is the only place that gives errors gRPC codes. The text is the error's own, on one line.
 func toStatus(err error) error {
 	if err == nil {
 		return nil
 	}
-	// The generated servers answer what a driver does not implement by themselves.
-	var s interface{ GRPCStatus() *status.Status }
+	var s interface{ GRPCStatus() *status.Status } // of the generated servers: Unimplemented
 	if errors.As(err, &s) {
 		return s.GRPCStatus().Err()
 	}
 	return status.Error(codeOf(err), oneLine(err.Error()))
 }
 
-// codeOf judges by sentinel first: an error that says what a vault did, and that this was for want of time, is about
-// the vault.
+// codeOf returns the code of the first sentinel that the error is. The context's come last: an error of a vault that says that there
+// was no time is about the vault.
 func codeOf(err error) codes.Code {
-	switch {
-	case errors.Is(err, volume.ErrInvalid):
-		return codes.InvalidArgument
-	case errors.Is(err, volume.ErrNotFound):
-		return codes.NotFound
-	case errors.Is(err, volume.ErrDenied):
-		return codes.PermissionDenied
-	case errors.Is(err, volume.ErrUnauthenticated):
-		return codes.Unauthenticated
-	case errors.Is(err, volume.ErrPrecondition):
-		return codes.FailedPrecondition
-	case errors.Is(err, volume.ErrUnavailable):
-		return codes.Unavailable
-	case errors.Is(err, volume.ErrTooLarge):
-		return codes.ResourceExhausted
-	case errors.Is(err, errBusy):
-		return codes.Aborted
-	case errors.Is(err, context.DeadlineExceeded):
-		return codes.DeadlineExceeded
-	case errors.Is(err, context.Canceled):
-		return codes.Canceled
-	default:
-		return codes.Internal
+	for _, c := range []struct {
+		sentinel error
+		code     codes.Code
+	}{
+		{volume.ErrInvalid, codes.InvalidArgument},
+		{volume.ErrNotFound, codes.NotFound},
+		{volume.ErrDenied, codes.PermissionDenied},
+		{volume.ErrUnauthenticated, codes.Unauthenticated},
+		{volume.ErrPrecondition, codes.FailedPrecondition},
+		{volume.ErrUnavailable, codes.Unavailable},
+		{volume.ErrTooLarge, codes.ResourceExhausted},
+		{errBusy, codes.Aborted},
+		{context.DeadlineExceeded, codes.DeadlineExceeded},
+		{context.Canceled, codes.Canceled},
+	} {
+		if errors.Is(err, c.sentinel) {
+			return c.code
+		}
 	}
+	return codes.Internal
 }
 
-// oneLine makes any text fit for an event: valid UTF-8 (gRPC requires it), no line breaks or other control
-// characters, at most maxText bytes.
+// oneLine makes a text fit for an event: valid UTF-8, which gRPC requires, no control characters, at most maxText bytes.
 func oneLine(text string) string {
 	text = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {

@@ -56,8 +56,8 @@ func TestTamperedVolume(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := told{
-			Tampered: testutil.ToFloat64(h.driver.metrics.tampered),
-			Writable: testutil.ToFloat64(h.driver.metrics.writable),
+			Tampered: testutil.ToFloat64(h.driver.node.metrics.tampered),
+			Writable: testutil.ToFloat64(h.driver.node.metrics.writable),
 		}
 		health, err := h.node.NodeGetVolumeHealth(t.Context(), &csi.NodeGetVolumeHealthRequest{VolumeId: h.request().GetVolumeId()})
 		if err != nil {

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// crowded takes both places of the large volumes. They move, so that they keep them for the longest time.
-func crowded(ctx context.Context, t *testing.T, a *admission) {
+// takeLargeSlots takes all large slots. They are kept for the longest time, because the publishes progress.
+func takeLargeSlots(ctx context.Context, t *testing.T, a *admission) {
 	t.Helper()
-	for i := range mostLarge {
-		ctx, p, err := a.enter(ctx, fmt.Sprint("large-", i), nil, nil)
+	for i := range largeSlots {
+		ctx, p, err := a.admit(ctx, fmt.Sprint("large-", i), nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -21,7 +21,7 @@ func crowded(ctx context.Context, t *testing.T, a *admission) {
 			t.Fatal(err)
 		}
 		go func() {
-			defer p.leave()
+			defer p.release()
 			for err := error(nil); err == nil; err = p.Hold(ctx, 1) {
 				select {
 				case <-ctx.Done():
@@ -33,20 +33,20 @@ func crowded(ctx context.Context, t *testing.T, a *admission) {
 	}
 }
 
-// Volumes that are small each, and more than the share together, wait for none but themselves.
+// Small volumes that together exceed the share of their namespace wait only for each other.
 func TestSmallVolumesDoNotWaitForLargeOnes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission()
 		ctx, end := context.WithCancel(t.Context())
-		crowded(ctx, t, a)
+		takeLargeSlots(ctx, t, a)
 		began := time.Now()
 		const many, parts = 40, 4
 		ended := make(chan error)
 		for range many {
-			p := enter(t, a, "shop")
+			p := admit(t, a, "shop")
 			go func() {
-				defer p.leave()
+				defer p.release()
 				var err error
 				for range parts {
 					err = errors.Join(err, p.Hold(t.Context(), 5<<10))
@@ -60,7 +60,7 @@ func TestSmallVolumesDoNotWaitForLargeOnes(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if took := time.Since(began); took >= largeTick {
+		if took := time.Since(began); took >= largePoll {
 			t.Errorf("%v, as if they waited for a large volume", took)
 		}
 		end()
@@ -71,20 +71,20 @@ func TestSmallVolumesDoNotWaitForLargeOnes(t *testing.T) {
 	})
 }
 
-// One that has waited for a place and needs none any more, or has given up, does not stand before those behind it.
-func TestWhoNeedsNoPlaceIsNotInTheWay(t *testing.T) {
+// A publish that waited for a large slot and does not need it any more, or has given up, does not block those behind it.
+func TestTheQueueForLargeSlotsIsLeft(t *testing.T) {
 	t.Parallel()
-	for name, over := range map[string]func(another *admitted, giveUp func()){
-		"room in its namespace": func(another *admitted, _ func()) { another.leave() },
-		"given up":              func(_ *admitted, giveUp func()) { giveUp() },
+	for name, over := range map[string]func(another *reservation, giveUp func()){
+		"memory in its namespace": func(another *reservation, _ func()) { another.release() },
+		"given up":              func(_ *reservation, giveUp func()) { giveUp() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				a := newAdmission()
 				ctx, end := context.WithCancel(t.Context())
-				crowded(ctx, t, a)
-				first, another := enter(t, a, "shop"), enter(t, a, "shop")
+				takeLargeSlots(ctx, t, a)
+				first, another := admit(t, a, "shop"), admit(t, a, "shop")
 				if err := another.Hold(t.Context(), namespaceBytes-4*entryBytes); err != nil {
 					t.Fatal(err)
 				}
@@ -94,13 +94,13 @@ func TestWhoNeedsNoPlaceIsNotInTheWay(t *testing.T) {
 				synctest.Wait()
 				over(another, giveUp)
 				<-held // and now its vault hangs
-				next := enter(t, a, "next")
-				end() // both places are free
+				next := admit(t, a, "next")
+				end() // both slots are free
 				synctest.Wait()
-				soon, cancel := context.WithTimeout(t.Context(), 2*largeTick)
+				soon, cancel := context.WithTimeout(t.Context(), 2*largePoll)
 				defer cancel()
 				if err := next.Hold(soon, 2*namespaceBytes); err != nil {
-					t.Errorf("the next does not become a large one: %v", err)
+					t.Errorf("the next gets no large slot: %v", err)
 				}
 				giveUp()
 			})

@@ -8,26 +8,27 @@ import (
 	"time"
 )
 
-// Whoever holds more connections than there may be loses his oldest; whoever comes then is answered.
-func TestCrowd(t *testing.T) {
+// With too many connections the oldest is closed, and a new one is answered.
+func TestConnLimiter(t *testing.T) {
 	t.Parallel()
 	var config net.ListenConfig
 	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	guests := &crowd{Listener: l}
+	limiter := &connLimiter{}
 	server := &http.Server{
 		Handler:           http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }),
 		ReadHeaderTimeout: time.Minute,
+		ConnState:         limiter.track,
 	}
 	done := make(chan struct{})
-	go func() { defer close(done); _ = server.Serve(guests) }()
+	go func() { defer close(done); _ = server.Serve(l) }()
 	address := l.Addr().String()
 	const more = 20
-	held := make([]net.Conn, 0, maxCrowd+more)
+	held := make([]net.Conn, 0, maxConns+more)
 	var dialer net.Dialer
-	for range maxCrowd + more {
+	for range maxConns + more {
 		conn, err := dialer.DialContext(t.Context(), "tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -64,11 +65,11 @@ func TestCrowd(t *testing.T) {
 	ask()
 	_ = server.Close()
 	<-done
-	guests.mu.Lock()
-	defer guests.mu.Unlock()
-	if n := guests.held.Len(); n != 0 {
-		t.Errorf("%d guests are left", n)
-	}
+	await(t, "the connections to be forgotten", func() bool {
+		limiter.mu.Lock()
+		defer limiter.mu.Unlock()
+		return len(limiter.conns) == 0
+	})
 }
 
 func isTimeout(err error) bool {

@@ -1,0 +1,74 @@
+package driver
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"k8s.io/klog/v2"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// The reasons of an adverse health status, in the CamelCase that the CSI specification asks for.
+const (
+	reasonRefreshFailed = "RefreshFailed" // the last refresh failed; the set is still usable
+	reasonStale         = "Stale"         // the last refresh failed; the set is older than is tolerated
+	reasonTampered      = "Tampered"      // another process had changed the set; the last refresh has replaced it
+	reasonWritable      = "Writable"      // the file system could not be made read-only
+)
+
+// volumeHealth is the result of the last refresh of a volume. The zero value is a healthy volume.
+type volumeHealth struct {
+	reason  string
+	message string // one line
+}
+
+func notRefreshed(message string, usable bool) volumeHealth {
+	if usable {
+		return volumeHealth{reasonRefreshFailed, oneLine(message)}
+	}
+	return volumeHealth{reasonStale, oneLine(message)}
+}
+
+// inspect logs and counts what must never happen: another process wrote into a volume, or still can.
+func (n *nodeServer) inspect(ctx context.Context, outcome volume.Outcome) (health volumeHealth) {
+	if outcome.Writable != "" {
+		n.metrics.writable.Inc()
+		klog.FromContext(ctx).Error(nil, "volume is not read-only; the next call of the kubelet tries again", "reason", outcome.Writable)
+		health = volumeHealth{reasonWritable, oneLine(outcome.Writable)}
+	}
+	if outcome.Tampered != "" {
+		n.metrics.tampered.Inc()
+		klog.FromContext(ctx).Error(nil, "volume was changed by somebody else", "found", outcome.Tampered)
+		health = volumeHealth{reasonTampered, oneLine("somebody else had changed the volume, and its files have been replaced: " + outcome.Tampered)}
+	}
+	return health
+}
+
+// NodeGetVolumeHealth reports a set that cannot be refreshed while its pod still uses it.
+func (n *nodeServer) NodeGetVolumeHealth(_ context.Context, req *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
+	if req.GetVolumeId() == "" || req.GetVolumePublishPath() != "" { // the path is optional
+		if _, err := n.usage(req.GetVolumeId(), "volume_publish_path", req.GetVolumePublishPath()); err != nil {
+			return nil, err
+		}
+	}
+	response := &csi.VolumeHealth{VolumeId: req.GetVolumeId()}
+	stored, _ := n.volumes.Load(req.GetVolumeId())
+	if health, _ := stored.(volumeHealth); health != (volumeHealth{}) {
+		response.HealthStatuses = []*csi.VolumeHealth_VolumeHealthEntry{
+			{Status: csi.VolumeHealthErrorType_DEGRADED, Reason: health.reason, Message: health.message},
+		}
+	}
+	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: response}, nil
+}
+
+// countVolumes counts the volumes that are stale, or that are not.
+func (n *nodeServer) countVolumes(stale bool) (count int) {
+	n.volumes.Range(func(_, health any) bool {
+		if (health.(volumeHealth).reason == reasonStale) == stale {
+			count++
+		}
+		return true
+	})
+	return count
+}
