@@ -14,154 +14,158 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// options is the command line, checked but not yet turned into the parts of the program.
+// options is the command line, most of it in the configuration of the package that it is for.
 type options struct {
-	endpoint, driverName, nodeID, kubeletRoot     string
-	registrationSocket, kubeletCSISocket          string
-	httpAddress                                   string
-	cloudName, authorityHost, vaultSuffix, caFile string
-	clusterFile, defaultIdentity, policyFile      string
-	rotationInterval, mountMaxAge, lastKnownGood  time.Duration
-	maxVolumeBytes                                byteSize
-	maxVolumeFiles                                int
-	allowReadWrite                                bool
-	selinuxLabel                                  string
-	apiVersion                                    string
-	loggingFormat                                 string
-	verbosity                                     int
-	version                                       bool
+	driver   driver.Config
+	keyvault keyvault.Options
 
-	cloud keyvault.Cloud // of cloudName, authorityHost and vaultSuffix
+	cloud, authorityHost, vaultSuffix, caFile string
+	selinuxLabel, policyFile, loggingFormat   string
+	verbosity                                 int
+	version                                   bool
 }
 
 // errUsage marks a command line that cannot be used: one line on standard error and exit code 2.
 var errUsage = errors.New("see --help")
 
-// minRotationInterval is below the kubelet's own grain of 60 to 90 s; less could only be a mistake of units.
+// minRotationInterval is below the kubelet's own interval of 60 to 90 s; less could only be a mistake of units.
 const minRotationInterval = 30 * time.Second
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
-	o := options{maxVolumeBytes: tmpfs.DefaultMaxBytes}
-	fs := flag.NewFlagSet("keyvault-csi-driver", flag.ContinueOnError)
-	fs.SetOutput(io.Discard) // the flag package would print the usage after the error; one line is asked for
-	fs.StringVar(&o.endpoint, "endpoint", "unix:///csi/csi.sock", "CSI `socket` (made with mode 0600; a stale one is replaced)")
-	fs.StringVar(&o.driverName, "driver-name", "keyvault-csi.io", "CSI driver `name`")
-	fs.StringVar(&o.nodeID, "node-id", os.Getenv("NODE_NAME"), "`name` of this node; default $NODE_NAME")
-	fs.StringVar(&o.kubeletRoot, "kubelet-root", "/var/lib/kubelet", "the kubelet's `folder`; targets outside it are refused")
-	fs.StringVar(&o.registrationSocket, "registration-socket", "", "`path` of the plugin registration socket that is served to the kubelet, "+
-		"e.g. /registration/keyvault-csi.io-reg.sock; empty = off")
-	fs.StringVar(&o.kubeletCSISocket, "kubelet-csi-socket", "", "`path` of the CSI socket as the kubelet sees it; "+
-		"default <kubelet-root>/plugins/<driver-name>/csi.sock")
-	fs.StringVar(&o.httpAddress, "http-address", ":9808", "`address` of /healthz, /readyz and /metrics; empty = off")
-	fs.StringVar(&o.cloudName, "cloud", "AzurePublicCloud", "AzurePublicCloud, AzureUSGovernmentCloud, AzureChinaCloud or custom")
-	fs.StringVar(&o.authorityHost, "authority-host", "", "`URL` of Entra ID; default the cloud's")
-	fs.StringVar(&o.vaultSuffix, "vault-dns-suffix", "", "DNS `suffix` of the vaults; default the cloud's")
-	fs.StringVar(&o.caFile, "ca-bundle", "", "PEM `file` of extra roots, beside the system's (SSL_CERT_FILE works too)")
-	fs.StringVar(&o.clusterFile, "cluster-identity-file", "/etc/kubernetes/azure.json", "JSON `file` with the cluster's own login, "+
-		"for identity cluster; read again when it changes")
-	fs.StringVar(&o.defaultIdentity, "default-identity", "", "`identity` of a pod that names none: cluster or managed; empty = none")
-	fs.StringVar(&o.policyFile, "policy-file", "", "YAML `file` of rules that say who may use which identity; read again when it changes; "+
-		"until it can be used for the first time everything is refused; without one, workload and servicePrincipal are allowed everywhere, managed and cluster nowhere")
-	fs.DurationVar(&o.rotationInterval, "rotation-interval", 2*time.Minute, "`age` from which on a volume is fetched again; 0 = never")
-	fs.DurationVar(&o.mountMaxAge, "mount-max-age", 10*time.Second, "`age` of a value that another pod of the same identity was given, "+
-		"up to which a first mount may use it; 0 = always ask the vault")
-	fs.DurationVar(&o.lastKnownGood, "last-known-good", 0, "`age` of a value up to which a first mount may use it while the vault cannot be reached; 0 = off")
-	fs.Var(&o.maxVolumeBytes, "max-volume-bytes", "most content `bytes` of one volume (suffixes Ki, Mi, Gi); its tmpfs is sized for two such sets")
-	fs.IntVar(&o.maxVolumeFiles, "max-volume-files", tmpfs.DefaultMaxFiles, "most `files` of one volume")
-	fs.BoolVar(&o.allowReadWrite, "allow-read-write-requests", false, "accept volumes without readOnly: true; "+
-		"for csi-sanity: their files are read-only all the same, but their containers may try to write while a rotation does")
-	fs.StringVar(&o.selinuxLabel, "selinux-label", defaultSELinuxLabel(), "SELinux `label` of every file; empty = none; "+
-		"default "+containerFileLabel+" where SELinux is on")
-	fs.StringVar(&o.apiVersion, "vault-api-version", "", "Key Vault api-version, for clouds that lag behind; default the SDK's")
-	fs.StringVar(&o.loggingFormat, "logging-format", "text", "text or json")
-	fs.IntVar(&o.verbosity, "v", 0, "log `level`, as klog's")
-	fs.BoolVar(&o.version, "version", false, "print the version and exit")
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			fs.SetOutput(stderr)
-			fmt.Fprintln(stderr, "keyvault-csi-driver gives pods of this node Azure Key Vault secrets and certificates as files in memory.")
-			fs.PrintDefaults()
-			return o, err
-		}
-		return o, fmt.Errorf("%w (%w)", err, errUsage)
+	var o options
+	fs := o.flags()
+	err := fs.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fs.SetOutput(stderr)
+		fmt.Fprintln(stderr, "keyvault-csi-driver gives pods of this node Azure Key Vault secrets and certificates as files in memory.")
+		fs.PrintDefaults()
+		return o, err
+	case err == nil && fs.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	case err == nil && !o.version:
+		err = o.check()
 	}
-	if fs.NArg() > 0 {
-		return o, fmt.Errorf("unexpected argument %q (%w)", fs.Arg(0), errUsage)
+	if err != nil {
+		err = fmt.Errorf("%w (%w)", err, errUsage)
 	}
-	err := o.check() // which also finds the cloud
 	return o, err
 }
 
-// check reports the first flag that cannot be used.
-func (o *options) check() error {
-	bad := func(name, format string, args ...any) error {
-		return fmt.Errorf("--%s: %s (%w)", name, fmt.Sprintf(format, args...), errUsage)
+func (o *options) flags() *flag.FlagSet {
+	d, k := &o.driver, &o.keyvault
+	fs := flag.NewFlagSet("keyvault-csi-driver", flag.ContinueOnError)
+	fs.SetOutput(io.Discard) // the flag package prints the usage after an error
+	fs.StringVar(&d.Endpoint, "endpoint", "unix:///csi/csi.sock", "CSI `socket` (made with mode 0600; a stale one is replaced)")
+	fs.StringVar(&d.Name, "driver-name", "keyvault-csi.io", "CSI driver `name`")
+	fs.StringVar(&d.NodeID, "node-id", os.Getenv("NODE_NAME"), "`name` of this node; default $NODE_NAME")
+	fs.StringVar(&d.KubeletRoot, "kubelet-root", "/var/lib/kubelet", "the kubelet's `folder`; targets outside it are refused")
+	fs.StringVar(&d.RegistrationSocket, "registration-socket", "", "`path` of the plugin registration socket that is served to the kubelet, "+
+		"e.g. /registration/keyvault-csi.io-reg.sock; empty = off")
+	fs.StringVar(&d.KubeletCSISocket, "kubelet-csi-socket", "", "`path` of the CSI socket as the kubelet sees it; "+
+		"default <kubelet-root>/plugins/<driver-name>/csi.sock")
+	fs.StringVar(&d.HTTPAddress, "http-address", ":9808", "`address` of /healthz, /readyz and /metrics; empty = off")
+	fs.StringVar(&o.cloud, "cloud", "AzurePublicCloud", "AzurePublicCloud, AzureUSGovernmentCloud, AzureChinaCloud or custom")
+	fs.StringVar(&o.authorityHost, "authority-host", "", "`URL` of Entra ID; default the cloud's")
+	fs.StringVar(&o.vaultSuffix, "vault-dns-suffix", "", "DNS `suffix` of the vaults; default the cloud's")
+	fs.StringVar(&o.caFile, "ca-bundle", "", "PEM `file` of extra roots, beside the system's (SSL_CERT_FILE works too)")
+	fs.StringVar(&k.ClusterFile, "cluster-identity-file", "/etc/kubernetes/azure.json", "JSON `file` with the cluster's own login, "+
+		"for identity cluster; read again when it changes")
+	fs.StringVar((*string)(&d.Defaults.Identity), "default-identity", "", "`identity` of a pod that names none: cluster or managed; empty = none")
+	fs.StringVar(&o.policyFile, "policy-file", "", "YAML `file` of rules that say who may use which identity; read again when it changes; "+
+		"until it can be used for the first time everything is refused; without one, workload and servicePrincipal are allowed everywhere, managed and cluster nowhere")
+	fs.DurationVar(&d.Defaults.RotationInterval, "rotation-interval", 2*time.Minute, "`age` from which on a volume is fetched again; 0 = never")
+	fs.DurationVar(&k.MountMaxAge, "mount-max-age", 10*time.Second, "`age` of a value that another pod of the same identity was given, "+
+		"up to which a first mount may use it; 0 = always ask the vault")
+	fs.DurationVar(&k.LastKnownGood, "last-known-good", 0, "`age` of a value up to which a first mount may use it while the vault cannot be reached; 0 = off")
+	d.Limits.Bytes = tmpfs.DefaultMaxBytes
+	fs.Func("max-volume-bytes", "most content `bytes` of one volume (suffixes Ki, Mi, Gi); its tmpfs is sized for two such sets (default 1Mi)",
+		func(text string) (err error) {
+			d.Limits.Bytes, err = parseBytes(text)
+			return err
+		})
+	fs.IntVar(&d.Limits.Files, "max-volume-files", tmpfs.DefaultMaxFiles, "most `files` of one volume")
+	fs.BoolVar(&d.AllowReadWrite, "allow-read-write-requests", false, "accept volumes without readOnly: true; "+
+		"for csi-sanity: their files are read-only all the same, but their containers may try to write while a rotation does")
+	fs.StringVar(&o.selinuxLabel, "selinux-label", defaultSELinuxLabel(), "SELinux `label` of every file; empty = none; "+
+		"default "+containerFileLabel+" where SELinux is on")
+	fs.StringVar(&k.APIVersion, "vault-api-version", "", "Key Vault api-version, for clouds that lag behind; default the SDK's")
+	fs.StringVar(&o.loggingFormat, "logging-format", "text", "text or json")
+	fs.IntVar(&o.verbosity, "v", 0, "log `level`, as klog's")
+	fs.BoolVar(&o.version, "version", false, "print the version and exit")
+	return fs
+}
+
+// check returns an error for the first flag that cannot be used, and looks the cloud up.
+func (o *options) check() (err error) {
+	d, k := &o.driver, &o.keyvault
+	identities := []volume.IdentityKind{"", volume.Cluster, volume.Managed}
+	for _, c := range []struct {
+		ok         bool
+		flag, text string
+	}{
+		{strings.HasPrefix(d.Endpoint, "unix:///"), "endpoint", fmt.Sprintf("%q is not unix:// and an absolute path", d.Endpoint)},
+		{d.Name != "", "driver-name", "is empty"},
+		{d.NodeID != "", "node-id", "is empty, and so is $NODE_NAME; give the name of this node"},
+		{absolute(d.KubeletRoot), "kubelet-root", fmt.Sprintf("%q is not an absolute path", d.KubeletRoot)},
+		{d.RegistrationSocket == "" || absolute(d.RegistrationSocket), "registration-socket", fmt.Sprintf("%q is not an absolute path", d.RegistrationSocket)},
+		{absolute(k.ClusterFile), "cluster-identity-file", fmt.Sprintf("%q is not an absolute path", k.ClusterFile)},
+		{slices.Contains(identities, d.Defaults.Identity), "default-identity", fmt.Sprintf("%q is neither cluster nor managed", d.Defaults.Identity)},
+		{o.policyFile == "" || absolute(o.policyFile), "policy-file", fmt.Sprintf("%q is not an absolute path", o.policyFile)},
+		{
+			d.Defaults.RotationInterval == 0 || d.Defaults.RotationInterval >= minRotationInterval,
+			"rotation-interval", fmt.Sprintf("%s is less than %s (0 = never)", d.Defaults.RotationInterval, minRotationInterval),
+		},
+		{k.MountMaxAge >= 0, "mount-max-age", fmt.Sprintf("%s is negative", k.MountMaxAge)},
+		{k.LastKnownGood >= 0, "last-known-good", fmt.Sprintf("%s is negative", k.LastKnownGood)},
+		{httpAddress(d.HTTPAddress), "http-address", fmt.Sprintf("%q is not HOST:PORT or :PORT", d.HTTPAddress)},
+		{
+			o.selinuxLabel == "" || selinuxLabel.MatchString(o.selinuxLabel),
+			"selinux-label", fmt.Sprintf("%q is not a label such as %s", o.selinuxLabel, containerFileLabel),
+		},
+		{
+			k.APIVersion == "" || apiVersion.MatchString(k.APIVersion),
+			"vault-api-version", fmt.Sprintf("%q is not a version such as 7.4 or 2025-07-01", k.APIVersion),
+		},
+		{d.Limits.Bytes > 0, "max-volume-bytes", "must be positive"},
+		{d.Limits.Files > 0, "max-volume-files", "must be positive"},
+		{o.loggingFormat == "text" || o.loggingFormat == "json", "logging-format", fmt.Sprintf("%q is neither text nor json", o.loggingFormat)},
+		{o.verbosity >= 0 && o.verbosity <= math.MaxInt8, "v", fmt.Sprintf("%d is not between 0 and %d", o.verbosity, math.MaxInt8)},
+	} {
+		if !c.ok {
+			return fmt.Errorf("--%s: %s", c.flag, c.text)
+		}
 	}
-	switch {
-	case o.version:
-		return nil
-	case !strings.HasPrefix(o.endpoint, "unix://") || !strings.HasPrefix(strings.TrimPrefix(o.endpoint, "unix://"), "/"):
-		return bad("endpoint", "%q is not unix:// and an absolute path", o.endpoint)
-	case o.driverName == "":
-		return bad("driver-name", "is empty")
-	case o.nodeID == "":
-		return bad("node-id", "is empty, and so is $NODE_NAME; give the name of this node")
-	case !strings.HasPrefix(o.kubeletRoot, "/"):
-		return bad("kubelet-root", "%q is not an absolute path", o.kubeletRoot)
-	case o.registrationSocket != "" && !strings.HasPrefix(o.registrationSocket, "/"):
-		return bad("registration-socket", "%q is not an absolute path", o.registrationSocket)
-	case !strings.HasPrefix(o.clusterFile, "/"):
-		return bad("cluster-identity-file", "%q is not an absolute path", o.clusterFile)
-	case !slices.Contains([]string{"", string(volume.Cluster), string(volume.Managed)}, o.defaultIdentity):
-		return bad("default-identity", "%q is neither cluster nor managed", o.defaultIdentity)
-	case o.policyFile != "" && !strings.HasPrefix(o.policyFile, "/"):
-		return bad("policy-file", "%q is not an absolute path", o.policyFile)
-	case o.rotationInterval != 0 && o.rotationInterval < minRotationInterval:
-		return bad("rotation-interval", "%s is less than %s (0 = never)", o.rotationInterval, minRotationInterval)
-	case o.mountMaxAge < 0:
-		return bad("mount-max-age", "%s is negative", o.mountMaxAge)
-	case o.lastKnownGood < 0:
-		return bad("last-known-good", "%s is negative", o.lastKnownGood)
-	case !validHTTPAddress(o.httpAddress):
-		return bad("http-address", "%q is not HOST:PORT or :PORT", o.httpAddress)
-	case o.selinuxLabel != "" && !selinuxLabel.MatchString(o.selinuxLabel):
-		return bad("selinux-label", "%q is not a label such as %s", o.selinuxLabel, containerFileLabel)
-	case o.apiVersion != "" && !apiVersion.MatchString(o.apiVersion):
-		return bad("vault-api-version", "%q is not a version such as 7.4 or 2025-07-01", o.apiVersion)
-	case o.maxVolumeBytes < 1:
-		return bad("max-volume-bytes", "must be positive")
-	case o.maxVolumeFiles < 1:
-		return bad("max-volume-files", "must be positive")
-	case o.loggingFormat != "text" && o.loggingFormat != "json":
-		return bad("logging-format", "%q is neither text nor json", o.loggingFormat)
-	case o.verbosity < 0 || o.verbosity > math.MaxInt8:
-		return bad("v", "%d is not between 0 and %d", o.verbosity, math.MaxInt8)
-	}
-	cloud, err := keyvault.CloudByName(o.cloudName, o.authorityHost, o.vaultSuffix)
-	if err != nil {
-		return fmt.Errorf("%w (%w)", err, errUsage)
-	}
-	o.cloud = cloud
-	return nil
+	k.Cloud, err = keyvault.CloudByName(o.cloud, o.authorityHost, o.vaultSuffix)
+	return err
+}
+
+func absolute(path string) bool { return strings.HasPrefix(path, "/") }
+
+// httpAddress reports whether an address is empty, which turns HTTP off, or HOST:PORT.
+func httpAddress(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	_, portErr := strconv.ParseUint(port, 10, 16)
+	return address == "" || err == nil && portErr == nil
 }
 
 // apiVersion is 7.4, 7.6-preview.2, 2025-07-01 or 2025-06-01-preview.
 var apiVersion = regexp.MustCompile(`^(\d\.\d|\d{4}-\d{2}-\d{2})(-preview(\.\d+)?)?$`)
 
-// containerFileLabel is the label that every container may read: of type container_file_t and without categories, as
-// container runtimes give it to content that containers share.
+// containerFileLabel is the label of content that containers share: each may read it, because it has no categories.
 const containerFileLabel = "system_u:object_r:container_file_t:s0"
 
 // selinuxLabel is user:role:type or user:role:type:range. None of its characters can end a mount option.
 var selinuxLabel = regexp.MustCompile(`^[0-9A-Za-z_.-]+(:[0-9A-Za-z_.-]+){2}(:[0-9A-Za-z_.,:-]+)?$`)
 
-// defaultSELinuxLabel is empty where the kernel runs without SELinux: it refuses the mount option there. The folder is made by
-// the kernel when SELinux is on, in every sysfs, also where selinuxfs is not mounted on it.
+// defaultSELinuxLabel is empty where SELinux is off, because the kernel then refuses the mount option. The folder is in every sysfs if
+// SELinux is on, also where selinuxfs is not mounted.
 func defaultSELinuxLabel() string {
 	if _, err := os.Stat("/sys/fs/selinux"); err != nil {
 		return ""
@@ -169,48 +173,17 @@ func defaultSELinuxLabel() string {
 	return containerFileLabel
 }
 
-func validHTTPAddress(address string) bool {
-	if address == "" {
-		return true // off
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	_, err = strconv.ParseUint(port, 10, 16)
-	return err == nil
-}
-
-// byteSize is a number of bytes with the suffixes that Kubernetes users write.
-type byteSize int64
-
-func (b *byteSize) String() string {
-	switch n := int64(*b); {
-	case n == 0:
-		return "0"
-	case n%(1<<30) == 0:
-		return strconv.FormatInt(n>>30, 10) + "Gi"
-	case n%(1<<20) == 0:
-		return strconv.FormatInt(n>>20, 10) + "Mi"
-	case n%(1<<10) == 0:
-		return strconv.FormatInt(n>>10, 10) + "Ki"
-	default:
-		return strconv.FormatInt(n, 10)
-	}
-}
-
-func (b *byteSize) Set(text string) error {
+// parseBytes reads a number of bytes with a suffix of Kubernetes.
+func parseBytes(text string) (int64, error) {
 	digits, unit := text, int64(1)
 	for suffix, size := range map[string]int64{"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "k": 1e3, "M": 1e6, "G": 1e9} {
 		if d, ok := strings.CutSuffix(text, suffix); ok {
 			digits, unit = d, size
-			break
 		}
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n < 0 || n > math.MaxInt64/unit {
-		return errors.New("not a number of bytes, such as 16777216, 16Mi or 1Gi")
+		return 0, errors.New("not a number of bytes, such as 16777216, 16Mi or 1Gi")
 	}
-	*b = byteSize(n * unit)
-	return nil
+	return n * unit, nil
 }

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"math"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/policy"
+	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
+)
+
+func newDriver(o options, logger logr.Logger) (*driver.Driver, *keyvault.Client, error) {
+	registry := prometheus.NewRegistry()
+	var err error
+	if o.keyvault.RootCAs, err = loadRoots(o.caFile); err != nil {
+		return nil, nil, err
+	}
+	if o.keyvault.Proxy, err = proxyFromEnvironment(); err != nil {
+		return nil, nil, err
+	}
+	o.keyvault.ReadFile, o.keyvault.Metrics, o.keyvault.Logger = readFile, registry, logger.WithName("keyvault")
+	fetcher, err := keyvault.New(o.keyvault)
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := newStore(o, registry, logger.WithName("tmpfs"))
+	if err != nil {
+		return nil, nil, err
+	}
+	o.driver.Version = buildVersion()
+	o.driver.Defaults.VaultSuffix, o.driver.Defaults.TokenAudience = o.keyvault.Cloud.VaultSuffix, o.keyvault.Cloud.FederationAudience
+	o.driver.Fetcher, o.driver.Store, o.driver.Registry = fetcher, store, registry
+	o.driver.Policy = newPolicy(o.policyFile, registry, logger.WithName("policy"))
+	d, err := driver.New(o.driver)
+	return d, fetcher, err
+}
+
+// newStore also registers the metrics of the memory that the volumes share with this process.
+func newStore(o options, registry *prometheus.Registry, logger logr.Logger) (*tmpfs.Store, error) {
+	limits := o.driver.Limits
+	m, err := newMemory(limits.Bytes, logger)
+	if err != nil {
+		return nil, err
+	}
+	store, err := tmpfs.New(tmpfs.Options{
+		KubeletRoot: o.driver.KubeletRoot, MaxBytes: limits.Bytes, MaxFiles: limits.Files, Memory: m.get, SELinuxLabel: o.selinuxLabel,
+	})
+	if err != nil {
+		return nil, err
+	}
+	gauge := func(name, help string, value func(tmpfs.Budget) float64) {
+		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(store.Budget()) }))
+	}
+	gauge("keyvault_csi_memory_limit_bytes", "Limit on the memory of the driver, which volumes count against; +Inf if there is none.",
+		func(b tmpfs.Budget) float64 {
+			if b.Limit == 0 {
+				return math.Inf(1)
+			}
+			return float64(b.Limit)
+		})
+	gauge("keyvault_csi_memory_used_bytes", "Memory that no new volume can have: volumes, room for their refreshes, and what the driver itself may take.",
+		func(b tmpfs.Budget) float64 { return float64(b.Used) })
+	gauge("keyvault_csi_volumes_bytes", "Memory that the mounted volumes take.",
+		func(b tmpfs.Budget) float64 { return float64(b.Volumes) })
+	return store, nil
+}
+
+// newPolicy follows a file, or is the default without one. A file that cannot be used does not stop the driver, because unpublishing needs
+// no policy. The metric exists without a file too, so that an alert can be written before there is one.
+func newPolicy(file string, registry *prometheus.Registry, logger logr.Logger) (rules driver.Policy) {
+	rules, failures := policy.Default(), func() int { return 0 }
+	if file != "" {
+		f := policy.Open(file, func() ([]byte, error) { return readFile(file) }, func(problem error, held bool) {
+			switch {
+			case problem == nil:
+				logger.Info("policy reloaded", "file", file)
+			case held:
+				logger.Error(problem, "the policy file cannot be used; the last good rules hold", "file", file)
+			default:
+				logger.Error(problem, "the policy file cannot be used; everything is refused until it can", "file", file)
+			}
+		})
+		rules, failures = f, f.Failures
+	}
+	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "keyvault_csi_policy_reload_errors_total",
+		Help: "How often the policy file turned out to be one that cannot be used, at the start or later.",
+	}, func() float64 { return float64(failures()) }))
+	return rules
+}
