@@ -76,7 +76,7 @@ func TestTheQueueForLargeSlotsIsLeft(t *testing.T) {
 	t.Parallel()
 	for name, over := range map[string]func(another *reservation, giveUp func()){
 		"memory in its namespace": func(another *reservation, _ func()) { another.release() },
-		"given up":              func(_ *reservation, giveUp func()) { giveUp() },
+		"given up":                func(_ *reservation, giveUp func()) { giveUp() },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

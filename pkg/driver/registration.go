@@ -57,7 +57,7 @@ func (d *Driver) register(ctx context.Context) error {
 		err = s.offer(ctx)
 	}
 	if ctx.Err() != nil {
-		return nil // the driver was told to stop
+		return nil //nolint:nilerr // the driver was told to stop
 	}
 	return err
 }

@@ -3,8 +3,6 @@ package driver
 import (
 	"context"
 	"errors"
-	"strings"
-	"unicode"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -13,7 +11,7 @@ import (
 )
 
 var (
-	errBusy     = errors.New("busy")                                  // another call for the same target runs
+	errBusy     = errors.New("busy")                                 // another call for the same target runs
 	errInternal = errors.New("internal error; see the driver's log") // a panic, whose value may be a secret
 )
 
@@ -58,17 +56,4 @@ func codeOf(err error) codes.Code {
 	return codes.Internal
 }
 
-// oneLine makes a text fit for an event: valid UTF-8, which gRPC requires, no control characters, at most maxText bytes.
-func oneLine(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "\uFFFD"))
-	if len(text) <= maxText {
-		return text
-	}
-	const cut = " …"
-	return strings.ToValidUTF8(text[:maxText-len(cut)], "") + cut
-}
+func oneLine(text string) string { return volume.OneLine(text, maxText) }

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -11,106 +10,90 @@ import (
 
 // File is a policy that follows its file. It is safe for concurrent use.
 //
-// The file is read for each request, which takes some ten microseconds where a fetch takes milliseconds: so a change
-// counts from the next request on, however the file was replaced (a ConfigMap is, by a symlink), and there is no
-// watch that could miss an event, no timer and no time stamp to trust. A file that cannot be read or used is reported
-// once and leaves the last good rules in force. Until there have been any, everything is refused.
+// The file is read for each request, which takes some ten microseconds. So a change is in force for the next request, however the file
+// was replaced, without a watch that could miss it. A file that cannot be used is reported once, and the last good rules stay in force.
+// Before the first good rules everything is refused.
 type File struct {
-	name     string // for whoever is refused
-	read     func() ([]byte, error)
-	reloaded func(problem error, held bool)
+	name   string
+	read   func() ([]byte, error)
+	report func(problem error, held bool)
 
 	mu       sync.Mutex
 	policy   *Policy // nil until the file could be used for the first time
-	text     []byte  // that policy was made of, or that was refused last
-	problem  string  // of the last refusal; empty while policy is what the file says
+	text     []byte  // what was read last; nil if it could not be read
+	problem  error   // nil while policy is what the file says
 	failures int
 }
 
-// Open reads a policy for the first time. reloaded is called with the reason whenever the file turns out to be one that
-// cannot be used, at once or later; held says that the last good rules hold then. It is called with nil when the file has
-// changed and its rules are in force.
-func Open(name string, read func() ([]byte, error), reloaded func(problem error, held bool)) *File {
-	f := &File{name: name, read: read, reloaded: func(problem error, held bool) {
-		if problem != nil {
-			reloaded(problem, held)
-		}
-	}}
-	f.current()
-	f.reloaded = reloaded
+// Open reads a policy for the first time. report gets the problem of a file that cannot be used, now or later; held means that the last
+// good rules stay in force. It gets nil when changed rules come into force.
+func Open(name string, read func() ([]byte, error), report func(problem error, held bool)) *File {
+	f := &File{name: name, read: read, report: report}
+	_, _ = f.current()
 	return f
 }
 
-// Allow is that of the rules which the file holds now.
+// Allow is [Policy.Allow] of the rules in force.
 func (f *File) Allow(r volume.Request) (volume.Permit, error) {
 	rules, problem := f.current()
 	if rules == nil {
-		return nil, volume.Errorf(volume.ErrDenied, "%s", f.explain(problem, false))
+		return nil, volume.Errorf(volume.ErrDenied, "%w", f.explain(problem, false))
 	}
 	return rules.Allow(r)
 }
 
-// Failures counts how often the file turned out to be one that cannot be used. It looks at the file, too, so that a node
-// on which no pod asks reports a broken file to whoever reads its metrics.
+// Failures returns how often the file could not be used. It reads the file, so that the metrics show a broken one before a pod asks.
 func (f *File) Failures() int {
-	f.current()
+	_, _ = f.current()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.failures
 }
 
-// Problem says what is wrong with the file now, and what holds meanwhile; nil while its rules are in force.
+// Problem returns what is wrong with the file now, and which rules are in force; nil while its own are.
 func (f *File) Problem() error {
 	rules, problem := f.current()
-	if problem == "" {
+	if problem == nil {
 		return nil
 	}
-	return errors.New(f.explain(problem, rules != nil))
+	return f.explain(problem, rules != nil)
 }
 
-func (f *File) explain(problem string, held bool) string {
+func (f *File) explain(problem error, held bool) error {
 	meanwhile := "everything is refused until it can"
 	if held {
 		meanwhile = "the last good rules hold"
 	}
-	return fmt.Sprintf("the policy file %s cannot be used: %s; %s", f.name, problem, meanwhile)
+	return fmt.Errorf("the policy file %s cannot be used: %w; %s", f.name, problem, meanwhile)
 }
 
-// current gives the rules in force, and what is wrong with the file. It reads under the lock: else a reader that was
-// overtaken could put old rules back.
-func (f *File) current() (rules *Policy, problem string) {
+// current returns the rules in force and the problem of the file. It reads under the lock, so that a slow reader does not put old rules back.
+func (f *File) current() (*Policy, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	text, err := f.read()
 	if err != nil {
-		text, err = f.read() // the folder of a ConfigMap goes away under whoever has just followed the old link
+		text, err = f.read() // a reader that has followed the old link of a ConfigMap finds its folder removed
+	}
+	if err == nil && f.text != nil && bytes.Equal(text, f.text) {
+		return f.policy, f.problem
+	}
+	var policy *Policy
+	if f.text = nil; err == nil {
+		f.text = text
+		policy, err = Parse(text)
 	}
 	switch {
-	case err != nil:
-		f.text = nil // whatever can be read next is news
-		f.refuse(err)
-		return f.policy, f.problem
-	case f.text != nil && bytes.Equal(text, f.text):
-		return f.policy, f.problem
+	case err == nil:
+		first := f.policy == nil && f.problem == nil
+		f.policy, f.problem = policy, nil
+		if !first {
+			f.report(nil, false)
+		}
+	case f.text != nil || f.problem == nil || f.problem.Error() != err.Error(): // not the same error of a read again
+		f.problem = err
+		f.failures++
+		f.report(err, f.policy != nil)
 	}
-	f.text = text
-	policy, err := Parse(text)
-	if err != nil {
-		f.problem = "" // another text is another failure, even with the same words
-		f.refuse(err)
-		return f.policy, f.problem
-	}
-	f.policy, f.problem = policy, ""
-	f.reloaded(nil, false)
-	return f.policy, ""
-}
-
-// refuse counts and reports a problem when it is new.
-func (f *File) refuse(err error) {
-	if err.Error() == f.problem {
-		return
-	}
-	f.problem = err.Error()
-	f.failures++
-	f.reloaded(err, f.policy != nil)
+	return f.policy, f.problem
 }

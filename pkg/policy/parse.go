@@ -9,35 +9,25 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// The document as an operator writes it. Pointers tell a list that was left out from an empty one.
-type (
-	document struct {
-		Rules *[]ruleText `yaml:"rules"`
-	}
-	ruleText struct {
-		Effect          string    `yaml:"effect"`
-		Namespaces      *[]string `yaml:"namespaces"`
-		ServiceAccounts *[]string `yaml:"serviceAccounts"`
-		Identities      *[]string `yaml:"identities"`
-		ClientIDs       *[]string `yaml:"clientIDs"`
-		Vaults          *[]string `yaml:"vaults"`
-	}
-)
+// maxText bounds an error, in bytes: it may repeat parts of the file.
+const maxText = 4 << 10
 
-// Parse reads a policy from YAML, strictly: a field or a word that nobody knows is an error, because a rule that is not
-// read as it was meant opens or closes what it should not. An empty text is no policy either; "rules: []" is one that
-// refuses everything. The error is one line.
+type document struct {
+	Rules *[]rule `yaml:"rules"` // nil if it is missing
+}
+
+// Parse reads a policy from YAML, strictly: an unknown field or word is an error, because a rule that is not read as it was meant allows
+// or refuses the wrong pods. An empty text is an error; "rules: []" refuses everything. The error is one line.
 func Parse(text []byte) (*Policy, error) {
 	p, err := parse(text)
 	if err != nil {
-		return nil, errors.New(oneLine(err.Error()))
+		return nil, errors.New(volume.OneLine(err.Error(), maxText))
 	}
 	return p, nil
 }
@@ -54,33 +44,29 @@ func parse(text []byte) (*Policy, error) {
 	case d.Rules == nil:
 		return nil, errors.New("rules: is missing; a policy that refuses everything is written rules: []")
 	}
-	if err := decoder.Decode(&document{}); !errors.Is(err, io.EOF) {
+	if err := decoder.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
 		return nil, errors.New("holds more than one YAML document")
 	}
-	if err := checkValues(text); err != nil {
+	if err := checkNulls(text); err != nil {
 		return nil, err
 	}
-	p := &Policy{}
-	for i, text := range *d.Rules {
-		rule, err := text.rule()
-		if err != nil {
+	for i := range *d.Rules {
+		if err := (*d.Rules)[i].check(); err != nil {
 			return nil, fmt.Errorf("rules[%d].%w", i, err)
 		}
-		p.rules = append(p.rules, rule)
 	}
-	return p, nil
+	return &Policy{rules: *d.Rules}, nil
 }
 
-// checkValues refuses a field without a value, which is one whose list somebody has commented out: left out it would match everything, as
-// nobody has written.
-func checkValues(text []byte) error {
-	var d struct {
+// checkNulls refuses a field without a value, such as a list that is commented out: the rule would match more than was meant.
+func checkNulls(text []byte) error {
+	var document struct {
 		Rules []map[string]yaml.Node `yaml:"rules"`
 	}
-	if err := yaml.Unmarshal(text, &d); err != nil {
+	if err := yaml.Unmarshal(text, &document); err != nil {
 		return plain(err)
 	}
-	for i, rule := range d.Rules {
+	for i, rule := range document.Rules {
 		for _, field := range slices.Sorted(maps.Keys(rule)) {
 			if value := rule[field]; value.ShortTag() == "!!null" {
 				return fmt.Errorf("rules[%d].%s: has no value; write one, or leave the field out", i, field)
@@ -92,113 +78,79 @@ func checkValues(text []byte) error {
 
 var goType = regexp.MustCompile(` (in type|into) \S+`)
 
-// maxText bounds an error, which may repeat what stands in a file of any size.
-const maxText = 4 << 10
-
-// oneLine takes the control characters out of a text that goes to a log and a terminal; the YAML library repeats them.
-func oneLine(text string) string {
-	if len(text) > maxText {
-		text = text[:maxText] + "…"
-	}
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(text, "\uFFFD"))
-}
-
-// plain makes one line of an error of the YAML library, without its words for Go's types.
+// plain removes the names of Go's types and the line breaks from an error of the YAML library.
 func plain(err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	text = strings.TrimPrefix(text, "unmarshal errors:\n")
-	text = goType.ReplaceAllString(text, "")
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	for i := range lines {
-		lines[i] = strings.TrimSpace(lines[i])
-	}
-	return errors.New(strings.Join(lines, "; "))
+	text = strings.TrimPrefix(text, "unmarshal errors:\n  ")
+	return errors.New(strings.ReplaceAll(goType.ReplaceAllString(text, ""), "\n  ", "; "))
 }
 
-// rule checks what an operator wrote. Its error begins with the field.
-func (t ruleText) rule() (rule, error) {
-	r := rule{deny: t.Effect == "deny"}
-	if !slices.Contains([]string{"", "allow", "deny"}, t.Effect) {
-		return r, fmt.Errorf("effect: %q is neither allow nor deny", t.Effect)
+// check checks the fields and normalizes their values. Its error begins with the name of the field.
+func (r *rule) check() error {
+	if !slices.Contains([]string{"", "allow", "deny"}, r.Effect) {
+		return fmt.Errorf("effect: %q is neither allow nor deny", r.Effect)
 	}
-	var identities []string
 	for _, list := range []struct {
 		field    string
-		from     *[]string
-		to       *[]string
+		values   []string
 		required bool
 		check    func(string) (string, error)
 	}{
-		{"namespaces", t.Namespaces, &r.namespaces, true, asWritten},
-		{"serviceAccounts", t.ServiceAccounts, &r.serviceAccounts, false, asWritten},
-		{"identities", t.Identities, &identities, true, identityWord},
-		{"clientIDs", t.ClientIDs, &r.clientIDs, false, inLowerCase},
-		{"vaults", t.Vaults, &r.vaults, false, vaultGlob},
+		{"namespaces", r.Namespaces, true, notEmpty},
+		{"serviceAccounts", r.ServiceAccounts, false, notEmpty},
+		{"identities", r.Identities, true, identityKind},
+		{"clientIDs", r.ClientIDs, false, lowerCase},
+		{"vaults", r.Vaults, false, vaultGlob},
 	} {
 		switch {
-		case list.from == nil && list.required:
-			return r, fmt.Errorf("%s: is missing", list.field)
-		case list.from == nil:
-			continue
-		case len(*list.from) == 0:
-			return r, fmt.Errorf("%s: is an empty list, which matches nothing", list.field)
+		case list.values == nil && list.required:
+			return fmt.Errorf("%s: is missing", list.field)
+		case list.values != nil && len(list.values) == 0:
+			return fmt.Errorf("%s: is an empty list, which matches nothing", list.field)
 		}
-		for i, text := range *list.from {
-			checked, err := list.check(text)
-			if err != nil {
-				return r, fmt.Errorf("%s[%d]: %w", list.field, i, err)
+		for i, text := range list.values {
+			var err error
+			if list.values[i], err = list.check(text); err != nil {
+				return fmt.Errorf("%s[%d]: %w", list.field, i, err)
 			}
-			*list.to = append(*list.to, checked)
 		}
 	}
-	for _, word := range identities {
-		r.identities = append(r.identities, volume.IdentityKind(word))
-	}
-	return r, r.check()
-}
-
-// check refuses a denial of some of the node's identities, which would be as good as its list of their ids is complete:
-// each has three. What may be used can be listed without a hole, because what is not listed is refused.
-func (r rule) check() error {
-	if r.deny && r.clientIDs != nil && !r.anybody() && slices.ContainsFunc(r.identities, ofTheNode) {
+	// Each identity of the node has three ids, so a list of denied ids is never complete. A list of allowed ids need not be.
+	if r.deny() && r.ClientIDs != nil && !r.matchesAnyID() && slices.ContainsFunc(r.Identities, ofTheNode) {
 		return errors.New("clientIDs: a rule that denies managed or cluster names no ids; leave clientIDs out to deny all of them, " +
 			"or write rules that allow the ids which may be used: what no rule allows is refused")
 	}
 	return nil
 }
 
-func asWritten(text string) (string, error) {
+func notEmpty(text string) (string, error) {
 	if text == "" {
 		return "", errors.New("is empty")
 	}
 	return text, nil
 }
 
-// inLowerCase: GUIDs and Azure's resource ids are the same in either case.
-func inLowerCase(text string) (string, error) { return asWritten(strings.ToLower(text)) }
+// lowerCase is for GUIDs and Azure's resource ids, which are the same in either case.
+func lowerCase(text string) (string, error) { return notEmpty(strings.ToLower(text)) }
 
-func identityWord(text string) (string, error) {
-	known := []volume.IdentityKind{volume.Workload, volume.ServicePrincipal, volume.Managed, volume.Cluster}
-	if !slices.Contains(known, volume.IdentityKind(text)) {
-		return "", fmt.Errorf("%q is none of workload, servicePrincipal, managed and cluster", text)
+func identityKind(text string) (string, error) {
+	switch volume.IdentityKind(text) {
+	case volume.Workload, volume.ServicePrincipal, volume.Managed, volume.Cluster:
+		return text, nil
 	}
-	return text, nil
+	return "", fmt.Errorf("%q is none of workload, servicePrincipal, managed and cluster", text)
 }
 
-// vaultGlob refuses what could match no vault: in a denial it would be a hole.
+// vaultGlob refuses what matches no vault: a denial would have no effect.
 func vaultGlob(text string) (string, error) {
 	glob := strings.TrimSuffix(strings.ToLower(text), "/")
-	if !strings.HasPrefix(glob, "https://") && !strings.HasPrefix(glob, "*") {
+	host, isURL := strings.CutPrefix(glob, "https://")
+	switch {
+	case isURL:
+	case strings.HasPrefix(glob, "*"):
+		_, host, _ = strings.Cut(glob, ".") // what comes before may match https://
+	default:
 		return "", fmt.Errorf("%q does not begin with https:// as every vault does, nor with *", text)
-	}
-	host, exact := strings.CutPrefix(glob, "https://")
-	if !exact {
-		_, host, _ = strings.Cut(glob, ".") // what comes before may stand for https://
 	}
 	if strings.ContainsAny(host, ":/") {
 		return "", fmt.Errorf("%q has a port or a path, and so matches no vault", text)
