@@ -61,6 +61,7 @@ type Cloud struct {
 	arrived   chan struct{}      // closed and replaced with every change of counts
 	tunnels   map[net.Conn]bool  // client sides of CONNECT, to be closed with the cloud
 	minters   map[string]*Issuer // issuers that NewIssuer made, by URL
+	keyed     int                // how many issuers have been made, see signingKey
 
 	connections map[net.Conn]string // those of the TLS server, with the host that they are for
 }

@@ -3,13 +3,11 @@ package devcloud
 import (
 	"cmp"
 	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/big"
-	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -27,14 +25,13 @@ type Issuer struct {
 // keySet are the public keys of an issuer, by key id.
 type keySet map[string]func() (crypto.PublicKey, error)
 
-// NewIssuer makes an issuer with a key of its own. The url is only a name: nobody fetches it. An issuer that was known
+// NewIssuer makes an issuer with a key that no other issuer of the cloud has. The url is only a name: nobody fetches it. An issuer that was known
 // under it is known no more, as after the change of a cluster's signing key.
 func (c *Cloud) NewIssuer(url string) *Issuer {
-	i := &Issuer{cloud: c, url: url, keyID: newVersion(), key: sync.OnceValues(func() (*rsa.PrivateKey, error) {
-		return rsa.GenerateKey(rand.Reader, 2048)
-	})}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.keyed++
+	i := &Issuer{cloud: c, url: url, keyID: newVersion(), key: signingKey(c.keyed)}
 	c.minters[url] = i
 	c.issuers[url] = keySet{i.keyID: func() (crypto.PublicKey, error) {
 		key, err := i.key()

@@ -1,12 +1,10 @@
 package devcloud
 
 import (
-	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
 	"errors"
 	"math/big"
-	"sync"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -18,11 +16,7 @@ type signer struct {
 	key func() (*rsa.PrivateKey, error)
 }
 
-func newSigner() *signer {
-	return &signer{id: newVersion(), key: sync.OnceValues(func() (*rsa.PrivateKey, error) {
-		return rsa.GenerateKey(rand.Reader, 2048)
-	})}
-}
+func newSigner() *signer { return &signer{id: newVersion(), key: signingKey(0)} }
 
 var errUnknownKey = errors.New("unknown key id")
 
