@@ -68,8 +68,8 @@ func newStore(o options, registry *prometheus.Registry, logger logr.Logger) (*tm
 	return store, nil
 }
 
-// newPolicy follows a file, or is the default without one. A file that cannot be used does not stop the driver, because unpublishing needs
-// no policy. The metric exists without a file too, so that an alert can be written before there is one.
+// newPolicy follows a file, or is the default without one. A file that cannot be used does not stop the driver, because
+// unpublishing needs no policy. The metric exists without a file too, so that an alert can be written before there is one.
 func newPolicy(file string, registry *prometheus.Registry, logger logr.Logger) (rules driver.Policy) {
 	rules, failures := policy.Default(), func() int { return 0 }
 	if file != "" {

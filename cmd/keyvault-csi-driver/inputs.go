@@ -16,8 +16,8 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// loadRoots returns the certificate authorities of the machine and those of file. crypto/x509 itself uses SSL_CERT_FILE and SSL_CERT_DIR, and
-// the built-in roots if the machine has none.
+// loadRoots returns the certificate authorities of the machine and those of file. crypto/x509 itself uses SSL_CERT_FILE and
+// SSL_CERT_DIR, and the built-in roots if the machine has none.
 func loadRoots(file string) (*x509.CertPool, error) {
 	roots, err := x509.SystemCertPool()
 	if err != nil {
@@ -56,8 +56,8 @@ func readFile(name string) ([]byte, error) {
 	return content, err
 }
 
-// proxyFromEnvironment returns the choice of HTTPS_PROXY and NO_PROXY. It checks the address, because httpproxy uses no proxy if it cannot
-// parse it. The error must not repeat the address, which may hold a password.
+// proxyFromEnvironment returns the choice of HTTPS_PROXY and NO_PROXY. It checks the address, because httpproxy uses no
+// proxy if it cannot parse it. The error must not repeat the address, which may hold a password.
 func proxyFromEnvironment() (func(*http.Request) (*url.URL, error), error) {
 	settings := httpproxy.FromEnvironment()
 	if address := settings.HTTPSProxy; address != "" {

@@ -1,8 +1,8 @@
 // Command keyvault-csi-driver is the CSI node driver: one process on each node that gives pods their Azure Key Vault
 // secrets and certificates as files in memory.
 //
-// It turns flags into the fetcher (pkg/keyvault), the store (pkg/tmpfs) and the policy (pkg/policy), and passes them to the CSI services
-// (pkg/driver). None of these packages knows another.
+// It turns flags into the fetcher (pkg/keyvault), the store (pkg/tmpfs) and the policy (pkg/policy), and passes them to the
+// CSI services (pkg/driver). None of these packages imports another.
 package main
 
 import (
@@ -68,9 +68,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return d.Run(klog.NewContext(ctx, logger))
 }
 
-// muteLibraries discards what libraries write without the logger if the environment asks for it: net/http shows every header and body, with
-// tokens and client secrets (GODEBUG=http2debug=2), and gRPC the proxy with its password (GRPC_GO_LOG_SEVERITY_LEVEL=info). The Azure SDK
-// (AZURE_SDK_GO_LOGGING=all) leaves both out.
+// muteLibraries discards what libraries write without the logger if the environment asks for it: net/http shows every header
+// and body, with tokens and client secrets (GODEBUG=http2debug=2), and gRPC the proxy with its password
+// (GRPC_GO_LOG_SEVERITY_LEVEL=info). The Azure SDK (AZURE_SDK_GO_LOGGING=all) leaves both out.
 func muteLibraries() {
 	log.SetOutput(io.Discard)
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))

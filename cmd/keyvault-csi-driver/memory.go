@@ -20,15 +20,15 @@ import (
 const (
 	// tidyInterval is how much longer than needed a value stays in memory, at most. A look takes 0.06 ms with 5,000 objects.
 	tidyInterval = 10 * time.Second
-	// minReturned is how many bytes must be free before they are returned to the system, which takes some milliseconds of CPU. The
-	// runtime itself keeps twice what it once needed, for minutes.
+	// minReturned is how many bytes must be free before they are returned to the system, which takes some milliseconds of
+	// CPU. The runtime itself keeps twice what it once needed, for minutes.
 	minReturned = 1 << 20
 
-	// heapLimit is the soft limit of the Go runtime: with the 17 MiB of the program it stays below 64 MiB. The volumes are charged to the
-	// same limit of the container, so the runtime gets at most one part in heapShare of it.
+	// heapLimit is the soft limit of the Go runtime: with the 17 MiB of the program it stays below 64 MiB. The volumes are
+	// charged to the same limit of the container, so the runtime gets at most one part in heapShare of it.
 	heapLimit, heapShare = 44 << 20, 4
-	// heapPerByte is added for each byte that --max-volume-bytes is above its default: two of the largest volumes may be fetched at the same
-	// time, and an answer of a vault is held twice for a moment.
+	// heapPerByte is added for each byte that --max-volume-bytes is above its default: two of the largest volumes may be
+	// fetched at the same time, and an answer of a vault is held twice for a moment.
 	heapPerByte = 4
 	// besideHeap is for page tables, sockets and the stacks of threads.
 	besideHeap = 16 << 20
@@ -36,7 +36,8 @@ const (
 	maxAge = time.Second
 	// noLimit is more than any limit that is set: GOMEMLIMIT=off.
 	noLimit = 1 << 60
-	// envMemoryLimit is a limit in bytes beside those of the cgroups, which some runtimes hide. The chart sets it to the container's.
+	// envMemoryLimit is a limit in bytes beside those of the cgroups, which some runtimes hide. The chart sets it to the
+	// container's.
 	envMemoryLimit = "MEMORY_LIMIT"
 )
 
@@ -88,8 +89,8 @@ func newMemory(maxVolumeBytes int64, logger logr.Logger) (*memory, error) {
 	return m, nil
 }
 
-// get returns figures of up to maxAge if less than half of each limit is used: a measurement takes a third of a cached publish, and the store
-// counts the volumes that are mounted meanwhile.
+// get returns figures of up to maxAge if less than half of each limit is used: a measurement takes a third of a cached
+// publish, and the store counts the volumes that are mounted meanwhile.
 func (m *memory) get() tmpfs.Memory {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -122,7 +123,8 @@ func (m *memory) measure() tmpfs.Memory {
 	return tmpfs.Memory{Limits: limits, Process: heap + besideHeap, Resident: resident()}
 }
 
-// resident returns the memory of this process without the pages of files that it maps, which the kernel can drop; 0 if it is not known.
+// resident returns the memory of this process without the pages of files that it maps, which the kernel can drop; 0 if it is
+// not known.
 func resident() int64 {
 	var size, all, shared int64
 	text, err := os.ReadFile("/proc/self/statm")

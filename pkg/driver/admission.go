@@ -15,27 +15,19 @@ import (
 )
 
 const (
-	// namespaceSlots bounds the publishes of a namespace that fetch and write at the same time, those that wait for a vault included.
+	// namespaceSlots bounds the publishes of a namespace that fetch and write at the same time.
 	namespaceSlots = 64
-	// queueBytes bounds the attributes and Secrets of the publishes of a namespace that wait. Those of at most ordinaryBytes have a queue
-	// of their own, in which 500 volumes of 2 KiB can wait.
-	queueBytes         = 256 << 10
-	ordinaryBytes      = 8 << 10
-	ordinaryQueueBytes = 1 << 20
+	// queueBytes bounds the attributes and Secrets of the publishes of a namespace that wait. Those of at most ordinaryBytes
+	// have a queue of their own, in which 500 volumes of 2 KiB can wait.
+	queueBytes, ordinaryQueueBytes, ordinaryBytes = 256 << 10, 1 << 20, 8 << 10
 	// entryBytes is the memory of a parsed line, or part of a line, of a list; an object has one to three.
 	entryBytes = 512
-
-	// vaultReads bounds the reads of a namespace from one vault. A vault that hangs keeps only these, and no vault is sent
-	// more requests at once.
-	vaultReads = 16
-	// namespaceReads bounds the reads of a namespace from all vaults. A read that hangs holds a connection, some 45 KB.
-	namespaceReads = 4 * vaultReads
-
-	// namespaceBytes bounds what the volumes of a namespace hold together. A larger volume needs a large slot.
-	namespaceBytes = 256 << 10
-	// smallBytes is what the oldest publish of a namespace may always hold, so that small volumes need no large slot.
-	smallBytes = 64 << 10
-
+	// vaultReads bounds the reads of a namespace from one vault, which keeps no more if it hangs. namespaceReads is for all
+	// vaults together: a read that hangs holds a connection, some 45 KB.
+	vaultReads, namespaceReads = 16, 64
+	// namespaceBytes bounds what the volumes of a namespace hold together. A larger volume needs a large slot. smallBytes is
+	// what the oldest publish of a namespace may always hold, so that small volumes need no large slot.
+	namespaceBytes, smallBytes = 256 << 10, 64 << 10
 	// largeSlots is for the whole node. A volume of 4,096 objects and 1 MiB takes some 5 MB.
 	largeSlots = 2
 	// While others wait for a large slot, a publish loses it after largeStall without progress (its vault hangs or throttles),
@@ -46,12 +38,13 @@ const (
 // errEvicted ends a publish that has lost its large slot.
 var errEvicted = volume.Errorf(volume.ErrTooLarge, "the volume is large and its vault slow, and other large volumes waited for it; the kubelet tries again")
 
-// admission bounds the memory of the publishes that fetch. Each namespace has a share of its own, so that no tenant waits for
-// another. An unpublish, or a publish with nothing to fetch, needs no admission.
+// admission bounds the memory of the publishes that fetch. Each namespace has a share of its own, so that no tenant waits
+// for another. An unpublish, or a publish with nothing to fetch, needs no admission.
 //
-// A publish holds memory from the time its files arrive until they are written. If it would exceed the share of its namespace, it
-// waits for the other publishes there. Only the oldest does not wait for them: it may hold smallBytes, and beyond them it needs a large
-// slot. The large slots are given in order of arrival, so that of ten tenants with nothing but large volumes each is served.
+// A publish holds memory from the time its files arrive until they are written. If it would exceed the share of its
+// namespace, it waits for the other publishes there. Only the oldest does not wait for them: it may hold smallBytes, and
+// beyond them it needs a large slot. The large slots are given in order of arrival, so that of ten tenants with nothing but
+// large volumes each is served.
 type admission struct {
 	mu         sync.Mutex
 	namespaces map[string]*namespaceLoad
@@ -84,8 +77,8 @@ type reservation struct {
 
 func newAdmission() *admission { return &admission{namespaces: map[string]*namespaceLoad{}} }
 
-// admit waits for a slot and for the memory of the attributes and of the Secret. The returned context is that of the publish; it also
-// ends when the publish is evicted. Without an error the caller must call release.
+// admit waits for a slot and for the memory of the attributes and of the Secret. The returned context is that of the
+// publish; it also ends when the publish is evicted. Without an error the caller must call release.
 func (a *admission) admit(ctx context.Context, namespace string, attributes, secrets map[string]string) (context.Context, *reservation, error) {
 	load := a.use(namespace)
 	defer a.unuse(load)
@@ -139,8 +132,8 @@ func (a *admission) unuse(load *namespaceLoad) {
 	}
 }
 
-// measure returns the bytes of the attributes and of the Secret, and about how many entries the lists of the attributes have: one
-// of these marks stands before each.
+// measure returns the bytes of the attributes and of the Secret, and about how many entries the lists of the attributes
+// have: one of these marks stands before each.
 func measure(attributes, secrets map[string]string) (size, entries int64) {
 	for _, texts := range []map[string]string{attributes, secrets} {
 		for name, value := range texts {
@@ -209,7 +202,8 @@ func (r *reservation) Hold(ctx context.Context, bytes int64) error {
 	return err
 }
 
-// giveLarge gives a large slot to the first of the queue. If there is none it evicts those whose time is over. The caller holds a.mu.
+// giveLarge gives a free large slot to r if it is the first of the queue. If no slot is free it evicts the publishes whose
+// time is over. The caller holds a.mu.
 func (a *admission) giveLarge(r *reservation) bool {
 	now := time.Now()
 	if len(a.large) == largeSlots {
@@ -263,7 +257,7 @@ func (r *reservation) Read(ctx context.Context, vault string) (done func(), err 
 }
 
 // oldest reports whether r is the oldest of those that share the memory of the namespace. The caller holds admission.mu.
-func (r *reservation) oldest() bool { return slices.Index(r.load.sharing, r) == 0 }
+func (r *reservation) oldest() bool { return len(r.load.sharing) > 0 && r.load.sharing[0] == r }
 
 // wait calls take under admission.mu until it succeeds: at once, and whenever something has been given back.
 func (r *reservation) wait(ctx context.Context, take func() bool) error {

@@ -16,14 +16,14 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Volumes of one namespace wait for each other, and nobody waits for them.
+// Volumes of one namespace wait for each other, and no other namespace waits for them.
 func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	began, end := make(chan string, 100), make(chan struct{})
 	f := newFakes()
 	f.fetch = func(_ context.Context, r volume.Request) (volume.Content, error) {
 		began <- r.Pod.Namespace
-		if r.Pod.Namespace == "greedy" {
+		if r.Pod.Namespace == "many" {
 			<-end
 		}
 		return volume.Content{Fetched: f.clock()}, nil
@@ -40,33 +40,33 @@ func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 		_, err := h.node.NodePublishVolume(ctx, r)
 		return err
 	}
-	var greedy sync.WaitGroup
+	var many sync.WaitGroup
 	for i := range namespaceSlots + 4 {
-		greedy.Go(func() {
-			if err := publish(t.Context(), "greedy", i); err != nil {
-				t.Errorf("a volume that had to wait: %v", err)
+		many.Go(func() {
+			if err := publish(t.Context(), "many", i); err != nil {
+				t.Errorf("a volume that waits: %v", err)
 			}
 		})
 	}
 	for range namespaceSlots {
-		if got := <-began; got != "greedy" {
+		if got := <-began; got != "many" {
 			t.Fatal(got)
 		}
 	}
-	if err := publish(t.Context(), "modest", 0); err != nil {
+	if err := publish(t.Context(), "one", 0); err != nil {
 		t.Errorf("a volume of another namespace: %v", err)
 	}
-	if got := <-began; got != "modest" {
+	if got := <-began; got != "one" {
 		t.Errorf("%s has begun, beyond the slots of its namespace", got)
 	}
 	// One that waits for a slot until the kubelet gives up.
-	impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if got := status.Code(publish(impatient, "greedy", 99)); got != codes.DeadlineExceeded {
+	if got := status.Code(publish(short, "many", 99)); got != codes.DeadlineExceeded {
 		t.Errorf("got %v, want DeadlineExceeded", got)
 	}
 	close(end)
-	greedy.Wait()
+	many.Wait()
 }
 
 // The oldest gets a large slot; the others continue when memory is given back.
@@ -129,7 +129,8 @@ func admit(t *testing.T, a *admission, namespace string) *reservation {
 	return p
 }
 
-// Large slots are given in the order of arrival. A publish without progress is evicted soon, one with progress when its time is over.
+// Large slots are given in the order of arrival. A publish without progress is evicted soon, one with progress when its time
+// is over.
 func TestLargeVolumes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

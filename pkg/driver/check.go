@@ -18,8 +18,8 @@ const (
 
 // checkPublish is step 1. It checks the CSI fields except the file system type and the access mode, which do not matter.
 //
-// Read-only comes first: the kubelet asks the container runtime for a read-only mount only if the pod says so, and runtimes (runc since
-// 1.2, crun since its change 2247) clear every mount flag that they are not asked for.
+// Read-only comes first: the kubelet asks the container runtime for a read-only mount only if the pod says so, and runtimes
+// (runc since 1.2, crun since its change 2247) clear every mount flag that they are not asked for.
 func (n *nodeServer) checkPublish(req *csi.NodePublishVolumeRequest) (mount volume.Mount, err error) {
 	capability := req.GetVolumeCapability()
 	missing := checkPresent(req.GetVolumeId(), "target_path", req.GetTargetPath())

@@ -7,12 +7,12 @@ import (
 	"sync"
 )
 
-// maxConns bounds the connections to health and metrics. A kubelet and a Prometheus need three. But every pod of a cluster can reach the
-// port, and a connection costs some 35 KiB.
+// maxConns bounds the connections to health and metrics. A kubelet and a Prometheus need three. But every pod of a cluster
+// can reach the port, and a connection costs some 35 KiB.
 const maxConns = 256
 
-// connLimiter closes the oldest connection if there are too many. A limit that lets new connections wait (netutil.LimitListener) would
-// let one client keep out all others.
+// connLimiter closes the oldest connection if there are too many. A limit that lets new connections wait
+// (netutil.LimitListener) would let one client keep out all others.
 type connLimiter struct {
 	mu    sync.Mutex
 	conns []net.Conn // the oldest first

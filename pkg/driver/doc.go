@@ -17,16 +17,17 @@
 //
 // # A volume that cannot be refreshed
 //
-// A running pod is better served by secrets of five minutes ago than by an error, and the kubelet answers an error with more calls.
-// So on a target that holds a complete set, every failure of steps 4 to 7 answers OK while the set is younger than three intervals and
-// at least five minutes. It is logged once, counted, and reported by NodeGetVolumeHealth. An older set answers Unavailable
-// with the same text, which the kubelet shows as an event of the pod; the files stay. A set from the future (the clock was set back)
-// counts as old. A call that the kubelet has canceled, or that is past its deadline, is not a failed refresh.
+// A running pod is better served by secrets of five minutes ago than by an error, and the kubelet answers an error with more
+// calls. So on a target that holds a complete set, every failure of steps 4 to 7 answers OK while the set is younger than
+// three intervals and at least five minutes. It is logged once, counted, and reported by NodeGetVolumeHealth. An older set
+// answers Unavailable with the same text, which the kubelet shows as an event of the pod; the files stay. A set from the
+// future (the clock was set back) counts as old. A call that the kubelet has canceled, or that is past its deadline, is not
+// a failed refresh.
 //
 // # Logs
 //
-// Requests carry tokens and client secrets. Only the method, the volume, its target, the pod's namespace and name, the duration, the
-// code and the error are logged, at any verbosity; by the rules of package volume an error holds no secret.
+// Requests carry tokens and client secrets. Only the method, the volume, its target, the pod's namespace and name, the
+// duration, the code and the error are logged, at any verbosity; by the rules of package volume an error holds no secret.
 //
 // The package must not know Azure, mounts or files. It reaches them through [Fetcher], [Policy] and [Store].
 package driver

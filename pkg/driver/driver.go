@@ -31,12 +31,13 @@ type Policy interface {
 	Problem() error
 }
 
-// Store keeps one set of files at each target, a cleaned absolute path below [Config.KubeletRoot]. It is called for several targets at the
-// same time, but never for one.
+// Store keeps one set of files at each target, a cleaned absolute path below [Config.KubeletRoot]. It is called for several
+// targets at the same time, but never for one.
 type Store interface {
 	// Inspect returns the state of the target.
 	Inspect(ctx context.Context, target string) (volume.State, error)
-	// Publish makes the content the set at the target, as a whole or not at all. It repairs what another process has changed there.
+	// Publish makes the content the set at the target, as a whole or not at all. It repairs what another process has changed
+	// there.
 	Publish(ctx context.Context, mount volume.Mount, content volume.Content) (volume.Outcome, error)
 	// Unpublish removes the target, whatever is left of it. A target that is gone is no error. Half an unmount is of no use, so
 	// there is no context.

@@ -22,7 +22,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// harness is a driver that serves on real sockets, with everything behind its three interfaces played by the test.
+// harness is a driver that serves on real sockets, with fakes behind its three interfaces.
 type harness struct {
 	node     csi.NodeClient
 	identity csi.IdentityClient
@@ -35,128 +35,7 @@ type harness struct {
 	level    int                                  // of the log
 	after    func(time.Duration) <-chan time.Time // nil means time.After
 
-	stop func() error // ends the context of Run and gives its error; may be called again
-}
-
-// fakes play the policy, the fetcher and the store. Each field that is set replaces a method; without it the policy
-// allows, the fetcher gives an empty set of now, and the store remembers sets in memory.
-type fakes struct {
-	allow     func(volume.Request) (volume.Permit, error)
-	fetch     func(context.Context, volume.Request) (volume.Content, error)
-	inspect   func(target string) (volume.State, error)
-	publish   func(context.Context, volume.Mount, volume.Content) (volume.Outcome, error)
-	unpublish func(string) error
-	usage     func(string) (volume.Usage, error)
-	problem   error // of the policy
-
-	mu    sync.Mutex
-	now   time.Time
-	sets  map[string]time.Time
-	last  map[string]bool // the sets made in an outage
-	calls map[string]int
-}
-
-func newFakes() *fakes {
-	return &fakes{
-		now:   time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC),
-		sets:  make(map[string]time.Time),
-		last:  make(map[string]bool),
-		calls: make(map[string]int),
-	}
-}
-
-func (f *fakes) count(method string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.calls[method]++
-}
-
-func (f *fakes) called(method string) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.calls[method]
-}
-
-func (f *fakes) clock() time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.now
-}
-
-func (f *fakes) step(d time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.now = f.now.Add(d)
-}
-
-func (f *fakes) Allow(r volume.Request) (volume.Permit, error) {
-	f.count("Allow")
-	if f.allow != nil {
-		return f.allow(r)
-	}
-	return nil, nil
-}
-
-func (f *fakes) Problem() error { return f.problem }
-
-func (f *fakes) Fetch(ctx context.Context, r volume.Request) (volume.Content, error) {
-	f.count("Fetch")
-	if f.fetch != nil {
-		return f.fetch(ctx, r)
-	}
-	return volume.Content{Fetched: f.clock()}, nil
-}
-
-func (f *fakes) Forget(id string) {
-	f.count("Forget " + id)
-}
-
-func (f *fakes) Inspect(_ context.Context, target string) (volume.State, error) {
-	f.count("Inspect")
-	if f.inspect != nil {
-		return f.inspect(target)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	fetched, complete := f.sets[target]
-	return volume.State{Published: complete, Fetched: fetched, Outage: f.last[target]}, nil
-}
-
-func (f *fakes) Publish(ctx context.Context, m volume.Mount, c volume.Content) (volume.Outcome, error) {
-	f.count("Publish")
-	if f.publish != nil {
-		return f.publish(ctx, m, c)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.sets[m.Target], f.last[m.Target] = c.Fetched, c.Outage != nil
-	return volume.Outcome{Changed: true}, nil
-}
-
-func (f *fakes) Unpublish(target string) error {
-	f.count("Unpublish")
-	if f.unpublish != nil {
-		return f.unpublish(target)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.sets, target)
-	return nil
-}
-
-func (f *fakes) Usage(path string) (volume.Usage, error) {
-	if f.usage != nil {
-		return f.usage(path)
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, ok := f.sets[path]; !ok {
-		return volume.Usage{}, volume.Errorf(volume.ErrNotFound, "no volume is published at %s", path)
-	}
-	return volume.Usage{
-		TotalBytes: 1000, UsedBytes: 400, AvailableBytes: 600,
-		TotalInodes: 10, UsedInodes: 4, AvailableInodes: 6,
-	}, nil
+	stop func() error // ends the context of Run and returns its error; may be called again
 }
 
 // logBuffer collects the log at the highest verbosity.
@@ -177,7 +56,7 @@ func (b *logBuffer) String() string {
 	return b.text.String()
 }
 
-// shortDir is a folder whose path leaves room for a socket's name in a sockaddr_un.
+// shortDir is a folder in which the path of a socket fits into a sockaddr_un.
 func shortDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "csi")
@@ -203,7 +82,7 @@ func testConfig(dir string, f *fakes) Config {
 	}
 }
 
-// newHarness has a valid configuration and nothing that runs.
+// newHarness has a valid configuration, and does not run it.
 func newHarness(t testing.TB, f *fakes, configure ...func(*Config)) *harness {
 	t.Helper()
 	h := &harness{fakes: f, dir: shortDir(t), log: &logBuffer{}, level: 10}
@@ -214,7 +93,7 @@ func newHarness(t testing.TB, f *fakes, configure ...func(*Config)) *harness {
 	return h
 }
 
-// startDriver runs a driver until the test ends, whose Run must then have given nil.
+// startDriver runs a driver until the test ends. Run must then return nil.
 func startDriver(t testing.TB, f *fakes, configure ...func(*Config)) *harness {
 	t.Helper()
 	h := newHarness(t, f, configure...)
@@ -240,16 +119,16 @@ func (h *harness) start(t testing.TB) {
 	}
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Verbosity(h.level), textlogger.Output(h.log)))
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logger))
-	l, err := h.driver.listen(ctx)
+	rpc, web, err := h.driver.listen(ctx)
 	if err != nil {
 		cancel()
 		t.Fatal(err)
 	}
-	if l.http != nil {
-		h.http = "http://" + l.http.Addr().String()
+	if web != nil {
+		h.http = "http://" + web.Addr().String()
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- h.driver.serve(ctx, l) }()
+	go func() { ended <- h.driver.serve(ctx, rpc, web) }()
 	h.stop = sync.OnceValue(func() error {
 		cancel()
 		return <-ended
@@ -259,7 +138,7 @@ func (h *harness) start(t testing.TB) {
 	h.node, h.identity = csi.NewNodeClient(conn), csi.NewIdentityClient(conn)
 }
 
-// silent is the test's context with a logger that drops everything, for drivers that are meant to fail.
+// silent is the test's context with a logger that discards everything, for drivers that must fail.
 func silent(t testing.TB) context.Context { return klog.NewContext(t.Context(), klog.Logger{}) }
 
 func dial(t testing.TB, socket string, options ...grpc.DialOption) *grpc.ClientConn {
@@ -279,7 +158,7 @@ func (h *harness) target() string {
 
 const testAudience = "api://AzureADTokenExchange"
 
-// testToken is a service account token as far as anybody but Entra ID looks at it.
+// testToken is a service account token without a valid signature.
 func testToken(signature string) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	return encode([]byte(`{"alg":"RS256"}`)) + "." +
@@ -320,7 +199,7 @@ func (h *harness) publish(t testing.TB) error {
 	return err
 }
 
-// wantStatus asserts code and text; both empty mean success.
+// wantStatus checks code and text; both empty mean success.
 func wantStatus(t testing.TB, err error, code codes.Code, text string) {
 	t.Helper()
 	if got := status.Convert(err); got.Code() != code || got.Message() != text {

@@ -16,8 +16,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// intercept runs around every CSI call. It gives the handler a logger, turns errors and panics into a gRPC status, and counts and
-// logs the result. The logger is a parameter because the context of a call is that of its connection.
+// intercept runs around every CSI call. It gives the handler a logger, turns errors and panics into a gRPC status, and
+// counts and logs the result. The logger is a parameter because the context of a call is that of its connection.
 func (d *Driver) intercept(logger klog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		start := time.Now()
@@ -38,8 +38,8 @@ func (d *Driver) intercept(logger klog.Logger) grpc.UnaryServerInterceptor {
 	}
 }
 
-// describe returns all that may be logged of a request, because the rest may be a secret, and the level at which a success is
-// logged: 4 if the call changes a volume, 6 if it only reads.
+// describe returns all that may be logged of a request, because the rest may be a secret, and the level at which a success
+// is logged: 4 if the call changes a volume, 6 if it only reads.
 func describe(req any) (values []any, level int) {
 	switch r := req.(type) {
 	case *csi.NodePublishVolumeRequest:
@@ -56,13 +56,7 @@ func describe(req any) (values []any, level int) {
 }
 
 // cut bounds what each log line repeats of a request that has not been checked.
-func cut(text string) string {
-	const limit = 1 << 10
-	if len(text) <= limit {
-		return text
-	}
-	return text[:limit] + "…"
-}
+func cut(text string) string { return text[:min(len(text), 1<<10)] }
 
 // handle turns a panic into an error, so that one volume does not end the process.
 func handle(ctx context.Context, req any, handler grpc.UnaryHandler) (resp any, err error) {
@@ -70,8 +64,8 @@ func handle(ctx context.Context, req any, handler grpc.UnaryHandler) (resp any, 
 	return handler(ctx, req)
 }
 
-// recoverInto must be deferred itself. It logs the type of a panic's value and the functions on the stack: the value may be a
-// secret, and package debug prints the arguments of the functions.
+// recoverInto must be deferred itself. It logs the type of a panic's value and the functions on the stack: the value may be
+// a secret, and package debug prints the arguments of the functions.
 func recoverInto(ctx context.Context, err *error) {
 	value := recover()
 	if value == nil {

@@ -24,6 +24,9 @@ const (
 )
 
 func newMetrics(version string, n *nodeServer, registry *prometheus.Registry) (*metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
 	m := &metrics{
 		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "keyvault_csi_operations_seconds",
@@ -35,18 +38,12 @@ func newMetrics(version string, n *nodeServer, registry *prometheus.Registry) (*
 			Name: "keyvault_csi_rotations_total",
 			Help: "Refreshes of volumes that had come of age, by result.",
 		}, []string{"result"}),
-		tampered: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "keyvault_csi_tampered_volumes_total",
-			Help: "Refreshes that found a volume changed by somebody else, and replaced its files.",
-		}),
-		writable: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "keyvault_csi_read_only_failures_total",
-			Help: "Refreshes after which the file system of a volume could not be made read-only again.",
-		}),
-		refusals: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "keyvault_csi_registration_refusals_total",
-			Help: "Refusals of the kubelet to register the driver.",
-		}),
+		tampered: counter("keyvault_csi_tampered_volumes_total",
+			"Refreshes that found a volume changed by somebody else, and replaced its files."),
+		writable: counter("keyvault_csi_read_only_failures_total",
+			"Refreshes after which the file system of a volume could not be made read-only again."),
+		refusals: counter("keyvault_csi_registration_refusals_total",
+			"Refusals of the kubelet to register the driver."),
 	}
 	for _, result := range []string{rotationChanged, rotationUnchanged, rotationFailed} {
 		m.rotations.WithLabelValues(result) // an alert on a rate needs the series before the first failure

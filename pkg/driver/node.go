@@ -11,7 +11,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// nodeServer is the CSI Node service. Its handlers return errors of package volume; the interceptor turns them into gRPC codes.
+// nodeServer is the CSI Node service. Its handlers return errors of package volume; the interceptor turns them into gRPC
+// codes.
 type nodeServer struct {
 	csi.UnimplementedNodeServer
 
@@ -66,8 +67,8 @@ func (n *nodeServer) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpub
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }
 
-// lock reserves a cleaned target for one call. The kubelet starts no second call for a target, but a retry can overlap a call
-// that timed out.
+// lock reserves a cleaned target for one call. The kubelet starts no second call for a target, but a retry can overlap a
+// call that timed out.
 func (n *nodeServer) lock(target string) (unlock func(), err error) {
 	if _, locked := n.targets.LoadOrStore(target, struct{}{}); locked {
 		return nil, volume.Errorf(errBusy, "a call for %s runs already", target)

@@ -13,83 +13,6 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-func TestNodePublishVolumePassesOn(t *testing.T) {
-	t.Parallel()
-	f := newFakes()
-	var got volume.Mount
-	var request volume.Request
-	f.fetch = func(ctx context.Context, r volume.Request) (volume.Content, error) {
-		request = r
-		if _, limited := ctx.Deadline(); !limited {
-			t.Error("the context of Fetch has no deadline")
-		}
-		return volume.Content{Fetched: f.clock(), Folders: []string{"mark"}}, nil
-	}
-	f.publish = func(_ context.Context, m volume.Mount, c volume.Content) (volume.Outcome, error) {
-		got = m
-		if !cmp.Equal(c.Folders, []string{"mark"}) {
-			t.Errorf("Publish got %v, want what Fetch gave", c)
-		}
-		return volume.Outcome{Changed: true}, nil
-	}
-	h := startDriver(t, f)
-
-	r := h.request()
-	r.TargetPath = h.config.KubeletRoot + "/pods//x/./mount/"
-	r.GetVolumeCapability().GetMount().VolumeMountGroup = "2000"
-	if _, err := h.node.NodePublishVolume(t.Context(), r); err != nil {
-		t.Fatal(err)
-	}
-	group := uint32(2000)
-	want := volume.Mount{Target: h.config.KubeletRoot + "/pods/x/mount", Group: &group}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("Publish got another mount (-want +got):\n%s", diff)
-	}
-	wantPod := volume.Pod{Name: "api-0", Namespace: "payments", UID: "uid-1", ServiceAccount: "api"}
-	if request.Pod != wantPod || request.RotationInterval != h.config.Defaults.RotationInterval {
-		t.Errorf("Fetch got %+v every %v, want %+v and the default", request.Pod, request.RotationInterval, wantPod)
-	}
-}
-
-// What the policy has still to say reaches the fetcher, which knows who answers.
-func TestThePermitReachesTheFetcher(t *testing.T) {
-	t.Parallel()
-	f := newFakes()
-	f.allow = func(volume.Request) (volume.Permit, error) {
-		return func(who volume.Principal) error { return volume.Errorf(volume.ErrDenied, "not %s", who.ClientID) }, nil
-	}
-	f.fetch = func(_ context.Context, r volume.Request) (volume.Content, error) {
-		return volume.Content{}, r.Permit(volume.Principal{ClientID: "you"})
-	}
-	wantStatus(t, startDriver(t, f).publish(t), codes.PermissionDenied, "not you")
-}
-
-// A refusal of the policy or a failed fetch leaves the node as it was.
-func TestNothingIsStoredAfterAFailure(t *testing.T) {
-	t.Parallel()
-	for name, prepare := range map[string]func(*fakes){
-		"policy": func(f *fakes) {
-			f.allow = func(volume.Request) (volume.Permit, error) { return nil, volume.Errorf(volume.ErrDenied, "no") }
-		},
-		"fetch": func(f *fakes) {
-			f.fetch = func(context.Context, volume.Request) (volume.Content, error) {
-				return volume.Content{}, volume.Errorf(volume.ErrDenied, "no")
-			}
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := newFakes()
-			prepare(f)
-			h := startDriver(t, f)
-			wantStatus(t, h.publish(t), codes.PermissionDenied, "no")
-			if n := f.called("Publish"); n != 0 {
-				t.Errorf("the store was called %d times", n)
-			}
-		})
-	}
-}
-
 func TestNodeUnpublishVolume(t *testing.T) {
 	t.Parallel()
 	f := newFakes()
@@ -128,22 +51,8 @@ func TestNodeUnpublishVolume(t *testing.T) {
 	wantStatus(t, err, codes.Internal, "umount: busy")
 }
 
-func TestPublishTenTimesIsOneSet(t *testing.T) {
-	t.Parallel()
-	f := newFakes()
-	h := startDriver(t, f)
-	for range 10 {
-		if err := h.publish(t); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if fetches, stores := f.called("Fetch"), f.called("Publish"); fetches != 1 || stores != 1 {
-		t.Errorf("%d fetches and %d stores, want 1 and 1", fetches, stores)
-	}
-}
-
 // While one call for a target runs, others are refused: also for unpublish, and for another spelling of the path.
-func TestClaim(t *testing.T) {
+func TestTargetLock(t *testing.T) {
 	t.Parallel()
 	f := newFakes()
 	inside, leave := make(chan struct{}), make(chan struct{})
@@ -182,7 +91,7 @@ func TestClaim(t *testing.T) {
 		}
 	}
 	if _, err := h.node.NodeUnpublishVolume(t.Context(), h.unpublish()); err != nil {
-		t.Errorf("the claim was not released: %v", err)
+		t.Errorf("the target was not unlocked: %v", err)
 	}
 }
 

@@ -43,7 +43,8 @@ func (n *nodeServer) publish(ctx context.Context, r publishRequest) error {
 	return n.refresh(ctx, r, n.younger(state.Fetched, tolerance))
 }
 
-// younger reports whether a set that was fetched then is younger than the limit. A set from the future is not: its age is unknown.
+// younger reports whether a set that was fetched then is younger than the limit. A set from the future is not: its age is
+// unknown.
 func (n *nodeServer) younger(fetched time.Time, limit time.Duration) bool {
 	age := n.now().Sub(fetched)
 	return age >= 0 && age < limit
@@ -69,8 +70,8 @@ func (n *nodeServer) publishFirst(ctx context.Context, r publishRequest, toleran
 	return nil
 }
 
-// refresh replaces a set that is due. While the old set is usable a failure is recorded and not returned. It is logged only if it
-// differs from the last one, because the kubelet calls every minute.
+// refresh replaces a set that is due. While the old set is usable a failure is recorded and not returned. It is logged only
+// if it differs from the last one, because the kubelet calls every minute.
 func (n *nodeServer) refresh(ctx context.Context, r publishRequest, usable bool) error {
 	_, outcome, err := n.replace(ctx, r, true)
 	health, logger := n.inspect(ctx, outcome), klog.FromContext(ctx)

@@ -16,9 +16,9 @@ const (
 	registrationGrace = time.Second
 	// csiVersion is what the kubelet compares the major version of.
 	csiVersion = "1.0.0"
-	// firstPause and longestPause bound the time between a refusal and a new registration socket. The kubelet itself tries again, within 122 s,
-	// only if it has refused the driver's name or versions. If it failed later, such as in NodeGetInfo or at its CSINode object, it waits for
-	// a new socket (pkg/kubelet/pluginmanager).
+	// firstPause and longestPause bound the time between a refusal and a new registration socket. The kubelet itself tries
+	// again, within 122 s, only if it has refused the driver's name or versions. If it failed later, such as in NodeGetInfo
+	// or at its CSINode object, it waits for a new socket (pkg/kubelet/pluginmanager).
 	firstPause, longestPause = 5 * time.Second, 2 * time.Minute
 )
 
@@ -37,8 +37,8 @@ type registrationServer struct {
 	pause   time.Duration // after the next refusal
 }
 
-// register offers the driver to the kubelet until the context ends. The kubelet calls as soon as the file of the socket is there, so the
-// CSI socket must answer first.
+// register offers the driver to the kubelet until the context ends. The kubelet calls as soon as the file of the socket is
+// there, so the CSI socket must answer first.
 func (d *Driver) register(ctx context.Context) error {
 	if d.config.RegistrationSocket == "" {
 		return nil
@@ -62,7 +62,8 @@ func (d *Driver) register(ctx context.Context) error {
 	return err
 }
 
-// offer serves the registration socket until the context ends, or until the kubelet has refused the driver and the pause is over.
+// offer serves the registration socket until the context ends, or until the kubelet has refused the driver and the pause is
+// over.
 func (s *registrationServer) offer(ctx context.Context) error {
 	listener, err := listenUnix(ctx, s.driver.config.RegistrationSocket)
 	if err != nil {

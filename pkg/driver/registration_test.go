@@ -73,7 +73,7 @@ func TestRegistration(t *testing.T) {
 			if got := get(t, h.http+"/readyz", http.StatusServiceUnavailable); got != unregistered {
 				t.Errorf("/readyz = %q, want %q", got, unregistered)
 			}
-			for range 2 { // a kubelet that starts anew registers again
+			for range 2 { // a kubelet that restarts registers again
 				if _, err := kubelet.NotifyRegistrationStatus(t.Context(), &registerapi.RegistrationStatus{PluginRegistered: true}); err != nil {
 					t.Fatal(err)
 				}
@@ -90,36 +90,36 @@ func TestRegistration(t *testing.T) {
 	}
 }
 
-// offers watches the registration socket, and plays the clock that the driver waits by before it makes it anew.
-type offers struct {
+// fakeKubelet watches the registration socket, and controls the clock by which the driver makes a new one.
+type fakeKubelet struct {
 	h      *harness
 	pauses chan time.Duration
 	over   chan time.Time
 }
 
-func newOffers(h *harness) *offers {
-	o := &offers{h: h, pauses: make(chan time.Duration, 1), over: make(chan time.Time)}
+func newFakeKubelet(h *harness) *fakeKubelet {
+	k := &fakeKubelet{h: h, pauses: make(chan time.Duration, 1), over: make(chan time.Time)}
 	h.after = func(d time.Duration) <-chan time.Time {
-		o.pauses <- d
-		return o.over
+		k.pauses <- d
+		return k.over
 	}
-	return o
+	return k
 }
 
-// tell is what the kubelet says of the registration at the socket that is there now; an empty reason means that it has worked.
-func (o *offers) tell(t *testing.T, reason string) {
+// notify reports the result of the registration at the current socket. An empty reason means success.
+func (k *fakeKubelet) notify(t *testing.T, reason string) {
 	t.Helper()
 	status := &registerapi.RegistrationStatus{PluginRegistered: reason == "", Error: reason}
-	if _, err := o.h.kubelet(t).NotifyRegistrationStatus(t.Context(), status); err != nil {
+	if _, err := k.h.kubelet(t).NotifyRegistrationStatus(t.Context(), status); err != nil {
 		t.Errorf("the kubelet's call = %v, want success", err)
 	}
 }
 
-// wait asserts how long the driver waits before it makes the socket anew.
-func (o *offers) wait(t *testing.T, want time.Duration) {
+// wantPause checks how long the driver waits before it makes a new socket.
+func (k *fakeKubelet) wantPause(t *testing.T, want time.Duration) {
 	t.Helper()
 	select {
-	case got := <-o.pauses:
+	case got := <-k.pauses:
 		if got != want {
 			t.Errorf("the driver waits for %v, want %v", got, want)
 		}
@@ -128,11 +128,10 @@ func (o *offers) wait(t *testing.T, want time.Duration) {
 	}
 }
 
-// anew lets the pause be over, and waits until another socket is there: the kubelet looks again only when one is made. A link keeps
-// the old one from giving its inode to the new one.
-func (o *offers) anew(t *testing.T) {
+// endPause ends the pause, and waits until there is a new socket. A link keeps the inode of the old one in use.
+func (k *fakeKubelet) endPause(t *testing.T) {
 	t.Helper()
-	socket, old := o.h.config.RegistrationSocket, filepath.Join(t.TempDir(), "old")
+	socket, old := k.h.config.RegistrationSocket, filepath.Join(t.TempDir(), "old")
 	if err := os.Link(socket, old); err != nil {
 		t.Fatal(err)
 	}
@@ -140,25 +139,25 @@ func (o *offers) anew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.over <- time.Time{}
+	k.over <- time.Time{}
 	await(t, "a new registration socket", func() bool {
 		now, err := os.Stat(socket)
 		return err == nil && !os.SameFile(before, now)
 	})
 }
 
-// A refusal ends nothing but the readiness. The driver offers itself again, later and later, until the kubelet accepts it.
+// After a refusal the driver is not ready. It offers itself again, with growing pauses, until the kubelet accepts it.
 func TestRefusedRegistrationIsOfferedAgain(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, newFakes(), withRegistration)
-	o := newOffers(h)
+	k := newFakeKubelet(h)
 	h.start(t)
 
 	const refused = "the kubelet refused to register keyvault-csi.io: version not supported"
 	for i, seconds := range []int{5, 10, 20, 40, 80, 120, 120} {
-		o.tell(t, "version\nnot supported")
-		o.wait(t, time.Duration(seconds)*time.Second)
-		o.tell(t, "version\nnot supported") // the kubelet has looked again by itself, which makes the pause no longer
+		k.notify(t, "version\nnot supported")
+		k.wantPause(t, time.Duration(seconds)*time.Second)
+		k.notify(t, "version\nnot supported") // the kubelet has tried again itself, which does not change the pause
 		if got := get(t, h.http+"/readyz", http.StatusServiceUnavailable); got != refused+"\n" {
 			t.Errorf("refusal %d: /readyz = %q, want %q", i, got, refused)
 		}
@@ -167,21 +166,21 @@ func TestRefusedRegistrationIsOfferedAgain(t *testing.T) {
 		if _, err := h.node.NodeUnpublishVolume(t.Context(), h.unpublish()); err != nil {
 			t.Error(err)
 		}
-		o.anew(t)
+		k.endPause(t)
 	}
 	if n := strings.Count(h.log.String(), refused); n != 1 {
 		t.Errorf("the refusal is in the log %d times, want once", n)
 	}
-	o.tell(t, "another reason")
-	o.wait(t, 120*time.Second)
+	k.notify(t, "another reason")
+	k.wantPause(t, 120*time.Second)
 	if !strings.Contains(h.log.String(), "keyvault-csi.io: another reason") {
 		t.Error("another reason is not in the log")
 	}
 
-	o.tell(t, "")
+	k.notify(t, "")
 	get(t, h.http+"/readyz", http.StatusOK)
-	o.tell(t, "version not supported") // by a kubelet that has started anew
-	o.wait(t, 5*time.Second)
+	k.notify(t, "version not supported") // by a kubelet that has restarted
+	k.wantPause(t, 5*time.Second)
 	get(t, h.http+"/readyz", http.StatusServiceUnavailable)
 	if n := strings.Count(h.log.String(), refused); n != 2 {
 		t.Errorf("after a registration that has worked the refusal is in the log %d times, want twice", n)
@@ -203,20 +202,20 @@ func TestRefusedRegistrationIsOfferedAgain(t *testing.T) {
 func TestRegisteredWhenThePauseEnds(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, newFakes(), withRegistration)
-	o := newOffers(h)
+	k := newFakeKubelet(h)
 	h.start(t)
-	o.tell(t, "version not supported")
-	o.wait(t, 5*time.Second)
-	h.driver.registration.Store(&registration{}) // and nothing in the channel that tells of it yet
-	o.over <- time.Time{}
-	o.tell(t, "version not supported")
-	o.wait(t, 5*time.Second) // as after the first refusal
+	k.notify(t, "version not supported")
+	k.wantPause(t, 5*time.Second)
+	h.driver.registration.Store(&registration{}) // and no signal yet
+	k.over <- time.Time{}
+	k.notify(t, "version not supported")
+	k.wantPause(t, 5*time.Second) // as after the first refusal
 	if err := h.stop(); err != nil {
 		t.Errorf("Run = %v, want nil", err)
 	}
 }
 
-// Whoever cannot offer itself to the kubelet is of no use and says so.
+// A driver that cannot offer itself to the kubelet ends.
 func TestRegistrationSocketFails(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, newFakes())

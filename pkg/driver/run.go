@@ -16,68 +16,59 @@ import (
 )
 
 const (
-	// maxMessage bounds a request before it is read: volume.MaxAttributeBytes for the attributes, and as much for the Secret and the rest.
-	// With gRPC's default of 4 MiB a hundred pods could fill the memory of the driver.
+	// maxMessage bounds a request before it is read: volume.MaxAttributeBytes for the attributes, and as much for the Secret
+	// and the rest. With gRPC's default of 4 MiB a hundred pods could fill the memory of the driver.
 	maxMessage = 2 * volume.MaxAttributeBytes
-	// maxStreams bounds the calls of one connection. The kubelet makes a connection for each call.
-	maxStreams = 256
-	// streamWorkers serve calls on stacks that have grown already. More calls at once get goroutines of their own. Together with
-	// window this saves a twelfth of a publish with nothing to do.
-	streamWorkers = 4
-	// window is HTTP/2's default. If it is given, gRPC does not measure the bandwidth by a PING with each message.
-	window = 64 << 10
-	// connectTimeout is for the HTTP/2 handshake of a connection.
-	connectTimeout = 10 * time.Second
-	// probeTimeout is how long the driver's own CSI socket may take to answer a Probe.
-	probeTimeout = 5 * time.Second
-	// grace is how long calls may go on after Run was told to stop. The kubelet gives a pod 30 seconds.
-	grace = 20 * time.Second
-	// cancelGrace is how long calls may take to end after their contexts have been canceled.
-	cancelGrace = 3 * time.Second
+	maxStreams = 256 // of one connection; the kubelet makes a connection for each call
+	// Four stream workers serve calls on stacks that have grown already. With a window of its own, HTTP/2's default, gRPC
+	// does not measure the bandwidth by a PING with each message. Both save a twelfth of a publish with nothing to do.
+	streamWorkers, window = 4, 64 << 10
+
+	connectTimeout = 10 * time.Second // for the HTTP/2 handshake
+	probeTimeout   = 5 * time.Second
+	// After Run was told to stop, calls may go on for grace, and then they are canceled and may take cancelGrace to end. The
+	// kubelet gives a pod 30 seconds.
+	grace, cancelGrace = 20 * time.Second, 3 * time.Second
 )
 
-// Run serves until the context ends, and then stops gracefully and returns nil. If a server fails it returns that error. It logs to
-// klog.FromContext(ctx).
+// Run serves until the context ends, and then stops gracefully and returns nil. If a server fails it returns that error. It
+// logs to klog.FromContext(ctx).
 func (d *Driver) Run(ctx context.Context) error {
-	l, err := d.listen(ctx)
+	rpc, web, err := d.listen(ctx)
 	if err != nil {
 		return err
 	}
-	return d.serve(ctx, l)
+	return d.serve(ctx, rpc, web)
 }
 
-// listeners are open before the first server starts, so that a bad address is an error at once.
-type listeners struct {
-	csi  net.Listener
-	http net.Listener // nil when off
-}
-
-func (d *Driver) listen(ctx context.Context) (l listeners, err error) {
-	if l.csi, err = listenUnix(ctx, d.socket); err != nil || d.config.HTTPAddress == "" {
-		return l, err
+// listen opens all addresses before the first server starts, so that a bad one is an error at once. web is nil if HTTP is
+// off.
+func (d *Driver) listen(ctx context.Context) (rpc, web net.Listener, err error) {
+	if rpc, err = listenUnix(ctx, d.socket); err != nil || d.config.HTTPAddress == "" {
+		return rpc, nil, err
 	}
 	var config net.ListenConfig
-	if l.http, err = config.Listen(ctx, "tcp", d.config.HTTPAddress); err != nil {
-		_ = l.csi.Close()
-		return listeners{}, fmt.Errorf("listening for HTTP: %w", err)
+	if web, err = config.Listen(ctx, "tcp", d.config.HTTPAddress); err != nil {
+		_ = rpc.Close()
+		return nil, nil, fmt.Errorf("listening for HTTP: %w", err)
 	}
-	return l, nil
+	return rpc, web, nil
 }
 
-// serve runs the servers until the context ends or one of them fails. It first withdraws the registration, then ends the calls, and
-// health last.
-func (d *Driver) serve(ctx context.Context, l listeners) error {
+// serve runs the servers until the context ends or one of them fails. It first withdraws the registration, then ends the
+// calls, and health last.
+func (d *Driver) serve(ctx context.Context, rpc, web net.Listener) error {
 	logger := klog.FromContext(ctx)
 	failed := make(chan error, 3)
 
-	rpc := d.csiServer(logger)
-	go func() { failed <- fmt.Errorf("the CSI server ended: %w", rpc.Serve(l.csi)) }()
+	csiServer := d.csiServer(logger)
+	go func() { failed <- fmt.Errorf("the CSI server ended: %w", csiServer.Serve(rpc)) }()
 	logger.Info("serving CSI", "name", d.config.Name, "version", d.config.Version, "node", d.config.NodeID, "endpoint", d.config.Endpoint)
 
-	web := d.httpServer()
-	if l.http != nil {
-		go func() { failed <- fmt.Errorf("the HTTP server ended: %w", web.Serve(l.http)) }()
-		logger.Info("serving health and metrics", "address", l.http.Addr().String())
+	httpServer := d.httpServer()
+	if web != nil {
+		go func() { failed <- fmt.Errorf("the HTTP server ended: %w", httpServer.Serve(web)) }()
+		logger.Info("serving health and metrics", "address", web.Addr().String())
 	}
 
 	registrationCtx, withdraw := context.WithCancel(ctx)
@@ -98,8 +89,8 @@ func (d *Driver) serve(ctx context.Context, l listeners) error {
 	}
 	withdraw()
 	registration.Wait()
-	drain(rpc, d.grace)
-	_ = web.Close()
+	drain(csiServer, d.grace)
+	_ = httpServer.Close()
 	return err
 }
 
@@ -120,8 +111,8 @@ func (d *Driver) csiServer(logger klog.Logger) *grpc.Server {
 	return server
 }
 
-// drain stops a server: new calls are refused at once, those that run are canceled after the grace. A call that ignores that is left
-// behind: the process ends, and the store can be interrupted anywhere.
+// drain stops a server: new calls are refused at once, those that run are canceled after the grace. A call that ignores that
+// is left behind: the process ends, and the store can be interrupted anywhere.
 func drain(server *grpc.Server, grace time.Duration) {
 	drained := make(chan struct{})
 	go func() {
@@ -135,7 +126,8 @@ func drain(server *grpc.Server, grace time.Duration) {
 	}
 }
 
-// probe asks the driver's own CSI socket over a new connection, as the kubelet does. So it also fails if the socket file was removed.
+// probe asks the driver's own CSI socket over a new connection, as the kubelet does. So it also fails if the socket file was
+// removed.
 func (d *Driver) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

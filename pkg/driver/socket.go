@@ -11,8 +11,8 @@ import (
 	"syscall"
 )
 
-// listenUnix listens on a socket that only this user can connect to. It replaces the socket of a dead process, and nothing else.
-// Closing the listener removes the socket.
+// listenUnix listens on a socket that only this user can connect to. It replaces the socket of a dead process, and nothing
+// else. Closing the listener removes the socket.
 func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("making the folder of the socket: %w", err)
@@ -28,8 +28,8 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	return listener, nil
 }
 
-// ownerOnly runs between socket(2) and bind(2), which gives the file the mode of the socket: it is 0600 from the start, and the umask
-// of the process stays.
+// ownerOnly runs between socket(2) and bind(2), which gives the file the mode of the socket: it is 0600 from the start, and
+// the umask of the process stays.
 func ownerOnly(_, _ string, c syscall.RawConn) error {
 	var chmod error
 	err := c.Control(func(fd uintptr) { chmod = syscall.Fchmod(int(fd), 0o600) })

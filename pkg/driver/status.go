@@ -31,8 +31,8 @@ func toStatus(err error) error {
 	return status.Error(codeOf(err), oneLine(err.Error()))
 }
 
-// codeOf returns the code of the first sentinel that the error is. The context's come last: an error of a vault that says that there
-// was no time is about the vault.
+// codeOf returns the code of the first sentinel that the error is. The context's come last: an error of a vault that says
+// that there was no time is about the vault.
 func codeOf(err error) codes.Code {
 	for _, c := range []struct {
 		sentinel error

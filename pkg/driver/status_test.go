@@ -61,7 +61,7 @@ func TestCodes(t *testing.T) {
 	}
 }
 
-// A panic costs its own call and nothing else: it tells nothing, and releases the claim.
+// A panic ends only its own call. Its value is not logged, and the target is unlocked.
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	f := newFakes()

@@ -16,7 +16,7 @@ func objectID(id string) func(*volume.Request) {
 	return func(r *volume.Request) { r.Identity.ObjectID = id }
 }
 
-// Whom tokens speak for, in lower case.
+// The identities in tokens, in lower case.
 func app() volume.Principal {
 	return volume.Principal{ClientID: someID, ObjectID: "aaaaaaaa-0000-0000-0000-000000000001", ResourceID: strings.ToLower(resource)}
 }
@@ -31,10 +31,10 @@ func own() volume.Principal {
 	return volume.Principal{ClientID: "bbbbbbbb-0000-0000-0000-000000000001", ObjectID: "bbbbbbbb-0000-0000-0000-000000000002", ResourceID: vm}
 }
 
-// silent is a token that does not say whose it is.
+// silent is a token without an id.
 func silent() volume.Principal { return volume.Principal{} }
 
-// TestAnswering holds rules against the identities that answer, each however the pod spells it.
+// TestAnswering checks rules against the identities in tokens, for each way in which a pod can name them.
 func TestAnswering(t *testing.T) {
 	t.Parallel()
 	spellings := []volume.Request{
@@ -95,7 +95,7 @@ func rulesWith(ids ...string) string {
 	return fmt.Sprintf(`rules: [{namespaces: ["*"], identities: [managed], clientIDs: ["%s"]}]`, strings.Join(ids, `", "`))
 }
 
-// judge asks as the driver does: at once, and then, if it matters, with whom the token speaks for.
+// judge asks as the driver does: at once, and then, if it matters, with the identity in the token.
 func judge(p *policy.Policy, r volume.Request, who volume.Principal) error {
 	permit, err := p.Allow(r)
 	if err != nil || permit == nil {
@@ -104,7 +104,7 @@ func judge(p *policy.Policy, r volume.Request, who volume.Principal) error {
 	return permit(who)
 }
 
-// The cluster's login is whatever the node's file says, unless a rule says which.
+// The cluster's identity is any that the node's file names, unless a rule says which.
 func TestAnsweringForTheCluster(t *testing.T) {
 	t.Parallel()
 	for rules, want := range map[string][3]bool{ // for own, for kubelet, for a service principal
@@ -127,7 +127,7 @@ func TestAnsweringForTheCluster(t *testing.T) {
 	}
 }
 
-// Each vault is judged with who answers: at one of them a rule for this identity is not enough.
+// Each vault is checked with the identity in the token: a rule for one vault is not enough.
 func TestAnsweringAtEachVault(t *testing.T) {
 	t.Parallel()
 	p, err := policy.Parse([]byte(`
@@ -146,7 +146,7 @@ rules:
 	}
 }
 
-// Who answers is not asked for where it does not matter.
+// There is no permit if the identity in the token does not matter.
 func TestWhoAnswersDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	p, err := policy.Parse([]byte(`
@@ -173,7 +173,7 @@ rules:
 	}
 }
 
-// The whole text, once for each way to be refused for who answers, and a rule in it that helps.
+// The whole text, once for each way to be refused for the identity in the token, with a rule that helps.
 func TestAnsweringRefusals(t *testing.T) {
 	t.Parallel()
 	const who, pod = `the driver's policy does not let service account payments/api use identity `, `{namespaces: ["payments"], serviceAccounts: ["api"], identities: `

@@ -10,9 +10,9 @@ import (
 
 // File is a policy that follows its file. It is safe for concurrent use.
 //
-// The file is read for each request, which takes some ten microseconds. So a change is in force for the next request, however the file
-// was replaced, without a watch that could miss it. A file that cannot be used is reported once, and the last good rules stay in force.
-// Before the first good rules everything is refused.
+// The file is read for each request, which takes some ten microseconds. So a change is in force for the next request,
+// however the file was replaced, without a watch that could miss it. A file that cannot be used is reported once, and the
+// last good rules stay in force. Before the first good rules everything is refused.
 type File struct {
 	name   string
 	read   func() ([]byte, error)
@@ -25,8 +25,8 @@ type File struct {
 	failures int
 }
 
-// Open reads a policy for the first time. report gets the problem of a file that cannot be used, now or later; held means that the last
-// good rules stay in force. It gets nil when changed rules come into force.
+// Open reads a policy for the first time. report gets the problem of a file that cannot be used, now or later; held means
+// that the last good rules stay in force. It gets nil when changed rules come into force.
 func Open(name string, read func() ([]byte, error), report func(problem error, held bool)) *File {
 	f := &File{name: name, read: read, report: report}
 	_, _ = f.current()
@@ -42,7 +42,8 @@ func (f *File) Allow(r volume.Request) (volume.Permit, error) {
 	return rules.Allow(r)
 }
 
-// Failures returns how often the file could not be used. It reads the file, so that the metrics show a broken one before a pod asks.
+// Failures returns how often the file could not be used. It reads the file, so that the metrics show a broken one before a
+// pod asks.
 func (f *File) Failures() int {
 	_, _ = f.current()
 	f.mu.Lock()
@@ -67,7 +68,8 @@ func (f *File) explain(problem error, held bool) error {
 	return fmt.Errorf("the policy file %s cannot be used: %w; %s", f.name, problem, meanwhile)
 }
 
-// current returns the rules in force and the problem of the file. It reads under the lock, so that a slow reader does not put old rules back.
+// current returns the rules in force and the problem of the file. It reads under the lock, so that a slow reader does not
+// put old rules back.
 func (f *File) current() (*Policy, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

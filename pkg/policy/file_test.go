@@ -42,7 +42,7 @@ func TestReload(t *testing.T) {
 		{"broken", "rules: [{", nil, true, "held: line 1: did not find expected node content", 1},
 		{"still broken", "rules: [{", nil, true, "", 1},
 		{"broken otherwise", "rulez: []", nil, true, "held: line 1: field rulez not found", 2},
-		{"an identity word", `rules: [{namespaces: ["*"], identities: [clusters]}]`, nil, true,
+		{"an unknown identity", `rules: [{namespaces: ["*"], identities: [clusters]}]`, nil, true,
 			`held: rules[0].identities[0]: "clusters" is none of workload, servicePrincipal, managed and cluster`, 3},
 		{"empty", "", nil, true, "held: is empty; a policy that refuses everything is written rules: []", 4},
 		{"gone", "", os.ErrNotExist, true, "held: file does not exist", 5},
@@ -68,7 +68,7 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// Whoever only reads the metrics finds out, too.
+// Failures reads the file too.
 func TestFailuresLooksAtTheFile(t *testing.T) {
 	t.Parallel()
 	text := open
@@ -79,7 +79,8 @@ func TestFailuresLooksAtTheFile(t *testing.T) {
 	}
 }
 
-// TestNoGoodRulesYet begins with a file that cannot be used: everything is refused, with the reason of the moment, until it can.
+// TestNoGoodRulesYet begins with a file that cannot be used: everything is refused, with the reason of the moment, until it
+// can.
 func TestNoGoodRulesYet(t *testing.T) {
 	t.Parallel()
 	text, readError := "", os.ErrNotExist
@@ -124,7 +125,7 @@ func TestNoGoodRulesYet(t *testing.T) {
 	}
 }
 
-// reportTo notes what a File reports.
+// reportTo records what a File reports.
 func reportTo(reports *[]string) func(error, bool) {
 	return func(problem error, held bool) {
 		text := "reloaded"

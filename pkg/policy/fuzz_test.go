@@ -11,8 +11,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// FuzzPolicy: whatever stands in an operator's file, it is either rules or one line that says why not, soon; and rules
-// refuse, in one line, what no rule of theirs could allow.
+// FuzzPolicy: any file is soon either rules or an error of one line, and a request that no rule can allow is refused with
+// one line.
 func FuzzPolicy(f *testing.F) {
 	for _, text := range []string{
 		"rules: []",
@@ -35,7 +35,7 @@ func FuzzPolicy(f *testing.F) {
 		Objects:  []volume.Object{{Kind: volume.KindSecret, Vault: payVault, Name: "a"}, {Kind: volume.KindSecret, Vault: shopVault, Name: "a"}},
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		const patience = 5 * time.Second
+		const limit = 5 * time.Second
 		began := time.Now()
 		p, err := policy.Parse(text)
 		if err != nil {
@@ -48,12 +48,12 @@ func FuzzPolicy(f *testing.F) {
 			if err != nil {
 				checkLine(t, err)
 			}
-			nobody := volume.Request{Identity: volume.Identity{Kind: "nobody"}, Objects: hostile.Objects}
-			if _, err := p.Allow(nobody); err == nil {
+			unknown := volume.Request{Identity: volume.Identity{Kind: "unknown"}, Objects: hostile.Objects}
+			if _, err := p.Allow(unknown); err == nil {
 				t.Error("an identity of a kind that there is not may read a vault")
 			}
 		}
-		if took := time.Since(began); took > patience {
+		if took := time.Since(began); took > limit {
 			t.Errorf("%d bytes took %v", len(text), took)
 		}
 	})

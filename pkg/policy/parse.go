@@ -22,8 +22,8 @@ type document struct {
 	Rules *[]rule `yaml:"rules"` // nil if it is missing
 }
 
-// Parse reads a policy from YAML, strictly: an unknown field or word is an error, because a rule that is not read as it was meant allows
-// or refuses the wrong pods. An empty text is an error; "rules: []" refuses everything. The error is one line.
+// Parse reads a policy from YAML, strictly: an unknown field or word is an error, because a rule that is not read as it was
+// meant allows or refuses the wrong pods. An empty text is an error; "rules: []" refuses everything. The error is one line.
 func Parse(text []byte) (*Policy, error) {
 	p, err := parse(text)
 	if err != nil {
@@ -58,7 +58,8 @@ func parse(text []byte) (*Policy, error) {
 	return &Policy{rules: *d.Rules}, nil
 }
 
-// checkNulls refuses a field without a value, such as a list that is commented out: the rule would match more than was meant.
+// checkNulls refuses a field without a value, such as a list that is commented out: the rule would match more than was
+// meant.
 func checkNulls(text []byte) error {
 	var document struct {
 		Rules []map[string]yaml.Node `yaml:"rules"`

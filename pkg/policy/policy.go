@@ -1,9 +1,9 @@
 // Package policy decides which pod may use which identity at which vaults. The operator writes the rules.
 //
-// A workload identity and a service principal belong to the pod: it proves them with a token of its service account or with a Secret of its
-// namespace, and a policy can only narrow what Entra ID grants. A managed identity and the cluster's belong to the node: a pod that may use
-// one has the rights of the node, so none may until the operator allows it. A pod can name such an identity by each of its three ids, or by
-// none. So a rule about it is compared with the identity in its token.
+// A workload identity and a service principal belong to the pod: it proves them with a token of its service account or with
+// a Secret of its namespace, and a policy can only narrow what Entra ID grants. A managed identity and the cluster's belong
+// to the node: a pod that may use one has the rights of the node, so none may until the operator allows it. A pod can name
+// such an identity by each of its three ids, or by none. So a rule about it is compared with the identity in its token.
 //
 // The package must not know the network or files: it gets a validated [volume.Request], and a function that reads the file.
 package policy
@@ -16,14 +16,15 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Policy is an ordered list of rules. The first rule that matches a request decides; a request that no rule matches is refused. It is
-// immutable. The zero value refuses everything.
+// Policy is an ordered list of rules. The first rule that matches a request decides; a request that no rule matches is
+// refused. It is immutable. The zero value refuses everything.
 type Policy struct {
 	rules   []rule
 	builtIn bool // there is no file that a refusal could name
 }
 
-// rule matches a request at one of its vaults if each condition does. A nil list matches everything; see identifies for ClientIDs.
+// rule matches a request at one of its vaults if each condition does. A nil list matches everything; see identifies for
+// ClientIDs.
 type rule struct {
 	Effect          string   `yaml:"effect"` // allow, deny or empty: allow
 	Namespaces      []string `yaml:"namespaces"`
@@ -41,8 +42,8 @@ func Default() *Policy {
 }
 
 // Allow returns no error if the pod of the request may use its identity at every vault of the request. Else the error is
-// [volume.ErrDenied]: one line with a rule that would allow it. If the decision depends on the identity in the token, Allow returns a Permit
-// that makes it, else nil.
+// [volume.ErrDenied]: one line with a rule that would allow it. If the decision depends on the identity in the token, Allow
+// returns a Permit that makes it, else nil.
 func (p *Policy) Allow(r volume.Request) (volume.Permit, error) {
 	depends, err := p.judge(r, nil)
 	if err != nil || !depends {
@@ -72,8 +73,8 @@ func (p *Policy) judge(r volume.Request, who *volume.Principal) (depends bool, e
 	return depends, nil
 }
 
-// decide returns the index of the first rule that matches, or -1. While who is nil the identity in the token is not known yet; open
-// means that a rule before the index may match too.
+// decide returns the index of the first rule that matches, or -1. While who is nil the identity in the token is not known
+// yet; open means that a rule before the index may match too.
 func (p *Policy) decide(r volume.Request, vault string, who *volume.Principal) (index int, open bool) {
 	for i, rule := range p.rules {
 		if !rule.covers(r, vault) {
@@ -112,10 +113,11 @@ func (r rule) covers(request volume.Request, vault string) bool {
 		(r.Vaults == nil || matchesAny(r.Vaults, strings.ToLower(vault)) || vault == "" && !r.deny())
 }
 
-// identifies checks ClientIDs. For an identity of the node it compares the identity in the token, which is not known while who is nil.
+// identifies checks ClientIDs. For an identity of the node it compares the identity in the token, which is not known while
+// who is nil.
 //
-// Without ClientIDs a rule allows of the managed identities only the system-assigned one. Else a pod that may use one could use all that are
-// assigned to the node. A denial without ClientIDs means all of them.
+// Without ClientIDs a rule allows of the managed identities only the system-assigned one. Else a pod that may use one could
+// use all that are assigned to the node. A denial without ClientIDs means all of them.
 func (r rule) identifies(id volume.Identity, who *volume.Principal) (matches, known bool) {
 	switch {
 	case r.ClientIDs == nil && (r.deny() || id.Kind != volume.Managed), r.matchesAnyID():

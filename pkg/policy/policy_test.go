@@ -53,7 +53,8 @@ func resourceID(id string) func(*volume.Request) {
 	return func(r *volume.Request) { r.Identity.ResourceID = id }
 }
 
-// TestRules holds rules against requests. A request's number is that of the rule which refuses it; -1: none matches.
+// TestRules checks rules against requests. The number is the index of the rule that refuses the request; -1: no rule
+// matches.
 func TestRules(t *testing.T) {
 	t.Parallel()
 	const allowed, unmatched = -2, -1
@@ -172,7 +173,7 @@ func TestRefusals(t *testing.T) {
 		if err == nil || err.Error() != tc.want {
 			t.Errorf("Allow:\n got %v\nwant %s", err, tc.want)
 		}
-		// What the operator is told to write is a rule that allows it.
+		// The rule in the refusal allows the request.
 		_, example, _ := strings.Cut(tc.want, " such as ")
 		p, err := policy.Parse([]byte("rules: [" + example + "]"))
 		if err != nil {

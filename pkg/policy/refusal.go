@@ -7,8 +7,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// refusal is the error of a request that the rule at index denies, or that no rule matches (-1). who is nil if the identity in the
-// token does not matter.
+// refusal is the error of a request that the rule at index denies, or that no rule matches (-1). who is nil if the identity
+// in the token does not matter.
 func (p *Policy) refusal(r volume.Request, vault string, who *volume.Principal, index int) error {
 	var answering []string
 	if who != nil {
