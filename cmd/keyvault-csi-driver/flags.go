@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
@@ -142,7 +143,7 @@ func (o *options) check() (err error) {
 			return fmt.Errorf("--%s: %s", c.flag, c.text)
 		}
 	}
-	k.Cloud, err = keyvault.CloudByName(o.cloud, o.authorityHost, o.vaultSuffix)
+	k.Cloud, err = azure.CloudByName(o.cloud, o.authorityHost, o.vaultSuffix)
 	return err
 }
 

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/migrate"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -94,7 +94,7 @@ func runRender(ctx context.Context, args []string, stdin io.Reader, stdout, stde
 }
 
 // shower is how a valid volume is shown: by what it asks for, or by what a vault answers.
-func (o renderOptions) shower(ctx context.Context, cloud keyvault.Cloud, stdout io.Writer) (func(migrate.Volume) error, error) {
+func (o renderOptions) shower(ctx context.Context, cloud azure.Cloud, stdout io.Writer) (func(migrate.Volume) error, error) {
 	if !o.fetch {
 		return func(v migrate.Volume) error {
 			showVolume(v, stdout)
@@ -108,8 +108,8 @@ func (o renderOptions) shower(ctx context.Context, cloud keyvault.Cloud, stdout 
 	return func(v migrate.Volume) error { return showContent(ctx, v, from, o.reveal, stdout) }, nil
 }
 
-func (o renderOptions) defaults() (keyvault.Cloud, volume.Defaults, error) {
-	cloud, err := keyvault.CloudByName(o.cloud, o.authority, o.suffix)
+func (o renderOptions) defaults() (azure.Cloud, volume.Defaults, error) {
+	cloud, err := azure.CloudByName(o.cloud, o.authority, o.suffix)
 	if err != nil {
 		return cloud, volume.Defaults{}, err
 	}

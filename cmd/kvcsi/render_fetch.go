@@ -17,6 +17,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/migrate"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -29,9 +30,9 @@ type fetcher interface {
 
 // newFetcher logs in as the person at the keyboard: by the environment, a workload identity, the Azure CLI and whatever
 // else DefaultAzureCredential knows.
-func newFetcher(ctx context.Context, azure keyvault.Cloud) (fetcher, error) {
+func newFetcher(ctx context.Context, where azure.Cloud) (fetcher, error) {
 	credential, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
-		ClientOptions:              policy.ClientOptions{Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: azure.AuthorityHost + "/"}},
+		ClientOptions:              policy.ClientOptions{Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: where.AuthorityHost + "/"}},
 		AdditionallyAllowedTenants: []string{"*"}, // that of the vault, which the person named
 	})
 	if err != nil {
@@ -40,10 +41,10 @@ func newFetcher(ctx context.Context, azure keyvault.Cloud) (fetcher, error) {
 	// Asked once here, because the login's own error tells of a dozen ways that were tried, over as many lines.
 	ctx, cancel := context.WithTimeout(ctx, volume.DefaultTimeout)
 	defer cancel()
-	if _, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{azure.Resource() + "/.default"}}); err != nil {
+	if _, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{where.Resource() + "/.default"}}); err != nil {
 		return nil, errors.New("you are not logged in: use az login, or set AZURE_TENANT_ID, AZURE_CLIENT_ID and AZURE_CLIENT_SECRET")
 	}
-	return keyvault.New(keyvault.Options{Cloud: azure, Credential: credential, Proxy: http.ProxyFromEnvironment})
+	return keyvault.New(keyvault.Options{Cloud: where, Credential: credential, Proxy: http.ProxyFromEnvironment})
 }
 
 // showContent prints the files that the volume would have now: sizes and hashes, and the values only on demand.

@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/migrate"
@@ -21,29 +22,29 @@ import (
 // fetchFrom is a client of a dev cloud with the login of a person: not the one that the volume names.
 func fetchFrom(t *testing.T, secret string) fetcher {
 	t.Helper()
-	azure, err := devcloud.Start(t.Context(), devcloud.Options{})
+	dev, err := devcloud.Start(t.Context(), devcloud.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(azure.Close)
-	if _, err := devcloud.Seed(azure); err != nil {
+	t.Cleanup(dev.Close)
+	if _, err := devcloud.Seed(dev); err != nil {
 		t.Fatal(err)
 	}
 	credential, err := azidentity.NewClientSecretCredential(devcloud.SeedTenant, devcloud.SeedServicePrincipal, secret,
-		&azidentity.ClientSecretCredentialOptions{ClientOptions: policy.ClientOptions{Transport: azure.HTTPClient()}})
+		&azidentity.ClientSecretCredentialOptions{ClientOptions: policy.ClientOptions{Transport: dev.HTTPClient()}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cloud, err := keyvault.CloudByName("AzurePublicCloud", "", "")
+	cloud, err := azure.CloudByName("AzurePublicCloud", "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy, err := url.Parse(azure.ProxyURL())
+	proxy, err := url.Parse(dev.ProxyURL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(azure.CA())
+	roots.AppendCertsFromPEM(dev.CA())
 	client, err := keyvault.New(keyvault.Options{Cloud: cloud, Credential: credential, Proxy: http.ProxyURL(proxy), RootCAs: roots})
 	if err != nil {
 		t.Fatal(err)

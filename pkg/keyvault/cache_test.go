@@ -183,6 +183,7 @@ func TestRefresh(t *testing.T) {
 	if one.Fetched.Before(began) {
 		t.Errorf("the pinned version makes the set look %v older than it is", began.Sub(one.Fetched))
 	}
+	fetch(first("four", all), 1) // the pinned version, so that a revocation is seen
 	w.later(time.Minute)
 	two := fetch(refresh("two", all), 0)
 	if !two.Fetched.Equal(one.Fetched) {
@@ -191,7 +192,6 @@ func TestRefresh(t *testing.T) {
 	fetch(refresh("one", all), 3) // it has those, so that its clock must be wrong
 	fetch(refresh("two", all), 0)
 	fetch(refresh("three", all), 0) // another instance of the driver has fetched for it
-	fetch(first("four", all), 1)    // the pinned version, so that a revocation is seen
 	w.later(10 * time.Second)
 	fetch(first("four", all), 4)
 	if one.Outage != nil {

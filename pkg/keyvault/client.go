@@ -1,26 +1,26 @@
 package keyvault
 
 import (
-	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"fmt"
 	"net/http"
 	"net/url"
-	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/klog/v2"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 )
 
 // Options say where Azure is and how it is reached. Only Cloud is needed.
 type Options struct {
-	// Cloud holds the vaults and the authority of every request, see [CloudByName].
-	Cloud Cloud
+	// Cloud has the vaults and the authority of every request, see [azure.CloudByName].
+	Cloud azure.Cloud
 	// Proxy chooses the proxy of a request; nil means none. The environment is never asked.
 	Proxy func(*http.Request) (*url.URL, error)
 	// RootCAs judge the certificates of vaults, authority and proxy; nil means those of the system.
@@ -57,38 +57,23 @@ type Options struct {
 // Client reads from the vaults of one cloud. It is safe for concurrent use. It has no timer and, while nobody fetches,
 // no goroutine; logins and values that serve nobody any more are dropped by [Client.Tidy], or when something else is used.
 type Client struct {
-	cloud      Cloud
-	apiVersion string
-	credential azcore.TokenCredential // of Options; nil as a rule
-	now        func() time.Time
-	after      func(time.Duration) <-chan time.Time
-	log        klog.Logger
+	cloud         azure.Cloud
+	now           func() time.Time
+	after         func(time.Duration) <-chan time.Time
+	lastKnownGood time.Duration
 
-	mountMaxAge, lastKnownGood time.Duration
-
-	clusterFile string
-	readFile    func(string) ([]byte, error)
-
-	sender     *sender
-	authority  *authoritySender
-	metadata   *metadataService
-	challenges *challenges
-	gates      *gates
-	cache      *cache
-	answers    *answers
-	metrics    *metrics
-	decoder    *decoder
-	macKey     [32]byte // of this process, see digest
-
-	mu       sync.Mutex // guards what follows
-	logins   map[credentialKey]*idle[*login]
-	sessions map[sessionKey]*idle[*session]
-	swept    time.Time
+	sender   *azure.Sender
+	metadata *azure.Sender
+	vaults   *vault.Vaults
+	logins   *login.Logins
+	cache    *cache.Cache[*value]
+	decoders *decoders
+	volumes  *volumes
 }
 
 // New makes a client. The network is not asked for anything before the first [Client.Fetch].
 func New(o Options) (*Client, error) {
-	if err := o.Cloud.check(); err != nil {
+	if err := o.Cloud.Check(); err != nil {
 		return nil, err
 	}
 	if o.Now == nil {
@@ -97,104 +82,53 @@ func New(o Options) (*Client, error) {
 	if o.After == nil {
 		o.After = time.After
 	}
-	if o.CacheBytes == 0 {
-		o.CacheBytes = defaultCacheBytes
-	}
-	authority, err := url.Parse(o.Cloud.AuthorityHost)
-	if err != nil {
-		return nil, err
-	}
-	s := &sender{http: newHTTPClient(o), log: o.Logger}
 	c := &Client{
-		cloud: o.Cloud, apiVersion: o.APIVersion, credential: o.Credential, now: o.Now, after: o.After, log: o.Logger,
-		mountMaxAge: o.MountMaxAge, lastKnownGood: o.LastKnownGood,
-		clusterFile: o.ClusterFile, readFile: o.ReadFile,
-		sender:    s,
-		authority: &authoritySender{sender: s, host: authority.Host},
-		metadata:  newMetadataService(o),
-		gates:     &gates{now: o.Now, after: o.After, seen: map[string]*idle[*gate]{}},
-		metrics:   newMetrics(),
-		answers:   newAnswers(),
-		decoder:   newDecoder(o.Now),
-		logins:    map[credentialKey]*idle[*login]{},
-		sessions:  map[sessionKey]*idle[*session]{},
+		cloud: o.Cloud, now: o.Now, after: o.After, lastKnownGood: o.LastKnownGood,
+		sender:   azure.NewSender(o.Proxy, o.RootCAs, o.Logger),
+		metadata: azure.NewMetadataSender(login.MetadataDial, o.Logger),
+		decoders: newDecoders(),
+		volumes:  newVolumes(),
 	}
-	c.challenges = &challenges{suffix: o.Cloud.VaultSuffix, now: o.Now, ask: c.askChallenge, seen: map[string]*idle[challenge]{}}
-	_, _ = rand.Read(c.macKey[:]) // never fails: it ends the process instead
-	c.cache = newCache(o, c.metrics.evictions.Inc)
-	if o.Metrics != nil {
-		if err := c.register(o.Metrics); err != nil {
-			return nil, fmt.Errorf("registering metrics: %w", err)
-		}
+	if err := c.connect(o); err != nil {
+		return nil, fmt.Errorf("setting up the client: %w", err)
 	}
 	return c, nil
 }
 
-const (
-	applicationID = "keyvault-csi" // in the User-Agent, so that a vault's log tells who asked
-	retryDelay    = 200 * time.Millisecond
-	maxRetryDelay = 30 * time.Second
-)
-
-// retries are short, so that an error is known inside the time that the kubelet gives to a publish. longest is the
-// longest Retry-After that is waited for; beyond it the refusal itself is the answer.
-func retries(longest time.Duration) policy.RetryOptions {
-	return policy.RetryOptions{MaxRetries: 2, TryTimeout: tryTimeout, RetryDelay: retryDelay, MaxRetryDelay: longest}
-}
-
-func (c *Client) vaultOptions(vault string) policy.ClientOptions {
-	attempts := retries(maxRetryDelay)
-	attempts.ShouldRetry = worthAnotherTry
-	return policy.ClientOptions{
-		APIVersion:      c.apiVersion,
-		Retry:           attempts,
-		Telemetry:       policy.TelemetryOptions{ApplicationID: applicationID},
-		PerCallPolicies: []policy.Policy{pageAt{vault}},
-		Transport:       &vaultSender{sender: c.sender, challenges: c.challenges, metrics: c.metrics, vault: vault},
-	}
-}
-
-// worthAnotherTry leaves to the gate, or the login, what has to wait for longer.
-func worthAnotherTry(resp *http.Response, err error) bool {
+// connect makes the parts that register metrics.
+func (c *Client) connect(o Options) (err error) {
+	c.vaults, err = vault.New(vault.Options{
+		Cloud: o.Cloud, APIVersion: o.APIVersion, Sender: c.sender, Memory: azure.NewMemory(), Now: o.Now, After: o.After,
+	}, o.Metrics)
 	if err != nil {
-		return true // those that are final have been sorted out
+		return err
 	}
-	_, named := retryAfter(resp.Header, time.Now())
-	return retriable(resp.StatusCode) && !throttles(resp.StatusCode, named)
+	c.logins, err = login.New(login.Options{
+		Cloud: o.Cloud, Sender: c.sender, Metadata: c.metadata, Credential: o.Credential,
+		ClusterFile: o.ClusterFile, ReadFile: o.ReadFile, ParseCertificate: c.decoders.clientCertificate, Now: o.Now, After: o.After,
+	}, o.Metrics)
+	if err != nil {
+		return err
+	}
+	c.cache, err = cache.New[*value](cache.Options{
+		MountMaxAge: o.MountMaxAge, LastKnownGood: o.LastKnownGood, Bytes: o.CacheBytes, Now: o.Now, After: o.After,
+	}, o.Metrics)
+	if err != nil || o.Metrics == nil {
+		return err
+	}
+	return o.Metrics.Register(c.volumes)
 }
 
-// askChallenge sends a request that needs a token without one. The vault's 401 is seen by the transport.
-func (c *Client) askChallenge(ctx context.Context, vault, path string) error {
-	version := c.apiVersion
-	if version == "" {
-		version = "7.4"
-	}
-	options := c.vaultOptions(vault)
-	options.APIVersion = ""
-	pipeline := runtime.NewPipeline("keyvault", "", runtime.PipelineOptions{}, &options)
-	return c.request(ctx, vault, func(ctx context.Context) error {
-		req, err := runtime.NewRequest(ctx, http.MethodGet, vault+path+"?api-version="+url.QueryEscape(version))
-		if err != nil {
-			return err
-		}
-		resp, err := pipeline.Do(req) //nolint:bodyclose // Drain closes it
-		if err != nil {
-			return err
-		}
-		defer runtime.Drain(resp)
-		switch {
-		case resp.StatusCode == http.StatusUnauthorized:
-			return nil
-		case resp.StatusCode < http.StatusMultipleChoices: // whoever it is, a vault gives nothing without a token
-			return errStrange
-		default:
-			return runtime.NewResponseError(resp)
-		}
-	})
+// Tidy forgets what serves nobody any more: values, logins with their tokens, and what is known of vaults. It gives about
+// how many bytes of values that were.
+func (c *Client) Tidy() (bytes int) {
+	c.logins.Tidy()
+	c.vaults.Tidy()
+	return c.cache.Tidy()
 }
 
 // CloseIdleConnections closes what is kept open for the next fetch. The client can still be used.
 func (c *Client) CloseIdleConnections() {
-	c.sender.http.CloseIdleConnections()
-	c.metadata.http.CloseIdleConnections()
+	c.sender.HTTP.CloseIdleConnections()
+	c.metadata.HTTP.CloseIdleConnections()
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
@@ -36,93 +37,66 @@ func (w *world) refreshes(id string, r volume.Request) (requests int) {
 	return w.gets()
 }
 
-// The value of a volume that shares it with nobody is gone when no first mount may have it any more.
-func TestAValueThatNobodyCanHaveIsGone(t *testing.T) {
+// A value stays as long as a refresh of the volumes that share it may have it, and no longer.
+func TestAValueStaysForItsInterval(t *testing.T) {
 	t.Parallel()
 	w := newWorldOfValues(t, "a", "b")
 	r := w.asServicePrincipal(secret("a"), secret("b"))
 	w.fetch(first("one", r))
-	w.later(9 * time.Second)
-	if n := w.values(); n != 2 {
-		t.Errorf("%d values after 9s, which a first mount may have", n)
-	}
-	w.later(time.Second)
-	if n := w.values(); n != 0 {
-		t.Errorf("%d values after 10s", n)
-	}
-	for range 2 {
+	for range 3 {
 		w.later(interval + time.Minute)
 		if n := w.refreshes("one", r); n != 2 {
 			t.Errorf("%d requests of a refresh, want 2", n)
 		}
-		w.later(10 * time.Second)
-		if n := w.values(); n != 0 {
-			t.Errorf("%d values 10s after a refresh", n)
+		if n := w.values(); n != 2 {
+			t.Errorf("%d values after a refresh", n)
 		}
 	}
-	w.client.Forget("one")
-	w.later(2 * time.Minute)
-	if w.client.Tidy(); w.client.Cached() != 0 {
-		t.Errorf("%d bytes after the last volume has gone", w.client.Cached())
-	}
-}
-
-// A value stays until each of the volumes that share it has it, or until the interval is over.
-func TestAValueStaysForThoseThatShareIt(t *testing.T) {
-	t.Parallel()
-	w := newWorldOfValues(t, "a")
-	r := w.asServicePrincipal(secret("a"))
-	for _, id := range []string{"one", "two", "three"} {
-		w.fetch(first(id, r))
-	}
-	w.later(interval + time.Minute)
-	for i, id := range []string{"one", "two", "three"} {
-		if n := w.refreshes(id, r); (n == 1) != (i == 0) {
-			t.Errorf("%d requests for volume %s", n, id)
-		}
-		w.later(20 * time.Second)
-		if n := w.values(); (n == 1) != (i < 2) {
-			t.Errorf("%d values when %d of 3 volumes have it", n, i+1)
-		}
-	}
-	w.later(interval)
-	w.refreshes("one", r)
-	w.later(interval - time.Second)
-	if n := w.values(); n != 1 {
-		t.Errorf("%d values inside the interval", n)
+	w.later(interval + cache.CallTime - time.Second)
+	if n := w.values(); n != 2 {
+		t.Errorf("%d values before the interval is over", n)
 	}
 	w.later(time.Second)
 	if n := w.values(); n != 0 {
-		t.Errorf("%d values after it", n)
-	}
-	w.refreshes("two", r)
-	w.client.Forget("one")
-	w.client.Forget("three")
-	w.later(10 * time.Second)
-	if n := w.values(); n != 0 {
-		t.Errorf("%d values when the others have gone", n)
+		t.Errorf("%d values after the interval", n)
 	}
 }
 
-// A driver that has been restarted does not know which volumes share a value. The first to come shows that there are some.
-func TestAValueStaysForVolumesOfBefore(t *testing.T) {
+// The volumes that share a value are refreshed with one request, also those that were mounted before a restart; with the
+// last of them the value goes.
+func TestAValueIsShared(t *testing.T) {
 	t.Parallel()
-	w := newWorldOfValues(t, "a")
-	r := w.asServicePrincipal(secret("a"))
-	for i, id := range []string{"one", "two", "three"} {
-		if n := w.refreshes(id, r); (n == 1) != (i == 0) {
-			t.Errorf("%d requests for volume %s", n, id)
-		}
-		w.later(30 * time.Second)
-		w.client.Tidy()
-	}
-	w.later(interval)
-	w.refreshes("one", r)
-	w.refreshes("two", r)
-	w.refreshes("three", r)
-	w.later(10 * time.Second)
-	if n := w.values(); n != 0 {
-		t.Errorf("%d values when all are known and have it", n)
+	for name, restarted := range map[string]bool{"mounted": false, "mounted before a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldOfValues(t, "a")
+			r := w.asServicePrincipal(secret("a"))
+			volumes := []string{"one", "two", "three"}
+			for _, id := range volumes {
+				if !restarted {
+					w.fetch(first(id, r))
+				}
+			}
+			for range 2 {
+				w.later(interval + time.Minute)
+				for i, id := range volumes {
+					if n := w.refreshes(id, r); (n == 1) != (i == 0) {
+						t.Errorf("%d requests for volume %s", n, id)
+					}
+					w.later(20 * time.Second)
+					w.client.Tidy()
+				}
+			}
+			for i, id := range volumes {
+				if n := w.values(); n != 1 {
+					t.Errorf("%d values when %d volumes are left", n, len(volumes)-i)
+				}
+				w.client.Forget(id)
+			}
+			if n := w.values(); n != 0 {
+				t.Errorf("%d values when all have gone", n)
+			}
+		})
 	}
 }
 
@@ -144,6 +118,7 @@ func TestAPinnedVersionStays(t *testing.T) {
 		}
 	}
 	w.client.Forget("one")
+	w.later(10 * time.Second) // which a first mount may have
 	if n := w.values(); n != 0 {
 		t.Errorf("%d values when the volume has gone", n)
 	}

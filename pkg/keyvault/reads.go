@@ -3,130 +3,108 @@ package keyvault
 import (
 	"context"
 	"errors"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// callFunc asks a vault for an object.
-type callFunc func(*Client, context.Context, *session, volume.Object) (*got, error)
+// perVolume bounds how many objects of one volume are read at the same time.
+const perVolume = 16
 
 // read is one request to a vault on behalf of one or several objects.
 type read struct {
-	key      readKey
+	request  vault.Request
 	objects  []*volume.Object // that need it
-	speaker  int              // errors speak of this one
-	optional bool             // nobody minds if it is not there
-	call     callFunc         // not of a list
+	named    int              // index of the object that errors name
+	optional bool             // every object is
 
-	entry    *entry          // of the cache
-	at       time.Time       // just before it was asked
+	at       time.Time       // just before the vault was asked
 	absent   bool            // there is no such object, or it is disabled
 	names    []string        // of a list
 	files    [][]volume.File // of each object
 	notAfter time.Time       // of a certificate
-	decoded  []*decoded      // of a certificate, for the volume to hold
 	outage   error           // why the files are of the last known value and not of what the vault has now
 	err      error
 }
 
-func (r *read) object() volume.Object { return *r.objects[r.speaker] }
+func (r *read) object() volume.Object { return *r.objects[r.named] }
 
-// The interfaces of a vault, and what is none but costs as much: the list of its secrets.
-const (
-	interfaceSecrets      = "secrets"
-	interfaceCertificates = "certificates"
-	interfaceKeys         = "keys"
-	interfaceList         = "list"
-)
-
-type readKey struct {
-	vault, interfaceName, name, version string
-}
-
-// place is where the files of an object are: those of the object at an index of a read.
-type place struct {
+// output is where the files of an object are: those of the object at an index of a read.
+type output struct {
 	read  *read
 	index int
 }
 
-// plan gives the distinct reads in the order in which the objects first need them, and the place of each object's files.
-func plan(objects []volume.Object) (reads []*read, places []place) {
-	known := make(map[readKey]*read, len(objects))
-	reads, places = make([]*read, 0, len(objects)), make([]place, 0, len(objects))
+// plan gives the distinct reads in the order in which the objects first need them, and where each object's files will be.
+func plan(objects []volume.Object) (reads []*read, outputs []output) {
+	known := make(map[vault.Request]*read, len(objects))
+	reads, outputs = make([]*read, 0, len(objects)), make([]output, 0, len(objects))
 	for i := range objects {
 		object := &objects[i]
-		// Clones, because names and versions are parts of attributes, which would stay in memory as long as the key.
-		name, version := strings.Clone(strings.ToLower(object.Name)), strings.Clone(object.Version)
-		key := readKey{object.Vault, interfaceSecrets, name, version}
-		call := (*Client).getSecret
-		switch object.Kind {
-		case volume.KindPublicCertificate:
-			key.interfaceName, call = interfaceCertificates, (*Client).getCertificate
-		case volume.KindKey:
-			key.interfaceName, call = interfaceKeys, (*Client).getKey
-		}
-		r, ok := known[key]
+		request := vault.RequestOf(*object)
+		r, ok := known[request]
 		if !ok {
-			r = &read{key: key, optional: true, call: call}
-			known[key] = r
+			r = &read{request: request, optional: true}
+			known[request] = r
 			reads = append(reads, r)
 		}
 		if r.optional && !object.Optional {
-			r.speaker, r.optional = len(r.objects), false // the one that minds is the one to speak of
+			r.named, r.optional = len(r.objects), false // its absence is the error
 		}
-		places = append(places, place{r, len(r.objects)})
+		outputs = append(outputs, output{r, len(r.objects)})
 		r.objects = append(r.objects, object)
 	}
-	return reads, places
+	return reads, outputs
 }
 
 // run does the reads that the cache does not answer, some at a time. When one fails, those after it are given up,
 // those before it are not: so the error is always that of the first read that fails, whichever happens to fail first.
 // Only a volume that is too large ends all of them.
-func (c *Client) run(ctx context.Context, e *errand, reads []*read) error {
-	left := c.served(ctx, e, reads)
-	if c.spread(ctx, e, left) {
-		left = c.served(ctx, e, left)
+func (f *fetch) run(ctx context.Context, reads []*read) error {
+	left := f.cached(ctx, reads)
+	if f.spread(ctx, left) {
+		left = f.cached(ctx, left)
+	}
+	if err := firstError(reads); errors.Is(err, volume.ErrTooLarge) {
+		return err
 	}
 	all, cancelAll := context.WithCancel(ctx)
 	defer cancelAll()
-	if errors.Is(firstError(reads), volume.ErrTooLarge) {
-		return firstError(reads)
-	}
-	under := running{cancels: map[int]context.CancelFunc{}, failed: len(left)}
+	running := running{cancels: map[int]context.CancelFunc{}, failed: len(left)}
 	var group errgroup.Group
 	group.SetLimit(perVolume)
 	for i, r := range left {
-		ctx, wanted := under.begin(all, i)
+		ctx, wanted := running.begin(all, i)
 		if !wanted {
 			break
 		}
-		done, err := e.mayRead(ctx, r.key.vault)
+		done, err := f.mayRead(ctx, r.request.Vault)
 		if err != nil {
 			r.err = err
-			under.end(i, true)
+			running.end(i, true)
 			break
 		}
 		group.Go(func() error {
 			defer done()
-			r.err = c.attend(ctx, e, r)
-			under.end(i, r.err != nil)
+			r.err = f.guardedRead(ctx, r)
+			running.end(i, r.err != nil)
 			if errors.Is(r.err, volume.ErrTooLarge) {
 				cancelAll()
 			}
 			return nil
 		})
 	}
-	_ = group.Wait() // the reads hold their errors
+	_ = group.Wait() // the reads have their errors
 	return firstError(reads)
 }
 
-// running are the reads of a volume that are under way, by their place in the volume's order.
+// running are the reads of a volume that are under way, by their index.
 type running struct {
 	mu      sync.Mutex
 	cancels map[int]context.CancelFunc
@@ -145,7 +123,7 @@ func (u *running) begin(parent context.Context, i int) (_ context.Context, wante
 	return ctx, true
 }
 
-// end gives up, after a failure, those that come after.
+// end gives up, after a failure, the reads that come later.
 func (u *running) end(i int, failed bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -162,11 +140,11 @@ func (u *running) end(i int, failed bool) {
 	}
 }
 
-// attend is do on a goroutine of its own, where a panic would end the process and is to be one object's trouble.
-func (c *Client) attend(ctx context.Context, e *errand, r *read) error {
-	err := guarded(func() error { return c.do(ctx, e, r) })
-	if errors.Is(err, errPanic) {
-		return c.explain(ctx, e, r.object(), &failure{err: errPanic, waited: theVault})
+// guardedRead runs on a goroutine of its own, where a panic would end the process; it becomes the error of one object.
+func (f *fetch) guardedRead(ctx context.Context, r *read) error {
+	err := azure.Guarded(func() error { return f.read(ctx, r) })
+	if errors.Is(err, azure.ErrPanic) {
+		return f.explain(ctx, r.object(), &cache.Failure{Err: err, Asked: theVault})
 	}
 	return err
 }
@@ -184,4 +162,20 @@ func firstError(reads []*read) error {
 		}
 	}
 	return ended
+}
+
+// mayRead asks the node whether one more object may be read.
+func (f *fetch) mayRead(ctx context.Context, vault string) (done func(), err error) {
+	if f.Memory == nil {
+		return func() {}, nil
+	}
+	return f.Memory.Read(ctx, vault)
+}
+
+// reserve asks the node for memory.
+func (f *fetch) reserve(ctx context.Context, bytes int64) error {
+	if f.Memory == nil {
+		return nil
+	}
+	return f.Memory.Hold(ctx, bytes)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -66,7 +67,7 @@ func newWorld(t *testing.T, change ...func(*keyvault.Options)) *world {
 
 func (w *world) newClient(change ...func(*keyvault.Options)) *keyvault.Client {
 	w.t.Helper()
-	public, err := keyvault.CloudByName("AzurePublicCloud", "", "")
+	public, err := azure.CloudByName("AzurePublicCloud", "", "")
 	if err != nil {
 		w.t.Fatal(err)
 	}

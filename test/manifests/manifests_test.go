@@ -19,7 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/policy"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
@@ -182,7 +182,7 @@ func TestDaemonTakesItsFlags(t *testing.T) {
 func TestCSIDriver(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, name string, s set) {
-		cloud, err := keyvault.CloudByName(s.flag("cloud"), s.flag("authority-host"), s.flag("vault-dns-suffix"))
+		cloud, err := azure.CloudByName(s.flag("cloud"), s.flag("authority-host"), s.flag("vault-dns-suffix"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,232 @@
+package azure
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+)
+
+// Service is who answered a request.
+type Service string
+
+// The services.
+const (
+	Vault    Service = "vault"
+	Entra    Service = "Entra ID"
+	Metadata Service = "metadata service" // of the node: it gives out tokens too
+)
+
+// Answer is a refusal by a service, reduced to what may be repeated.
+type Answer struct {
+	Service Service
+	Status  int      // HTTP
+	Codes   []string // the service's own, outermost first: Forbidden, ForbiddenByRbac
+	message string   // the beginning; it is searched for words and never repeated
+}
+
+// messageBytes is how much of a message is kept: those of Azure have about 1 KB, and a refusal may be remembered.
+const messageBytes = 4 << 10
+
+// Error gives the status and the codes.
+func (a *Answer) Error() string {
+	return strings.TrimSuffix(fmt.Sprintf("HTTP %d %s", a.Status, strings.Join(a.Codes, ", ")), " ")
+}
+
+// Has says whether the service named one of the codes.
+func (a *Answer) Has(codes ...string) bool {
+	for _, code := range codes {
+		for _, said := range a.Codes {
+			if strings.EqualFold(said, code) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Mentions says whether the message has the words, which are in lower case.
+func (a *Answer) Mentions(words string) bool {
+	return strings.Contains(strings.ToLower(a.message), words)
+}
+
+// IsLogin says whether a service that gives out tokens answered, and not the vault.
+func (a *Answer) IsLogin() bool { return a.Service != Vault }
+
+// Disabled says that the object exists but is switched off: SecretDisabled, CertificateDisabled, KeyDisabled.
+func (a *Answer) Disabled() bool {
+	return a.Status == http.StatusForbidden && a.Service == Vault &&
+		(a.Has("SecretDisabled", "CertificateDisabled", "KeyDisabled") || a.Mentions("on a disabled "))
+}
+
+// Absent says that there is no such object.
+func (a *Answer) Absent() bool { return a.Status == http.StatusNotFound && a.Service == Vault }
+
+// Unavailable says that the service could not give an answer now, so that a later attempt may have another result.
+func (a *Answer) Unavailable() bool {
+	switch {
+	case a.Service == Vault:
+		// 408, 429, 5xx, and what no vault says: a redirect, a page of a proxy.
+		switch a.Status {
+		case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
+			return false
+		}
+		return true
+	case a.Status == http.StatusTooManyRequests, a.Status == http.StatusRequestTimeout, a.Status >= 500, a.Status < 400:
+		return true
+	case a.Service == Metadata && (a.Status == http.StatusNotFound || a.Status == http.StatusGone): // it is being updated
+		return true
+	default:
+		return a.Has("temporarily_unavailable")
+	}
+}
+
+// Own is an error of this program. [Reduce] passes it on, because its text is known.
+type Own struct {
+	Err       error
+	Transient bool // a later attempt may have another result
+}
+
+// Error gives the text of the error.
+func (o *Own) Error() string { return o.Err.Error() }
+
+// Unwrap gives the error.
+func (o *Own) Unwrap() error { return o.Err }
+
+var (
+	// ErrPanic takes the place of a panic of the SDK, see [Guarded].
+	ErrPanic = &Own{errors.New("the Azure SDK failed on it"), true}
+	// ErrStrange is an answer that no service of Azure gives.
+	ErrStrange = &Own{errors.New("it cannot be understood"), true}
+)
+
+// Refused says that a reduced error is final until somebody changes something, and not the failure of a service that could
+// give no answer.
+func Refused(err error) bool {
+	var answer *Answer
+	var own *Own
+	switch {
+	case errors.As(err, &answer):
+		return !answer.Unavailable()
+	case errors.As(err, &own):
+		return !own.Transient
+	default:
+		return false
+	}
+}
+
+// Guarded runs a call into the SDK, which panics on some answers. The value of a panic may hold anything, so it is dropped.
+func Guarded(call func() error) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = ErrPanic
+		}
+	}()
+	return call()
+}
+
+// Reduce turns an error of the SDK into an [Answer], an [Unreached] or an [Own]: no other error leaves the packages that
+// call the SDK, not even wrapped. seen is the attempt that failed.
+func Reduce(err error, seen *Attempt) error {
+	var answer *Answer
+	var unreached *Unreached
+	var own *Own
+	var response *azcore.ResponseError
+	var authentication *azidentity.AuthenticationFailedError
+	host, status, transport := seen.last()
+	switch {
+	case errors.As(err, &answer):
+		return answer
+	case errors.As(err, &unreached):
+		return unreached
+	case errors.As(err, &response):
+		return vaultAnswer(response)
+	case errors.As(err, &authentication) && authentication.RawResponse != nil && authentication.RawResponse.StatusCode != http.StatusOK:
+		return LoginAnswer(Entra, authentication.RawResponse)
+	case transport != nil:
+		return NewUnreached(host, transport)
+	case errors.As(err, &own):
+		return own
+	case status >= http.StatusBadRequest && host == MetadataHost:
+		return &Answer{Service: Metadata, Status: status}
+	case status >= http.StatusBadRequest && authentication != nil:
+		return &Answer{Service: Entra, Status: status}
+	case status >= http.StatusBadRequest:
+		return &Answer{Service: Vault, Status: status}
+	default:
+		return ErrStrange
+	}
+}
+
+func vaultAnswer(e *azcore.ResponseError) *Answer {
+	type code struct {
+		Code       string `json:"code"`
+		Message    string `json:"message"`
+		InnerError *code  `json:"innererror"`
+	}
+	var body struct {
+		Error code `json:"error"`
+	}
+	a := &Answer{Service: Vault, Status: e.StatusCode}
+	a.read(e.RawResponse, &body)
+	a.keep(body.Error.Message)
+	a.add(e.ErrorCode)
+	for c := &body.Error; c != nil; c = c.InnerError {
+		a.add(c.Code)
+	}
+	a.add(akvCode.FindString(a.message))
+	return a
+}
+
+// LoginAnswer reads a refusal in the form of OAuth 2.0 (RFC 6749, section 5.2), with the codes of Entra ID.
+func LoginAnswer(service Service, resp *http.Response) *Answer {
+	var body struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+		Codes       []int  `json:"error_codes"`
+	}
+	a := &Answer{Service: service, Status: resp.StatusCode}
+	a.read(resp, &body)
+	a.keep(body.Description)
+	a.add(body.Error)
+	if service != Entra {
+		return a
+	}
+	if code := aadstsCode.FindString(a.message); code != "" {
+		a.add(code)
+	} else if len(body.Codes) > 0 {
+		a.add(fmt.Sprintf("AADSTS%d", body.Codes[0]))
+	}
+	return a
+}
+
+// read fills body; one of another shape has no codes.
+func (a *Answer) read(resp *http.Response, body any) {
+	if raw, err := runtime.Payload(resp); err == nil {
+		_ = json.Unmarshal(raw, body)
+	}
+}
+
+// keep takes the beginning of the message, in memory of its own.
+func (a *Answer) keep(message string) {
+	a.message = strings.Clone(message[:min(len(message), messageBytes)])
+}
+
+var (
+	akvCode     = regexp.MustCompile(`\bAKV\d{4,6}\b`)
+	aadstsCode  = regexp.MustCompile(`\bAADSTS\d{4,8}\b`)
+	serviceCode = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,63}$`)
+)
+
+// add takes a code that looks like one: the word comes from the network.
+func (a *Answer) add(code string) {
+	if serviceCode.MatchString(code) && !a.Has(code) && len(a.Codes) < 4 {
+		a.Codes = append(a.Codes, code)
+	}
+}

@@ -1,0 +1,235 @@
+package azure
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Throttle limits the requests to one service, and sends none that the service has asked not to send: a throttled vault
+// counts the requests of all identities together, and those that it refuses keep it busy too.
+//
+// It closes with the first 429, or other failure that has a Retry-After, until that time has passed and a little more, by
+// chance, so that the nodes of a cluster do not come back together. Then it lets one request through, and with each that
+// the service has processed one more at the same time.
+type Throttle struct {
+	now   func() time.Time
+	after func(time.Duration) <-chan time.Time
+	most  int
+
+	mu          sync.Mutex
+	notBefore   time.Time
+	reason      error         // the last answer that closed it
+	changed     chan struct{} // closed, and made anew, with each new reason
+	epoch       int           // counts how often it closed: requests that were sent together count once
+	consecutive int           // how often it closed without a success between
+	limit       int           // of requests at the same time
+	running     int
+	left        chan struct{} // closed when a request has ended; nil when nobody waits for that
+}
+
+// NewThrottle makes an open throttle for at most so many requests at the same time. after is the timer of the clock now.
+func NewThrottle(most int, now func() time.Time, after func(time.Duration) <-chan time.Time) *Throttle {
+	return &Throttle{now: now, after: after, most: most, limit: most, changed: make(chan struct{})}
+}
+
+// Attempt is one call through a throttle, with what the transport saw last on its behalf. It is found in the context of
+// the call. The methods of nil do nothing.
+type Attempt struct {
+	throttle *Throttle
+	epoch    int
+
+	mu        sync.Mutex
+	host      string
+	status    int
+	err       error
+	throttled bool // the service throttles, or the throttle closed before the request could be sent
+}
+
+type attemptKey struct{}
+
+func attemptOf(ctx context.Context) *Attempt {
+	a, _ := ctx.Value(attemptKey{}).(*Attempt)
+	return a
+}
+
+// AttemptOf gives the attempt that a context belongs to, for [Reduce]; nil outside of [Throttle.Do].
+func AttemptOf(ctx context.Context) *Attempt { return attemptOf(ctx) }
+
+// Do makes one call as soon as the service may be asked, and again when it was throttled. The context of the call has the
+// attempt. The error is that of the call after [Reduce]; what the service said last, when it is not to be asked again
+// within patience; or that of ctx.
+func (t *Throttle) Do(ctx context.Context, patience time.Duration, call func(context.Context) error) error {
+	end := t.now().Add(patience)
+	for {
+		a, err := t.enter(ctx, end)
+		if err != nil {
+			return err
+		}
+		err = Guarded(func() error { return call(context.WithValue(ctx, attemptKey{}, a)) })
+		if err != nil {
+			err = Reduce(err, a)
+		}
+		if again := t.leave(a, err); !again {
+			return err
+		}
+	}
+}
+
+// State says for how long no request is sent and why, and gives a channel that is closed when that changes for the worse.
+// reason is nil while the throttle is open.
+func (t *Throttle) State() (wait time.Duration, changed <-chan struct{}, reason error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if wait = t.notBefore.Sub(t.now()); wait <= 0 {
+		return 0, t.changed, nil
+	}
+	return wait, t.changed, t.reason
+}
+
+// Throttled says why requests still wait after the service has throttled; nil when it does not.
+func (t *Throttle) Throttled() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.consecutive == 0 && !t.now().Before(t.notBefore) {
+		return nil
+	}
+	return t.reason
+}
+
+// Unused says that a new throttle would do as well.
+func (t *Throttle) Unused() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.running == 0 && t.left == nil && t.consecutive == 0 && t.limit == t.most && !t.now().Before(t.notBefore)
+}
+
+// enter waits until a request may be sent.
+func (t *Throttle) enter(ctx context.Context, end time.Time) (*Attempt, error) {
+	for {
+		t.mu.Lock()
+		wait, reason := t.notBefore.Sub(t.now()), t.reason
+		if wait <= 0 && t.running < t.limit {
+			t.running++
+			a := &Attempt{throttle: t, epoch: t.epoch}
+			t.mu.Unlock()
+			return a, nil
+		}
+		if t.left == nil {
+			t.left = make(chan struct{})
+		}
+		left := t.left
+		t.mu.Unlock()
+		if reason != nil && wait > end.Sub(t.now()) {
+			return nil, reason
+		}
+		var over <-chan time.Time
+		if wait > 0 {
+			over, left = t.after(wait), nil
+		}
+		select {
+		case <-over:
+		case <-left:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// leave ends an attempt, and says whether it is to be made again.
+func (t *Throttle) leave(a *Attempt, err error) (again bool) {
+	a.mu.Lock()
+	again = a.throttled && err != nil
+	answered := a.status != 0
+	a.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.running--
+	switch {
+	case again && answered:
+		t.reason = err
+		close(t.changed)
+		t.changed = make(chan struct{})
+	case !again && processed(err) && a.epoch == t.epoch:
+		t.consecutive = 0
+		t.limit = min(t.limit+1, t.most)
+	}
+	if t.left != nil {
+		close(t.left)
+		t.left = nil
+	}
+	return again
+}
+
+// processed says that the service has looked at a request. A 403 or a 404 is as good a sign as a value that it no longer
+// throttles, and may be its only answer for hours.
+func processed(err error) bool {
+	said, ok := errors.AsType[*Answer](err)
+	return err == nil || ok && !retriable(said.Status)
+}
+
+// close closes the throttle for a pause that the service has named, or chosen here. Requests that were sent together are
+// refused together, so only the first of them counts.
+func (t *Throttle) close(epoch int, pause time.Duration, named bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if epoch == t.epoch {
+		t.epoch++
+		t.consecutive++
+		t.limit = 1
+	}
+	if !named || t.consecutive > 1 {
+		pause = max(pause, backOff(t.consecutive))
+	}
+	if until := t.now().Add(spaced(pause)); until.After(t.notBefore) {
+		t.notBefore = until
+	}
+}
+
+// blocked gives the answer that the service would give to a request now; nil when it can be sent.
+func (a *Attempt) blocked() error {
+	if a == nil {
+		return nil
+	}
+	wait, _, reason := a.throttle.State()
+	if wait <= 0 {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.throttled = true
+	if reason == nil { // the body of the answer is still being read
+		reason = &Answer{Service: Vault, Status: http.StatusTooManyRequests}
+	}
+	return reason
+}
+
+// record keeps how a request ended, and closes the throttle if the answer asks for it. resp is nil when nobody answered.
+func (a *Attempt) record(req *http.Request, resp *http.Response, err error) {
+	if a == nil {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.host, a.err, a.status = req.URL.Host, err, 0
+	if resp == nil {
+		return
+	}
+	a.status = resp.StatusCode
+	if pause, named := retryAfter(resp.Header, a.throttle.now()); throttles(resp.StatusCode, named) {
+		a.throttled = true
+		a.throttle.close(a.epoch, pause, named)
+	}
+}
+
+// last gives what the transport saw last.
+func (a *Attempt) last() (host string, status int, err error) {
+	if a == nil {
+		return "", 0, nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.host, a.status, a.err
+}

@@ -1,0 +1,194 @@
+package azure
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"k8s.io/klog/v2"
+)
+
+const (
+	// maxBody bounds every response. A secret has at most 25 KB, a page of a list 25 entries; the SDK itself would
+	// read without end.
+	maxBody = 1 << 20
+	// ConnsPerHost bounds the connections to one host. Measured: without a bound, 100 requests at once dial 100 times.
+	ConnsPerHost = 16
+	// maxIdleConns bounds the connections that are kept for later, to all hosts together: each takes about 40 KB.
+	maxIdleConns = 64
+	// idleConns keeps connections over the 60 to 90 seconds between two republishes.
+	idleConns = 5 * time.Minute
+	// TryTimeout bounds one attempt, so that a silent server leaves time for another one.
+	TryTimeout = 10 * time.Second
+	// RetryDelay is how long the SDK waits before its second attempt.
+	RetryDelay = 200 * time.Millisecond
+
+	maxHeaderBytes = 64 << 10
+)
+
+// MetadataHost is the link-local address of Azure's instance metadata service, which gives the node's own tokens to
+// whoever asks from the node.
+// https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
+const MetadataHost = "169.254.169.254"
+
+// ApplicationID is in the User-Agent, so that a vault's log shows who asked.
+const ApplicationID = "keyvault-csi"
+
+// Sender is the SDK's way to the network (policy.Transporter).
+type Sender struct {
+	HTTP *http.Client
+	Log  klog.Logger
+	// Plain allows http, which only the metadata service speaks.
+	Plain bool
+}
+
+// NewSender makes a sender for https. proxy chooses the proxy of a request, nil means none; roots nil means those of the
+// system.
+func NewSender(proxy func(*http.Request) (*url.URL, error), roots *x509.CertPool, log klog.Logger) *Sender {
+	return &Sender{Log: log, HTTP: &http.Client{
+		CheckRedirect: noRedirect,
+		Transport: &http.Transport{
+			Proxy:                  proxy,
+			OnProxyConnectResponse: refusedByProxy,
+			DialContext:            (&net.Dialer{Timeout: TryTimeout, KeepAlive: 30 * time.Second}).DialContext,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
+			TLSHandshakeTimeout:    TryTimeout,
+			ForceAttemptHTTP2:      true,
+			HTTP2:                  &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 5 * time.Second},
+			MaxConnsPerHost:        ConnsPerHost,
+			MaxIdleConnsPerHost:    ConnsPerHost,
+			MaxIdleConns:           maxIdleConns,
+			IdleConnTimeout:        idleConns,
+			MaxResponseHeaderBytes: maxHeaderBytes,
+		},
+	}}
+}
+
+// NewMetadataSender makes a sender for the node's metadata service, which is on the node's own host: outside Azure, where
+// nobody answers at its address, that is known after the dial timeout.
+func NewMetadataSender(dial time.Duration, log klog.Logger) *Sender {
+	return &Sender{Plain: true, Log: log, HTTP: &http.Client{
+		CheckRedirect: noRedirect,
+		Transport: &http.Transport{
+			Proxy:                  nil, // the answer is a token in clear text
+			DialContext:            (&net.Dialer{Timeout: dial}).DialContext,
+			MaxConnsPerHost:        4,
+			MaxIdleConnsPerHost:    1,
+			IdleConnTimeout:        time.Minute,
+			MaxResponseHeaderBytes: maxHeaderBytes,
+		},
+	}}
+}
+
+// noRedirect: no service of Azure redirects, and another host must not see the request.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// proxyRefusal is a CONNECT that the proxy answered with something else than 200.
+type proxyRefusal struct{ status int }
+
+func (proxyRefusal) Error() string { return "the proxy refuses the connection" }
+
+func refusedByProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode != http.StatusOK {
+		return proxyRefusal{resp.StatusCode}
+	}
+	return nil
+}
+
+// Retries are few and short, so that an error is known inside the time that the kubelet gives to a publish. What has to
+// wait for longer is left to the [Throttle]. longest is the longest pause between two attempts.
+func Retries(longest time.Duration) policy.RetryOptions {
+	return policy.RetryOptions{
+		MaxRetries: 2, TryTimeout: TryTimeout, RetryDelay: RetryDelay, MaxRetryDelay: longest,
+		ShouldRetry: func(resp *http.Response, err error) bool {
+			if err != nil {
+				return true // those that are final say so themselves
+			}
+			_, named := retryAfter(resp.Header, time.Now())
+			return retriable(resp.StatusCode) && !throttles(resp.StatusCode, named)
+		},
+	}
+}
+
+// Do sends one request, unless the throttle of its attempt is closed, and records the outcome in the attempt: the SDK's
+// errors keep only the text of a transport error.
+func (s *Sender) Do(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" && !s.Plain {
+		return nil, Final(errors.New("only https is spoken"))
+	}
+	attempt := attemptOf(req.Context())
+	if reason := attempt.blocked(); reason != nil {
+		return nil, Final(reason)
+	}
+	resp, err := s.HTTP.Do(req)
+	attempt.record(req, resp, err)
+	if err != nil {
+		return nil, err
+	}
+	s.Log.V(4).Info("answer", "host", req.URL.Host, "path", req.URL.Path, "status", resp.StatusCode)
+	body := &boundedBody{ReadCloser: resp.Body, left: maxBody, req: req}
+	if !s.Plain {
+		if body.memory = callMemoryOf(req.Context()); body.memory != nil {
+			if err := body.memory.reserve(req.Context(), resp.ContentLength); err != nil {
+				_ = resp.Body.Close()
+				return nil, err
+			}
+		}
+	}
+	resp.Body = body
+	return resp, nil
+}
+
+// errBodyTooLarge ends the reading of a body that is over maxBody.
+var errBodyTooLarge = errors.New("the answer is larger than any answer of a key vault")
+
+type boundedBody struct {
+	io.ReadCloser
+	left   int64
+	req    *http.Request
+	memory *callMemory // nil: not counted
+}
+
+func (b *boundedBody) Read(p []byte) (int, error) {
+	attempt := attemptOf(b.req.Context())
+	if b.left < 0 {
+		attempt.record(b.req, nil, errBodyTooLarge)
+		return 0, Final(errBodyTooLarge)
+	}
+	if int64(len(p)) > b.left+1 { // one byte more than allowed shows a body that is over the bound
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.left -= int64(n)
+	if b.memory != nil {
+		if err := b.memory.grow(b.req.Context(), maxBody-b.left); err != nil {
+			return 0, err
+		}
+	}
+	if err != nil && err != io.EOF {
+		attempt.record(b.req, nil, err)
+	}
+	return n, err
+}
+
+// final is an error after which the SDK must not try again: it looks for the method's name.
+type final struct{ error }
+
+func (final) NonRetriable()   {}
+func (f final) Unwrap() error { return f.error }
+
+// Final marks an error after which the SDK must not try again.
+func Final(err error) error { return final{err} }
+
+// Sent says whether a request that ended with err was sent at all: not if its throttle was closed.
+func Sent(err error) bool {
+	_, blocked := errors.AsType[*Answer](err)
+	return !blocked
+}

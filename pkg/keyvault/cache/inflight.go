@@ -1,0 +1,169 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// FetchTimeout ends a fetch that nobody waits for any more: the kubelet waits for a publish as long as this.
+const FetchTimeout = 2 * time.Minute
+
+// ErrImpatient is the failure of a caller that would rather use the last known value than wait longer. The fetch goes on.
+var ErrImpatient = errors.New("no answer in time for a caller that has the last known value")
+
+// Service is what a fetch waits for.
+type Service interface {
+	// State says for how long nothing is sent to the service and why (nil: it may be asked), and gives a channel that is
+	// closed when that gets worse.
+	State() (wait time.Duration, changed <-chan struct{}, reason error)
+	// Throttled says why requests still wait; nil when the service does not throttle.
+	Throttled() error
+}
+
+// Fetch asks for an object. It reports each service that it is about to wait for, with its name.
+type Fetch[V Value] func(ctx context.Context, waitFor func(name string, s Service)) Result[V]
+
+// inflight is one fetch for all callers that want the same object as the same identity. It has a context of its own: it must
+// not end with the first caller, and it ends when the last has left.
+type inflight[V Value] struct {
+	done   chan struct{}
+	result Result[V] // once done is closed
+
+	cancel  context.CancelFunc
+	waiting int // guarded by Cache.mu
+
+	mu      sync.Mutex
+	name    string
+	service Service
+	moved   chan struct{} // closed when the fetch waits for another service
+}
+
+func (f *inflight[V]) waitFor(name string, s Service) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.name, f.service = name, s
+	close(f.moved)
+	f.moved = make(chan struct{})
+}
+
+// Get answers from the cache, or with a fetch that it starts or joins. It waits as long as ctx lasts, and no longer than
+// there is hope: not for a service that wants to be asked after the caller's time, and not longer than patience if that is not 0.
+// Nothing is started for a caller whose context has ended.
+func (c *Cache[V]) Get(ctx context.Context, key Key, d Demand, patience time.Duration, fetch Fetch[V]) (Result[V], Outcome) {
+	c.mu.Lock()
+	if r, ok := c.find(key, d); ok {
+		c.mu.Unlock()
+		return r, Hit
+	}
+	f, joined := c.inflight[key]
+	switch {
+	case joined:
+		f.waiting++
+	case ctx.Err() != nil:
+		c.mu.Unlock()
+		return Result[V]{Failure: &Failure{Err: ctx.Err()}}, Hit
+	default:
+		f = c.start(ctx, key, d, fetch)
+	}
+	c.mu.Unlock()
+	r := c.await(ctx, key, f, patience)
+	if joined {
+		return r, Shared
+	}
+	return r, Miss
+}
+
+// start begins a fetch. The caller holds c.mu.
+func (c *Cache[V]) start(ctx context.Context, key Key, d Demand, fetch Fetch[V]) *inflight[V] {
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), FetchTimeout)
+	f := &inflight[V]{done: make(chan struct{}), moved: make(chan struct{}), cancel: cancel, waiting: 1}
+	c.inflight[key] = f
+	go func() {
+		defer cancel()
+		r := fetch(own, f.waitFor)
+		if r.Failure == nil || !errors.Is(own.Err(), context.Canceled) { // else it was given up, which says nothing
+			c.Store(key, d, r)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.inflight[key] == f {
+			delete(c.inflight, key)
+		}
+		f.result = r
+		close(f.done)
+	}()
+	return f
+}
+
+// leave ends a fetch that nobody waits for any more. Whoever asks next starts another.
+func (c *Cache[V]) leave(key Key, f *inflight[V]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if f.waiting--; f.waiting > 0 {
+		return
+	}
+	if c.inflight[key] == f {
+		delete(c.inflight, key)
+	}
+	f.cancel()
+}
+
+func (c *Cache[V]) await(ctx context.Context, key Key, f *inflight[V], patience time.Duration) Result[V] {
+	stays := false
+	defer func() {
+		if !stays {
+			c.leave(key, f)
+		}
+	}()
+	left, impatient := FetchTimeout, make(<-chan time.Time)
+	if deadline, ok := ctx.Deadline(); ok {
+		left = min(left, time.Until(deadline))
+	}
+	if patience > 0 {
+		left = min(left/2, patience)
+		impatient = c.options.After(left)
+	}
+	end := c.options.Now().Add(left)
+	for {
+		f.mu.Lock()
+		name, service, moved := f.name, f.service, f.moved
+		f.mu.Unlock()
+		failed := func(err error) Result[V] { return Result[V]{Failure: &Failure{Err: err, Asked: name}} }
+		var changed <-chan struct{}
+		if service != nil {
+			var wait time.Duration
+			var reason error
+			if wait, changed, reason = service.State(); reason != nil && wait > end.Sub(c.options.Now()) {
+				return failed(reason)
+			}
+		}
+		select {
+		case <-f.done:
+			return f.result
+		case <-moved:
+		case <-changed:
+		case <-impatient:
+			stays = true // so that the next caller finds how the fetch ended
+			return failed(ErrImpatient)
+		case <-ctx.Done():
+			if service != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				if reason := service.Throttled(); reason != nil {
+					return failed(reason)
+				}
+			}
+			return failed(ctx.Err())
+		}
+	}
+}
+
+// Waiting counts the callers that wait for a fetch.
+func (c *Cache[V]) Waiting() (count int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, f := range c.inflight {
+		count += f.waiting
+	}
+	return count
+}

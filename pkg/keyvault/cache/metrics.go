@@ -1,0 +1,56 @@
+package cache
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Outcome is how the request of a volume for an object was answered.
+type Outcome string
+
+// The outcomes.
+const (
+	Hit    Outcome = "hit"    // from memory, also with a failure that is still young
+	Miss   Outcome = "miss"   // a fetch began
+	Shared Outcome = "shared" // a fetch was under way
+	Stale  Outcome = "stale"  // nobody answered: the last known value
+)
+
+type metrics struct {
+	requests  *prometheus.CounterVec
+	evictions prometheus.Counter
+}
+
+func newMetrics() metrics {
+	m := metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "keyvault_csi_cache_requests_total",
+			Help: "Objects asked for by volumes, by how they were answered: from memory (hit), by a fetch (miss), " +
+				"by a fetch under way (shared), or with the last known value in an outage (stale).",
+		}, []string{"result"}),
+		evictions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "keyvault_csi_cache_evictions_total",
+			Help: "Objects dropped because the cache was full.",
+		}),
+	}
+	for _, outcome := range []Outcome{Hit, Miss, Shared, Stale} {
+		m.requests.WithLabelValues(string(outcome))
+	}
+	return m
+}
+
+func (m metrics) register(r prometheus.Registerer, size func() int) error {
+	if r == nil {
+		return nil
+	}
+	return errors.Join(r.Register(m.requests), r.Register(m.evictions), r.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "keyvault_csi_cache_bytes",
+		Help: "Memory that the objects in the cache take, about.",
+	}, func() float64 { return float64(size()) })))
+}
+
+func (m metrics) count(o Outcome) { m.requests.WithLabelValues(string(o)).Inc() }
+
+// Count counts the request of a volume that [Cache.Get] has answered.
+func (c *Cache[V]) Count(o Outcome) { c.metrics.count(o) }

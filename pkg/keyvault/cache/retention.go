@@ -1,0 +1,81 @@
+package cache
+
+import "time"
+
+// Revoke takes away every value whose key and tenant match, because its identity has been refused.
+func (c *Cache[V]) Revoke(match func(key Key, tenant string) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, e := range c.entries {
+		if match(key, e.tenant) {
+			c.clear(e)
+		}
+	}
+}
+
+// Depart says that the last volume of the identities that match is gone: their values then stay for first mounts alone.
+func (c *Cache[V]) Depart(match func(identity any) bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, e := range c.entries {
+		if match(key.Identity) {
+			e.interval, e.departed = 0, true
+		}
+	}
+}
+
+// Tidy forgets every value that is older than the rule of retention allows, and gives about how many bytes that were.
+// Without it that is done now and then when an object is stored, so the last values stay until then.
+func (c *Cache[V]) Tidy() (bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.bytes
+	c.sweep(c.options.Now())
+	return before - c.bytes
+}
+
+// sweep is the rule of retention. The caller holds c.mu.
+func (c *Cache[V]) sweep(now time.Time) {
+	c.swept = now
+	for _, e := range c.entries {
+		since := latest(e.at, e.tried)
+		if e.key.Version != "" {
+			since = latest(since, e.used)
+		}
+		keep := max(c.options.MountMaxAge, c.options.LastKnownGood)
+		if !e.departed {
+			keep = max(keep, e.interval+CallTime)
+		}
+		if !younger(now.Sub(since), keep) {
+			c.drop(e)
+		}
+	}
+}
+
+// Size is about how many bytes the cache takes.
+func (c *Cache[V]) Size() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes
+}
+
+// fill sets an entry's value and counts its bytes. The caller holds c.mu.
+func (c *Cache[V]) fill(e *entry[V], value V) {
+	e.value = value
+	c.bytes += entryBytes + value.Size() - e.bytes
+	e.bytes = entryBytes + value.Size()
+}
+
+// clear takes an entry's value away. The caller holds c.mu.
+func (c *Cache[V]) clear(e *entry[V]) {
+	var none V
+	c.bytes += entryBytes - e.bytes
+	e.value, e.at, e.bytes = none, time.Time{}, entryBytes
+}
+
+// drop forgets an entry. The caller holds c.mu.
+func (c *Cache[V]) drop(e *entry[V]) {
+	c.bytes -= e.bytes
+	c.recent.Remove(e.element)
+	delete(c.entries, e.key)
+}

@@ -1,0 +1,144 @@
+package keyvault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/certificate"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// theVault names the vault where an error says which service was asked.
+const theVault = "the vault"
+
+func loginService(id volume.Identity) string {
+	if login.ServiceOf(id) == azure.Metadata {
+		return "the node's metadata service"
+	}
+	return "Entra ID"
+}
+
+// readError is why a read failed, with the tenants that its hint needs. Each caller that waits for the same read explains it
+// with its own object.
+type readError struct {
+	error
+	tenant      string // that issued the token
+	vaultTenant string // that the vault's challenge names; empty while unknown
+}
+
+// Unwrap gives the reduced error.
+func (e *readError) Unwrap() error { return e.error }
+
+func vaultTenantOf(f *cache.Failure) string {
+	if e, ok := errors.AsType[*readError](f.Err); ok {
+		return e.vaultTenant
+	}
+	return ""
+}
+
+// loginFailure is that of a login; l is nil if there is none.
+func (f *fetch) loginFailure(l *login.Login, err error, tenant, vaultTenant string) *cache.Failure {
+	if l != nil && errors.Is(err, context.DeadlineExceeded) {
+		if reason := l.Throttle().Throttled(); reason != nil {
+			err = reason
+		}
+	}
+	return &cache.Failure{Err: &readError{err, tenant, vaultTenant}, Asked: loginService(f.Identity), Refused: azure.Refused(err)}
+}
+
+// vaultFailure is that of a vault.
+func (f *fetch) vaultFailure(o volume.Object, err error, tenant, vaultTenant string) *cache.Failure {
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = azure.NewUnreached(hostOf(o.Vault), err)
+		if reason := f.Client.vaults.Throttle(o.Vault).Throttled(); reason != nil {
+			err = reason
+		}
+	}
+	failure := &cache.Failure{Err: &readError{err, tenant, vaultTenant}, Asked: theVault, Refused: azure.Refused(err)}
+	if answer, ok := errors.AsType[*azure.Answer](err); ok {
+		failure.Absent = answer.Absent() || answer.Disabled()
+	}
+	return failure
+}
+
+// subject is the beginning of every error: `secrets[0]: secret "a" of https://v.vault.azure.net as workload 1111-...`.
+func (f *fetch) subject(o volume.Object) string {
+	what := fmt.Sprintf("%s %q", o.Kind, o.Name)
+	if o.Kind == volume.KindSelection {
+		what = "the list of secrets"
+	}
+	if o.Version != "" {
+		what += " version " + o.Version
+	}
+	return fmt.Sprintf("%s: %s of %s as %s", o.Source, what, o.Vault, login.Describe(f.Identity))
+}
+
+// explain says in one line why an object could not be read.
+func (f *fetch) explain(ctx context.Context, o volume.Object, failure *cache.Failure) error {
+	var (
+		err         = failure.Err
+		about       = f.subject(o)
+		tenants     = &readError{}
+		answer      *azure.Answer
+		unreached   *azure.Unreached
+		certificate certificate.Unusable
+	)
+	errors.As(err, &tenants)
+	if errors.Is(err, cache.ErrImpatient) {
+		err = azure.NewUnreached(hostOf(o.Vault), context.DeadlineExceeded)
+	}
+	switch {
+	case errors.As(err, &answer) && answer.IsLogin():
+		refused := login.Refused{
+			Answer: answer, Identity: f.Identity, Cloud: f.cloud.Name, Tenant: tenants.tenant, VaultTenant: tenants.vaultTenant,
+		}
+		return volume.Errorf(refused.Sentinel(), "%s: %s answered %v: %s", about, loginService(f.Identity), answer, refused.Hint())
+	case errors.As(err, &answer):
+		refused := vault.Refused{
+			Answer: answer, Object: o, Managed: login.KindOf(f.Identity) == login.ByMetadata,
+			Tenant: tenants.tenant, VaultTenant: tenants.vaultTenant,
+		}
+		return volume.Errorf(refused.Sentinel(), "%s: %v: %s", about, answer, refused.Hint())
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: waiting for %s: %w", about, failure.Asked, ctx.Err())
+	case errors.Is(err, login.ErrNoLogin):
+		return volume.Errorf(volume.ErrInvalid, "%s: no login can be made of clientID and tenantID; check them", about)
+	case errors.As(err, &certificate) && f.Identity.Kind == volume.Cluster:
+		return volume.Errorf(volume.ErrPrecondition, "%s: the certificate at aadClientCertPath of the cluster's file %v", about, certificate)
+	case errors.As(err, &certificate):
+		return volume.Errorf(volume.ErrInvalid, "%s: nodePublishSecretRef[clientcertificate] %v", about, certificate)
+	case errors.As(err, &unreached) && unreached.Host == azure.MetadataHost:
+		return volume.Errorf(volume.ErrUnavailable, "%s: no answer from %s: %s; is this node a VM of Azure, whose metadata service its pods may reach?",
+			about, azure.MetadataHost, unreached.Why)
+	case errors.As(err, &unreached):
+		return volume.Errorf(volume.ErrUnavailable, "%s: %v; %s", about, unreached, unreached.Hint)
+	default:
+		return f.explainOwn(about, failure.Asked, err)
+	}
+}
+
+// explainOwn is explain for the errors of this program.
+func (f *fetch) explainOwn(about, asked string, err error) error {
+	switch {
+	case errors.Is(err, vault.ErrChallenge):
+		return volume.Errorf(volume.ErrUnavailable, "%s: the vault gave no readable challenge (HTTP 401, WWW-Authenticate); is this a key vault of %s?", about, f.cloud.Name)
+	case errors.Is(err, vault.ErrLongList):
+		return volume.Errorf(volume.ErrTooLarge, "%s: %v (--max-volume-files); select fewer, by prefix or tags", about, err)
+	case errors.Is(err, vault.ErrNoValue):
+		return volume.Errorf(volume.ErrPrecondition, "%s: %v; set one, or disable it", about, err)
+	case errors.Is(err, login.ErrAnotherAnswers):
+		return volume.Errorf(volume.ErrUnavailable, "%s: the identities of the node have changed, %v; it is asked anew at the next try", about, err)
+	case errors.Is(err, azure.ErrStrange), errors.Is(err, azure.ErrPanic):
+		return volume.Errorf(volume.ErrUnavailable, "%s: %s gave a strange answer, %v; check what answers under its name", about, asked, err)
+	default:
+		return volume.Errorf(volume.ErrUnavailable, "%s: %s failed", about, asked)
+	}
+}
+
+func hostOf(vault string) string { return strings.TrimPrefix(vault, "https://") }

@@ -1,0 +1,193 @@
+package login
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// newCredential makes the SDK's credential of an identity. Every option is given, because what is left out the SDK
+// reads from the environment. The authority is the operator's and not a pod's, so nobody is asked whether it is one of
+// Azure's (instance discovery): a private cloud could not ask.
+func (l *Logins) newCredential(tenant string, r volume.Request) (azcore.TokenCredential, error) {
+	id := r.Identity
+	if l.options.Credential != nil {
+		return l.options.Credential, nil
+	}
+	options := policy.ClientOptions{
+		Cloud: cloud.Configuration{
+			ActiveDirectoryAuthorityHost: l.options.Cloud.AuthorityHost + "/",
+			Services:                     map[cloud.ServiceName]cloud.ServiceConfiguration{},
+		},
+		Retry:     azure.Retries(azure.TryTimeout / 2),
+		Telemetry: policy.TelemetryOptions{ApplicationID: azure.ApplicationID},
+		Transport: &authoritySender{Sender: l.options.Sender, host: l.host},
+	}
+	switch KindOf(id) {
+	case ByAssertion:
+		return newAssertionCredential(tenant, id.ClientID, options)
+	case BySecret:
+		return azidentity.NewClientSecretCredential(tenant, id.ClientID, string(id.ClientSecret.Reveal()),
+			&azidentity.ClientSecretCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
+	case ByCertificate:
+		return l.newCertificateCredential(tenant, r, options), nil
+	case ByMetadata:
+		return &metadataCredential{service: l.metadata, resource: l.options.Cloud.Resource(), identity: id, now: l.options.Now}, nil
+	default:
+		return nil, ErrNoLogin
+	}
+}
+
+// assertionCredential logs in with the assertion of the pod that the context names, each time anew: a credential of the SDK
+// would go on giving out a token that another pod has got, and would keep the assertion.
+type assertionCredential struct {
+	with func(assertion volume.Secret) (azcore.TokenCredential, error)
+}
+
+func newAssertionCredential(tenant, clientID string, options policy.ClientOptions) (*assertionCredential, error) {
+	c := &assertionCredential{func(assertion volume.Secret) (azcore.TokenCredential, error) {
+		return azidentity.NewClientAssertionCredential(tenant, clientID,
+			func(context.Context) (string, error) { return string(assertion.Reveal()), nil },
+			&azidentity.ClientAssertionCredentialOptions{ClientOptions: options, DisableInstanceDiscovery: true})
+	}}
+	_, err := c.with(volume.Secret{}) // checks the parameters
+	return c, err
+}
+
+// GetToken implements azcore.TokenCredential.
+func (c *assertionCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	who, ok := proverOf(ctx)
+	if !ok {
+		return azcore.AccessToken{}, ErrNoLogin
+	}
+	inner, err := c.with(who.assertion)
+	if err != nil {
+		return azcore.AccessToken{}, err
+	}
+	return inner.GetToken(ctx, o)
+}
+
+// certificateCredential logs in with a client certificate. It is parsed when it is first used, because the key derivations
+// of a password take long. The file, which may have 64 KiB, is not kept afterwards.
+type certificateCredential struct {
+	mu         sync.Mutex
+	parse      certificateReader      // nil once it has a final result:
+	credential azcore.TokenCredential // either this
+	unusable   error                  // or this
+}
+
+// certificateReader gives the SDK's credential. final says that the result would be the same again.
+type certificateReader func(context.Context) (credential azcore.TokenCredential, final bool, err error)
+
+func (l *Logins) newCertificateCredential(tenant string, r volume.Request, options policy.ClientOptions) *certificateCredential {
+	id, namespace := r.Identity, r.Pod.Namespace
+	content, password := id.ClientCertificate.Reveal(), id.ClientCertificatePassword.Reveal()
+	if id.Kind == volume.Cluster {
+		namespace = "" // it is the node's
+	}
+	return &certificateCredential{parse: func(ctx context.Context) (azcore.TokenCredential, bool, error) {
+		chain, key, final, err := l.options.ParseCertificate(ctx, namespace, content, password)
+		if err != nil {
+			return nil, final, err
+		}
+		credential, err := azidentity.NewClientCertificateCredential(tenant, id.ClientID, chain, key, &azidentity.ClientCertificateCredentialOptions{
+			ClientOptions: options, DisableInstanceDiscovery: true,
+			SendCertificateChain: true, // for applications that trust a name and its issuer rather than one certificate
+		})
+		return credential, true, err
+	}}
+}
+
+// GetToken implements azcore.TokenCredential.
+func (c *certificateCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	inner, err := c.once(ctx)
+	if err != nil {
+		return azcore.AccessToken{}, err
+	}
+	return inner.GetToken(ctx, o)
+}
+
+// once gives the SDK's credential, the same to all callers, because it keeps the token.
+func (c *certificateCredential) once(ctx context.Context) (azcore.TokenCredential, error) {
+	c.mu.Lock()
+	parse, credential, err := c.parse, c.credential, c.unusable
+	c.mu.Unlock()
+	if parse == nil {
+		return credential, err
+	}
+	credential, final, err := parse(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.parse == nil { // another caller was faster
+		return c.credential, c.unusable
+	}
+	if final {
+		c.parse, c.credential, c.unusable = nil, credential, err
+	}
+	return credential, err
+}
+
+// authoritySender keeps logins at the one authority of the cloud. The SDK asks it where to send credentials to; the
+// environment variables of "regional authorities", which the SDK reads, must not lead that question elsewhere.
+type authoritySender struct {
+	*azure.Sender
+	host string
+}
+
+// Do implements policy.Transporter.
+func (s *authoritySender) Do(req *http.Request) (*http.Response, error) {
+	const question = "/.well-known/openid-configuration"
+	if !strings.HasSuffix(req.URL.Path, question) {
+		return s.Sender.Do(req)
+	}
+	req.URL.Host, req.Host = s.host, ""
+	tenant := strings.TrimSuffix(strings.TrimPrefix(req.URL.Path, "/"), "/v2.0"+question)
+	if isEntra(s.host) && guid.MatchString(tenant) {
+		return s.endpoints(tenant).response(req), nil
+	}
+	return s.Sender.Do(req)
+}
+
+// isEntra knows the authorities whose endpoints are known, so that no login there begins with a question for them: that
+// would be one round trip more for each identity, and one more thing that can fail. Other authorities (an operator's, or
+// China's, which has had several names) are asked, and so is every one for a tenant that is given by a domain name.
+// https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud#microsoft-entra-authentication-endpoints
+func isEntra(host string) bool {
+	return host == "login.microsoftonline.com" || host == "login.microsoftonline.us"
+}
+
+// endpoints is what Entra ID answers, as far as the SDK reads it.
+// https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc#fetch-the-openid-configuration-document
+type endpoints struct {
+	Authorization string `json:"authorization_endpoint"`
+	Token         string `json:"token_endpoint"`
+	Issuer        string `json:"issuer"`
+}
+
+func (s *authoritySender) endpoints(tenant string) endpoints {
+	root := "https://" + s.host + "/" + tenant
+	return endpoints{root + "/oauth2/v2.0/authorize", root + "/oauth2/v2.0/token", root + "/v2.0"}
+}
+
+func (e endpoints) response(req *http.Request) *http.Response {
+	body, _ := json.Marshal(e) // strings cannot fail
+	return &http.Response{
+		Status: "200 OK", StatusCode: http.StatusOK,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:  http.Header{"Content-Type": {"application/json"}},
+		Body:    io.NopCloser(bytes.NewReader(body)),
+		Request: req,
+	}
+}

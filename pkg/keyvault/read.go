@@ -1,0 +1,143 @@
+package keyvault
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// longestSpread bounds how long a refresh waits, so that the volumes of a node refresh together. Only the kubelet waits
+// for it, for two minutes.
+const longestSpread = 10 * time.Second
+
+func (f *fetch) cacheKey(r *read) cache.Key {
+	return cache.Key{Identity: f.identity, Vault: r.request.Vault, Interface: r.request.Interface, Name: r.request.Name, Version: r.request.Version}
+}
+
+func (f *fetch) demandOf(r *read) cache.Demand {
+	demand := f.demand
+	demand.Optional = r.optional
+	return demand
+}
+
+// cached answers what the cache has, and gives the reads that are left.
+func (f *fetch) cached(ctx context.Context, reads []*read) (left []*read) {
+	for _, r := range reads {
+		known, ok := cache.Result[*value]{}, false
+		if f.proven(r.request.Vault) {
+			known, ok = f.cache.Find(f.cacheKey(r), f.demandOf(r))
+		}
+		if !ok || known.Failure != nil {
+			left = append(left, r)
+			continue
+		}
+		r.err = f.accept(ctx, r, known)
+	}
+	return left
+}
+
+// spread lets a refresh wait until the objects are due, and says whether it did.
+func (f *fetch) spread(ctx context.Context, reads []*read) bool {
+	var wait time.Duration
+	for _, r := range reads {
+		wait = max(wait, f.cache.Due(f.cacheKey(r), f.RotationInterval, min(f.RotationInterval/20, longestSpread)))
+	}
+	if !f.Refresh || wait == 0 {
+		return false
+	}
+	select {
+	case <-f.after(wait):
+	case <-ctx.Done():
+	}
+	return true
+}
+
+// read answers one read: from the cache, from a fetch that it starts or joins, or, in an outage and if the operator
+// wants it, with the last known value.
+func (f *fetch) read(ctx context.Context, r *read) error {
+	key, demand, object := f.cacheKey(r), f.demandOf(r), r.object()
+	if !f.proven(r.request.Vault) {
+		if failure := f.prove(ctx, r); failure != nil {
+			f.cache.Count(cache.Miss)
+			return f.explain(ctx, object, failure)
+		}
+	}
+	patience := time.Duration(0)
+	if _, ok := f.lastKnown(r); ok {
+		patience = azure.TryTimeout
+	}
+	result, outcome := f.cache.Get(ctx, key, demand, patience, func(ctx context.Context, waitFor waitFor) (result cache.Result[*value]) {
+		began := f.now()
+		err := azure.Guarded(func() error { // a panic is the failure of one object, and does not end the process
+			result = f.ask(login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request), waitFor, r.request, object, key)
+			return nil
+		})
+		if err != nil {
+			return cache.Result[*value]{At: began, Failure: &cache.Failure{Err: err, Asked: theVault}}
+		}
+		return result
+	})
+	defer func() { f.cache.Count(outcome) }()
+	if failure := result.Failure; failure != nil && !(r.optional && failure.Absent) {
+		err := f.explain(ctx, object, failure)
+		if last, ok := f.lastKnown(r); ok && errors.Is(err, volume.ErrUnavailable) {
+			outcome, r.outage = cache.Stale, err
+			return f.accept(ctx, r, last)
+		}
+		return err
+	}
+	return f.accept(ctx, r, result)
+}
+
+// lastKnown gives what a first mount may use while the vault cannot be reached. A pod that has not proven itself gets
+// nothing, whichever service cannot be reached.
+func (f *fetch) lastKnown(r *read) (cache.Result[*value], bool) {
+	if f.Refresh || f.lastKnownGood == 0 || !f.proven(r.request.Vault) {
+		return cache.Result[*value]{}, false
+	}
+	return f.cache.LastKnown(f.cacheKey(r))
+}
+
+// tenant is the tenant to log in to for a vault, if it is known.
+func (f *fetch) tenant(vault string) string {
+	if f.Identity.TenantID != "" {
+		return f.Identity.TenantID
+	}
+	tenant, _ := f.Client.vaults.Tenant(vault)
+	return tenant
+}
+
+// proven says whether the pod may be served with what its identity was given by a vault.
+func (f *fetch) proven(vault string) bool { return f.logins.Proven(f.owner, f.tenant(vault)) }
+
+// prove asks Entra ID whether the pod is who it says, with its own assertion. Nobody else's read can fail by it; only the
+// failure of a vault that cannot name its tenant is remembered for all.
+func (f *fetch) prove(ctx context.Context, r *read) *cache.Failure {
+	key, demand := f.cacheKey(r), f.demandOf(r)
+	if known, ok := f.cache.Find(key, demand); ok && known.Failure != nil && vaultTenantOf(known.Failure) == "" {
+		return known.Failure
+	}
+	ctx = login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request)
+	began := f.now()
+	vaultTenant, err := f.Client.vaults.Challenge(ctx, r.request)
+	if err != nil {
+		failure := f.vaultFailure(r.object(), err, "", "")
+		if ctx.Err() == nil {
+			f.cache.Store(key, demand, cache.Result[*value]{At: began, Failure: failure})
+		}
+		return failure
+	}
+	l, err := f.logins.Of(f.Request, f.tenant(r.request.Vault))
+	if err == nil {
+		err = l.Prove(ctx)
+	}
+	if err != nil {
+		return f.loginFailure(l, err, f.tenant(r.request.Vault), vaultTenant)
+	}
+	return nil
+}

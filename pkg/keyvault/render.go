@@ -1,0 +1,156 @@
+package keyvault
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/certificate"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// accept makes the files of a read of the value that came for it, and keeps only them: a certificate may be many times as
+// large as the file that a volume wants of it. An object that is absent, and may be, has none.
+func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) error {
+	r.at = from.At
+	switch {
+	case from.Value == nil:
+		r.absent = true
+		return nil
+	case r.request.Interface == vault.List:
+		r.names = from.Value.Names
+		return nil
+	}
+	r.files = make([][]volume.File, 0, len(r.objects))
+	for _, object := range r.objects {
+		files, notAfter, err := f.render(ctx, *object, from.Value)
+		if err != nil {
+			return err
+		}
+		if err := f.keep(ctx, files); err != nil {
+			return err
+		}
+		r.files = append(r.files, files)
+		if !notAfter.IsZero() {
+			r.notAfter = notAfter
+		}
+	}
+	return nil
+}
+
+// keep counts files against the limits of the volume and the memory of the node.
+func (f *fetch) keep(ctx context.Context, files []volume.File) error {
+	var size int64
+	for _, file := range files {
+		size += int64(len(file.Data.Reveal()))
+	}
+	if err := f.Limits.Check(f.bytes.Add(size), int(f.files.Add(int64(len(files))))); err != nil {
+		return err
+	}
+	return f.reserve(ctx, size)
+}
+
+// label is the beginning of an error about the content of an object.
+func label(o volume.Object) string {
+	s := fmt.Sprintf("%s: %s %q", o.Source, o.Kind, o.Name)
+	if o.Version != "" {
+		s += " version " + o.Version
+	}
+	return s + " of " + o.Vault
+}
+
+// render gives the files of one object, and the end of its certificate's validity if it was taken apart.
+func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (files []volume.File, notAfter time.Time, err error) {
+	outputs := o.Outputs
+	if o.Kind == volume.KindSecret {
+		switch {
+		case v.Backs:
+			outputs = append(slices.Clip(outputs), o.Split...)
+		case o.NeedsCertificate:
+			return nil, notAfter, volume.Errorf(volume.ErrPrecondition,
+				"%s backs no certificate, so that there is nothing for its certificate's file; leave the file names out", label(o))
+		}
+	}
+	for _, output := range outputs {
+		var data []byte
+		switch output.Part {
+		case volume.PartValue:
+			data, err = decodeValue(o, v.Value)
+		case volume.PartPublicKey:
+			data, err = publicKey(o, v.Value)
+		default:
+			data, notAfter, err = f.certificatePart(ctx, o, v, output.Part)
+		}
+		if err != nil {
+			return nil, notAfter, err
+		}
+		files = append(files, volume.File{Path: output.Path, Mode: output.Mode, Data: volume.NewSecret(data)})
+	}
+	return files, notAfter, nil
+}
+
+// certificatePart gives the bytes of one output of a certificate, and the end of its validity.
+func (f *fetch) certificatePart(ctx context.Context, o volume.Object, v *value, part volume.Part) (data []byte, notAfter time.Time, err error) {
+	bundle, err := f.decoders.split(ctx, f.Pod.Namespace, v)
+	if err == nil && part == volume.PartPFX && !bundle.HasPFX(o.ChainOrder) {
+		err = f.decoders.run(ctx, f.Pod.Namespace, func() error {
+			_, err := bundle.Part(part, o.ChainOrder, o.KeyFormat)
+			return err
+		})
+	}
+	if err == nil {
+		data, err = bundle.Part(part, o.ChainOrder, o.KeyFormat)
+	}
+	switch {
+	case err == nil:
+		return data, bundle.NotAfter(), nil
+	case ctx.Err() != nil:
+		return nil, notAfter, fmt.Errorf("%s: waiting for its decoding: %w", label(o), ctx.Err())
+	default:
+		return nil, notAfter, volume.Errorf(volume.ErrPrecondition, "%s %v", label(o), err)
+	}
+}
+
+// publicKey gives the PEM of a key.
+func publicKey(o volume.Object, v *vault.Value) ([]byte, error) {
+	var key certificate.JSONWebKey
+	if v.Key != nil && v.Key.Kty != nil {
+		key = certificate.JSONWebKey{Type: string(*v.Key.Kty), N: v.Key.N, E: v.Key.E, X: v.Key.X, Y: v.Key.Y}
+		if v.Key.Crv != nil {
+			key.Curve = string(*v.Key.Crv)
+		}
+	}
+	data, err := certificate.PublicKeyPEM(key)
+	if err != nil {
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s %v", label(o), err)
+	}
+	return data, nil
+}
+
+// decodeValue gives the bytes that a secret's value represents. The error names the encoding, never the value.
+func decodeValue(o volume.Object, v *vault.Value) (data []byte, err error) {
+	encoding := o.Encoding
+	if o.HonourEncodingTag && v.Tags["file-encoding"] == "base64" {
+		encoding = volume.Base64
+	}
+	// White space may be anywhere, as in the base64 modules of Python and az, with which such values are mostly made.
+	withoutSpace := func() string { return strings.Join(strings.Fields(string(v.Secret.Reveal())), "") }
+	switch encoding {
+	case volume.Base64:
+		data, err = base64.StdEncoding.DecodeString(withoutSpace())
+	case volume.Hex:
+		data, err = hex.DecodeString(withoutSpace())
+	default:
+		return v.Secret.Reveal(), nil
+	}
+	if err != nil {
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s is not %s; correct the value or the encoding", label(o), encoding)
+	}
+	return data, nil
+}

@@ -1,0 +1,176 @@
+package vault
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+)
+
+// ErrChallenge says that a vault's 401 names no tenant.
+var ErrChallenge = &azure.Own{Err: errors.New("malformed challenge"), Transient: true}
+
+var (
+	challengeParameter = regexp.MustCompile(`([A-Za-z_]+)\s*=\s*(?:"([^"]*)"|([^\s",]+))`)
+	tenantName         = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
+)
+
+// Challenge gives the tenant that issues the tokens a vault accepts, and asks for the object of the request, without a
+// token, if the vault has not said it yet. However many ask at the same time, the vault is asked once; each waits no longer
+// than its own context. The error is reduced, see [azure.Reduce].
+// https://learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses
+func (v *Vaults) Challenge(ctx context.Context, r Request) (tenant string, err error) {
+	if tenant, ok := v.Tenant(r.Vault); ok {
+		return tenant, nil
+	}
+	asked := v.challenges.DoChan(r.Vault, func() (any, error) {
+		if tenant, ok := v.Tenant(r.Vault); ok {
+			return tenant, nil
+		}
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), FetchTimeout)
+		defer cancel()
+		if err := v.askChallenge(ctx, r); err != nil {
+			return "", err
+		}
+		tenant, ok := v.Tenant(r.Vault)
+		if !ok {
+			return "", ErrChallenge
+		}
+		return tenant, nil
+	})
+	select {
+	case result := <-asked:
+		tenant, _ := result.Val.(string)
+		return tenant, result.Err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// askChallenge sends a request that needs a token without one. The sender sees the vault's 401.
+func (v *Vaults) askChallenge(ctx context.Context, r Request) error {
+	version := v.options.APIVersion
+	if version == "" {
+		version = "7.4"
+	}
+	options := v.clientOptions(r.Vault)
+	options.APIVersion = ""
+	pipeline := runtime.NewPipeline("keyvault", "", runtime.PipelineOptions{}, &options)
+	return v.do(ctx, r.Vault, func(ctx context.Context) error {
+		req, err := runtime.NewRequest(ctx, http.MethodGet, r.Vault+r.path()+"?api-version="+url.QueryEscape(version))
+		if err != nil {
+			return err
+		}
+		resp, err := pipeline.Do(req) //nolint:bodyclose // Drain closes it
+		if err != nil {
+			return err
+		}
+		defer runtime.Drain(resp)
+		switch {
+		case resp.StatusCode == http.StatusUnauthorized:
+			return nil
+		case resp.StatusCode < http.StatusMultipleChoices: // a vault gives nothing without a token
+			return azure.ErrStrange
+		default:
+			return runtime.NewResponseError(resp)
+		}
+	})
+}
+
+// rewrite remembers the tenant of a challenge and puts our own wording in its place. A header that is no challenge is
+// removed: the SDK panics on some of them, and without a header it just reports the 401.
+func (v *Vaults) rewrite(vault string, resp *http.Response) {
+	header := resp.Header.Get("WWW-Authenticate")
+	resp.Header.Del("WWW-Authenticate")
+	if claims, ok := claimsChallenge(header); ok {
+		resp.Header.Set("WWW-Authenticate", claims)
+		return
+	}
+	tenant, err := parseChallenge(header, v.options.Cloud.VaultSuffix)
+	if err != nil {
+		return
+	}
+	resp.Header.Set("WWW-Authenticate", v.challenge(tenant))
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.of(vault).tenant = tenant
+}
+
+// parameters reads the first Bearer challenge of a header. Vaults and the clouds' look-alikes differ in quotes, commas and
+// spaces; all of these are accepted.
+func parameters(header string) map[string]string {
+	scheme, rest, _ := strings.Cut(strings.TrimSpace(header), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return nil
+	}
+	found := map[string]string{}
+	for _, match := range challengeParameter.FindAllStringSubmatch(rest, -1) {
+		name := strings.ToLower(match[1])
+		if _, again := found[name]; !again {
+			found[name] = match[2] + match[3]
+		}
+	}
+	return found
+}
+
+// parseChallenge reads the tenant in the header of a vault whose cloud has the suffix. A challenge that names another
+// resource is malformed too: the vault must not get a token for it.
+func parseChallenge(header, suffix string) (tenant string, err error) {
+	found := parameters(header)
+	authority := found["authorization"]
+	if authority == "" {
+		authority = found["authorization_uri"]
+	}
+	u, err := url.Parse(authority)
+	if err != nil || u.Scheme != "https" {
+		return "", ErrChallenge
+	}
+	tenant, _, _ = strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	if !tenantName.MatchString(tenant) {
+		return "", ErrChallenge
+	}
+	resource := found["resource"]
+	if resource == "" {
+		resource = strings.TrimSuffix(found["scope"], "/.default")
+	}
+	r, err := url.Parse(resource)
+	if err != nil || !strings.EqualFold(r.Scheme, "https") || !strings.EqualFold(r.Host, suffix) || strings.Trim(r.Path, "/") != "" {
+		return "", ErrChallenge
+	}
+	return strings.ToLower(tenant), nil
+}
+
+// challenge is the header in the one form that the SDK certainly understands. It reads only the tenant of the authority.
+func (v *Vaults) challenge(tenant string) string {
+	return fmt.Sprintf(`Bearer authorization="https://login.invalid/%s", resource="%s"`, tenant, v.options.Cloud.Resource())
+}
+
+// challengeResponse is the 401 with which the vault would answer req.
+func (v *Vaults) challengeResponse(req *http.Request, tenant string) *http.Response {
+	return &http.Response{
+		Status: "401 Unauthorized", StatusCode: http.StatusUnauthorized,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:  http.Header{"Www-Authenticate": {v.challenge(tenant)}},
+		Body:    http.NoBody,
+		Request: req,
+	}
+}
+
+// claimsChallenge gives the header of a continuous access evaluation: the vault wants a token with certain claims.
+// https://learn.microsoft.com/entra/identity-platform/claims-challenge
+func claimsChallenge(header string) (string, bool) {
+	found := parameters(header)
+	claims := found["claims"]
+	if _, err := base64.StdEncoding.DecodeString(claims); err != nil || claims == "" || found["error"] != "insufficient_claims" {
+		return "", false
+	}
+	return fmt.Sprintf(`Bearer error="insufficient_claims", claims="%s"`, claims), true
+}

@@ -1,0 +1,96 @@
+package vault
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// Refused is a read that a vault has refused.
+type Refused struct {
+	Answer      *azure.Answer
+	Object      volume.Object
+	Managed     bool   // the token is of a managed identity, which exists in one tenant alone
+	Tenant      string // the tenant that issued the token
+	VaultTenant string // the tenant that the vault's challenge names; empty while unknown
+}
+
+// Sentinel is the one mapping of a vault's refusal to an error of package volume.
+func (r Refused) Sentinel() error {
+	a := r.Answer
+	switch {
+	case a.Disabled(), apiVersion(a):
+		return volume.ErrPrecondition
+	case a.Status == http.StatusBadRequest:
+		return volume.ErrInvalid
+	case a.Status == http.StatusUnauthorized:
+		return volume.ErrUnauthenticated
+	case a.Status == http.StatusForbidden:
+		return volume.ErrDenied
+	case a.Status == http.StatusNotFound:
+		return volume.ErrNotFound
+	default: // 408, 429, 5xx, and what no vault says: a redirect, a page of a proxy
+		return volume.ErrUnavailable
+	}
+}
+
+// Hint says what to do about it.
+func (r Refused) Hint() string {
+	a := r.Answer
+	permission, role := right(r.Object.Kind)
+	switch {
+	case a.Disabled():
+		return "it is disabled; enable it, or mark the object optional"
+	case apiVersion(a):
+		return "the vault does not know this version of its interface; set --vault-api-version to one it knows, such as 7.4"
+	case a.Status == http.StatusBadRequest:
+		return "the vault does not accept this name or version; check them"
+	case a.Status == http.StatusUnauthorized && r.Managed:
+		return fmt.Sprintf("the vault belongs to tenant %s and does not accept the identity; a managed identity is known in its own tenant alone", r.VaultTenant)
+	case a.Status == http.StatusUnauthorized && r.Tenant != "" && r.VaultTenant != "" && !strings.EqualFold(r.Tenant, r.VaultTenant):
+		return fmt.Sprintf("the token is of tenant %s, the vault belongs to tenant %s; set tenantID to that one or leave it out", r.Tenant, r.VaultTenant)
+	case a.Status == http.StatusUnauthorized:
+		return fmt.Sprintf("the vault does not accept a token of tenant %s; check tenantID and --cloud", r.Tenant)
+	case a.Has("ForbiddenByFirewall", "ForbiddenByConnection") || a.Mentions("client address is not authorized") || a.Mentions("private link"):
+		return "the vault's firewall refuses this node; allow its address or subnet, or use a private endpoint"
+	case a.Has("ForbiddenByRbac"):
+		return fmt.Sprintf("the identity has no role for it; assign %q on the vault (a new assignment takes up to 10 minutes)", role)
+	case a.Status == http.StatusForbidden:
+		return fmt.Sprintf("the identity may not do %s; add it to the vault's access policy, or assign the role %q", permission, role)
+	case a.Status == http.StatusNotFound && r.Object.Version != "":
+		return "there is no such object, or not in this version; check both, or recover it if it was deleted"
+	case a.Status == http.StatusNotFound:
+		return "there is no such object; check the name, or recover it if it was deleted"
+	case a.Status == http.StatusTooManyRequests:
+		return "the vault is throttled; it is asked again later"
+	case a.Status >= 300 && a.Status < 400:
+		return "a redirect is never followed; check what answers under this name"
+	case a.Status >= 500:
+		return "the vault fails; it is asked again later"
+	default:
+		return "that is no answer of a key vault; check what answers under this name"
+	}
+}
+
+// right is the permission that a read needs, and the role that includes it.
+func right(kind volume.Kind) (permission, role string) {
+	switch kind {
+	case volume.KindSelection:
+		return "secrets/list", "Key Vault Secrets User"
+	case volume.KindPublicCertificate:
+		return "certificates/get", "Key Vault Certificate User"
+	case volume.KindKey:
+		return "keys/get", "Key Vault Reader"
+	default:
+		return "secrets/get", "Key Vault Secrets User"
+	}
+}
+
+// apiVersion says that the vault does not know the version of its interface that it was asked in.
+func apiVersion(a *azure.Answer) bool {
+	return a.Status == http.StatusBadRequest &&
+		(a.Has("UnsupportedApiVersion", "InvalidApiVersionParameter") || a.Mentions("api-version") || a.Mentions("is not recognized"))
+}

@@ -1,0 +1,133 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// Value is what a vault holds under one name. Which fields are set depends on the interface that was asked.
+type Value struct {
+	Secret      volume.Secret
+	ContentType string
+	Backs       bool // the secret is that of a certificate
+	Tags        map[string]string
+
+	DER []byte             // a certificate's leaf
+	Key *azkeys.JSONWebKey // a key's public half
+
+	Names []string // of the secrets of a list
+}
+
+// ErrNoValue is a secret without a value.
+var ErrNoValue = &azure.Own{Err: errors.New("the secret has no value")}
+
+// Read asks a vault for an object with the token of a credential, as soon as its throttle lets it. most bounds the names of a
+// list; 0 means no bound. at is just before the vault was asked. The error is reduced, see [azure.Reduce].
+func (v *Vaults) Read(ctx context.Context, credential azcore.TokenCredential, o volume.Object, most int) (value *Value, at time.Time, err error) {
+	at = v.options.Now()
+	if o.Kind == volume.KindSelection {
+		value, err = v.list(ctx, credential, o, most)
+		return value, at, err
+	}
+	err = v.do(ctx, o.Vault, func(ctx context.Context) (err error) {
+		at = v.options.Now()
+		switch o.Kind {
+		case volume.KindPublicCertificate:
+			value, err = v.certificate(ctx, credential, o)
+		case volume.KindKey:
+			value, err = v.key(ctx, credential, o)
+		default:
+			value, err = v.secret(ctx, credential, o)
+		}
+		return err
+	})
+	return value, at, err
+}
+
+// do makes one call to a vault when its throttle lets it, and counts the memory of its answers.
+func (v *Vaults) do(ctx context.Context, vault string, call func(context.Context) error) error {
+	return v.Throttle(vault).Do(ctx, FetchTimeout, func(ctx context.Context) error {
+		ctx, end := v.options.Memory.Call(ctx)
+		defer end()
+		return call(ctx)
+	})
+}
+
+func (v *Vaults) secret(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
+	client, err := azsecrets.NewClient(o.Vault, credential, &azsecrets.ClientOptions{ClientOptions: v.clientOptions(o.Vault)})
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.GetSecret(ctx, o.Name, o.Version, nil)
+	if err != nil {
+		return nil, err
+	}
+	if resp.Value == nil {
+		return nil, ErrNoValue
+	}
+	value := &Value{Secret: volume.NewSecret([]byte(*resp.Value)), Backs: resp.KID != nil, Tags: map[string]string{}}
+	if resp.ContentType != nil {
+		value.ContentType = *resp.ContentType
+	}
+	for name, tag := range resp.Tags {
+		if tag != nil {
+			value.Tags[name] = *tag
+		}
+	}
+	return value, nil
+}
+
+func (v *Vaults) certificate(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
+	client, err := azcertificates.NewClient(o.Vault, credential, &azcertificates.ClientOptions{ClientOptions: v.clientOptions(o.Vault)})
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.GetCertificate(ctx, o.Name, o.Version, nil)
+	if err != nil {
+		return nil, err
+	}
+	if len(resp.CER) == 0 {
+		return nil, azure.ErrStrange
+	}
+	return &Value{DER: resp.CER}, nil
+}
+
+func (v *Vaults) key(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
+	client, err := azkeys.NewClient(o.Vault, credential, &azkeys.ClientOptions{ClientOptions: v.clientOptions(o.Vault)})
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.GetKey(ctx, o.Name, o.Version, nil)
+	if err != nil {
+		return nil, err
+	}
+	if resp.Key == nil || resp.Key.Kty == nil {
+		return nil, azure.ErrStrange
+	}
+	key := resp.Key
+	return &Value{Key: &azkeys.JSONWebKey{Kty: key.Kty, Crv: key.Crv, N: key.N, E: key.E, X: key.X, Y: key.Y}}, nil
+}
+
+// Size is about how many bytes the value takes.
+func (v *Value) Size() int {
+	n := len(v.Secret.Reveal()) + len(v.ContentType) + len(v.DER)
+	for name, value := range v.Tags {
+		n += len(name) + len(value) + 64
+	}
+	if v.Key != nil {
+		n += len(v.Key.N) + len(v.Key.E) + len(v.Key.X) + len(v.Key.Y)
+	}
+	for _, name := range v.Names {
+		n += len(name) + 16
+	}
+	return n
+}

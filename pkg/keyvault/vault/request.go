@@ -1,0 +1,74 @@
+package vault
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strings"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// The interfaces of a vault. The list of its secrets counts as one, because it is read and remembered like an object.
+const (
+	Secrets      = "secrets"
+	Certificates = "certificates"
+	Keys         = "keys"
+	List         = "list"
+)
+
+// Request is what identifies one read: two objects with the same Request are read once.
+type Request struct {
+	Vault, Interface, Name, Version string
+}
+
+// RequestOf gives the request of an object. Its strings are copies: names and versions are parts of attributes, which
+// would otherwise stay in memory as long as the request.
+func RequestOf(o volume.Object) Request {
+	switch o.Kind {
+	case volume.KindSelection:
+		// A hash stands for the selection, because tags may have 30 KiB. fmt sorts the keys of a map.
+		sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", strings.ToLower(o.Selection.Prefix), o.Selection.Tags))
+		return Request{o.Vault, List, string(sum[:]), ""}
+	case volume.KindPublicCertificate:
+		return named(Certificates, o)
+	case volume.KindKey:
+		return named(Keys, o)
+	default:
+		return named(Secrets, o)
+	}
+}
+
+func named(api string, o volume.Object) Request {
+	return Request{o.Vault, api, strings.Clone(strings.ToLower(o.Name)), strings.Clone(o.Version)}
+}
+
+// path is where the object lies in its vault.
+func (r Request) path() string {
+	if r.Interface == List {
+		return "/" + Secrets
+	}
+	return "/" + r.Interface + "/" + r.Name + "/" + r.Version
+}
+
+// Check refuses an object that the vault should not be asked for. It is the second line of defence behind volume.Parse: the
+// SDK cleans its paths, so that a name such as ".." would become another request, and a token must not travel to a host
+// outside the cloud. The error is [volume.ErrInvalid].
+func Check(cloud azure.Cloud, o volume.Object) error {
+	switch {
+	case !cloud.Holds(o.Vault):
+		return volume.Errorf(volume.ErrInvalid, "%s: %q is not a vault of the cloud %s", o.Source, o.Vault, cloud.Name)
+	case o.Kind == volume.KindSelection && o.Selection != nil && o.Selection.Each != nil:
+		return nil
+	case !volume.ValidName(o.Name):
+		return volume.Errorf(volume.ErrInvalid, "%s: %q is not the name of an object", o.Source, o.Name)
+	case !validVersion(o.Version):
+		return volume.Errorf(volume.ErrInvalid, "%s: %q is not a version of an object", o.Source, o.Version)
+	}
+	return nil
+}
+
+// validVersion accepts 32 hexadecimal digits, and the empty version, which means the latest.
+func validVersion(version string) bool {
+	return version == "" || len(version) == 32 && strings.Trim(version, "0123456789abcdef") == ""
+}

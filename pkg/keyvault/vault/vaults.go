@@ -1,0 +1,146 @@
+package vault
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+)
+
+// FetchTimeout bounds one read, with all its waiting.
+const FetchTimeout = 2 * time.Minute
+
+const (
+	// idleVault is how long a vault's tenant is remembered without a use. A name that nothing has answered under is forgotten
+	// after FetchTimeout: a pod can name any vault, and each time another.
+	idleVault     = time.Hour
+	maxRetryDelay = 30 * time.Second
+)
+
+// Options of [New].
+type Options struct {
+	Cloud      azure.Cloud
+	APIVersion string // of the vaults' interface; empty means the SDK's
+	Sender     *azure.Sender
+	Memory     *azure.Memory
+	Now        func() time.Time
+	After      func(time.Duration) <-chan time.Time
+}
+
+// Vaults reads from the vaults of a cloud. It is safe for concurrent use.
+type Vaults struct {
+	options    Options
+	metrics    metrics
+	challenges singleflight.Group
+
+	mu    sync.Mutex
+	known map[string]*state
+}
+
+// state is what is known of one vault.
+type state struct {
+	throttle *azure.Throttle
+	tenant   string // as its challenge names it; empty while unknown
+	used     time.Time
+}
+
+// New makes a reader that registers its metrics, if there is a registerer. Nothing is asked yet.
+func New(o Options, r prometheus.Registerer) (*Vaults, error) {
+	v := &Vaults{options: o, metrics: newMetrics(), known: map[string]*state{}}
+	return v, v.metrics.register(r)
+}
+
+// of gives what is known of a vault. The caller holds v.mu.
+func (v *Vaults) of(vault string) *state {
+	s, ok := v.known[vault]
+	if !ok {
+		s = &state{throttle: azure.NewThrottle(azure.ConnsPerHost, v.options.Now, v.options.After)}
+		v.known[vault] = s
+	}
+	s.used = v.options.Now()
+	return s
+}
+
+// Throttle gives the throttle of a vault.
+func (v *Vaults) Throttle(vault string) *azure.Throttle {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.of(vault).throttle
+}
+
+// Tenant gives the tenant of a vault, if its challenge is known.
+func (v *Vaults) Tenant(vault string) (tenant string, known bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if s, ok := v.known[vault]; ok && s.tenant != "" {
+		s.used = v.options.Now()
+		return s.tenant, true
+	}
+	return "", false
+}
+
+// Tidy forgets vaults that nobody has asked lately.
+func (v *Vaults) Tidy() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	now := v.options.Now()
+	for vault, s := range v.known {
+		idle := now.Sub(s.used)
+		if idle > idleVault || idle > FetchTimeout && s.tenant == "" && s.throttle.Unused() {
+			delete(v.known, vault)
+		}
+	}
+}
+
+// Use makes vaults ones that volumes use, until [Vaults.Release] was called as often: only these are labels of metrics.
+func (v *Vaults) Use(vaults []string) { v.metrics.use(vaults) }
+
+// Release is the opposite of [Vaults.Use].
+func (v *Vaults) Release(vaults []string) { v.metrics.release(vaults) }
+
+// clientOptions are those of the SDK's clients of one vault.
+func (v *Vaults) clientOptions(vault string) policy.ClientOptions {
+	return policy.ClientOptions{
+		APIVersion:      v.options.APIVersion,
+		Retry:           azure.Retries(maxRetryDelay),
+		Telemetry:       policy.TelemetryOptions{ApplicationID: azure.ApplicationID},
+		PerCallPolicies: []policy.Policy{pageAt{vault}},
+		Transport:       &sender{vaults: v, vault: vault},
+	}
+}
+
+// sender answers the SDK's opening request, which has no token and only asks for the challenge, from the challenge that is
+// known already. The SDK sees no challenge but those that this package has written.
+type sender struct {
+	vaults *Vaults
+	vault  string
+}
+
+// Do implements policy.Transporter.
+func (s *sender) Do(req *http.Request) (*http.Response, error) {
+	// The next page of a list is where the vault says it is, and Azure's say it with a port.
+	if "https://"+strings.TrimSuffix(req.URL.Host, ":443") != s.vault {
+		return nil, azure.Final(azure.ErrStrange)
+	}
+	if req.Header.Get("Authorization") == "" {
+		if tenant, ok := s.vaults.Tenant(s.vault); ok {
+			return s.vaults.challengeResponse(req, tenant), nil
+		}
+	}
+	began := time.Now()
+	resp, err := s.vaults.options.Sender.Do(req)
+	if azure.Sent(err) {
+		s.vaults.metrics.request(s.vault, req, resp, time.Since(began))
+	}
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	s.vaults.rewrite(s.vault, resp)
+	return resp, nil
+}

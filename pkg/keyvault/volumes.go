@@ -1,0 +1,151 @@
+package keyvault
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
+)
+
+// maxExpiries bounds the certificates that have a series, and those that are remembered of one volume while all volumes
+// have more than maxCertificates: pods choose how many there are. The ones that end first are kept.
+const (
+	maxExpiries     = 200
+	maxCertificates = 32 << 10
+)
+
+// volumes are the mounted ones, with what is counted on their behalf. It is the collector of the certificates' metrics.
+type volumes struct {
+	mu           sync.Mutex
+	known        map[string]mounted // by volume id
+	certificates int                // of all of them
+
+	end, count *prometheus.Desc
+}
+
+// mounted is one volume.
+type mounted struct {
+	owner        login.Owner
+	identity     login.Key // of the owner, in the tenant that the request names
+	vaults       []string
+	certificates []certificateEnd
+	newest       time.Time // when the newest of its objects was read
+}
+
+type certificateEnd struct {
+	vault, name string
+	notAfter    time.Time
+}
+
+func newVolumes() *volumes {
+	return &volumes{
+		known: map[string]mounted{},
+		end: prometheus.NewDesc("keyvault_csi_certificate_expiry_timestamp_seconds",
+			"End of the validity of the certificates that volumes hold; of the 200 that end first.", []string{"vault", "name"}, nil),
+		count: prometheus.NewDesc("keyvault_csi_certificates", "Certificates that volumes hold.", nil, nil),
+	}
+}
+
+// replace remembers a volume, and gives what was remembered of it before.
+func (v *volumes) replace(id string, now mounted) (before mounted, known bool) {
+	before, known = v.remove(id)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.certificates+len(now.certificates) > maxCertificates {
+		now.certificates = soonest(now.certificates)
+	}
+	v.certificates += len(now.certificates)
+	v.known[id] = now
+	return before, known
+}
+
+// remove forgets a volume.
+func (v *volumes) remove(id string) (before mounted, known bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	before, known = v.known[id]
+	v.certificates -= len(before.certificates)
+	delete(v.known, id)
+	return before, known
+}
+
+// newest gives when the newest object of a volume was read; zero if the volume is not known.
+func (v *volumes) newest(id string) time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.known[id].newest
+}
+
+// soonest gives the certificates that end first.
+func soonest(all []certificateEnd) []certificateEnd {
+	slices.SortStableFunc(all, func(a, b certificateEnd) int { return a.notAfter.Compare(b.notAfter) })
+	return slices.Clone(all[:min(len(all), maxExpiries)])
+}
+
+// distinct gives the certificates of all volumes, each once, with the earliest end of its validity.
+func (v *volumes) distinct() []certificateEnd {
+	v.mu.Lock()
+	var all []certificateEnd
+	for _, m := range v.known {
+		all = append(all, m.certificates...)
+	}
+	v.mu.Unlock()
+	slices.SortFunc(all, func(a, b certificateEnd) int {
+		return cmp.Or(strings.Compare(a.vault, b.vault), strings.Compare(a.name, b.name), a.notAfter.Compare(b.notAfter))
+	})
+	return slices.CompactFunc(all, func(a, b certificateEnd) bool { return a.vault == b.vault && a.name == b.name })
+}
+
+// Describe implements prometheus.Collector.
+func (v *volumes) Describe(descs chan<- *prometheus.Desc) {
+	descs <- v.end
+	descs <- v.count
+}
+
+// Collect implements prometheus.Collector.
+func (v *volumes) Collect(metrics chan<- prometheus.Metric) {
+	all := v.distinct()
+	metrics <- prometheus.MustNewConstMetric(v.count, prometheus.GaugeValue, float64(len(all)))
+	for _, c := range soonest(all) {
+		metrics <- prometheus.MustNewConstMetric(v.end, prometheus.GaugeValue, float64(c.notAfter.Unix()), c.vault, c.name)
+	}
+}
+
+// hold remembers what was given to a volume that has a name.
+func (c *Client) hold(f *fetch, reads []*read) {
+	if f.Volume == "" {
+		return
+	}
+	now := mounted{owner: f.owner, identity: f.key, vaults: f.vaults}
+	for _, r := range reads {
+		if r.at.After(now.newest) {
+			now.newest = r.at
+		}
+		if !r.notAfter.IsZero() {
+			now.certificates = append(now.certificates, certificateEnd{r.request.Vault, r.request.Name, r.notAfter})
+		}
+	}
+	c.logins.Hold(now.owner)
+	c.vaults.Use(now.vaults)
+	c.release(c.volumes.replace(f.Volume, now))
+}
+
+// Forget says that a volume is gone, so that nothing is kept or counted on its behalf any more. With its last volume a pod
+// counts as one that has not proven itself.
+func (c *Client) Forget(volume string) { c.release(c.volumes.remove(volume)) }
+
+// release is the opposite of what hold counts.
+func (c *Client) release(before mounted, known bool) {
+	if !known {
+		return
+	}
+	c.vaults.Release(before.vaults)
+	if last := c.logins.Release(before.owner); last {
+		c.cache.Depart(func(identity any) bool { return sameIdentity(identity, before.identity) })
+	}
+}
