@@ -2,14 +2,14 @@ package volume
 
 import "time"
 
-// The volume attributes: what a pod's author writes under volumeAttributes. All values are strings. A key that is not
-// listed here is refused, and so is a value that is present but empty, except for the three lists.
+// The volume attributes: what a pod's author writes under volumeAttributes. All values are strings. Unknown keys are
+// refused, and so are empty values, except those of the three lists.
 const (
-	// AttributeVault names the vault of every object that does not name its own: https://NAME.SUFFIX or NAME.
+	// AttributeVault is the vault of every object that names no vault: https://NAME.SUFFIX or NAME.
 	AttributeVault = "vault"
 
 	// AttributeSecrets lists secrets in the predecessor's grammar, name[:version[:certfile[:keyfile]]] separated by
-	// semicolons, or is "*", standing alone, for every enabled secret of the vault. Present but empty fetches nothing.
+	// semicolons, or is "*" alone, for every enabled secret of the vault. The empty value fetches nothing.
 	AttributeSecrets = "secrets"
 
 	// AttributeCertificates lists public certificates in the same grammar; the key file is not used.
@@ -18,24 +18,25 @@ const (
 	// AttributeObjects is a YAML list of structured objects.
 	AttributeObjects = "objects"
 
-	// AttributeDownloadCA says whether certificates of AttributeSecrets come with their CAs: true (the default) or
-	// false, in any case. With AttributeDownloadCAPrefix it says so for one secret, whose name may be in any case.
+	// AttributeDownloadCA is true (the default) or false, in any case: whether certificates of AttributeSecrets come
+	// with their CAs. AttributeDownloadCAPrefix and a name, in any case, sets it for one secret.
 	AttributeDownloadCA       = "downloadCACertificates"
 	AttributeDownloadCAPrefix = AttributeDownloadCA + "."
 
-	// AttributeSavePFX also writes the PFX of each certificate of AttributeSecrets: true or false (the default).
+	// AttributeSavePFX is true or false (the default): whether the PFX of each certificate of AttributeSecrets is
+	// written as well.
 	AttributeSavePFX = "savePFX"
 
-	// AttributeChainOrder is a [ChainOrder]; ChainOrderChain by default. It holds for all certificates of the volume.
+	// AttributeChainOrder is a [ChainOrder] for all certificates of the volume; ChainOrderChain by default.
 	AttributeChainOrder = "chainOrder"
 
-	// AttributeIdentity is an [IdentityKind]. Without it: servicePrincipal if the Secret holds one, else workload if
+	// AttributeIdentity is an [IdentityKind]. The default is servicePrincipal if the Secret holds one, else workload if
 	// AttributeClientID is set, else [Defaults.Identity].
 	AttributeIdentity = "identity"
 
 	// AttributeClientID is the client id (GUID) of the workload identity, the service principal or the user-assigned
-	// managed identity. AttributeObjectID (GUID) and AttributeResourceID (/subscriptions/…) name a user-assigned
-	// managed identity in other ways; at most one of the three.
+	// managed identity. AttributeObjectID (GUID) and AttributeResourceID (/subscriptions/…) are other names of a
+	// user-assigned managed identity; at most one of the three may be set for it.
 	AttributeClientID   = "clientID"
 	AttributeObjectID   = "objectID"
 	AttributeResourceID = "resourceID"
@@ -50,11 +51,11 @@ const (
 	AttributeTimeout = "timeout"
 )
 
-// TenantAuto as AttributeTenantID means: the tenant that the vault's own 401 challenge names.
+// TenantAuto as AttributeTenantID means the tenant in the vault's own 401 challenge.
 const TenantAuto = "auto"
 
-// What the kubelet adds to the attributes of an inline volume (CSIDriver.spec.podInfoOnMount and tokenRequests). Its
-// values replace whatever a user wrote under the same key. Other keys under KubeletPrefix are ignored.
+// The attributes that the kubelet adds to an inline volume (CSIDriver.spec.podInfoOnMount and tokenRequests). They replace
+// what a user wrote under the same key. Other keys under KubeletPrefix are ignored.
 const (
 	KubeletPrefix = "csi.storage.k8s.io/"
 
@@ -64,57 +65,55 @@ const (
 	KubeletServiceAccount = KubeletPrefix + "serviceAccount.name"
 	KubeletEphemeral      = KubeletPrefix + "ephemeral" // always "true" for an inline volume; not needed
 
-	// KubeletTokens holds {"audience": {"token": …, "expirationTimestamp": …}}: in the secrets of the call with
+	// KubeletTokens holds {"audience": {"token": …, "expirationTimestamp": …}}: in the secrets of the request with
 	// CSIDriver.spec.serviceAccountTokenInSecrets (KEP-5538), in its volume context otherwise.
 	KubeletTokens = KubeletPrefix + "serviceAccount.tokens"
 )
 
-// The keys of the Secret that nodePublishSecretRef names, compared without regard to case; other keys are ignored. An
-// empty value is as good as none. The ids lose outer white space, the client secret and the password lose line ends
-// at their end: a Secret made with echo carries one.
+// The keys of the Secret of nodePublishSecretRef, in any case. Other keys and empty values are ignored. Ids are trimmed
+// of white space, the client secret and the password of line ends, which a Secret made with echo has.
 const (
 	SecretClientID     = "clientid" // GUID
 	SecretClientSecret = "clientsecret"
 
-	// SecretClientCertificate is PEM, or a PFX as base64 text: the kubelet cannot pass binary values on to a driver.
+	// SecretClientCertificate is PEM, or a PFX as base64 text: the kubelet cannot pass binary values to a driver.
 	SecretClientCertificate         = "clientcertificate"
 	SecretClientCertificatePassword = "clientcertificatepassword"
 
 	SecretTenantID = "tenantid" // GUID, domain name, or TenantAuto
 )
 
-// The bounds of the two durations.
+// The limits of the two durations.
 const (
-	// DefaultTimeout bounds a publish whose pod says nothing.
 	DefaultTimeout = 60 * time.Second
-	// MaxTimeout leaves the kubelet, which waits 2 minutes, the time to hear the answer.
+	// MaxTimeout is less than the 2 minutes that the kubelet waits, so that it receives the answer.
 	MaxTimeout = 110 * time.Second
-	// MinRotationInterval is below the kubelet's own rhythm of 60 to 90 s; less would promise what nobody keeps.
+	// MinRotationInterval is less than the 60 to 90 s between two calls of the kubelet. A shorter one has no effect.
 	MinRotationInterval = 30 * time.Second
 )
 
-// The limits against hostile input. They lie well above what a working volume needs.
+// The limits of hostile input. They are far above what a working volume needs.
 const (
-	// MaxAttributeBytes bounds all attributes together, keys and values, those of the kubelet included: MaxEntries objects of 64
-	// bytes. An API server lets a pod have six times as much, and a driver may be asked for hundreds of volumes at once.
+	// MaxAttributeBytes bounds all attributes together, keys and values, including those of the kubelet: MaxEntries
+	// objects of 64 bytes. An API server accepts six times as much, and a driver can get hundreds of volumes at once.
 	MaxAttributeBytes = 256 << 10
-	// MaxEntries bounds each of the lists: a vault answers about 4,000 requests in 10 s.
+	// MaxEntries bounds each list. A vault answers about 4,000 requests in 10 s.
 	MaxEntries = 4096
 )
 
-// Defaults is what the operator decided for pods that say nothing. The zero value is Azure's public cloud without a
-// default identity and without rotation.
+// Defaults are the operator's settings for pods that do not set their own. The zero value is Azure's public cloud
+// without a default identity and without rotation.
 type Defaults struct {
 	// VaultSuffix is the DNS suffix of the cloud's vaults, without a leading dot. Empty means "vault.azure.net".
 	VaultSuffix string
 
-	// TokenAudience is the audience of the service account token that Entra ID takes for a workload identity. Empty
+	// TokenAudience is the audience of the service account token that Entra ID accepts for a workload identity. Empty
 	// means "api://AzureADTokenExchange".
 	TokenAudience string
 
-	// Identity is used where a pod names none. Empty means that a pod must name one.
+	// Identity is the default identity. Empty means that a pod must name one.
 	Identity IdentityKind
 
-	// RotationInterval is used where a pod names none. 0 means never, as in the attribute.
+	// RotationInterval is the default interval. 0 means never, as in the attribute.
 	RotationInterval time.Duration
 }

@@ -27,7 +27,7 @@ func BenchmarkParse(b *testing.B) {
 				}
 			}
 		})
-		b.Run(name+", seen before", func(b *testing.B) {
+		b.Run(name+", same as before", func(b *testing.B) {
 			b.ReportAllocs()
 			for parser := volume.NewParser(volume.Defaults{}); b.Loop(); {
 				if _, err := parser.Parse(attributes, nil); err != nil {

@@ -1,21 +1,22 @@
 package volume
 
 import (
+	"context"
 	"io/fs"
 	"time"
 )
 
-// Content is what answers a [Request]: a complete set of files, or an error in its place; never a part.
+// Content is the complete set of files for a [Request].
 type Content struct {
-	Files   []File   // in the order of their paths, each path once
-	Folders []string // exist even when empty, beside those that the paths of Files imply
+	Files   []File   // sorted by path, each path once
+	Folders []string // exist even when empty, beside those of the paths of Files
 
-	// Fetched is when the oldest object of the set was read from its vault. The age of a volume counts from here. In a
-	// refresh an object of a pinned version, which cannot change, does not count.
+	// Fetched is when the oldest object of the set was read from its vault; the age of the volume counts from here. In a
+	// refresh, objects with a pinned version do not count, because they cannot change.
 	Fetched time.Time
 
-	// Outage is why objects of the set are the last that this node saw instead of what the vault holds now; nil when
-	// there is nothing to say. It is volume.ErrUnavailable.
+	// Outage is why some objects are the last known values instead of current ones; nil if all are current. It is
+	// [ErrUnavailable].
 	Outage error
 }
 
@@ -26,28 +27,29 @@ type File struct {
 	Data Secret
 }
 
-// Mount is what the kubelet asks of the mount itself, beside its content.
+// Mount is what the kubelet asks for beside the content.
 type Mount struct {
-	Target string  // absolute path at which the pod's volume appears
-	Group  *uint32 // the pod's fsGroup; nil when it has none
+	Target string  // absolute path of the pod's volume
+	Group  *uint32 // the pod's fsGroup; nil if it has none
 }
 
-// State is what stands at the target of a volume.
+// State is what exists at the target of a volume.
 type State struct {
 	Published bool      // a complete set is there
-	Fetched   time.Time // when the oldest of its objects was fetched; zero if that lies in the future
+	Fetched   time.Time // when the oldest of its objects was fetched; zero if that is in the future
 
-	// Unverified says that somebody else could have changed the set: it must be refreshed now, however young it is.
+	// Unverified means that something else could have changed the set. It must be refreshed now, whatever its age.
 	Unverified bool
 
-	// Outage says that the set was published in an outage: it is due, whatever the interval, until a refresh has worked.
+	// Outage means that the set was published in an outage. It must be refreshed, whatever the interval, until a refresh
+	// succeeds.
 	Outage bool
 }
 
-// Outcome is what a publish has found at a target, and done.
+// Outcome is what a publish found and did.
 type Outcome struct {
 	Changed  bool   // files changed, because their content did or because Tampered is not empty
-	Tampered string // what somebody else had changed, and this publish has put right; one line, empty if nothing
+	Tampered string // what something else changed and this publish repaired; one line, empty if nothing
 	Writable string // why the file system could not be made read-only again; one line, empty if it is read-only
 }
 
@@ -55,4 +57,32 @@ type Outcome struct {
 type Usage struct {
 	TotalBytes, UsedBytes, AvailableBytes    int64
 	TotalInodes, UsedInodes, AvailableInodes int64
+}
+
+// Limits bound the content of one volume. A zero field means no limit.
+type Limits struct {
+	Bytes int64 // the sum of the sizes of its files
+	Files int
+}
+
+// Check returns an error that is [ErrTooLarge] if the bytes or files are over the limits. The error does not say how many
+// there are: a fetch stops at the limit.
+func (l Limits) Check(bytes int64, files int) error {
+	switch {
+	case l.Bytes > 0 && bytes > l.Bytes:
+		return Errorf(ErrTooLarge, "the volume's content is over the limit of %d bytes (--max-volume-bytes); ask for fewer or smaller objects", l.Bytes)
+	case l.Files > 0 && files > l.Files:
+		return Errorf(ErrTooLarge, "the volume is over the limit of %d files (--max-volume-files); ask for fewer objects", l.Files)
+	}
+	return nil
+}
+
+// Memory reserves the memory of one fetch. Both methods wait until there is enough, at most as long as ctx lasts. An
+// error ends the fetch.
+type Memory interface {
+	// Read waits until one more object may be read from a vault. done must be called when its files are counted with
+	// Hold, or when there are none.
+	Read(ctx context.Context, vault string) (done func(), err error)
+	// Hold counts the bytes of files, and of whatever else stays until the volume exists.
+	Hold(ctx context.Context, bytes int64) error
 }

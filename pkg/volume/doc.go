@@ -1,15 +1,12 @@
-// Package volume is the vocabulary of the driver: what a pod asked for and what answers it.
+// Package volume defines the types that the other packages exchange: what a pod asks for and what it gets.
 //
-// A call travels through the program as values of this package. [Parse] turns the string maps of a
-// NodePublishVolume request into one typed, validated [Request]; the policy looks at it; a fetcher answers it with a
-// [Content]; a store puts that content below the path of a [Mount]. Failures on the way are one of the sentinel
-// errors of this package, so that only one switch, at the gRPC boundary, has to know about codes.
+// [Parse] turns the string maps of a NodePublishVolume request into a validated [Request]. The policy decides about
+// the Request, a fetcher turns it into a [Content], and a store writes the Content below the path of a [Mount]. Errors
+// are one of the sentinel errors of this package; only pkg/driver maps them to gRPC codes.
 //
-// Everything that a user wrote is judged here and nowhere else: names, versions, vault hosts, paths, modes and
-// tokens. Whoever holds a Request may rely on it.
+// All input of users is validated here: names, versions, vault hosts, paths, modes and tokens. The other packages rely
+// on it. Names that come from a vault, such as those that a selection matches, are validated by the same rules after
+// the fetch: [ValidName] for names, [Tree] for the paths of one volume.
 //
-// What only the vault can tell, such as the secrets that a selection matches, is judged by the same rules when it is
-// known: [ValidName] for names, [Tree] for the paths of one volume.
-//
-// The package is a leaf and pure: no network, no files, no clock, and no import of CSI, gRPC, Azure or mount code.
+// The package has no side effects: no network, no files, no clock, and no import of CSI, gRPC, Azure or mount code.
 package volume

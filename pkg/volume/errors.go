@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// The sentinel errors. Every failure of parsing, policy, fetching and storing that is not the caller's own context
-// is one of these by errors.Is; the driver maps each to one gRPC code.
+// The sentinel errors. By errors.Is, every failure of parsing, policy, fetching and storing is one of these or an error
+// of the caller's context. The driver maps each to one gRPC code.
 var (
 	// ErrInvalid: the pod's volume attributes or Secret are wrong, or two objects write one file.
 	ErrInvalid = errors.New("invalid volume")
@@ -16,17 +16,16 @@ var (
 	ErrDenied = errors.New("permission denied")
 	// ErrUnauthenticated: Entra ID or the vault does not accept the identity itself.
 	ErrUnauthenticated = errors.New("unauthenticated")
-	// ErrPrecondition: the object is there but cannot be used as asked: disabled, not decodable, not exportable.
+	// ErrPrecondition: the object exists but cannot be used as requested: disabled, not decodable, not exportable.
 	ErrPrecondition = errors.New("failed precondition")
 	// ErrUnavailable: the vault or Entra ID cannot be reached, throttles, or fails.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrTooLarge: the set is over the limits of a volume, or finds no memory on this node.
+	// ErrTooLarge: the content is over the limits of a volume, or over the memory of the driver.
 	ErrTooLarge = errors.New("over the limits of a volume")
 )
 
-// Errorf makes an error that is the sentinel by errors.Is and reads as exactly the formatted text: one line, stable
-// from call to call (no request ids, no times), so that the kubelet can aggregate its events. A %w verb in the
-// format keeps its operand reachable beside the sentinel.
+// Errorf returns an error that is the sentinel by errors.Is. Its text is the formatted text: one line, without request
+// ids and times, so that the kubelet can aggregate its events. A %w verb keeps its operand reachable as well.
 func Errorf(sentinel error, format string, args ...any) error {
 	return &failure{sentinel: sentinel, cause: fmt.Errorf(format, args...)}
 }

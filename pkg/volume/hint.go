@@ -1,60 +1,67 @@
 package volume
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
-var attributeNames = []string{
-	AttributeVault, AttributeSecrets, AttributeCertificates, AttributeObjects, AttributeDownloadCA, AttributeSavePFX,
-	AttributeChainOrder, AttributeIdentity, AttributeClientID, AttributeObjectID, AttributeResourceID,
-	AttributeTenantID, AttributeRotationInterval, AttributeTimeout,
+// attributeNames are the attributes and what other tools call them, folded: the variables of the predecessor and the
+// parameters of the Azure provider of the Secrets Store CSI Driver.
+var attributeNames = []struct {
+	name    string
+	aliases []string
+}{
+	{AttributeVault, []string{"vaultbaseurl", "vaultresourcename", "keyvaultname"}},
+	{AttributeSecrets, []string{"secretskeys", "secretkeys"}},
+	{AttributeCertificates, []string{"certskeys", "certs"}},
+	{AttributeObjects, []string{"secretproviderclass"}},
+	{AttributeDownloadCA, nil},
+	{AttributeSavePFX, nil},
+	{AttributeChainOrder, nil},
+	{AttributeIdentity, []string{"usemsi", "useenv", "serviceprinciplefilepath", "usevmmanagedidentity", "usepodidentity"}},
+	{AttributeClientID, []string{"msiclientid", "userassignedidentityid"}},
+	{AttributeObjectID, []string{"msiobjectid"}},
+	{AttributeResourceID, []string{"msiresourceid"}},
+	{AttributeTenantID, []string{"autodetectaadtenant"}},
+	{AttributeRotationInterval, []string{"rotationpollinterval"}},
+	{AttributeTimeout, nil},
 }
 
-// foreignNames are what other tools call our attributes, folded: the predecessor's variables and the parameters of the
-// Azure provider of the Secrets Store CSI Driver.
-var foreignNames = map[string]string{
-	"vaultbaseurl":             AttributeVault,
-	"vaultresourcename":        AttributeVault,
-	"keyvaultname":             AttributeVault,
-	"secretskeys":              AttributeSecrets,
-	"secretkeys":               AttributeSecrets,
-	"certskeys":                AttributeCertificates,
-	"certs":                    AttributeCertificates,
-	"msiclientid":              AttributeClientID,
-	"userassignedidentityid":   AttributeClientID,
-	"msiobjectid":              AttributeObjectID,
-	"msiresourceid":            AttributeResourceID,
-	"autodetectaadtenant":      AttributeTenantID,
-	"usemsi":                   AttributeIdentity,
-	"useenv":                   AttributeIdentity,
-	"serviceprinciplefilepath": AttributeIdentity,
-	"usevmmanagedidentity":     AttributeIdentity,
-	"usepodidentity":           AttributeIdentity,
-	"secretproviderclass":      AttributeObjects,
-	"rotationpollinterval":     AttributeRotationInterval,
-}
-
-// attributeHint is what to write in place of an unknown attribute, as the end of a sentence; empty if nobody knows.
-func (c *collector) attributeHint(key string) string {
-	if len(key) > maxQuoted || c.found > maxHints {
-		return ""
-	}
-	switch folded := fold(key); folded {
-	case SecretClientSecret, SecretClientCertificate, SecretClientCertificatePassword:
-		return ", it belongs in the Secret of nodePublishSecretRef"
-	default:
-		if name, known := foreignNames[folded]; known {
-			return didYouMean(name)
+func isAttribute(key string) bool {
+	for _, a := range attributeNames {
+		if a.name == key {
+			return true
 		}
 	}
-	// The predecessor's NAME_DOWNLOAD_CA_CERTIFICATE, and our own form in other letters.
+	return false
+}
+
+// attributeHint returns what to write instead of an unknown attribute, as the end of a sentence, or nothing.
+func (p *parser) attributeHint(key string) string {
+	if p.noHint(key) {
+		return ""
+	}
+	folded := fold(key)
+	switch folded {
+	case SecretClientSecret, SecretClientCertificate, SecretClientCertificatePassword:
+		return ", it belongs in the Secret of nodePublishSecretRef"
+	}
+	var names []string
+	for _, a := range attributeNames {
+		if slices.Contains(a.aliases, folded) {
+			return didYouMean(a.name)
+		}
+		names = append(names, a.name)
+	}
+	// The predecessor's NAME_DOWNLOAD_CA_CERTIFICATE, and a misspelt downloadCACertificates.NAME.
 	if name, found := strings.CutSuffix(lower(key), "_download_ca_certificate"); found && ValidName(name) {
 		return didYouMean(AttributeDownloadCAPrefix + key[:len(name)])
 	}
-	if prefix, name, found := strings.Cut(key, "."); found && ValidName(name) {
-		if c.nearest(prefix, []string{AttributeDownloadCA}) != "" {
-			return didYouMean(AttributeDownloadCAPrefix + name)
-		}
+	prefix, name, found := strings.Cut(key, ".")
+	if found && ValidName(name) && p.nearest(prefix, []string{AttributeDownloadCA}) != "" {
+		return didYouMean(AttributeDownloadCAPrefix + name)
 	}
-	return didYouMean(c.nearest(key, attributeNames))
+	return didYouMean(p.nearest(key, names))
 }
 
 func didYouMean(name string) string {
@@ -64,18 +71,20 @@ func didYouMean(name string) string {
 	return ", did you mean " + name + "?"
 }
 
-// maxHints is after how many problems nobody is helped any more; looking for a near miss is the dearest part of one.
+// maxHints is the number of problems after which hints are left out: they take most of the time of a problem.
 const maxHints = 100
 
-// nearest is the one of the names that is the key but for case and punctuation, or else at most two letters away.
-func (c *collector) nearest(key string, names []string) string {
-	if len(key) > maxQuoted || c.found > maxHints {
+func (p *parser) noHint(key string) bool { return len(key) > maxQuoted || p.found > maxHints }
+
+// nearest returns the name that differs from the key in case and punctuation only, or else in at most two letters.
+func (p *parser) nearest(key string, names []string) string {
+	if p.noHint(key) {
 		return ""
 	}
 	folded := fold(key)
 	best, distance := "", 3
 	for _, name := range names {
-		// Short words are two letters away from everything: at least half of the letters must be right.
+		// At least half of the letters must be right: short words are two letters away from any other.
 		if d := editDistance(folded, fold(name)); d < distance && 2*d < len(name) {
 			best, distance = name, d
 		}
@@ -83,7 +92,7 @@ func (c *collector) nearest(key string, names []string) string {
 	return best
 }
 
-// fold is a key without what people vary: case and punctuation.
+// fold removes punctuation and makes letters lower-case.
 func fold(key string) string {
 	return strings.Map(func(r rune) rune {
 		if isAlphanumeric(r) {
@@ -93,7 +102,7 @@ func fold(key string) string {
 	}, lower(key))
 }
 
-// editDistance is Levenshtein's, in bytes.
+// editDistance is the Levenshtein distance in bytes.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

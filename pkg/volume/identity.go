@@ -1,70 +1,40 @@
 package volume
 
 import (
+	"encoding/base64"
 	"maps"
 	"slices"
 	"strings"
 )
 
-// secretField is the Field of problems with a key of the Secret.
+// secretField returns the Field of problems with a key of the Secret.
 func secretField(key string) string { return "nodePublishSecretRef[" + key + "]" }
 
-// identity decides who reads the vault, and reads what that login needs.
+// identity reads which identity gets the objects, and what its login needs.
 func (p *parser) identity(pod Pod) Identity {
-	given := p.secretKeys()
-	id := Identity{Kind: p.identityKind(given)}
-	id.ClientID = p.guid(AttributeClientID)
-	id.ObjectID = p.objectID()
-	id.ResourceID = p.resourceID()
-	p.tenant(&id, given)
-	p.belongs(id.Kind)
-	if theirs := lower(given[SecretClientID]); theirs != "" && isGUID(id.ClientID) && theirs != id.ClientID {
-		p.problem(AttributeClientID, "differs from the key %s of the Secret", SecretClientID)
+	p.readSecret()
+	kind := p.identityKind()
+	id := Identity{
+		Kind:       kind,
+		ClientID:   p.id(kind, AttributeClientID, SecretClientID, isGUID, "is not a GUID"),
+		ObjectID:   p.id(kind, AttributeObjectID, "", ValidName, "is not an object id, such as a GUID"),
+		ResourceID: p.resourceID(),
+		TenantID:   p.id(kind, AttributeTenantID, SecretTenantID, isTenant, "is not a GUID, a domain name or auto"),
 	}
-	switch id.Kind {
-	case ServicePrincipal:
-		p.servicePrincipal(&id, given)
-	case Workload:
-		p.workload(&id, pod)
-	case Managed:
-		p.managed()
+	if id.TenantID == TenantAuto {
+		id.TenantID, id.DetectTenant = "", true
 	}
-	if id.Kind != Workload {
-		p.foreignToken(pod)
+	p.checkIDs(kind)
+	if kind == ServicePrincipal {
+		p.servicePrincipal(&id)
 	}
+	p.serviceAccountToken(&id, pod)
 	return id
 }
 
-// identityKind applies the rule of the attribute identity; empty after a problem.
-func (p *parser) identityKind(given map[string]string) IdentityKind {
-	if text, named := p.attributes[AttributeIdentity]; named {
-		kinds := []string{string(Workload), string(ServicePrincipal), string(Managed), string(Cluster)}
-		if slices.Contains(kinds, text) {
-			return IdentityKind(text)
-		}
-		p.problem(AttributeIdentity, "%s must be workload, servicePrincipal, managed or cluster%s",
-			quote(text), didYouMean(p.nearest(text, kinds)))
-		return ""
-	}
-	_, clientID := p.attributes[AttributeClientID]
-	switch {
-	case given[SecretClientSecret] != "" || given[SecretClientCertificate] != "":
-		return ServicePrincipal
-	case clientID:
-		return Workload
-	case p.defaults.Identity != "":
-		return p.defaults.Identity
-	case len(given) > 0:
-		return ServicePrincipal // half of one: servicePrincipal says what is missing
-	}
-	p.problem(AttributeIdentity, "the pod names none: set clientID (workload identity), or name a Secret with clientid "+
-		"and clientsecret or clientcertificate in nodePublishSecretRef (servicePrincipal), or set identity to managed or to cluster")
-	return ""
-}
-
-// secretKeys reads the Secret's keys, in any case, without those that are empty.
-func (p *parser) secretKeys() map[string]string {
-	given := make(map[string]string)
+// readSecret reads the keys of the Secret that belong to a login, in any case, without the empty ones.
+func (p *parser) readSecret() {
+	p.login = make(map[string]string)
 	for _, key := range slices.Sorted(maps.Keys(p.secrets)) {
 		name, value := lower(key), p.secrets[key]
 		switch name {
@@ -79,138 +49,104 @@ func (p *parser) secretKeys() map[string]string {
 		if value == "" {
 			continue
 		}
-		if earlier, twice := given[name]; twice && earlier != value {
+		if earlier, twice := p.login[name]; twice && earlier != value {
 			p.problem(secretField(name), "the Secret has this key in two spellings with two values")
 		}
-		given[name] = value
+		p.login[name] = value
 	}
-	return given
 }
 
-// belongs reports the attributes that another kind of identity has.
-func (p *parser) belongs(kind IdentityKind) {
-	var foreign []string
-	switch kind {
-	case Workload, ServicePrincipal:
-		foreign = []string{AttributeObjectID, AttributeResourceID}
-	case Cluster:
-		foreign = []string{AttributeClientID, AttributeObjectID, AttributeResourceID}
-	}
-	for _, attribute := range foreign {
-		if _, given := p.attributes[attribute]; given {
-			p.problem(attribute, "does not go with identity %s", kind)
+// identityKind applies the rule of [AttributeIdentity]. It returns nothing after a problem.
+func (p *parser) identityKind() IdentityKind {
+	if text, given := p.attributes[AttributeIdentity]; given {
+		kinds := []string{string(Workload), string(ServicePrincipal), string(Managed), string(Cluster)}
+		if slices.Contains(kinds, text) {
+			return IdentityKind(text)
 		}
+		p.problem(AttributeIdentity, "%s must be %s%s", quote(text), alternatives(kinds), didYouMean(p.nearest(text, kinds)))
+		return ""
 	}
+	_, clientID := p.attributes[AttributeClientID]
+	switch {
+	case p.login[SecretClientSecret] != "" || p.login[SecretClientCertificate] != "":
+		return ServicePrincipal
+	case clientID:
+		return Workload
+	case p.defaults.Identity != "":
+		return p.defaults.Identity
+	case len(p.login) > 0:
+		return ServicePrincipal // incomplete: servicePrincipal reports what is missing
+	}
+	p.problem(AttributeIdentity, "the pod names none: set clientID (workload identity), or name a Secret with clientid "+
+		"and clientsecret or clientcertificate in nodePublishSecretRef (servicePrincipal), or set identity to managed or to cluster")
+	return ""
 }
 
-// guid reads an attribute that is a GUID if it is there. In lower case, so that one identity has one name.
-func (p *parser) guid(attribute string) string {
+// id reads an id from its attribute or, for a service principal, from a key of the Secret; if both are given, they must
+// agree. It returns lower case, so that an identity has one spelling. Problems do not repeat the value, which may be a
+// client secret in the wrong field.
+func (p *parser) id(kind IdentityKind, attribute, key string, valid func(string) bool, rule string) string {
 	text, given := p.attributes[attribute]
-	value := lower(text)
-	if given && !isGUID(value) {
-		// Not repeated: what is pasted here by mistake may be the client secret.
-		p.problem(attribute, "is not a GUID")
+	value, other := lower(text), lower(p.login[key])
+	switch {
+	case given && !valid(value):
+		p.problem(attribute, "%s", rule)
+	case given && other != "" && other != value:
+		p.problem(attribute, "differs from the key %s of the Secret", key)
+	case !given && kind == ServicePrincipal:
+		value = other
+		if value != "" && !valid(value) {
+			p.problem(secretField(key), "%s", rule)
+		}
 	}
 	return value
 }
 
-// objectID is a GUID in every Azure that is known; the metadata service, not the login, judges it, so that the form is
-// only held to what a query can carry.
-func (p *parser) objectID() string {
-	text, given := p.attributes[AttributeObjectID]
-	if given && !ValidName(text) {
-		p.problem(AttributeObjectID, "is not an object id, such as a GUID")
-	}
-	return lower(text)
-}
-
 func (p *parser) resourceID() string {
 	text, given := p.attributes[AttributeResourceID]
-	if !given {
-		return ""
-	}
-	if len(text) > maxPath || !strings.HasPrefix(lower(text), "/subscriptions/") ||
-		strings.ContainsFunc(text, isUnprintable) {
+	if given && (len(text) > maxPath || !strings.HasPrefix(lower(text), "/subscriptions/") || strings.ContainsFunc(text, isUnprintable)) {
 		p.problem(AttributeResourceID, "%s is not a resource id that begins with /subscriptions/", quote(text))
 	}
 	return text
 }
 
-// tenant reads the tenant from its attribute and from the Secret.
-func (p *parser) tenant(id *Identity, given map[string]string) {
-	text, named := p.attributes[AttributeTenantID]
-	tenant := lower(text)
-	valid := tenant == TenantAuto || isGUID(tenant) || isDomain(tenant)
-	if named && !valid {
-		p.problem(AttributeTenantID, "is not a GUID, a domain name or auto")
-	}
-	if theirs := lower(given[SecretTenantID]); theirs != "" {
-		switch {
-		case named && valid && theirs != tenant:
-			p.problem(AttributeTenantID, "differs from the key %s of the Secret", SecretTenantID)
-		case !named && id.Kind == ServicePrincipal:
-			tenant = theirs
-			if tenant != TenantAuto && !isGUID(tenant) && !isDomain(tenant) {
-				p.problem(secretField(SecretTenantID), "is not a GUID, a domain name or auto")
-			}
-		}
-	}
-	if tenant == TenantAuto {
-		id.DetectTenant = true
-		return
-	}
-	id.TenantID = tenant
-}
-
-// isDomain takes a DNS name of two labels or more, in lower case; the last has a letter, so that no address passes.
-func isDomain(s string) bool {
-	labels := strings.Split(s, ".")
-	if len(s) > 253 || len(labels) < 2 {
-		return false
-	}
-	for _, label := range labels {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || !ValidName(label) {
-			return false
-		}
-	}
-	return strings.ContainsAny(labels[len(labels)-1], "abcdefghijklmnopqrstuvwxyz")
-}
-
-func (p *parser) managed() {
-	var named []string
+// checkIDs reports ids that the kind of identity does not take, and a missing one.
+func (p *parser) checkIDs(kind IdentityKind) {
+	var given []string
 	for _, attribute := range []string{AttributeClientID, AttributeObjectID, AttributeResourceID} {
-		if _, given := p.attributes[attribute]; given {
-			named = append(named, attribute)
+		if _, ok := p.attributes[attribute]; !ok {
+			continue
+		}
+		given = append(given, attribute)
+		client := attribute == AttributeClientID
+		if kind == Cluster || (kind == Workload || kind == ServicePrincipal) && !client {
+			p.problem(attribute, "does not go with identity %s", kind)
 		}
 	}
-	if len(named) > 1 {
-		p.problem(AttributeIdentity, "managed takes one of clientID, objectID and resourceID, not %s",
-			strings.Join(named, " and "))
+	switch {
+	case kind == Managed && len(given) > 1:
+		p.problem(AttributeIdentity, "managed takes one of clientID, objectID and resourceID, not %s", strings.Join(given, " and "))
+	case kind == Workload && !slices.Contains(given, AttributeClientID):
+		p.problem(AttributeClientID, "is missing, identity workload needs it")
 	}
 }
 
-// maxLogin bounds what a service principal logs in with, in bytes: the driver keeps it beside the token. A certificate with
-// an RSA key of 4,096 bits and four CAs has 12 KiB.
+// maxLogin bounds each value of a login, which the driver keeps as long as the token. A certificate with an RSA key of
+// 4,096 bits and four CAs has 12 KiB.
 const maxLogin = 64 << 10
 
-// servicePrincipal reads the login from the Secret; the client id may stand in the attributes instead.
-func (p *parser) servicePrincipal(id *Identity, given map[string]string) {
-	if _, named := p.attributes[AttributeClientID]; !named {
-		id.ClientID = lower(given[SecretClientID])
-		switch {
-		case id.ClientID == "":
-			p.problem(AttributeIdentity,
-				"servicePrincipal needs the client id, as clientID or as the key clientid of the Secret of nodePublishSecretRef")
-		case !isGUID(id.ClientID):
-			p.problem(secretField(SecretClientID), "is not a GUID")
-		}
+// servicePrincipal reads the login from the Secret. The client id may be an attribute instead.
+func (p *parser) servicePrincipal(id *Identity) {
+	if _, given := p.attributes[AttributeClientID]; !given && id.ClientID == "" {
+		p.problem(AttributeIdentity,
+			"servicePrincipal needs the client id, as clientID or as the key clientid of the Secret of nodePublishSecretRef")
 	}
 	for _, key := range []string{SecretClientSecret, SecretClientCertificate, SecretClientCertificatePassword} {
-		if len(given[key]) > maxLogin {
+		if len(p.login[key]) > maxLogin {
 			p.problem(secretField(key), "is longer than %d KiB", maxLogin>>10)
 		}
 	}
-	secret, certificate := given[SecretClientSecret], given[SecretClientCertificate]
+	secret, certificate := p.login[SecretClientSecret], p.login[SecretClientCertificate]
 	switch {
 	case secret != "" && certificate != "":
 		p.problem(AttributeIdentity, "servicePrincipal takes clientsecret or clientcertificate, and the Secret holds both")
@@ -222,7 +158,7 @@ func (p *parser) servicePrincipal(id *Identity, given map[string]string) {
 			p.problem(secretField(SecretClientCertificate), "is neither PEM nor the base64 text of a PFX")
 		}
 		id.ClientCertificate = NewSecret(bytes)
-		id.ClientCertificatePassword = NewSecret([]byte(given[SecretClientCertificatePassword]))
+		id.ClientCertificatePassword = NewSecret([]byte(p.login[SecretClientCertificatePassword]))
 	default:
 		p.problem(AttributeIdentity,
 			"servicePrincipal needs the key clientsecret or clientcertificate in the Secret of nodePublishSecretRef%s",
@@ -230,7 +166,7 @@ func (p *parser) servicePrincipal(id *Identity, given map[string]string) {
 	}
 }
 
-// secretHint names a key of the Secret that may have been meant, never its value.
+// secretHint names a misspelt key of the Secret, never its value.
 func (p *parser) secretHint() string {
 	for _, key := range slices.Sorted(maps.Keys(p.secrets)) {
 		if right := p.nearest(key, []string{SecretClientSecret, SecretClientCertificate}); right != "" && p.secrets[key] != "" {
@@ -239,3 +175,15 @@ func (p *parser) secretHint() string {
 	}
 	return ""
 }
+
+// clientCertificate accepts PEM, and a PFX as bytes or as base64 text with any white space.
+func clientCertificate(text string) (bytes []byte, ok bool) {
+	if strings.Contains(text, "-----BEGIN ") || isPFX([]byte(text)) {
+		return []byte(text), true
+	}
+	bytes, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
+	return bytes, err == nil && isPFX(bytes)
+}
+
+// isPFX looks for the beginning of PKCS#12 in DER: a SEQUENCE (0x30) with a length of more than one byte (0x8?).
+func isPFX(b []byte) bool { return len(b) > 2 && b[0] == 0x30 && b[1]&0x80 != 0 }

@@ -11,7 +11,7 @@ const (
 	folderSecrets   = "secrets"    // values
 	folderCerts     = "certs"      // certificates
 	folderKeys      = "keys"       // private keys
-	folderCertsKeys = "certs_keys" // both, where a certificate and its key have different file names
+	folderCertsKeys = "certs_keys" // both, if a certificate and its key have different file names
 )
 
 // entry is one segment of the predecessor's grammar, name[:version[:certfile[:keyfile]]].
@@ -19,16 +19,15 @@ type entry struct {
 	name, version, cert, key string
 }
 
-// segments splits a list at semicolons. A segment loses the white space around it, never any within, and what is blank
-// is dropped. All is set for a "*" standing alone.
+// segments splits a list at semicolons. It trims white space around a segment and drops blank segments. all is true for
+// a "*" that stands alone.
 func segments(list string) (entries []entry, all bool) {
 	for segment := range strings.SplitSeq(list, ";") {
 		segment = strings.TrimSpace(segment)
 		if segment == "" {
 			continue
 		}
-		// The predecessor ignores a fifth part and whatever follows.
-		parts := strings.SplitN(segment, ":", 5)
+		parts := strings.SplitN(segment, ":", 5) // the predecessor ignores a fifth part and more
 		e := entry{name: parts[0], cert: parts[0], key: parts[0]}
 		if len(parts) > 1 {
 			e.version = parts[1]
@@ -47,28 +46,29 @@ func segments(list string) (entries []entry, all bool) {
 	return entries, len(entries) == 1 && entries[0] == entry{name: "*", cert: "*", key: "*"}
 }
 
-// entries reads a list of the predecessor's grammar and hands each valid entry, once, to use.
+// entries reads a list and calls use once for each different valid entry. all is true for a "*" that stands alone.
 func (p *parser) entries(attribute string, use func(source string, e entry)) (all bool) {
 	list, all := segments(p.attributes[attribute])
-	if len(list) > MaxEntries {
-		p.problem(attribute, "has more than %d entries", MaxEntries)
-		return all
-	}
-	if all {
+	switch {
+	case all:
 		return true
+	case len(list) > MaxEntries:
+		p.problem(attribute, "has more than %d entries", MaxEntries)
+		return false
 	}
 	seen := make(map[entry]bool, len(list))
 	for i, e := range list {
-		if e, ok := p.entry(at(attribute, i), e); ok && !seen[e] {
+		source := at(attribute, i)
+		if e, ok := p.checkEntry(source, e); ok && !seen[e] {
 			seen[e] = true
-			use(at(attribute, i), e)
+			use(source, e)
 		}
 	}
 	return false
 }
 
-// entry validates one segment.
-func (p *parser) entry(source string, e entry) (valid entry, ok bool) {
+// checkEntry validates one segment and returns it with the canonical version.
+func (p *parser) checkEntry(source string, e entry) (valid entry, ok bool) {
 	before := p.found
 	if e.name == "*" {
 		p.problem(source, `"*" must stand alone`)
@@ -76,7 +76,7 @@ func (p *parser) entry(source string, e entry) (valid entry, ok bool) {
 	}
 	if problem := nameProblem(e.name); problem != "" {
 		p.problem(source, "%s", problem)
-		return e, false // the file names may be the same bad name, which says nothing new
+		return e, false // the name may also be the file name: one problem is enough
 	}
 	version, problem := parseVersion(e.version)
 	if problem != "" {
@@ -92,24 +92,26 @@ func (p *parser) entry(source string, e entry) (valid entry, ok bool) {
 	return e, p.found == before
 }
 
-// legacySecrets reads the attribute secrets and those that say how its certificates are written.
-func (p *parser) legacySecrets(vault *defaultVault, order ChainOrder) (objects []Object) {
-	layout := legacyLayout{order: order, savePFX: p.boolean(AttributeSavePFX, false)}
-	layout.downloadCA = p.boolean(AttributeDownloadCA, true)
-	layout.downloadCAOf = p.downloadCAOf()
-
+// legacySecrets reads the attribute secrets and the attributes that say how its certificates are written.
+func (p *parser) legacySecrets() (objects []Object) {
+	layout := legacyLayout{
+		order:        p.order,
+		savePFX:      p.boolean(AttributeSavePFX, false),
+		downloadCA:   p.boolean(AttributeDownloadCA, true),
+		downloadCAOf: p.downloadCAOf(),
+	}
 	all := p.entries(AttributeSecrets, func(source string, e entry) {
-		objects = append(objects, layout.object(source, vault.get(source), e))
+		objects = append(objects, layout.object(source, p.defaultVault(source), e))
 	})
 	if all {
 		source := at(AttributeSecrets, 0)
-		return []Object{layout.selection(source, vault.get(source))}
+		return []Object{layout.selection(source, p.defaultVault(source))}
 	}
 	return objects
 }
 
-// downloadCAOf reads the attributes downloadCACertificates.NAME, by name in lower case. One about a name that no entry
-// has is of no use and no harm, as with the predecessor: manifests often share their settings and not their lists.
+// downloadCAOf reads the attributes downloadCACertificates.NAME, by name in lower case. A name that is not in the list
+// is no problem, as with the predecessor: manifests often share settings but not lists.
 func (p *parser) downloadCAOf() map[string]bool {
 	values := make(map[string]bool)
 	for _, key := range slices.Sorted(maps.Keys(p.attributes)) {
@@ -131,13 +133,13 @@ func (p *parser) downloadCAOf() map[string]bool {
 	return values
 }
 
-// legacyCertificates reads the attribute certificates. It has no "*": the predecessor could list secrets only.
-func (p *parser) legacyCertificates(vault *defaultVault) (objects []Object) {
+// legacyCertificates reads the attribute certificates. It has no "*": the predecessor can list secrets only.
+func (p *parser) legacyCertificates() (objects []Object) {
 	all := p.entries(AttributeCertificates, func(source string, e entry) {
 		objects = append(objects, Object{
 			Kind:    KindPublicCertificate,
 			Source:  source,
-			Vault:   vault.get(source),
+			Vault:   p.defaultVault(source),
 			Name:    e.name,
 			Version: e.version,
 			Outputs: []Output{{Part: PartLeaf76, Path: folderCerts + "/" + e.cert}},
@@ -149,7 +151,7 @@ func (p *parser) legacyCertificates(vault *defaultVault) (objects []Object) {
 	return objects
 }
 
-// legacyLayout is how the predecessor lays out a secret.
+// legacyLayout is how the predecessor writes a secret.
 type legacyLayout struct {
 	order        ChainOrder
 	savePFX      bool
@@ -174,28 +176,28 @@ func (l legacyLayout) object(source, vault string, e entry) Object {
 	}
 }
 
-// split is the files of a certificate: the key, beside it the PFX, and the chain, in the predecessor's order.
+// split returns the files of a certificate in the predecessor's order: the key, the PFX beside it, and the chain.
 func (l legacyLayout) split(e entry) []Output {
 	keys, certs := folderKeys, folderCerts
 	if e.cert != e.key {
 		keys, certs = folderCertsKeys, folderCertsKeys
 	}
-	chain := PartChain
 	downloadCA, given := l.downloadCAOf[lower(e.name)]
 	if !given {
 		downloadCA = l.downloadCA
-	}
-	if !downloadCA {
-		chain = PartCert
 	}
 	outputs := []Output{{Part: PartKey, Path: keys + "/" + e.key}}
 	if l.savePFX {
 		outputs = append(outputs, Output{Part: PartPFX, Path: keys + "/" + e.key + ".pfx"})
 	}
+	chain := PartChain
+	if !downloadCA {
+		chain = PartCert
+	}
 	return append(outputs, Output{Part: chain, Path: certs + "/" + e.cert})
 }
 
-// selection is the "*". What is deleted or disabled between the list and the get is skipped: each object is optional.
+// selection returns the object for "*".
 func (l legacyLayout) selection(source, vault string) Object {
 	return Object{
 		Kind:   KindSelection,

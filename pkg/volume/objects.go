@@ -4,216 +4,179 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// The fields of the structured objects: the first says the kind and names the object.
-const (
-	fieldSecret      = "secret"
-	fieldCertificate = "certificate"
-	fieldKey         = "key" // an object of its own, or the private key of a certificate
-	fieldSecrets     = "secrets"
-
-	fieldVersion   = "version"
-	fieldVault     = "vault"
-	fieldOptional  = "optional"
-	fieldPath      = "path"
-	fieldEncoding  = "encoding"
-	fieldMode      = "mode"
-	fieldKeyFormat = "keyFormat"
-	fieldChain     = "chain"
-	fieldCert      = "cert"
-	fieldCA        = "ca"
-	fieldPEM       = "pem"
-	fieldPFX       = "pfx"
-
-	fieldPrefix = "prefix"
-	fieldTags   = "tags"
-)
-
-// objectFields is which fields an object of each kind may have.
-var objectFields = map[Kind][]string{
-	KindSecret: {fieldSecret, fieldVersion, fieldVault, fieldOptional, fieldPath, fieldEncoding, fieldMode},
-	KindCertificate: {
-		fieldCertificate, fieldVersion, fieldVault, fieldOptional, fieldMode, fieldKeyFormat,
-		fieldChain, fieldKey, fieldCert, fieldCA, fieldPEM, fieldPFX,
-	},
-	KindKey:       {fieldKey, fieldVersion, fieldVault, fieldOptional, fieldPath, fieldMode},
-	KindSelection: {fieldSecrets, fieldVault, fieldPath, fieldEncoding, fieldMode},
-}
-
-// certificateOutputs is the files of a certificate, in the order in which they are laid down.
-var certificateOutputs = []struct {
-	field string
-	part  Part
+// objectKinds are the kinds of structured objects and the fields of each. The first field names the object.
+var objectKinds = []struct {
+	kind   Kind
+	fields []string
 }{
-	{fieldChain, PartChain}, {fieldKey, PartKey}, {fieldCert, PartCert}, {fieldCA, PartCA}, {fieldPEM, PartPEM},
-	{fieldPFX, PartPFX},
+	{KindSecret, []string{"secret", "version", "vault", "optional", "path", "encoding", "mode"}},
+	{KindCertificate, []string{
+		"certificate", "version", "vault", "optional", "mode", "keyFormat", "chain", "key", "cert", "ca", "pem", "pfx",
+	}},
+	{KindSelection, []string{"secrets", "vault", "path", "encoding", "mode"}},
+	{KindKey, []string{"key", "version", "vault", "optional", "path", "mode"}},
 }
 
-// structured reads the attribute objects.
-func (p *parser) structured(vault *defaultVault, order ChainOrder) (objects []Object) {
-	text, given := p.attributes[AttributeObjects]
-	if !given {
-		return nil
-	}
-	key := listKey{text, vault.url, order}
-	if objects, known := p.lists.get(key); known {
+// structured appends the attribute objects.
+func (p *parser) structured(objects []Object) []Object {
+	text := p.attributes[AttributeObjects]
+	if text == "" {
 		return objects
 	}
-	for i, node := range p.yamlList(AttributeObjects, text) {
+	if last := p.last.Load(); last != nil && last.text == text && last.vault == p.vault && last.order == p.order {
+		return append(objects, last.objects...)
+	}
+	list := p.yamlList(AttributeObjects, text)
+	first := len(objects)
+	objects = slices.Grow(objects, len(list))
+	for i, node := range list {
 		before := p.found
-		o := p.object(at(AttributeObjects, i), node, vault, order)
+		o := p.object(at(AttributeObjects, i), node)
 		if p.found == before {
 			objects = append(objects, o)
 		}
 	}
-	if p.found == 0 && vault.needed == "" {
-		p.lists.put(key, objects)
+	if p.found == 0 && p.vaultUser == "" {
+		p.last.Store(&parsedList{text: text, vault: p.vault, order: p.order, objects: slices.Clone(objects[first:])})
 	}
 	return objects
 }
 
-// object reads one entry. Whether it is valid shows in the problems.
-func (p *parser) object(source string, node *yaml.Node, vault *defaultVault, order ChainOrder) Object {
-	m := p.yamlMapping(source, node)
-	if m == nil {
-		return Object{}
-	}
-	kind, ok := m.kind()
+// object reads one entry. The result is valid only if no problem was reported.
+func (p *parser) object(source string, node *yaml.Node) Object {
+	m, ok := p.yamlMapping(source, node)
 	if !ok {
 		return Object{}
 	}
-	m.only(kind)
-	o := Object{Kind: kind, Source: source, Encoding: UTF8}
+	kind, fields := m.kind()
+	if kind == "" {
+		return Object{}
+	}
+	m.checkFields(kind, fields)
+	o := Object{Kind: kind, Source: source}
 	switch kind {
 	case KindSecret:
-		m.name(&o, fieldSecret)
-		o.Encoding = m.encoding()
-		o.Outputs = []Output{{Part: PartValue, Path: m.path(fieldPath, o.Name)}}
+		m.name(&o, "secret")
+		o.Encoding = choice(m, "encoding", UTF8, Base64, Hex)
+		o.Outputs = []Output{{Part: PartValue, Path: m.path("path", o.Name)}}
 	case KindKey:
-		m.name(&o, fieldKey)
-		o.Encoding = ""
-		o.Outputs = []Output{{Part: PartPublicKey, Path: m.path(fieldPath, o.Name+".pem")}}
+		m.name(&o, "key")
+		o.Outputs = []Output{{Part: PartPublicKey, Path: m.path("path", o.Name+".pem")}}
 	case KindCertificate:
-		m.name(&o, fieldCertificate)
-		o.Encoding = ""
-		o.ChainOrder = order
-		o.KeyFormat = m.keyFormat()
+		m.name(&o, "certificate")
+		o.ChainOrder = p.order
+		o.KeyFormat = choice(m, "keyFormat", PKCS8, PKCS1, SEC1)
 		o.Outputs = m.certificate(o.Name)
 	}
 	mode := m.mode()
 	for i := range o.Outputs {
 		o.Outputs[i].Mode = mode
 	}
-	o.Vault = m.vault(vault)
+	o.Vault = m.vault()
 	if kind == KindSelection {
-		o.Selection = m.selection(o, m.encoding(), mode)
-		o.Encoding = ""
+		o.Selection = m.selection(o, mode)
 	}
 	return o
 }
 
-// kind finds out what an object is. Inside a certificate, key is a file.
-func (m *mapping) kind() (kind Kind, ok bool) {
-	var said []string
-	for _, k := range []struct {
-		field string
-		kind  Kind
-	}{
-		{fieldSecret, KindSecret}, {fieldCertificate, KindCertificate}, {fieldSecrets, KindSelection}, {fieldKey, KindKey},
-	} {
-		if m.fields[k.field] == nil || k.kind == KindKey && kind == KindCertificate {
+// kind returns the kind of an object and the fields that it can have, or nothing after a problem.
+func (m mapping) kind() (kind Kind, fields []string) {
+	for _, k := range objectKinds {
+		name := k.fields[0]
+		if m.get(name) == nil || name == "key" && kind == KindCertificate { // the private key of the certificate
 			continue
 		}
-		said, kind = append(said, k.field), k.kind
+		if kind != "" {
+			m.problem("", "says both %s and %s", fields[0], name)
+			return "", nil
+		}
+		kind, fields = k.kind, k.fields
 	}
-	switch len(said) {
-	case 1:
-		return kind, true
-	case 0:
-		m.unknown(anyField())
-		m.problem("", m.node, "says none of secret, certificate, key and secrets")
-	default:
-		m.problem("", m.node, "says both %s and %s", said[0], said[1])
+	if kind == "" {
+		m.unknown(allFields())
+		m.problem("", "says none of secret, certificate, key and secrets")
 	}
-	return "", false
+	return kind, fields
 }
 
-// only reports the fields that an object of the kind does not have.
-func (m *mapping) only(kind Kind) {
-	for _, key := range m.keys {
+// checkFields reports the fields that an object of the kind cannot have.
+func (m mapping) checkFields(kind Kind, fields []string) {
+	for name := range m.fields() {
 		switch {
-		case slices.Contains(objectFields[kind], key):
-		case kind == KindCertificate && key == fieldPath:
-			m.problem(key, m.fields[key], "does not go with certificate, name its files by chain, key, cert, ca, pem and pfx")
-		case slices.Contains(anyField(), key):
-			m.problem(key, m.fields[key], "does not go with %s", objectFields[kind][0])
+		case slices.Contains(fields, name):
+		case kind == KindCertificate && name == "path":
+			m.problem(name, "does not go with certificate, name its files by chain, key, cert, ca, pem and pfx")
+		case slices.Contains(allFields(), name):
+			m.problem(name, "does not go with %s", fields[0])
 		default:
-			m.problem(key, m.fields[key], "unknown field%s", didYouMean(m.parser.nearest(key, objectFields[kind])))
+			m.problem(name, "unknown field%s", didYouMean(m.parser.nearest(name, fields)))
 		}
 	}
 }
 
-// anyField is every field that some object has.
-func anyField() (fields []string) {
-	for _, kind := range []Kind{KindSecret, KindCertificate, KindKey, KindSelection} {
-		fields = append(fields, objectFields[kind]...)
+// allFields returns the fields of all kinds.
+func allFields() (fields []string) {
+	for _, k := range objectKinds {
+		fields = append(fields, k.fields...)
 	}
 	return fields
 }
 
-func (m *mapping) name(o *Object, field string) {
+// name reads what an object of one name has: the name, in the field of its kind, the version, and optional.
+func (m mapping) name(o *Object, field string) {
 	text, ok := m.text(field)
 	if problem := nameProblem(text); ok && problem != "" {
-		m.problem(field, m.fields[field], "%s", problem)
+		m.problem(field, "%s", problem)
 	}
 	o.Name = text
-	text, ok = m.text(fieldVersion)
+	text, ok = m.text("version")
 	version, problem := parseVersion(text)
 	switch {
 	case ok && text == "":
-		m.problem(fieldVersion, m.fields[fieldVersion], "is empty, leave it out for the latest")
-	case ok && problem != "":
-		m.problem(fieldVersion, m.fields[fieldVersion], "%s", problem)
+		m.problem("version", "is empty, leave it out for the latest")
+	case problem != "":
+		m.problem("version", "%s", problem)
 	}
 	o.Version = version
-	o.Optional = m.boolean(fieldOptional)
+	o.Optional = m.boolean("optional")
 }
 
-func (m *mapping) vault(fallback *defaultVault) string {
-	if m.fields[fieldVault] == nil {
-		return fallback.get(m.source)
+func (m mapping) vault() string {
+	if m.get("vault") == nil {
+		return m.parser.defaultVault(m.source)
 	}
-	text, ok := m.text(fieldVault)
+	text, ok := m.text("vault")
 	if !ok {
 		return ""
 	}
 	url, problem := parseVault(text, m.parser.defaults.VaultSuffix)
 	if problem != "" {
-		m.problem(fieldVault, m.fields[fieldVault], "%s", problem)
+		m.problem("vault", "%s", problem)
 	}
 	return url
 }
 
-// path reads a path; the fallback is that of an object without one.
-func (m *mapping) path(field, fallback string) string {
+func (m mapping) path(field, fallback string) string {
 	text, ok := m.text(field)
 	if !ok {
 		return fallback
 	}
 	if problem := pathProblem(text); problem != "" {
-		m.problem(field, m.fields[field], "the path %s %s", quote(text), problem)
+		m.problem(field, "the path %s %s", quote(text), problem)
 	}
 	return text
 }
 
-// certificate is the files that are named, or the chain and the key if none is.
-func (m *mapping) certificate(name string) (outputs []Output) {
-	for _, o := range certificateOutputs {
-		if m.fields[o.field] != nil {
-			outputs = append(outputs, Output{Part: o.part, Path: m.path(o.field, "")})
+// certificate returns the files of a certificate: those that have a path, or the chain and the key if none has one.
+func (m mapping) certificate(name string) (outputs []Output) {
+	for _, part := range []Part{PartChain, PartKey, PartCert, PartCA, PartPEM, PartPFX} {
+		if field := string(part); m.get(field) != nil { // the fields are named for the parts
+			outputs = append(outputs, Output{Part: part, Path: m.path(field, "")})
 		}
 	}
 	if outputs == nil {
@@ -222,53 +185,82 @@ func (m *mapping) certificate(name string) (outputs []Output) {
 	return outputs
 }
 
-func (m *mapping) encoding() Encoding {
-	text, ok := m.text(fieldEncoding)
-	if !ok {
-		return UTF8
-	}
-	encoding := Encoding(text)
-	switch encoding {
-	case UTF8, Base64, Hex:
-	default:
-		m.problem(fieldEncoding, m.fields[fieldEncoding], "%s must be utf-8, base64 or hex", quote(text))
-	}
-	return encoding
-}
-
-func (m *mapping) keyFormat() KeyFormat {
-	text, ok := m.text(fieldKeyFormat)
-	if !ok {
-		return PKCS8
-	}
-	format := KeyFormat(text)
-	switch format {
-	case PKCS8, PKCS1, SEC1:
-	default:
-		m.problem(fieldKeyFormat, m.fields[fieldKeyFormat], "%s must be pkcs8, pkcs1 or sec1", quote(text))
-	}
-	return format
-}
-
-// mode reads three octal digits, with a leading zero or not. Only as a string: a tool that reads 0440 as a number and
-// writes YAML again leaves 288, and 0400 becomes 256, which are other modes. 0 is refused because it stands for the
-// volume's default, and nobody could read the file.
-func (m *mapping) mode() fs.FileMode {
-	node := m.fields[fieldMode]
-	if node == nil {
+// mode reads three octal digits, with or without a leading zero. It must be a string: a tool that reads 0440 as a number
+// and writes YAML again leaves 288, and 0400 becomes 256, which are other modes. 0 is refused because it stands for the
+// default of the volume, and nobody could read the file.
+func (m mapping) mode() fs.FileMode {
+	if node := m.get("mode"); node != nil && node.ShortTag() == "!!int" {
+		m.problem("mode", `%s is a number to YAML, quote it: "0440"`, quote(node.Value))
 		return 0
 	}
-	if node.ShortTag() == "!!int" {
-		m.problem(fieldMode, node, `%s is a number to YAML, quote it: "0440"`, quote(node.Value))
-		return 0
-	}
-	text, ok := m.text(fieldMode)
+	text, ok := m.text("mode")
 	if !ok {
 		return 0
 	}
 	bits, err := strconv.ParseUint(text, 8, 16)
 	if err != nil || len(text) < 3 || len(text) > 4 || bits == 0 || bits > 0o777 {
-		m.problem(fieldMode, node, `%s must be permission bits in octal such as "0440"`, quote(text))
+		m.problem("mode", `%s must be permission bits in octal such as "0440"`, quote(text))
 	}
 	return fs.FileMode(bits)
+}
+
+// selection reads the fields encoding, path and secrets.
+func (m mapping) selection(o Object, mode fs.FileMode) *Selection {
+	s := &Selection{}
+	encoding := choice(m, "encoding", UTF8, Base64, Hex)
+	folder := ""
+	if path := m.path("path", ""); path != "" {
+		folder = path + "/"
+	}
+	if f, ok := m.parser.yamlMapping(m.source+".secrets", m.get("secrets")); ok {
+		f.unknown([]string{"prefix", "tags"})
+		prefix, ok := f.text("prefix")
+		if ok && !ValidName(prefix) {
+			f.problem("prefix", "%s is not 1 to 127 letters, digits and hyphens", quote(prefix))
+		}
+		s.Prefix = prefix
+		s.Tags = f.tags()
+	}
+	s.Each = func(name string) Object {
+		return Object{
+			Kind:     KindSecret,
+			Source:   o.Source,
+			Vault:    o.Vault,
+			Name:     name,
+			Optional: true,
+			Encoding: encoding,
+			Outputs:  []Output{{Part: PartValue, Path: folder + name, Mode: mode}},
+		}
+	}
+	return s
+}
+
+// The limits of Key Vault: the tags of an object, and the characters of a tag's name and value.
+const (
+	maxTags = 15
+	maxTag  = 256
+)
+
+func (m mapping) tags() map[string]string {
+	node := m.get("tags")
+	if node == nil {
+		return nil
+	}
+	t, ok := m.parser.yamlMapping(m.source+".tags", node)
+	if !ok {
+		return nil
+	}
+	if len(node.Content) > 2*maxTags {
+		t.problem("", "has more than %d tags, as many as an object can have", maxTags)
+		return nil
+	}
+	tags := make(map[string]string)
+	for name := range t.fields() {
+		value, ok := t.text(name)
+		if ok && (name == "" || utf8.RuneCountInString(name) > maxTag || utf8.RuneCountInString(value) > maxTag) {
+			t.problem(name, "is not a tag, whose name has 1 to %d characters and its value up to %d", maxTag, maxTag)
+		}
+		tags[name] = value
+	}
+	return tags
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// A Parser gives what Parse gives, whatever it has read before: each of these comes after each other, and after itself.
+// A Parser returns what Parse returns, whatever it has parsed before: each of these follows each other, and itself.
 func TestParserIsParse(t *testing.T) {
 	t.Parallel()
 	const two = "- secret: a\n- secret: b\n  vault: other-vault\n"
 	own := structured("- secret: a\n  vault: other-vault\n")
 	delete(own, "vault")
 	delete(own, "secrets")
-	homeless := structured(two)
-	delete(homeless, "vault")
-	delete(homeless, "secrets")
+	noVault := structured(two)
+	delete(noVault, "vault")
+	delete(noVault, "secrets")
 	all := []pairs{
 		structured(two),
 		structured(""),
@@ -31,7 +31,7 @@ func TestParserIsParse(t *testing.T) {
 		valid(pairs{"objects": two, "vault": "https://another.vault.azure.net"}),
 		valid(pairs{"objects": two, "vault": "https://not-ours.example.com"}),
 		own,
-		homeless,
+		noVault,
 		structured("- secret: a\n  mode: 0440\n"),
 		structured("- secrets: {prefix: app-}\n  path: app\n"),
 		structured("- secret: [\n"),
@@ -63,7 +63,7 @@ func TestParserIsParse(t *testing.T) {
 	callers.Wait()
 }
 
-// compareRequests compares functions by what they give.
+// compareRequests compares functions by what they return.
 func compareRequests(t *testing.T, objects string, want, got volume.Request) {
 	t.Helper()
 	each := cmp.Transformer("Each", func(f func(string) volume.Object) volume.Object { return f("app-1") })

@@ -7,40 +7,37 @@ import (
 	"unicode/utf8"
 )
 
-// Problem is one thing that is wrong with a volume's attributes.
+// Problem is one error in the attributes of a volume.
 type Problem struct {
-	// Field is the attribute and the position in it, zero-based and written like a Kubernetes field path: "clientID",
-	// "secrets[1]", "objects[0].mode", "nodePublishSecretRef[clientid]". Positions in the lists secrets and
-	// certificates count the entries that are not blank.
+	// Field is the attribute and the position in it, written like a Kubernetes field path: "clientID", "secrets[1]",
+	// "objects[0].mode", "nodePublishSecretRef[clientid]". Positions begin at 0. In the lists secrets and certificates
+	// they count the entries that are not blank.
 	Field string
 
-	// Line is the line of the attribute objects, from 1 on; 0 for problems elsewhere.
+	// Line is the line of the attribute objects, beginning at 1; 0 for other problems.
 	Line int
 
 	// Text says what is wrong and what to do, on one line, without any value of a Secret or of a token.
 	Text string
 }
 
-// String is the field and the text.
+// String returns the field and the text.
 func (p Problem) String() string { return p.Field + ": " + p.Text }
 
-// Attribute is the volume attribute that the problem is about: Field without the position.
+// Attribute returns the volume attribute: Field without the position.
 func (p Problem) Attribute() string {
-	if i := strings.IndexByte(p.Field, '['); i >= 0 {
-		return p.Field[:i]
-	}
-	return p.Field
+	attribute, _, _ := strings.Cut(p.Field, "[")
+	return attribute
 }
 
-// Problems is everything that is wrong with a volume's attributes, in an order that depends on the attributes alone.
-// It is [ErrInvalid] by errors.Is; errors.As gives the list itself.
+// Problems are all errors in the attributes of a volume. By errors.Is it is [ErrInvalid].
 type Problems []Problem
 
-// maxErrorText bounds the text of all problems. The text travels in HTTP/2 trailers, for which some gRPC
-// implementations allow 8 KiB, and the kubelet cuts an event at 1 KiB anyway.
+// maxErrorText bounds the text of an error. It travels in HTTP/2 trailers, for which some gRPC implementations allow
+// 8 KiB, and the kubelet cuts an event at 1 KiB.
 const maxErrorText = 4096
 
-// Error is all problems on one line, up to 4 KiB of text; how many were left out, if any, stands at the end.
+// Error returns the problems on one line of up to 4 KiB. The end says how many do not fit.
 func (ps Problems) Error() string {
 	var b strings.Builder
 	for i, p := range ps {
@@ -57,45 +54,39 @@ func (ps Problems) Error() string {
 	return b.String()
 }
 
-// Unwrap makes the list ErrInvalid.
+// Unwrap returns [ErrInvalid].
 func (ps Problems) Unwrap() error { return ErrInvalid }
 
-// maxProblems bounds the list: nobody reads on, and a hostile pod must not fill the memory of the node's driver.
+// maxProblems bounds the list, so that a hostile pod cannot fill the memory of the driver.
 const maxProblems = 1000
 
-// collector gathers the problems of one volume.
-type collector struct {
-	list  Problems
-	found int // how many there are, also of those that are not in the list
+func (p *parser) problem(field, format string, args ...any) {
+	p.problemAt(0, field, format, args...)
 }
 
-func (c *collector) problem(field, format string, args ...any) {
-	c.problemAt(0, field, format, args...)
-}
-
-func (c *collector) problemAt(line int, field, format string, args ...any) {
-	c.found++
-	if c.found <= maxProblems {
-		c.list = append(c.list, Problem{Field: field, Line: line, Text: fmt.Sprintf(format, args...)})
+func (p *parser) problemAt(line int, field, format string, args ...any) {
+	p.found++
+	if p.found <= maxProblems {
+		p.problems = append(p.problems, Problem{Field: field, Line: line, Text: fmt.Sprintf(format, args...)})
 	}
 }
 
-// err is the list as an error, nil when it is empty.
-func (c *collector) err() error {
+// err returns the problems, or nil if there are none.
+func (p *parser) err() error {
 	switch {
-	case c.found == 0:
+	case p.found == 0:
 		return nil
-	case c.found > maxProblems:
-		return append(c.list, Problem{Field: allAttributes, Text: fmt.Sprintf("have %d more problems", c.found-maxProblems)})
+	case p.found > maxProblems:
+		return append(p.problems, Problem{Field: allAttributes, Text: fmt.Sprintf("have %d more problems", p.found-maxProblems)})
 	}
-	return c.list
+	return p.problems
 }
 
-// maxQuoted bounds how much of a user's text an error repeats.
+// maxQuoted bounds how much of a user's text an error repeats, in bytes.
 const maxQuoted = 64
 
-// quote makes a user's text fit for an error: on one line, in ASCII (which shows letters that only look right),
-// bounded.
+// quote makes a user's text safe for an error: bounded, on one line, and in ASCII, which shows letters of other
+// alphabets that look like Latin ones.
 func quote(s string) string {
 	if len(s) <= maxQuoted {
 		return strconv.QuoteToASCII(s)
@@ -107,19 +98,27 @@ func quote(s string) string {
 	return strconv.QuoteToASCII(s[:cut]) + "..."
 }
 
-// asField is a key that a user wrote, as part of a Problem's Field: as it is when it is harmless, else quoted.
+// asField makes a user's key safe for Problem.Field. Harmless keys are not quoted.
 func asField(key string) string {
-	if key == "" || len(key) > maxQuoted {
+	harmless := func(r rune) bool { return isAlphanumeric(r) || strings.ContainsRune("-._/", r) }
+	if key == "" || len(key) > maxQuoted || strings.ContainsFunc(key, func(r rune) bool { return !harmless(r) }) {
 		return quote(key)
-	}
-	for _, c := range []byte(key) {
-		if !isAlphanumeric(c) && !strings.ContainsRune("-._/", rune(c)) {
-			return quote(key)
-		}
 	}
 	return key
 }
 
-func isAlphanumeric[C byte | rune](c C) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+// alternatives lists values for an error: "a, b or c".
+func alternatives[T ~string](values []T) string {
+	var b strings.Builder
+	for i, value := range values {
+		switch i {
+		case 0:
+		case len(values) - 1:
+			b.WriteString(" or ")
+		default:
+			b.WriteString(", ")
+		}
+		b.WriteString(string(value))
+	}
+	return b.String()
 }

@@ -5,57 +5,58 @@ import (
 	"time"
 )
 
-// Request is everything that one volume asks for, after validation.
+// Request is what one volume asks for, validated.
 type Request struct {
-	// Volume names the volume that asks, as the kubelet does, and Refresh says that the pod already has a complete set
-	// of it, which is to be brought up to date. Parse sets neither: only its caller knows.
+	// Volume is the kubelet's id of the volume. Refresh is true if the pod already has a complete set of files, which
+	// is to be updated. Parse sets neither.
 	Volume  string
 	Refresh bool
 
 	Pod      Pod
 	Identity Identity
 
-	// Objects in the order in which their files are laid down: those of the attribute secrets, then certificates,
-	// then objects. An entry that was written twice stands here once.
+	// Objects are in the order in which their files are written: those of the attribute secrets, then certificates,
+	// then objects. Entries that are repeated are dropped.
 	Objects []Object
 
-	// Folders exist in the volume even when nothing is written into them: the predecessor's four if one of the
-	// attributes secrets and certificates is present, else none.
+	// Folders exist in the volume even when they are empty: the four of the predecessor if the attribute secrets or
+	// certificates is present, else none.
 	Folders []string
 
-	// RotationInterval is the age from which on a republish fetches again. 0 means never.
+	// RotationInterval is the age from which a republish fetches again. 0 means never.
 	RotationInterval time.Duration
 
-	// Timeout bounds one publish. Never 0.
+	// Timeout bounds one publish. It is never 0.
 	Timeout time.Duration
 
-	// Limits hold while the content is gathered, and not only once it is there. Parse does not set them.
+	// Limits are checked while the content is fetched. Parse does not set them.
 	Limits Limits
 
-	// Memory is asked for the memory that the fetch takes. nil means that nobody counts it. Parse does not set it.
+	// Memory reserves the memory of the fetch; nil if it is not limited. Parse does not set it.
 	Memory Memory `json:"-" yaml:"-"` // not data
 
-	// Permit is what the policy has still to say once it is known who answers for the identity; nil when that does not
-	// matter. Nothing that a vault has given to that identity may be handed out without it. Parse does not set it.
+	// Permit is the part of the policy that depends on the principal of the token; nil if there is none. A value that
+	// the vault returned for this identity must not be used before Permit allows it. Parse does not set it.
 	Permit Permit `json:"-" yaml:"-"` // not data
 }
 
-// Permit says whether whoever answers may be used: nil, or an error that is [ErrDenied].
+// Permit returns nil if the principal may be used, else an error that is [ErrDenied].
 type Permit func(Principal) error
 
-// Principal is whom a token of the node speaks for, as the token says it, in lower case. What it does not say is empty.
+// Principal is the identity behind a token of the node, from the claims of the token, in lower case. Absent claims are
+// empty.
 type Principal struct {
 	ClientID   string
 	ObjectID   string
-	ResourceID string // of a user-assigned identity its own, of a system-assigned one that of the machine
+	ResourceID string // of the user-assigned identity, or of the machine for a system-assigned one
 }
 
-// Pod says who asks. All four come from the kubelet (podInfoOnMount), never from what a user could write.
+// Pod is the pod of the volume. All fields come from the kubelet (podInfoOnMount), never from a user.
 type Pod struct {
 	Name, Namespace, UID, ServiceAccount string
 }
 
-// IdentityKind says with which right a pod reads the vault; the values are those of the attribute identity.
+// IdentityKind is how a pod authenticates to the vault. The values are those of the attribute identity.
 type IdentityKind string
 
 // The four kinds of identity.
@@ -63,53 +64,53 @@ const (
 	Workload         IdentityKind = "workload"         // the pod's service account, federated with Entra ID
 	ServicePrincipal IdentityKind = "servicePrincipal" // a secret or certificate from the nodePublishSecretRef
 	Managed          IdentityKind = "managed"          // a managed identity of the node
-	Cluster          IdentityKind = "cluster"          // what the node's own azure.json says
+	Cluster          IdentityKind = "cluster"          // the identity in the node's azure.json
 )
 
-// Identity is the login of a request. Which fields are set depends on the kind; those that are not needed are empty.
+// Identity is the login of a request. Fields that the kind does not need are empty.
 type Identity struct {
 	Kind IdentityKind
 
 	ClientID   string // workload, servicePrincipal, managed (user-assigned)
 	ObjectID   string // managed: the identity by object id
 	ResourceID string // managed: the identity by Azure resource id
-	TenantID   string // GUID or domain; empty means: ask the vault's own 401 challenge (cluster: see DetectTenant)
+	TenantID   string // GUID or domain; empty means the tenant of the vault's 401 challenge (cluster: see DetectTenant)
 
-	// DetectTenant is set when the pod says "auto". It matters to identity cluster, for which an empty TenantID
-	// otherwise means the tenant of the cluster's file.
+	// DetectTenant is true if the pod says "auto". For the identity cluster an empty TenantID otherwise means the
+	// tenant of azure.json.
 	DetectTenant bool
 
 	ClientSecret              Secret // servicePrincipal
 	ClientCertificate         Secret // servicePrincipal: PEM or PFX bytes
 	ClientCertificatePassword Secret // servicePrincipal: of an encrypted ClientCertificate, usually empty
 
-	// Assertion is the pod's service account token for the audience of Entra ID (workload). Its subject has been
-	// compared with Pod; its signature is for Entra ID to judge.
+	// Assertion is the pod's service account token for the audience of Entra ID (workload). Parse compares its subject
+	// with Pod; Entra ID verifies its signature.
 	Assertion Secret
 
-	// Issuer, ServiceAccountUID and BoundPodUID are what Assertion says of where it comes from: the cluster, which of the
-	// service accounts that have had this name, and the pod. Each is empty where it says nothing.
+	// Issuer, ServiceAccountUID and BoundPodUID are claims of Assertion: the cluster, the service account (a name can
+	// be reused), and the pod. Absent claims are empty.
 	Issuer, ServiceAccountUID, BoundPodUID string
 }
 
-// Kind says what an [Object] is in the vault.
+// Kind is the type of an [Object] in the vault.
 type Kind string
 
 // The kinds of object.
 const (
-	// KindSecret is a secret's value, and the certificate behind it where Split says so.
+	// KindSecret is a secret's value, and the certificate behind it if there are Split outputs.
 	KindSecret Kind = "secret"
 	// KindCertificate is a certificate with its private key, read through its backing secret.
 	KindCertificate Kind = "certificate"
-	// KindPublicCertificate is the leaf alone, from the certificates API; it needs no right to read secrets.
+	// KindPublicCertificate is the leaf certificate from the certificates API, without the right to read secrets.
 	KindPublicCertificate Kind = "public certificate"
 	// KindKey is the public half of a key.
 	KindKey Kind = "key"
-	// KindSelection is every enabled secret of a vault that Selection matches.
+	// KindSelection is all enabled secrets of a vault that match Selection.
 	KindSelection Kind = "secrets"
 )
 
-// Object is one thing to read from a vault, and the files it becomes.
+// Object is one object of a vault and the files that it becomes.
 type Object struct {
 	Kind   Kind
 	Source string // attribute and position, for errors: "secrets[2]", "objects[0]"
@@ -121,13 +122,13 @@ type Object struct {
 	// Optional objects that are absent or disabled write nothing and are no error.
 	Optional bool
 
-	// Encoding says how a secret's value becomes bytes. HonourEncodingTag additionally decodes a secret that
-	// carries the tag file-encoding=base64, as the predecessor meant to (KindSecret only).
+	// Encoding is how a secret's value becomes bytes. With HonourEncodingTag, a secret with the tag
+	// file-encoding=base64 is decoded as well, as the predecessor intended (KindSecret only).
 	Encoding          Encoding
 	HonourEncodingTag bool
 
-	// Outputs are always written. Split is written as well when the secret turns out to back a certificate
-	// (KindSecret only); NeedsCertificate makes it a failed precondition that it does not.
+	// Outputs are always written. Split is written as well if the secret backs a certificate (KindSecret only). With
+	// NeedsCertificate a secret that backs no certificate is a failed precondition.
 	Outputs          []Output
 	Split            []Output
 	NeedsCertificate bool
@@ -138,7 +139,7 @@ type Object struct {
 	Selection *Selection // KindSelection only
 }
 
-// Encoding is how the text of a secret's value stands for bytes.
+// Encoding is how the text of a secret's value represents bytes.
 type Encoding string
 
 // The encodings of a value.
@@ -168,7 +169,7 @@ const (
 	SEC1  KeyFormat = "sec1"  // EC only, RFC 5915
 )
 
-// Part names which bytes of an object go into a file.
+// Part is which bytes of an object go into a file.
 type Part string
 
 // The parts of an object.
@@ -191,13 +192,13 @@ type Output struct {
 	Mode fs.FileMode // permission bits; 0 means the default of the volume (0644, with fsGroup 0640)
 }
 
-// Selection chooses secrets of a vault by what its list says of them. The zero value matches every enabled secret.
+// Selection selects secrets of a vault by their names and tags. The zero value matches every enabled secret.
 type Selection struct {
-	Prefix string            // of the name; compared without regard to case, as vault names are
+	Prefix string            // of the name, in any case, as vault names are
 	Tags   map[string]string // all must be present with these values
 
-	// Each gives the object that one selected secret stands for. Its Source is that of the selection. It is optional:
-	// a secret that goes or is disabled between the list and the get writes nothing. Each does not look at the name,
-	// which comes from a vault: ValidName does, and Tree.Add looks at the paths.
+	// Each returns the object for one selected secret, with the Source of the selection. The object is optional: the
+	// secret can be deleted or disabled after the list. Each does not validate the name, which comes from a vault; use
+	// ValidName, and Tree.Add for the paths.
 	Each func(name string) Object
 }

@@ -10,11 +10,11 @@ const redacted = "[redacted]"
 
 // Secret holds bytes that must not be printed: a value from a vault, a client secret, a token.
 //
-// Every way in which Go's usual printers and encoders look at a value gives "[redacted]". The bytes stand behind a
-// function because fmt cannot call methods on unexported fields of a struct that holds a Secret: it then prints an
-// address. It would follow a pointer, for a verb that does not fit one (%s is enough), and go-cmp always does.
+// Printers and encoders of Go and of common libraries print "[redacted]". The bytes are behind a function because fmt
+// cannot call methods on unexported fields of a struct that holds a Secret. It prints the address of a function, while
+// it follows a pointer for a verb that does not fit one (%s is enough), as go-cmp always does.
 //
-// Secrets are compared with Equal; == does not compile, and reflect.DeepEqual finds no two of them equal.
+// Compare Secrets with Equal. == does not compile, and for reflect.DeepEqual no two are equal.
 type Secret struct {
 	reveal func() []byte
 }
@@ -22,7 +22,7 @@ type Secret struct {
 // NewSecret wraps b, which the caller must not change afterwards.
 func NewSecret(b []byte) Secret { return Secret{reveal: func() []byte { return b }} }
 
-// Reveal gives the bytes, for the one place that must send or write them. The caller must not change them.
+// Reveal returns the bytes, for code that sends or writes them. The caller must not change them.
 func (s Secret) Reveal() []byte {
 	if s.reveal == nil {
 		return nil
@@ -30,16 +30,16 @@ func (s Secret) Reveal() []byte {
 	return s.reveal()
 }
 
-// IsEmpty says whether there are no bytes.
+// IsEmpty reports whether there are no bytes.
 func (s Secret) IsEmpty() bool { return len(s.Reveal()) == 0 }
 
-// Equal says whether both hold the same bytes; go-cmp uses it too.
+// Equal reports whether both hold the same bytes; go-cmp uses it too.
 func (s Secret) Equal(other Secret) bool { return bytes.Equal(s.Reveal(), other.Reveal()) }
 
-// Format implements fmt.Formatter, so that no verb or flag reaches the bytes.
+// Format implements fmt.Formatter for all verbs and flags.
 func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
 
-// String implements fmt.Stringer for printers that ask for it without fmt.
+// String implements fmt.Stringer for printers that do not use fmt.
 func (s Secret) String() string { return redacted }
 
 // MarshalText implements encoding.TextMarshaler; encoding/json and YAML encoders use it.

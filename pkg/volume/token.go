@@ -3,101 +3,76 @@ package volume
 import (
 	"encoding/base64"
 	"encoding/json"
+	"slices"
 	"strings"
 )
 
-// workload finds the pod's token for the audience of Entra ID and compares its subject with the pod. Only the API
-// server can sign such a token and only Entra ID can judge the signature; the subject is compared so that a token that
-// came another way than from the kubelet cannot make a pod somebody else in our caches and in the policy.
-func (p *parser) workload(id *Identity, pod Pod) {
-	if _, given := p.attributes[AttributeClientID]; !given {
-		p.problem(AttributeClientID, "is missing, identity workload needs it")
-	}
+// serviceAccountToken reads the pod's token for the audience of Entra ID and compares its subject with the pod. Entra ID
+// checks the signature. The subject is compared here so that a caller other than the kubelet cannot use the token of
+// another pod for our caches and the policy. Therefore a token is checked also where the identity does not need one.
+func (p *parser) serviceAccountToken(id *Identity, pod Pod) {
 	token, problem := p.token()
-	if problem != "" {
-		p.problem(KubeletTokens, "%s", problem)
-		return
-	}
-	claims, ok := tokenClaims(token)
-	if !ok {
-		p.problem(KubeletTokens, "the token for audience %s is not a JWT", quote(p.defaults.TokenAudience))
-	} else {
-		p.subject(claims.subject, pod)
-	}
-	id.Assertion = NewSecret([]byte(token))
-	id.Issuer, id.ServiceAccountUID, id.BoundPodUID = claims.issuer, claims.serviceAccountUID, claims.podUID
-}
-
-// foreignToken refuses a token of somebody else also where the identity does not need one: a caller that has it is not
-// the kubelet of this pod.
-func (p *parser) foreignToken(pod Pod) {
-	if token, problem := p.token(); problem == "" {
-		if claims, ok := tokenClaims(token); ok {
-			p.subject(claims.subject, pod)
+	var c claims
+	if problem == "" {
+		var ok bool
+		if c, ok = tokenClaims(token); !ok {
+			problem = "the token for audience " + quote(p.defaults.TokenAudience) + " is not a JWT"
 		}
 	}
-}
-
-// subject compares the claim sub of a token with the pod.
-func (p *parser) subject(subject string, pod Pod) {
-	if pod.Namespace == "" || pod.ServiceAccount == "" {
-		return // already a problem
-	}
-	if subject != "system:serviceaccount:"+pod.Namespace+":"+pod.ServiceAccount {
+	known := pod.Namespace != "" && pod.ServiceAccount != "" // the problem is reported otherwise
+	switch {
+	case problem != "" && id.Kind == Workload:
+		p.problem(KubeletTokens, "%s", problem)
+	case problem == "" && known && c.subject != "system:serviceaccount:"+pod.Namespace+":"+pod.ServiceAccount:
 		p.problem(KubeletTokens, "the token for audience %s is not that of the pod's service account %s",
 			quote(p.defaults.TokenAudience), quote(pod.Namespace+"/"+pod.ServiceAccount))
 	}
+	if id.Kind == Workload {
+		id.Assertion = NewSecret([]byte(token))
+		id.Issuer, id.ServiceAccountUID, id.BoundPodUID = c.issuer, c.serviceAccountUID, c.podUID
+	}
 }
 
-// maxTokens bounds the JSON of all tokens; one has some 1.2 KB.
+// maxTokens bounds the JSON of all tokens. One has about 1.2 KB.
 const maxTokens = 256 << 10
 
-// token reads the kubelet's tokens: those among the secrets, where no user can put any (a key of a Secret has no
-// slash), else those of the volume context.
+// token returns the kubelet's token for Entra ID. The secrets come first, because a user cannot write there: a key of a
+// Secret has no slash.
 func (p *parser) token() (token, problem string) {
-	missing := "the kubelet sent no token for audience " + quote(p.defaults.TokenAudience) +
-		", the CSIDriver object must list it under tokenRequests"
 	text, given := p.secrets[KubeletTokens]
 	if !given {
 		text, given = p.attributes[KubeletTokens]
 	}
-	switch {
-	case !given:
-		return "", missing
-	case len(text) > maxTokens:
-		return "", "is longer than the kubelet writes it"
-	}
 	var byAudience map[string]struct {
 		Token string `json:"token"`
 	}
-	if json.Unmarshal([]byte(text), &byAudience) != nil {
+	switch {
+	case len(text) > maxTokens:
+		return "", "is longer than the kubelet writes it"
+	case given && json.Unmarshal([]byte(text), &byAudience) != nil:
 		return "", "is not the JSON that the kubelet writes" // the decoder's error may quote a token
 	}
-	if token = byAudience[p.defaults.TokenAudience].Token; token == "" {
-		return "", missing
+	token = byAudience[p.defaults.TokenAudience].Token
+	if token == "" {
+		return "", "the kubelet sent no token for audience " + quote(p.defaults.TokenAudience) +
+			", the CSIDriver object must list it under tokenRequests"
 	}
 	return token, ""
 }
 
-// claims is what a service account token says of itself. All but the subject may be missing.
+// claims are the claims of a service account token. All but the subject may be missing.
 type claims struct {
 	subject, issuer           string
 	serviceAccountUID, podUID string
 }
 
-// tokenClaims reads the claims of a JWT (RFC 7519) in compact form, unverified. Kubernetes writes its own below
-// kubernetes.io (KEP-1205).
+// tokenClaims reads the claims of a JWT (RFC 7519) in compact form without verifying it. Kubernetes writes its own
+// claims below kubernetes.io (KEP-1205).
 func tokenClaims(token string) (c claims, ok bool) {
 	parts := strings.Split(token, ".")
-	if len(parts) != 3 {
+	if len(parts) != 3 || slices.Contains(parts, "") ||
+		strings.ContainsFunc(token, func(r rune) bool { return !isAlphanumeric(r) && !strings.ContainsRune("-_.", r) }) {
 		return claims{}, false
-	}
-	for _, part := range parts {
-		if part == "" || strings.ContainsFunc(part, func(r rune) bool {
-			return !isAlphanumeric(r) && r != '-' && r != '_'
-		}) {
-			return claims{}, false
-		}
 	}
 	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
 	if err != nil {
@@ -114,8 +89,8 @@ func tokenClaims(token string) (c claims, ok bool) {
 	return c, true
 }
 
-// members reads a JSON object; nil if it is none. A map, because the names of claims are case-sensitive and those of
-// struct fields are not to encoding/json.
+// members reads a JSON object, or returns nil. It uses a map because encoding/json ignores the case of struct fields,
+// and the names of claims are case-sensitive.
 func members(object []byte) (all map[string]json.RawMessage) {
 	if json.Unmarshal(object, &all) != nil {
 		return nil
@@ -123,22 +98,10 @@ func members(object []byte) (all map[string]json.RawMessage) {
 	return all
 }
 
-// text reads a JSON string; empty if it is none.
+// text reads a JSON string, or returns nothing.
 func text(value []byte) (s string) {
 	if json.Unmarshal(value, &s) != nil {
 		return ""
 	}
 	return s
 }
-
-// clientCertificate takes PEM as it is and the base64 text of a PFX, white space ignored, as bytes. PKCS#12 is DER: a
-// SEQUENCE (0x30) whose length takes more than one byte (0x8?).
-func clientCertificate(text string) (bytes []byte, ok bool) {
-	if strings.Contains(text, "-----BEGIN ") || isPFX([]byte(text)) {
-		return []byte(text), true
-	}
-	bytes, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
-	return bytes, err == nil && isPFX(bytes)
-}
-
-func isPFX(b []byte) bool { return len(b) > 2 && b[0] == 0x30 && b[1]&0x80 != 0 }

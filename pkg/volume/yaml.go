@@ -3,6 +3,7 @@ package volume
 import (
 	"errors"
 	"io"
+	"iter"
 	"regexp"
 	"slices"
 	"strconv"
@@ -11,15 +12,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The walk below reads YAML nodes itself, because decoding into structs would stop at the first problem of its own
-// choosing, take 1 for "1", and look for duplicate keys in quadratic time.
+// This file reads YAML nodes. Decoding into structs would stop at the first problem, accept the number 1 as the string
+// "1", and compare keys in quadratic time.
 
-// maxMarks bounds what can begin a node, and by that the memory a text can ask for: the library takes some 200 bytes
-// for a node that may be two bytes of text. MaxEntries objects of five fields each have about as many.
+// maxMarks bounds the number of nodes, and with it the memory of the YAML library: a node can be two bytes of text and
+// needs about 200 bytes of memory. MaxEntries objects with five fields each have about as many marks.
 const maxMarks = 16 * MaxEntries
 
-// marks counts line ends, all five of YAML 1.1, and what else comes before a node. What it does not count (a tab after
-// a "-") nests, and the library bounds depth.
+// marks counts what can stand before a node: the five line ends of YAML 1.1 and the indicators. A tab after "-" is not
+// counted, because it can only nest, and the library bounds the depth.
 func marks(text string) (n int) {
 	for _, mark := range []string{"\n", "\r", "\u0085", "\u2028", "\u2029", ",", "[", "{", "- ", ": ", "? "} {
 		n += strings.Count(text, mark)
@@ -27,48 +28,46 @@ func marks(text string) (n int) {
 	return n
 }
 
-// yamlList reads one YAML document that is a list. Empty text is an empty list.
+// yamlList returns the nodes of one YAML document that is a list. Empty text is an empty list.
 func (p *parser) yamlList(attribute, text string) []*yaml.Node {
-	if n := marks(text); n > maxMarks {
+	if marks(text) > maxMarks {
 		p.problem(attribute, "is too large, at most %d entries", MaxEntries)
 		return nil
 	}
 	decoder := yaml.NewDecoder(strings.NewReader(text))
 	var document, second yaml.Node
-	switch err := decoder.Decode(&document); {
-	case errors.Is(err, io.EOF):
-		return nil
-	case err != nil:
-		p.yamlError(attribute, err)
-		return nil
+	err := decoder.Decode(&document)
+	if err == nil {
+		err = decoder.Decode(&second)
 	}
-	switch err := decoder.Decode(&second); {
+	switch {
 	case err == nil:
 		p.problemAt(second.Line, attribute, "line %d: a second YAML document begins", second.Line)
 		return nil
 	case !errors.Is(err, io.EOF):
 		p.yamlError(attribute, err)
 		return nil
+	case document.IsZero():
+		return nil
 	}
 	list := document.Content[0]
-	if reference := findReference(list); reference != nil {
+	reference := findReference(list)
+	switch {
+	case reference != nil:
 		p.problemAt(reference.Line, attribute, "line %d: anchors and aliases are not taken", reference.Line)
-		return nil
-	}
-	if list.Kind != yaml.SequenceNode || list.ShortTag() != "!!seq" {
+	case list.Kind != yaml.SequenceNode || list.ShortTag() != "!!seq":
 		p.problemAt(list.Line, attribute, "must be a YAML list, not %s", yamlType(list))
-		return nil
-	}
-	if len(list.Content) > MaxEntries {
+	case len(list.Content) > MaxEntries:
 		p.problem(attribute, "has more than %d entries", MaxEntries)
-		return nil
+	default:
+		return list.Content
 	}
-	return list.Content
+	return nil
 }
 
 var yamlLine = regexp.MustCompile(`line (\d+): `)
 
-// yamlError takes the library's text, "yaml: line 3: did not find expected key".
+// yamlError reports an error of the library, such as "yaml: line 3: did not find expected key".
 func (p *parser) yamlError(attribute string, err error) {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	line := 0
@@ -81,7 +80,8 @@ func (p *parser) yamlError(attribute string, err error) {
 	p.problemAt(line, attribute, "is not YAML: %s", text)
 }
 
-// findReference finds an anchor or an alias. Nobody needs them in a list of files; refused, they need no bound.
+// findReference returns the first anchor or alias. A list of files does not need them, and nothing must bound their
+// expansion when they are refused.
 func findReference(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.AliasNode || node.Anchor != "" {
 		return node
@@ -94,115 +94,144 @@ func findReference(node *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// yamlType is what a reader of YAML calls a node.
-func yamlType(node *yaml.Node) string {
-	switch tag := node.ShortTag(); tag {
-	case "!!str":
-		return "a string"
-	case "!!int", "!!float":
-		return "a number"
-	case "!!bool":
-		return "a boolean"
-	case "!!null":
-		return "nothing"
-	case "!!map":
-		return "a mapping"
-	case "!!seq":
-		return "a list"
-	case "!!timestamp":
-		return "a date"
-	default:
-		return "a value of type " + quote(tag)
-	}
+// yamlTypes are the names of types in errors, by tag.
+var yamlTypes = map[string]string{
+	"!!str": "a string", "!!int": "a number", "!!float": "a number", "!!bool": "a boolean", "!!null": "nothing",
+	"!!map": "a mapping", "!!seq": "a list", "!!timestamp": "a date",
 }
 
-// mapping is a YAML mapping whose keys are strings, each there once.
+func yamlType(node *yaml.Node) string {
+	tag := node.ShortTag()
+	if name, ok := yamlTypes[tag]; ok {
+		return name
+	}
+	return "a value of type " + quote(tag)
+}
+
+// isString reports whether YAML reads a node as a string.
+func isString(node *yaml.Node) bool {
+	return node.Kind == yaml.ScalarNode && node.ShortTag() == "!!str"
+}
+
+// mapping is a YAML mapping with unique string keys.
 type mapping struct {
 	parser *parser
-	source string // "objects[0]"
+	source string // for errors: "objects[0]"
 	node   *yaml.Node
-	keys   []string // in the order of the document
-	fields map[string]*yaml.Node
 }
 
-// maxFields is far more than any mapping has.
+// maxFields is far more than any mapping needs.
 const maxFields = 64
 
-// yamlMapping reads a mapping; nil after a problem with the whole of it.
-func (p *parser) yamlMapping(source string, node *yaml.Node) *mapping {
-	m := &mapping{parser: p, source: source, node: node, fields: make(map[string]*yaml.Node)}
-	if node.Kind != yaml.MappingNode || node.ShortTag() != "!!map" {
-		m.problem("", node, "must be a YAML mapping, not %s", yamlType(node))
-		return nil
+// yamlMapping reads a mapping. ok is false if the node is not a mapping or has too many fields. Other invalid fields are
+// reported and removed.
+func (p *parser) yamlMapping(source string, node *yaml.Node) (m mapping, ok bool) {
+	m = mapping{parser: p, source: source, node: node}
+	switch {
+	case node.Kind != yaml.MappingNode || node.ShortTag() != "!!map":
+		p.problemAt(node.Line, source, "must be a YAML mapping, not %s", yamlType(node))
+		return m, false
+	case len(node.Content) > 2*maxFields:
+		p.problemAt(node.Line, source, "has more than %d fields", maxFields)
+		return m, false
 	}
-	if len(node.Content) > 2*maxFields {
-		m.problem("", node, "has more than %d fields", maxFields)
-		return nil
-	}
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		key, value := node.Content[i], node.Content[i+1]
+	pairs := node.Content
+	node.Content = pairs[:0]
+	for i := 0; i < len(pairs); i += 2 {
+		key, value := pairs[i], pairs[i+1]
 		switch {
-		case key.Kind != yaml.ScalarNode || key.ShortTag() != "!!str":
-			m.problem("", key, "has a key that is not a string but %s", yamlType(key))
-		case m.fields[key.Value] != nil:
-			m.problem(key.Value, key, "is there twice")
+		case !isString(key):
+			p.problemAt(key.Line, source, "has a key that is not a string but %s", yamlType(key))
+		case m.get(key.Value) != nil:
+			m.problemAt(key.Line, key.Value, "is there twice")
 		default:
-			m.keys = append(m.keys, key.Value)
-			m.fields[key.Value] = value
+			node.Content = append(node.Content, key, value)
 		}
 	}
-	return m
+	return m, true
 }
 
-// problem is about a field, or about the mapping itself if field is empty.
-func (m *mapping) problem(field string, node *yaml.Node, format string, args ...any) {
+// fields yields the names and the values in the order of the document.
+func (m mapping) fields() iter.Seq2[string, *yaml.Node] {
+	return func(yield func(string, *yaml.Node) bool) {
+		for i := 0; i < len(m.node.Content); i += 2 {
+			if !yield(m.node.Content[i].Value, m.node.Content[i+1]) {
+				return
+			}
+		}
+	}
+}
+
+// get returns the value of a field, or nil if the mapping does not have it.
+func (m mapping) get(name string) *yaml.Node {
+	for i := 0; i < len(m.node.Content); i += 2 {
+		if m.node.Content[i].Value == name {
+			return m.node.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// problem reports a problem with a field, or with the whole mapping if name is empty.
+func (m mapping) problem(name, format string, args ...any) {
+	node := m.node
+	if value := m.get(name); value != nil {
+		node = value
+	}
+	m.problemAt(node.Line, name, format, args...)
+}
+
+func (m mapping) problemAt(line int, name, format string, args ...any) {
 	where := m.source
-	if field != "" {
-		where += "." + asField(field)
+	if name != "" {
+		where += "." + asField(name)
 	}
-	m.parser.problemAt(node.Line, where, format, args...)
+	m.parser.problemAt(line, where, format, args...)
 }
 
-// unknown reports the fields that are not among those allowed, with the one that may have been meant.
-func (m *mapping) unknown(allowed []string) {
-	for _, key := range m.keys {
-		if !slices.Contains(allowed, key) {
-			m.problem(key, m.fields[key], "unknown field%s", didYouMean(m.parser.nearest(key, allowed)))
+// unknown reports the fields that are not among those allowed.
+func (m mapping) unknown(allowed []string) {
+	for name := range m.fields() {
+		if !slices.Contains(allowed, name) {
+			m.problem(name, "unknown field%s", didYouMean(m.parser.nearest(name, allowed)))
 		}
 	}
 }
 
-// text reads a string. Not ok if the field is absent, or is no string, which is a problem.
-func (m *mapping) text(field string) (text string, ok bool) {
-	node := m.fields[field]
-	if node == nil {
+// text reads a string. ok is false if the field is absent or has another type; another type is a problem.
+func (m mapping) text(name string) (text string, ok bool) {
+	node := m.get(name)
+	switch {
+	case node == nil:
 		return "", false
-	}
-	if node.Kind == yaml.ScalarNode && node.ShortTag() == "!!str" {
+	case isString(node):
 		return node.Value, true
 	}
 	hint := ""
 	if node.Kind == yaml.ScalarNode && node.Value != "" {
 		hint = ", put it in quotes"
 	}
-	m.problem(field, node, "must be a string, not %s%s", yamlType(node), hint)
+	m.problem(name, "must be a string, not %s%s", yamlType(node), hint)
 	return "", false
 }
 
-// boolean reads true or false; false if the field is absent.
-func (m *mapping) boolean(field string) bool {
-	node := m.fields[field]
-	if node == nil {
-		return false
+// choice reads a field that has one of the values. The first is the default.
+func choice[T ~string](m mapping, name string, values ...T) T {
+	text, ok := m.text(name)
+	if !ok {
+		return values[0]
 	}
-	if node.Kind == yaml.ScalarNode && node.ShortTag() == "!!bool" {
-		switch node.Value {
-		case "true", "True", "TRUE":
-			return true
-		case "false", "False", "FALSE":
-			return false
-		}
+	if !slices.Contains(values, T(text)) {
+		m.problem(name, "%s must be %s", quote(text), alternatives(values))
 	}
-	m.problem(field, node, "must be true or false")
-	return false
+	return T(text)
+}
+
+// boolean reads true or false. The default is false.
+func (m mapping) boolean(name string) (value bool) {
+	node := m.get(name)
+	if node != nil && (node.ShortTag() != "!!bool" || node.Decode(&value) != nil) {
+		m.problem(name, "must be true or false")
+	}
+	return value
 }
