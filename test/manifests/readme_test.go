@@ -2,6 +2,8 @@ package manifests_test
 
 import (
 	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -40,5 +42,26 @@ func TestReadmeAndQuickstartAgree(t *testing.T) {
 	}
 	if commands == 0 {
 		t.Error("the README has no commands for kind any more")
+	}
+}
+
+// A file that was renamed must not leave the documents for developers behind.
+func TestFilesOfTheDocumentsExist(t *testing.T) {
+	t.Parallel()
+	file := regexp.MustCompile("`((?:charts|cmd|deploy|docs|internal|pkg|test|tools)/[^` ]*)`")
+	for _, document := range []string{"CONTRIBUTING.md", "docs/architecture.md"} {
+		text, err := os.ReadFile(filepath.Join("../..", document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := file.FindAllSubmatch(text, -1)
+		if len(names) < 40 {
+			t.Errorf("%s names %d files and folders; is the pattern right?", document, len(names))
+		}
+		for _, name := range names {
+			if _, err := os.Stat(filepath.Join("../..", string(name[1]))); err != nil {
+				t.Errorf("%s names %s, which does not exist", document, name[1])
+			}
+		}
 	}
 }
