@@ -1,16 +1,19 @@
 package volume
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
 
-// attributeNames are the attributes and what other tools call them, folded: the variables of the predecessor and the
-// parameters of the Azure provider of the Secrets Store CSI Driver.
-var attributeNames = []struct {
+type attributeName struct {
 	name    string
-	aliases []string
-}{
+	aliases []string // folded
+}
+
+// attributeNames are the attributes and what other tools call them: the variables of the predecessor and the parameters
+// of the Azure provider of the Secrets Store CSI Driver.
+var attributeNames = []attributeName{
 	{AttributeVault, []string{"vaultbaseurl", "vaultresourcename", "keyvaultname"}},
 	{AttributeSecrets, []string{"secretskeys", "secretkeys"}},
 	{AttributeCertificates, []string{"certskeys", "certs"}},
@@ -27,13 +30,14 @@ var attributeNames = []struct {
 	{AttributeTimeout, nil},
 }
 
-func isAttribute(key string) bool {
-	for _, a := range attributeNames {
-		if a.name == key {
-			return true
+// unknown reports the attributes that are not known.
+func (p *parser) unknown() {
+	for _, key := range slices.Sorted(maps.Keys(p.attributes)) {
+		known := slices.ContainsFunc(attributeNames, func(a attributeName) bool { return a.name == key })
+		if !known && !strings.HasPrefix(key, KubeletPrefix) && !strings.HasPrefix(key, AttributeDownloadCAPrefix) {
+			p.problem(asField(key), "unknown attribute%s", p.attributeHint(key))
 		}
 	}
-	return false
 }
 
 // attributeHint returns what to write instead of an unknown attribute, as the end of a sentence, or nothing.

@@ -66,11 +66,10 @@ func (p *parser) identityKind() IdentityKind {
 		p.problem(AttributeIdentity, "%s must be %s%s", quote(text), alternatives(kinds), didYouMean(p.nearest(text, kinds)))
 		return ""
 	}
-	_, clientID := p.attributes[AttributeClientID]
 	switch {
 	case p.login[SecretClientSecret] != "" || p.login[SecretClientCertificate] != "":
 		return ServicePrincipal
-	case clientID:
+	case p.given(AttributeClientID):
 		return Workload
 	case p.defaults.Identity != "":
 		return p.defaults.Identity
@@ -112,21 +111,21 @@ func (p *parser) resourceID() string {
 
 // checkIDs reports ids that the kind of identity does not take, and a missing one.
 func (p *parser) checkIDs(kind IdentityKind) {
-	var given []string
+	var ids []string
 	for _, attribute := range []string{AttributeClientID, AttributeObjectID, AttributeResourceID} {
-		if _, ok := p.attributes[attribute]; !ok {
-			continue
+		if p.given(attribute) {
+			ids = append(ids, attribute)
 		}
-		given = append(given, attribute)
-		client := attribute == AttributeClientID
-		if kind == Cluster || (kind == Workload || kind == ServicePrincipal) && !client {
+	}
+	if kind == Managed && len(ids) > 1 {
+		p.problem(AttributeIdentity, "managed takes one of clientID, objectID and resourceID, not %s", strings.Join(ids, " and "))
+	}
+	for _, attribute := range ids {
+		if kind == Cluster || (kind == Workload || kind == ServicePrincipal) && attribute != AttributeClientID {
 			p.problem(attribute, "does not go with identity %s", kind)
 		}
 	}
-	switch {
-	case kind == Managed && len(given) > 1:
-		p.problem(AttributeIdentity, "managed takes one of clientID, objectID and resourceID, not %s", strings.Join(given, " and "))
-	case kind == Workload && !slices.Contains(given, AttributeClientID):
+	if kind == Workload && !p.given(AttributeClientID) {
 		p.problem(AttributeClientID, "is missing, identity workload needs it")
 	}
 }
@@ -137,7 +136,7 @@ const maxLogin = 64 << 10
 
 // servicePrincipal reads the login from the Secret. The client id may be an attribute instead.
 func (p *parser) servicePrincipal(id *Identity) {
-	if _, given := p.attributes[AttributeClientID]; !given && id.ClientID == "" {
+	if !p.given(AttributeClientID) && id.ClientID == "" {
 		p.problem(AttributeIdentity,
 			"servicePrincipal needs the client id, as clientID or as the key clientid of the Secret of nodePublishSecretRef")
 	}

@@ -74,14 +74,11 @@ func (p *parser) checkEntry(source string, e entry) (valid entry, ok bool) {
 		p.problem(source, `"*" must stand alone`)
 		return e, false
 	}
-	if problem := nameProblem(e.name); problem != "" {
-		p.problem(source, "%s", problem)
+	if !p.check(source, nameProblem(e.name)) {
 		return e, false // the name may also be the file name: one problem is enough
 	}
 	version, problem := parseVersion(e.version)
-	if problem != "" {
-		p.problem(source, "%s", problem)
-	}
+	p.check(source, problem)
 	e.version = version
 	if problem := fileNameProblem(e.cert); problem != "" {
 		p.problem(source, "the certfile %s %s", quote(e.cert), problem)
@@ -116,11 +113,7 @@ func (p *parser) downloadCAOf() map[string]bool {
 	values := make(map[string]bool)
 	for _, key := range slices.Sorted(maps.Keys(p.attributes)) {
 		name, found := strings.CutPrefix(key, AttributeDownloadCAPrefix)
-		if !found {
-			continue
-		}
-		if problem := nameProblem(name); problem != "" {
-			p.problem(asField(key), "%s", problem)
+		if !found || !p.check(asField(key), nameProblem(name)) {
 			continue
 		}
 		name = lower(name)

@@ -49,8 +49,8 @@ func (p *parser) structured(objects []Object) []Object {
 
 // object reads one entry. The result is valid only if no problem was reported.
 func (p *parser) object(source string, node *yaml.Node) Object {
-	m, ok := p.yamlMapping(source, node)
-	if !ok {
+	m := p.yamlMapping(source, node)
+	if m == nil {
 		return Object{}
 	}
 	kind, fields := m.kind()
@@ -85,7 +85,7 @@ func (p *parser) object(source string, node *yaml.Node) Object {
 }
 
 // kind returns the kind of an object and the fields that it can have, or nothing after a problem.
-func (m mapping) kind() (kind Kind, fields []string) {
+func (m *mapping) kind() (kind Kind, fields []string) {
 	for _, k := range objectKinds {
 		name := k.fields[0]
 		if m.get(name) == nil || name == "key" && kind == KindCertificate { // the private key of the certificate
@@ -105,7 +105,7 @@ func (m mapping) kind() (kind Kind, fields []string) {
 }
 
 // checkFields reports the fields that an object of the kind cannot have.
-func (m mapping) checkFields(kind Kind, fields []string) {
+func (m *mapping) checkFields(kind Kind, fields []string) {
 	for name := range m.fields() {
 		switch {
 		case slices.Contains(fields, name):
@@ -128,7 +128,7 @@ func allFields() (fields []string) {
 }
 
 // name reads what an object of one name has: the name, in the field of its kind, the version, and optional.
-func (m mapping) name(o *Object, field string) {
+func (m *mapping) name(o *Object, field string) {
 	text, ok := m.text(field)
 	if problem := nameProblem(text); ok && problem != "" {
 		m.problem(field, "%s", problem)
@@ -146,22 +146,14 @@ func (m mapping) name(o *Object, field string) {
 	o.Optional = m.boolean("optional")
 }
 
-func (m mapping) vault() string {
+func (m *mapping) vault() string {
 	if m.get("vault") == nil {
 		return m.parser.defaultVault(m.source)
 	}
-	text, ok := m.text("vault")
-	if !ok {
-		return ""
-	}
-	url, problem := parseVault(text, m.parser.defaults.VaultSuffix)
-	if problem != "" {
-		m.problem("vault", "%s", problem)
-	}
-	return url
+	return vault(m, "vault", m.parser.defaults.VaultSuffix)
 }
 
-func (m mapping) path(field, fallback string) string {
+func (m *mapping) path(field, fallback string) string {
 	text, ok := m.text(field)
 	if !ok {
 		return fallback
@@ -173,7 +165,7 @@ func (m mapping) path(field, fallback string) string {
 }
 
 // certificate returns the files of a certificate: those that have a path, or the chain and the key if none has one.
-func (m mapping) certificate(name string) (outputs []Output) {
+func (m *mapping) certificate(name string) (outputs []Output) {
 	for _, part := range []Part{PartChain, PartKey, PartCert, PartCA, PartPEM, PartPFX} {
 		if field := string(part); m.get(field) != nil { // the fields are named for the parts
 			outputs = append(outputs, Output{Part: part, Path: m.path(field, "")})
@@ -188,7 +180,7 @@ func (m mapping) certificate(name string) (outputs []Output) {
 // mode reads three octal digits, with or without a leading zero. It must be a string: a tool that reads 0440 as a number
 // and writes YAML again leaves 288, and 0400 becomes 256, which are other modes. 0 is refused because it stands for the
 // default of the volume, and nobody could read the file.
-func (m mapping) mode() fs.FileMode {
+func (m *mapping) mode() fs.FileMode {
 	if node := m.get("mode"); node != nil && node.ShortTag() == "!!int" {
 		m.problem("mode", `%s is a number to YAML, quote it: "0440"`, quote(node.Value))
 		return 0
@@ -205,14 +197,14 @@ func (m mapping) mode() fs.FileMode {
 }
 
 // selection reads the fields encoding, path and secrets.
-func (m mapping) selection(o Object, mode fs.FileMode) *Selection {
+func (m *mapping) selection(o Object, mode fs.FileMode) *Selection {
 	s := &Selection{}
 	encoding := choice(m, "encoding", UTF8, Base64, Hex)
 	folder := ""
 	if path := m.path("path", ""); path != "" {
 		folder = path + "/"
 	}
-	if f, ok := m.parser.yamlMapping(m.source+".secrets", m.get("secrets")); ok {
+	if f := m.parser.yamlMapping(m.source+".secrets", m.get("secrets")); f != nil {
 		f.unknown([]string{"prefix", "tags"})
 		prefix, ok := f.text("prefix")
 		if ok && !ValidName(prefix) {
@@ -241,13 +233,13 @@ const (
 	maxTag  = 256
 )
 
-func (m mapping) tags() map[string]string {
+func (m *mapping) tags() map[string]string {
 	node := m.get("tags")
 	if node == nil {
 		return nil
 	}
-	t, ok := m.parser.yamlMapping(m.source+".tags", node)
-	if !ok {
+	t := m.parser.yamlMapping(m.source+".tags", node)
+	if t == nil {
 		return nil
 	}
 	if len(node.Content) > 2*maxTags {

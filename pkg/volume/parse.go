@@ -1,7 +1,7 @@
 package volume
 
 import (
-	"maps"
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,7 +34,11 @@ type parsedList struct {
 }
 
 // NewParser returns a Parser with these defaults.
-func NewParser(defaults Defaults) *Parser { return &Parser{defaults: defaults.complete()} }
+func NewParser(defaults Defaults) *Parser {
+	defaults.VaultSuffix = lower(cmp.Or(defaults.VaultSuffix, "vault.azure.net"))
+	defaults.TokenAudience = cmp.Or(defaults.TokenAudience, "api://AzureADTokenExchange")
+	return &Parser{defaults: defaults}
+}
 
 // Parse does what the function [Parse] does.
 func (all *Parser) Parse(attributes, secrets map[string]string) (Request, error) {
@@ -78,15 +82,14 @@ type parser struct {
 	found    int // the number of problems, including those that are not in the list
 }
 
-func (d Defaults) complete() Defaults {
-	if d.VaultSuffix == "" {
-		d.VaultSuffix = "vault.azure.net"
-	}
-	d.VaultSuffix = lower(d.VaultSuffix)
-	if d.TokenAudience == "" {
-		d.TokenAudience = "api://AzureADTokenExchange"
-	}
-	return d
+func (p *parser) text(attribute string) (text string, given bool) {
+	text, given = p.attributes[attribute]
+	return text, given
+}
+
+func (p *parser) given(attribute string) bool {
+	_, given := p.attributes[attribute]
+	return given
 }
 
 // allAttributes is the Field of problems that concern no single attribute.
@@ -108,15 +111,6 @@ func (p *parser) tooLarge() bool {
 		p.problem(allAttributes, "are %d, more than %d", len(p.attributes), maxAttributes)
 	}
 	return p.found > 0
-}
-
-// unknown reports the attributes that are not known.
-func (p *parser) unknown() {
-	for _, key := range slices.Sorted(maps.Keys(p.attributes)) {
-		if !strings.HasPrefix(key, KubeletPrefix) && !strings.HasPrefix(key, AttributeDownloadCAPrefix) && !isAttribute(key) {
-			p.problem(asField(key), "unknown attribute%s", p.attributeHint(key))
-		}
-	}
 }
 
 func (p *parser) pod() Pod {
@@ -144,16 +138,16 @@ func (p *parser) podInfo(key string) string {
 func isUnprintable(r rune) bool { return r <= ' ' || r > '~' }
 
 func (p *parser) rotationInterval(fallback time.Duration) time.Duration {
-	valid := func(d time.Duration) bool { return d == 0 || d >= MinRotationInterval }
-	return p.duration(AttributeRotationInterval, fallback, valid, `of at least 30s such as "5m", or "0" for never`)
+	return p.duration(AttributeRotationInterval, fallback, `of at least 30s such as "5m", or "0" for never`,
+		func(d time.Duration) bool { return d == 0 || d >= MinRotationInterval })
 }
 
 func (p *parser) timeout() time.Duration {
-	valid := func(d time.Duration) bool { return d > 0 && d <= MaxTimeout }
-	return p.duration(AttributeTimeout, DefaultTimeout, valid, `above 0 and up to 110s such as "90s"`)
+	return p.duration(AttributeTimeout, DefaultTimeout, `above 0 and up to 110s such as "90s"`,
+		func(d time.Duration) bool { return d > 0 && d <= MaxTimeout })
 }
 
-func (p *parser) duration(attribute string, fallback time.Duration, valid func(time.Duration) bool, rule string) time.Duration {
+func (p *parser) duration(attribute string, fallback time.Duration, rule string, valid func(time.Duration) bool) time.Duration {
 	text, given := p.attributes[attribute]
 	if !given {
 		return fallback
@@ -179,37 +173,16 @@ func (p *parser) boolean(attribute string, fallback bool) bool {
 	return value == "true"
 }
 
-func (p *parser) chainOrder() ChainOrder {
-	text, given := p.attributes[AttributeChainOrder]
-	orders := []ChainOrder{ChainOrderChain, ChainOrderPFX, ChainOrderReverse}
-	if !given {
-		return ChainOrderChain
-	}
-	if !slices.Contains(orders, ChainOrder(text)) {
-		p.problem(AttributeChainOrder, "%s must be %s", quote(text), alternatives(orders))
-	}
-	return ChainOrder(text)
-}
-
 // objects reads the three lists, in the order in which their files are written.
 func (p *parser) objects() (objects []Object, folders []string) {
-	_, secrets := p.attributes[AttributeSecrets]
-	_, certificates := p.attributes[AttributeCertificates]
-	_, structured := p.attributes[AttributeObjects]
-	if !secrets && !certificates && !structured {
+	switch {
+	case p.given(AttributeSecrets) || p.given(AttributeCertificates):
+		folders = []string{folderSecrets, folderCerts, folderKeys, folderCertsKeys}
+	case !p.given(AttributeObjects):
 		p.problem(allAttributes, "at least one of secrets, certificates and objects must be there")
 	}
-	if secrets || certificates {
-		folders = []string{folderSecrets, folderCerts, folderKeys, folderCertsKeys}
-	}
-	if text, given := p.attributes[AttributeVault]; given {
-		url, problem := parseVault(text, p.defaults.VaultSuffix)
-		if problem != "" {
-			p.problem(AttributeVault, "%s", problem)
-		}
-		p.vault = url
-	}
-	p.order = p.chainOrder()
+	p.vault = vault(p, AttributeVault, p.defaults.VaultSuffix)
+	p.order = choice(p, AttributeChainOrder, ChainOrderChain, ChainOrderPFX, ChainOrderReverse)
 	objects = append(p.legacySecrets(), p.legacyCertificates()...)
 	objects = p.structured(objects)
 	if p.vaultUser != "" {
@@ -220,7 +193,7 @@ func (p *parser) objects() (objects []Object, folders []string) {
 
 // defaultVault returns the attribute vault for an object that names no vault.
 func (p *parser) defaultVault(source string) string {
-	if _, given := p.attributes[AttributeVault]; !given && p.vaultUser == "" {
+	if !p.given(AttributeVault) && p.vaultUser == "" {
 		p.vaultUser = source
 	}
 	return p.vault
@@ -229,17 +202,13 @@ func (p *parser) defaultVault(source string) string {
 // checkPaths reports the conflicts between paths that do not depend on what the vault holds.
 func (p *parser) checkPaths(r Request) {
 	tree := NewTree(r.Folders)
-	add := func(o Object, outputs []Output) {
-		for _, output := range outputs {
-			if problem := tree.add(output.Path, o); problem != "" {
-				p.problem(o.Source, "%s", problem)
-			}
-		}
-	}
 	for _, o := range r.Objects {
-		add(o, o.Outputs)
+		outputs := o.Outputs
 		if o.NeedsCertificate {
-			add(o, o.Split)
+			outputs = slices.Concat(o.Outputs, o.Split)
+		}
+		for _, output := range outputs {
+			p.check(o.Source, tree.add(output.Path, o))
 		}
 	}
 }

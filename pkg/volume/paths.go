@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"path"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -87,41 +88,45 @@ func NewTree(folders []string) *Tree {
 // did.
 //
 // The error is [ErrInvalid] and names the path and both sources. After an error the tree is unchanged.
-func (t *Tree) Add(path string, by Object) error {
-	if problem := t.add(path, by); problem != "" {
+func (t *Tree) Add(file string, by Object) error {
+	if problem := t.add(file, by); problem != "" {
 		return Errorf(ErrInvalid, "%s: %s", by.Source, problem)
 	}
 	return nil
 }
 
-func (t *Tree) add(path string, by Object) (problem string) {
-	if problem := pathProblem(path); problem != "" {
-		return fmt.Sprintf("path %s %s", quote(path), problem)
+func (t *Tree) add(file string, by Object) (problem string) {
+	if problem := pathProblem(file); problem != "" {
+		return fmt.Sprintf("path %s %s", quote(file), problem)
 	}
-	switch other, taken := t.entries[path]; {
+	switch other, taken := t.entries[file]; {
 	case !taken || other.replacedBy(by):
 	case other.folder && other.source == "":
-		return fmt.Sprintf("writes %s, which is a folder of the attributes secrets and certificates", quote(path))
+		return fmt.Sprintf("writes %s, which is a folder of the attributes secrets and certificates", quote(file))
 	case other.folder:
-		return fmt.Sprintf("writes %s, which is a folder for %s", quote(path), other.source)
+		return fmt.Sprintf("writes %s, which is a folder for %s", quote(file), other.source)
 	case other.source == by.Source:
-		return fmt.Sprintf("writes %s twice", quote(path))
+		return fmt.Sprintf("writes %s twice", quote(file))
 	default:
-		return fmt.Sprintf("writes %s, which %s writes already", quote(path), other.source)
+		return fmt.Sprintf("writes %s, which %s writes already", quote(file), other.source)
 	}
-	for folder := range ancestors(path) {
-		if other, taken := t.entries[folder]; taken && !other.folder {
-			return fmt.Sprintf("writes %s, but %s writes the file %s", quote(path), other.source, quote(folder))
+	var folders []string // new ones
+	for folder := path.Dir(file); folder != "."; folder = path.Dir(folder) {
+		other, taken := t.entries[folder]
+		if taken && !other.folder {
+			return fmt.Sprintf("writes %s, but %s writes the file %s", quote(file), other.source, quote(folder))
 		}
+		if taken {
+			break // so do the folders above
+		}
+		folders = append(folders, folder)
 	}
 	if t.entries == nil {
 		t.entries = make(map[string]treeEntry)
 	}
-	t.entries[path] = treeEntry{source: by.Source}
-	for folder := range ancestors(path) {
-		if _, there := t.entries[folder]; !there {
-			t.entries[folder] = treeEntry{source: by.Source, folder: true}
-		}
+	t.entries[file] = treeEntry{source: by.Source}
+	for _, folder := range folders {
+		t.entries[folder] = treeEntry{source: by.Source, folder: true}
 	}
 	return ""
 }
@@ -129,15 +134,4 @@ func (t *Tree) add(path string, by Object) (problem string) {
 // replacedBy is the exception for the attribute certificates, the only one with objects of KindPublicCertificate.
 func (e treeEntry) replacedBy(o Object) bool {
 	return !e.folder && o.Kind == KindPublicCertificate && !strings.HasPrefix(e.source, AttributeObjects+"[")
-}
-
-// ancestors yields the folders of a path from the top: "a" and "a/b" for "a/b/c".
-func ancestors(path string) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for i := range len(path) {
-			if path[i] == '/' && !yield(path[:i]) {
-				return
-			}
-		}
-	}
 }

@@ -2,6 +2,7 @@ package volume
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -71,6 +72,14 @@ func (p *parser) problemAt(line int, field, format string, args ...any) {
 	}
 }
 
+// check reports a problem unless it is empty.
+func (p *parser) check(field, problem string) (ok bool) {
+	if problem != "" {
+		p.problem(field, "%s", problem)
+	}
+	return problem == ""
+}
+
 // err returns the problems, or nil if there are none.
 func (p *parser) err() error {
 	switch {
@@ -107,18 +116,30 @@ func asField(key string) string {
 	return key
 }
 
-// alternatives lists values for an error: "a, b or c".
-func alternatives[T ~string](values []T) string {
-	var b strings.Builder
-	for i, value := range values {
-		switch i {
-		case 0:
-		case len(values) - 1:
-			b.WriteString(" or ")
-		default:
-			b.WriteString(", ")
-		}
-		b.WriteString(string(value))
+// reader reads values by name: the attributes of a volume, or the fields of a YAML mapping.
+type reader interface {
+	text(name string) (text string, given bool)
+	problem(name, format string, args ...any)
+}
+
+// choice reads one of the values. The first is the default.
+func choice[T ~string](r reader, name string, values ...T) T {
+	text, given := r.text(name)
+	if !given {
+		return values[0]
 	}
-	return b.String()
+	if !slices.Contains(values, T(text)) {
+		r.problem(name, "%s must be %s", quote(text), alternatives(values))
+	}
+	return T(text)
+}
+
+// alternatives lists two or more values for an error: "a, b or c".
+func alternatives[T ~string](values []T) string {
+	last := len(values) - 1
+	text := string(values[0])
+	for _, value := range values[1:last] {
+		text += ", " + string(value)
+	}
+	return text + " or " + string(values[last])
 }

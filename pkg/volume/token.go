@@ -12,24 +12,24 @@ import (
 // another pod for our caches and the policy. Therefore a token is checked also where the identity does not need one.
 func (p *parser) serviceAccountToken(id *Identity, pod Pod) {
 	token, problem := p.token()
-	var c claims
-	if problem == "" {
-		var ok bool
-		if c, ok = tokenClaims(token); !ok {
-			problem = "the token for audience " + quote(p.defaults.TokenAudience) + " is not a JWT"
-		}
+	claims := tokenClaims(token)
+	subject, ok := claims["sub"].(string)
+	if problem == "" && !ok {
+		problem = "the token for audience " + quote(p.defaults.TokenAudience) + " is not a JWT"
 	}
-	known := pod.Namespace != "" && pod.ServiceAccount != "" // the problem is reported otherwise
+	podKnown := pod.Namespace != "" && pod.ServiceAccount != "" // otherwise that is the problem
 	switch {
 	case problem != "" && id.Kind == Workload:
 		p.problem(KubeletTokens, "%s", problem)
-	case problem == "" && known && c.subject != "system:serviceaccount:"+pod.Namespace+":"+pod.ServiceAccount:
+	case problem == "" && podKnown && subject != "system:serviceaccount:"+pod.Namespace+":"+pod.ServiceAccount:
 		p.problem(KubeletTokens, "the token for audience %s is not that of the pod's service account %s",
 			quote(p.defaults.TokenAudience), quote(pod.Namespace+"/"+pod.ServiceAccount))
 	}
-	if id.Kind == Workload {
+	if id.Kind == Workload { // Kubernetes has claims of its own below kubernetes.io (KEP-1205)
 		id.Assertion = NewSecret([]byte(token))
-		id.Issuer, id.ServiceAccountUID, id.BoundPodUID = c.issuer, c.serviceAccountUID, c.podUID
+		id.Issuer = claim(claims, "iss")
+		id.ServiceAccountUID = claim(claims, "kubernetes.io", "serviceaccount", "uid")
+		id.BoundPodUID = claim(claims, "kubernetes.io", "pod", "uid")
 	}
 }
 
@@ -60,48 +60,27 @@ func (p *parser) token() (token, problem string) {
 	return token, ""
 }
 
-// claims are the claims of a service account token. All but the subject may be missing.
-type claims struct {
-	subject, issuer           string
-	serviceAccountUID, podUID string
-}
-
-// tokenClaims reads the claims of a JWT (RFC 7519) in compact form without verifying it. Kubernetes writes its own
-// claims below kubernetes.io (KEP-1205).
-func tokenClaims(token string) (c claims, ok bool) {
+// tokenClaims reads the claims of a JWT (RFC 7519) in compact form without verifying it. It returns nil if the token is
+// not a JWT. A map, because encoding/json ignores the case of struct fields, and claims are case-sensitive.
+func tokenClaims(token string) (claims map[string]any) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 || slices.Contains(parts, "") ||
 		strings.ContainsFunc(token, func(r rune) bool { return !isAlphanumeric(r) && !strings.ContainsRune("-_.", r) }) {
-		return claims{}, false
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return claims{}, false
-	}
-	all := members(payload)
-	if json.Unmarshal(all["sub"], &c.subject) != nil {
-		return claims{}, false
-	}
-	kubernetes := members(all["kubernetes.io"])
-	c.issuer = text(all["iss"])
-	c.serviceAccountUID = text(members(kubernetes["serviceaccount"])["uid"])
-	c.podUID = text(members(kubernetes["pod"])["uid"])
-	return c, true
-}
-
-// members reads a JSON object, or returns nil. It uses a map because encoding/json ignores the case of struct fields,
-// and the names of claims are case-sensitive.
-func members(object []byte) (all map[string]json.RawMessage) {
-	if json.Unmarshal(object, &all) != nil {
 		return nil
 	}
-	return all
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(payload, &claims) != nil {
+		return nil
+	}
+	return claims
 }
 
-// text reads a JSON string, or returns nothing.
-func text(value []byte) (s string) {
-	if json.Unmarshal(value, &s) != nil {
-		return ""
+// claim returns the string at a path of JSON members, or nothing if there is none.
+func claim(value any, path ...string) string {
+	for _, name := range path {
+		object, _ := value.(map[string]any)
+		value = object[name]
 	}
-	return s
+	text, _ := value.(string)
+	return text
 }

@@ -5,6 +5,19 @@ import "strings"
 // cloudSuffixes are the DNS suffixes of Azure's clouds, for a hint. Only the suffix of the driver is accepted.
 var cloudSuffixes = []string{"vault.azure.net", "vault.usgovcloudapi.net", "vault.azure.cn", "vault.microsoftazure.de"}
 
+// vault reads a vault, or nothing if it is absent.
+func vault(r reader, name, suffix string) (url string) {
+	text, given := r.text(name)
+	if !given {
+		return ""
+	}
+	url, problem := parseVault(text, suffix)
+	if problem != "" {
+		r.problem(name, "%s", problem)
+	}
+	return url
+}
+
 // parseVault accepts NAME or https://NAME.SUFFIX, also with a trailing slash or the port 443, and returns the canonical
 // URL. It does not use a URL parser, because parsers disagree about hosts: what is left after the expected parts are
 // cut off must be a vault name.

@@ -123,17 +123,17 @@ type mapping struct {
 // maxFields is far more than any mapping needs.
 const maxFields = 64
 
-// yamlMapping reads a mapping. ok is false if the node is not a mapping or has too many fields. Other invalid fields are
-// reported and removed.
-func (p *parser) yamlMapping(source string, node *yaml.Node) (m mapping, ok bool) {
-	m = mapping{parser: p, source: source, node: node}
+// yamlMapping reads a mapping. It returns nil if the node is not a mapping or has too many fields. Other invalid fields
+// are reported and removed.
+func (p *parser) yamlMapping(source string, node *yaml.Node) *mapping {
+	m := &mapping{parser: p, source: source, node: node}
 	switch {
 	case node.Kind != yaml.MappingNode || node.ShortTag() != "!!map":
 		p.problemAt(node.Line, source, "must be a YAML mapping, not %s", yamlType(node))
-		return m, false
+		return nil
 	case len(node.Content) > 2*maxFields:
 		p.problemAt(node.Line, source, "has more than %d fields", maxFields)
-		return m, false
+		return nil
 	}
 	pairs := node.Content
 	node.Content = pairs[:0]
@@ -148,11 +148,11 @@ func (p *parser) yamlMapping(source string, node *yaml.Node) (m mapping, ok bool
 			node.Content = append(node.Content, key, value)
 		}
 	}
-	return m, true
+	return m
 }
 
 // fields yields the names and the values in the order of the document.
-func (m mapping) fields() iter.Seq2[string, *yaml.Node] {
+func (m *mapping) fields() iter.Seq2[string, *yaml.Node] {
 	return func(yield func(string, *yaml.Node) bool) {
 		for i := 0; i < len(m.node.Content); i += 2 {
 			if !yield(m.node.Content[i].Value, m.node.Content[i+1]) {
@@ -163,7 +163,7 @@ func (m mapping) fields() iter.Seq2[string, *yaml.Node] {
 }
 
 // get returns the value of a field, or nil if the mapping does not have it.
-func (m mapping) get(name string) *yaml.Node {
+func (m *mapping) get(name string) *yaml.Node {
 	for i := 0; i < len(m.node.Content); i += 2 {
 		if m.node.Content[i].Value == name {
 			return m.node.Content[i+1]
@@ -173,7 +173,7 @@ func (m mapping) get(name string) *yaml.Node {
 }
 
 // problem reports a problem with a field, or with the whole mapping if name is empty.
-func (m mapping) problem(name, format string, args ...any) {
+func (m *mapping) problem(name, format string, args ...any) {
 	node := m.node
 	if value := m.get(name); value != nil {
 		node = value
@@ -181,7 +181,7 @@ func (m mapping) problem(name, format string, args ...any) {
 	m.problemAt(node.Line, name, format, args...)
 }
 
-func (m mapping) problemAt(line int, name, format string, args ...any) {
+func (m *mapping) problemAt(line int, name, format string, args ...any) {
 	where := m.source
 	if name != "" {
 		where += "." + asField(name)
@@ -190,7 +190,7 @@ func (m mapping) problemAt(line int, name, format string, args ...any) {
 }
 
 // unknown reports the fields that are not among those allowed.
-func (m mapping) unknown(allowed []string) {
+func (m *mapping) unknown(allowed []string) {
 	for name := range m.fields() {
 		if !slices.Contains(allowed, name) {
 			m.problem(name, "unknown field%s", didYouMean(m.parser.nearest(name, allowed)))
@@ -199,7 +199,7 @@ func (m mapping) unknown(allowed []string) {
 }
 
 // text reads a string. ok is false if the field is absent or has another type; another type is a problem.
-func (m mapping) text(name string) (text string, ok bool) {
+func (m *mapping) text(name string) (text string, ok bool) {
 	node := m.get(name)
 	switch {
 	case node == nil:
@@ -215,20 +215,8 @@ func (m mapping) text(name string) (text string, ok bool) {
 	return "", false
 }
 
-// choice reads a field that has one of the values. The first is the default.
-func choice[T ~string](m mapping, name string, values ...T) T {
-	text, ok := m.text(name)
-	if !ok {
-		return values[0]
-	}
-	if !slices.Contains(values, T(text)) {
-		m.problem(name, "%s must be %s", quote(text), alternatives(values))
-	}
-	return T(text)
-}
-
 // boolean reads true or false. The default is false.
-func (m mapping) boolean(name string) (value bool) {
+func (m *mapping) boolean(name string) (value bool) {
 	node := m.get(name)
 	if node != nil && (node.ShortTag() != "!!bool" || node.Decode(&value) != nil) {
 		m.problem(name, "must be true or false")
