@@ -136,10 +136,10 @@ func choice[T ~string](r reader, name string, values ...T) T {
 
 // alternatives lists two or more values for an error: "a, b or c".
 func alternatives[T ~string](values []T) string {
-	last := len(values) - 1
-	text := string(values[0])
-	for _, value := range values[1:last] {
-		text += ", " + string(value)
+	texts := make([]string, len(values))
+	for i, value := range values {
+		texts[i] = string(value)
 	}
-	return text + " or " + string(values[last])
+	last := len(texts) - 1
+	return strings.Join(texts[:last], ", ") + " or " + texts[last]
 }
