@@ -26,6 +26,7 @@ var tiny = size{
 
 // The whole program, with the real daemon: every goal is measured, and what is counted, not timed, is reached to the number.
 func TestATinyRun(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir()) // of all temporary folders of the run, which does not remove the floors'
 	var out strings.Builder
 	b := newBench(tiny, &out)
 	if err := b.sections(t.Context(), ""); err != nil {
