@@ -103,19 +103,14 @@ func TestCanceledInTheFetch(t *testing.T) {
 	p := newPod(n, "pod", 3, 100)
 	publish(t, n, p)
 	before := footprint(t, n)
-	canceled := func() (context.Context, context.CancelFunc) { return context.WithCancel(t.Context()) }
-	late := func() (context.Context, context.CancelFunc) {
-		return context.WithTimeout(t.Context(), 100*time.Millisecond)
-	}
 	for name, test := range map[string]struct {
-		ctx  func() (context.Context, context.CancelFunc)
-		hang bool
+		end  func(t *testing.T, n *node.Node, p *pod) error // a call that ends too early
 		code codes.Code
 	}{
-		"canceled before":              {canceled, false, codes.Canceled},
-		"canceled in the fetch":        {canceled, true, codes.Canceled},
-		"out of time in the fetch":     {late, true, codes.DeadlineExceeded},
-		"out of time before it begins": {func() (context.Context, context.CancelFunc) { return context.WithTimeout(t.Context(), 0) }, false, codes.DeadlineExceeded},
+		"canceled before it begins":    {canceledBefore, codes.Canceled},
+		"canceled in the fetch":        {canceledInFetch, codes.Canceled},
+		"out of time in the fetch":     {lateInFetch, codes.DeadlineExceeded},
+		"out of time before it begins": {lateBefore, codes.DeadlineExceeded},
 	} {
 		for _, first := range []bool{true, false} {
 			q := p
@@ -125,32 +120,9 @@ func TestCanceledInTheFetch(t *testing.T) {
 				age(t, n, p.Volume, stale)
 				p.change(n)
 			}
-			ctx, cancel := test.ctx()
-			if test.hang {
-				asked := n.Cloud.Count(devcloud.CountKey{Service: devcloud.ServiceVault})
-				clear, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Hang, Service: devcloud.ServiceVault})
-				if err != nil {
-					t.Fatal(err)
-				}
-				done := make(chan error, 1)
-				go func() { done <- n.Publish(ctx, q.Volume) }()
-				vaultAsked(t, n, asked+1)
-				if test.code == codes.Canceled {
-					cancel()
-				}
-				if err := <-done; status.Code(err) != test.code {
-					t.Errorf("%s: %v, want %v", name, err, test.code)
-				}
-				clear()
-			} else {
-				if test.code == codes.Canceled {
-					cancel()
-				}
-				if err := n.Publish(ctx, q.Volume); status.Code(err) != test.code && !errors.Is(err, context.DeadlineExceeded) {
-					t.Errorf("%s: %v, want %v", name, err, test.code)
-				}
+			if err := test.end(t, n, q); status.Code(err) != test.code && !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v, want %v", name, err, test.code)
 			}
-			cancel()
 			untilFree(t, n, q)
 			f, err := q.look(n)
 			if err != nil || first && (f.folder || f.mounts > 0) || !first && (!f.complete || f.generation != q.floor || !f.tidy()) {
@@ -163,6 +135,67 @@ func TestCanceledInTheFetch(t *testing.T) {
 		}
 	}
 	settles(t, n, before)
+}
+
+func canceledBefore(t *testing.T, n *node.Node, p *pod) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	return n.Publish(ctx, p.Volume)
+}
+
+func canceledInFetch(t *testing.T, n *node.Node, p *pod) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	return hanging(ctx, t, n, p, func(func()) { cancel() })
+}
+
+func lateBefore(t *testing.T, n *node.Node, p *pod) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	return n.Publish(ctx, p.Volume)
+}
+
+// lateInFetch gives the call so much time that it reaches the vault.
+func lateInFetch(t *testing.T, n *node.Node, p *pod) (err error) {
+	t.Helper()
+	for patience := 100 * time.Millisecond; patience < time.Minute; patience *= 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		reached := false
+		err = hanging(ctx, t, n, p, func(func()) { reached = true })
+		cancel()
+		if reached {
+			return err
+		}
+		untilFree(t, n, p)
+	}
+	t.Error("no call reaches the vault in its time")
+	return err
+}
+
+// hanging publishes while the vault does not answer, and calls asked once the vault has been asked. The vault answers again when
+// asked calls release, or the publish has ended.
+func hanging(ctx context.Context, t *testing.T, n *node.Node, p *pod, asked func(release func())) error {
+	t.Helper()
+	clear, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Hang, Service: devcloud.ServiceVault})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer clear()
+	vault := devcloud.CountKey{Service: devcloud.ServiceVault}
+	before := n.Cloud.Count(vault)
+	answered, end := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() {
+		defer end()
+		done <- n.Publish(ctx, p.Volume)
+	}()
+	if n.Cloud.Wait(answered, vault, before+1) == nil {
+		asked(clear)
+	}
+	return <-done
 }
 
 // publishSoon publishes as the kubelet does, which comes again after an error: the failure of a fetch answers for the next.

@@ -1,7 +1,6 @@
 package crash_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
-	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
@@ -170,18 +168,16 @@ func bareCall(t *testing.T, n *node.Node, p *pod, target string) error {
 // during publishes, and calls fn while the vault is being asked.
 func during(t *testing.T, n *node.Node, p *pod, fn func()) error {
 	t.Helper()
-	asked := n.Cloud.Count(devcloud.CountKey{Service: devcloud.ServiceVault})
-	clear, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Hang, Service: devcloud.ServiceVault})
-	if err != nil {
-		t.Fatal(err)
+	asked := false
+	err := hanging(t.Context(), t, n, p, func(release func()) {
+		defer release()
+		asked = true
+		fn()
+	})
+	if !asked {
+		t.Fatalf("the publish has ended before the vault was asked: %v", err)
 	}
-	defer clear()
-	done := make(chan error, 1)
-	go func() { done <- n.Publish(context.WithoutCancel(t.Context()), p.Volume) }()
-	vaultAsked(t, n, asked+1)
-	fn()
-	clear()
-	return <-done
+	return err
 }
 
 // vanishedDuringARotation: the daemon has seen a volume there, and finds none when it has the next set.
