@@ -44,10 +44,6 @@ build: ## Build bin/keyvault-csi-driver and bin/kvcsi (static, stripped)
 test: build bin/csi-sanity ## Run all tests; as root they run again as an ordinary user
 	@test/run
 
-.PHONY: test-user
-test-user: build bin/csi-sanity ## Run only the ordinary user's half of the tests (needs root, to become that user)
-	@test/as-user
-
 .PHONY: demo
 demo: build ## Show one volume's life on this machine: no cluster, no Azure
 	@bin/kvcsi demo $(DEMO_ARGS)
@@ -98,16 +94,17 @@ fuzz: ## Run each fuzz target for FUZZTIME (1m)
 		done; \
 	done
 
-# The long forms of all suites, then an hour of soak. SOAK_TIME=10m shortens the latter; SOAK_SUITES= leaves the others out.
-SOAK_TIME   ?= 60m
-SOAK_OUT    ?= $(CURDIR)/dist/reliability
-SOAK_SUITES ?= $(sort $(patsubst %/,./%,$(dir $(shell grep -l '"github.com/keyvault-csi/keyvault-csi/internal/suite"' -r --include='*_test.go' pkg test | grep -v ^test/soak/))))
+# The suites that have a long form import internal/suite.
+.PHONY: test-long
+test-long: build ## Run the long forms of the test suites, from which docs/reliability.md has its figures
+	@test/run long
+
+# SOAK_TIME=10m is shorter. SOAK_OUT is the folder of the report and its plots.
+SOAK_TIME ?= 60m
+SOAK_OUT  ?= $(CURDIR)/dist/reliability
 .PHONY: soak
-soak: build ## Run the long forms of the suites, and SOAK_TIME (60m) of soak; report and plots go to SOAK_OUT
-	@export KEYVAULT_CSI_BIN=$(CURDIR)/bin KEYVAULT_CSI_SOAK=1; \
-	{ if [[ -n "$(SOAK_SUITES)" ]]; then go test -count=1 -v -timeout 4h $(SOAK_SUITES) || true; fi; \
-	KEYVAULT_CSI_SOAK_TIME=$(SOAK_TIME) KEYVAULT_CSI_SOAK_OUT=$(SOAK_OUT) go test -count=1 -v -timeout 4h ./test/soak || true; } 2>&1 | \
-		awk -v who=soak -v uid="$$(id -u)" -f test/summary.awk
+soak: build ## Run the daemon for an hour (SOAK_TIME) with faults and kills; report and plots go to SOAK_OUT
+	@KEYVAULT_CSI_SOAK_TIME=$(SOAK_TIME) KEYVAULT_CSI_SOAK_OUT=$(SOAK_OUT) test/run soak
 
 # BENCH_ARGS: -quick takes about 30 seconds on a quiet machine; -only latency runs one section.
 .PHONY: bench

@@ -1,7 +1,7 @@
-// Package suite is what the long-running suites share: how long to run, and how to say what was found.
+// Package suite is what the test suites with a long form share: how much to do, and how to report what was found.
 //
-// Every suite runs in two lengths. The short one is part of `make test`; the long one, of `make soak`, is where the
-// figures of docs/reliability.md come from. Both ask the same questions.
+// Every such suite has two forms that ask the same questions. The short one is part of `make test`. The long one is part of
+// `make test-long`, where the figures of docs/reliability.md come from.
 package suite
 
 import (
@@ -10,13 +10,21 @@ import (
 	"testing"
 )
 
-// Variable asks for the long form of every suite when it is "1".
-const Variable = "KEYVAULT_CSI_SOAK"
+// Variable selects the long form of every suite when it is "1".
+const Variable = "KEYVAULT_CSI_LONG"
 
-// Long tells whether the suites run in their long form.
+// Long reports whether the suites run in their long form.
 func Long() bool { return os.Getenv(Variable) == "1" }
 
-// Verdict logs what a suite did and found, as one line that `make test` and `make soak` show also when the suite passed:
+// Rounds is how often a test repeats something: short times, or long times in the long form.
+func Rounds(short, long int) int {
+	if Long() {
+		return long
+	}
+	return short
+}
+
+// Verdict logs in one line what a suite did and found. `make test` prints the line also when the suite has passed:
 //
 //	suite.Verdict(t, "kill -9: %d kills, %d calls in flight, every volume whole or absent", kills, calls)
 func Verdict(t testing.TB, format string, args ...any) {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -53,7 +54,7 @@ func TestBudgetOfDevicesThatComeBack(t *testing.T) {
 		for i := range 8 {
 			target := f.newTarget(t, fmt.Sprint("v", i))
 			all.Go(func() {
-				for range 200 {
+				for range suite.Rounds(50, 200) {
 					if _, err := f.Publish(t.Context(), volume.Mount{Target: target}, content("a", "1")); err != nil {
 						t.Error(err)
 					}

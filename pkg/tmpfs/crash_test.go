@@ -119,9 +119,6 @@ func checkNumbered(t *testing.T, target string) {
 // A driver that is killed at any instant leaves no volume or a whole one, and the next one goes on from there.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("starts many processes")
-	}
 	for _, mode := range []string{"anew", "rotate"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()

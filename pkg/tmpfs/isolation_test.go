@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 )
 
@@ -119,7 +120,7 @@ func TestReaderNeverSeesATornSet(t *testing.T) {
 				}
 			}
 		})
-		for i := range 200 {
+		for i := range suite.Rounds(50, 200) {
 			f.publish(t, numbered(i+1))
 		}
 		for whole.Load() < 10 || links.Load() < 10 {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/internal/aging"
 	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -72,10 +73,7 @@ func wantReadOnly(t *testing.T, dir string, spoilt bool) {
 func TestSuperblockIsReadOnly(t *testing.T) {
 	t.Parallel()
 	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		rounds := 1000
-		if testing.Short() {
-			rounds = 50
-		}
+		rounds := suite.Rounds(100, 1000)
 		f.publish(t, numbered(0))
 		dir := f.container(t)
 		wantReadOnly(t, dir, false)

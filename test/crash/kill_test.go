@@ -24,10 +24,7 @@ import (
 func TestKill(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, w way) {
-		kills, volumes := 30, 8
-		if suite.Long() {
-			kills, volumes = 1000, 14
-		}
+		kills, volumes := suite.Rounds(30, 1000), suite.Rounds(8, 14)
 		seed := seedOf(t)
 		before := newScene(t)
 		storm := &storm{

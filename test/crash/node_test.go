@@ -61,10 +61,7 @@ func TestReboot(t *testing.T) {
 // A daemon that is killed while it starts leaves nothing that keeps the next one from starting.
 func TestKilledWhileStarting(t *testing.T) {
 	t.Parallel()
-	kills := 20
-	if suite.Long() {
-		kills = 300
-	}
+	kills := suite.Rounds(20, 300)
 	dir, err := os.MkdirTemp("", "kvreg")
 	if err != nil {
 		t.Fatal(err)

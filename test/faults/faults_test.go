@@ -35,10 +35,7 @@ func TestMain(m *testing.M) { os.Exit(mountns.Main(node.Networked{M: m})) }
 
 // TestFaults is the whole matrix, one daemon for each place of the table.
 func TestFaults(t *testing.T) {
-	rounds := 1
-	if suite.Long() {
-		rounds = 3
-	}
+	rounds := suite.Rounds(1, 3)
 	var cells atomic.Int64
 	var slowest slowest
 	var group errgroup.Group // and not t.Parallel: they mostly wait

@@ -30,11 +30,8 @@ func (w *world) startNeighbours(t *testing.T, p place) *neighbours {
 	if !p.neighbours {
 		return n
 	}
-	pause, many := 50*time.Millisecond, 1
-	if suite.Long() {
-		many = 3
-	}
-	for i := range many {
+	const pause = 50 * time.Millisecond
+	for i := range suite.Rounds(1, 3) {
 		n.running.Go(func() {
 			again := time.NewTicker(pause)
 			defer again.Stop()
