@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -24,34 +22,25 @@ Flags:
 `
 
 // runDevCloud serves until ctx ends.
-func runDevCloud(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("kvcsi dev-cloud", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {} // asked for, it goes to stdout; after a mistake one line is enough
+func runDevCloud(ctx context.Context, c command) (exitCode int, err error) {
 	var opts devcloud.Options
-	flags.StringVar(&opts.Listen, "listen", "127.0.0.1:0", "`host:port` of the vaults and login hosts (HTTPS); port 0 is any free one")
-	flags.StringVar(&opts.ProxyListen, "proxy-listen", "127.0.0.1:0", "`host:port` of the proxy that leads to them")
-	flags.StringVar(&opts.AdminListen, "admin-listen", "127.0.0.1:0", "`host:port` of the admin API; it asks for no password")
-	flags.StringVar(&opts.IMDSListen, "imds-listen", "127.0.0.1:0", "`host:port` of the instance metadata service")
-	dir := flags.String("dir", "", "`folder` for ca.pem, env and token; default: a temporary one, removed at the end")
-	empty := flags.Bool("empty", false, "start without the example vault; fill it by the admin API")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stdout, devCloudUsage)
-		flags.SetOutput(stdout)
-		flags.PrintDefaults()
-		return exitOK
-	case err != nil:
-		return exitUsage
-	case flags.NArg() > 0:
-		fmt.Fprintf(stderr, "kvcsi dev-cloud: unexpected argument %q\n", flags.Arg(0))
-		return exitUsage
+	c.flags.StringVar(&opts.Listen, "listen", "127.0.0.1:0", "`host:port` of the vaults and login hosts (HTTPS); port 0 is any free one")
+	c.flags.StringVar(&opts.ProxyListen, "proxy-listen", "127.0.0.1:0", "`host:port` of the proxy that leads to them")
+	c.flags.StringVar(&opts.AdminListen, "admin-listen", "127.0.0.1:0", "`host:port` of the admin API; it asks for no password")
+	c.flags.StringVar(&opts.IMDSListen, "imds-listen", "127.0.0.1:0", "`host:port` of the instance metadata service")
+	dir := c.flags.String("dir", "", "`folder` for ca.pem, env and token; default: a temporary one, removed at the end")
+	empty := c.flags.Bool("empty", false, "start without the example vault; fill it by the admin API")
+	code, err := c.parse(func() {}) // one line is enough for a wrong flag
+	if code == exitOK {
+		c.printHelp(c.stdout, devCloudUsage)
 	}
-	if err := devCloud(ctx, opts, *dir, *empty, stdout); err != nil {
-		fmt.Fprintln(stderr, "kvcsi dev-cloud:", err)
-		return exitError
+	if code != parsed {
+		return code, err
 	}
-	return exitOK
+	if err := devCloud(ctx, opts, *dir, *empty, c.stdout); err != nil {
+		return exitError, err
+	}
+	return exitOK, nil
 }
 
 func devCloud(ctx context.Context, opts devcloud.Options, dir string, empty bool, stdout io.Writer) (err error) {
@@ -80,15 +69,16 @@ func devCloud(ctx context.Context, opts devcloud.Options, dir string, empty bool
 	if err := writeDevCloudFiles(dir, cloud, seeded); err != nil {
 		return err
 	}
-	if err := devCloudScreen.Execute(stdout, newScreen(cloud, dir, seeded)); err != nil {
+	screen := map[string]any{"Cloud": cloud, "Dir": dir, "Seeded": seeded}
+	if err := devCloudScreen.Execute(stdout, screen); err != nil {
 		return err
 	}
 	<-ctx.Done()
 	return nil
 }
 
-// writeDevCloudFiles leaves what other programs need: the CA, the environment, and a service account token that plays
-// the kubelet's.
+// writeDevCloudFiles writes what other programs need: the CA, the environment, and a service account token as the
+// kubelet gets it.
 func writeDevCloudFiles(dir string, cloud *devcloud.Cloud, seeded *devcloud.Seeded) error {
 	ca := filepath.Join(dir, "ca.pem")
 	env := []string{"HTTPS_PROXY=" + cloud.ProxyURL(), "KVCSI_ADMIN_URL=" + cloud.AdminURL()}
@@ -117,27 +107,6 @@ func writeDevCloudFiles(dir string, cloud *devcloud.Cloud, seeded *devcloud.Seed
 	return nil
 }
 
-// screen is what devCloudScreen shows.
-type screen struct {
-	Cloud                              *devcloud.Cloud
-	Dir, Vault                         string
-	Tenant, Principal, Secret          string
-	Workload, Namespace, Account, Node string
-	Seeded                             bool
-}
-
-func newScreen(cloud *devcloud.Cloud, dir string, seeded *devcloud.Seeded) screen {
-	s := screen{Cloud: cloud, Dir: dir}
-	if seeded == nil {
-		return s
-	}
-	s.Seeded, s.Vault = true, seeded.Vault.URL()
-	s.Tenant, s.Principal, s.Secret = devcloud.SeedTenant, devcloud.SeedServicePrincipal, devcloud.SeedClientSecret
-	s.Workload, s.Namespace, s.Account = devcloud.SeedWorkload, devcloud.SeedNamespace, devcloud.SeedServiceAccount
-	s.Node = devcloud.SeedManaged
-	return s
-}
-
 var devCloudScreen = template.Must(template.New("screen").Parse(`The dev cloud is running. Interrupt it (Ctrl-C) to end it.
 
   proxy      {{.Cloud.ProxyURL}}
@@ -147,11 +116,11 @@ var devCloudScreen = template.Must(template.New("screen").Parse(`The dev cloud i
   files      {{.Dir}}   ca.pem, env{{if .Seeded}}, token{{end}}
 {{- if .Seeded}}
 
-  vault      {{.Vault}}
-  tenant     {{.Tenant}}
-  principal  {{.Principal}}   its secret: {{.Secret}}
-  workload   {{.Workload}}   for the service account {{.Account}} in the namespace {{.Namespace}}
-  managed    {{.Node}}   the node's own
+  vault      {{.Seeded.Vault.URL}}
+  tenant     ` + devcloud.SeedTenant + `
+  principal  ` + devcloud.SeedServicePrincipal + `   its secret: ` + devcloud.SeedClientSecret + `
+  workload   ` + devcloud.SeedWorkload + `   for the service account ` + devcloud.SeedServiceAccount + ` in the namespace ` + devcloud.SeedNamespace + `
+  managed    ` + devcloud.SeedManaged + `   the node's own
 {{- end}}
 
 Point a driver, curl or any Azure SDK at it:
@@ -161,13 +130,13 @@ Point a driver, curl or any Azure SDK at it:
 
 Log in and read a secret, with the client secret or with a service account's token:
 
-  LOGIN=https://login.microsoftonline.com/{{.Tenant}}/oauth2/v2.0/token
+  LOGIN=https://login.microsoftonline.com/` + devcloud.SeedTenant + `/oauth2/v2.0/token
   SCOPE=https://vault.azure.net/.default
   TOKEN=$(curl -s $LOGIN -d grant_type=client_credentials -d scope=$SCOPE \
     -d client_id=$AZURE_CLIENT_ID --data-urlencode client_secret=$AZURE_CLIENT_SECRET | sed 's/.*"access_token":"//; s/".*//')
-  curl -s -H "Authorization: Bearer $TOKEN" '{{.Vault}}/secrets/db-password?api-version=7.4'
+  curl -s -H "Authorization: Bearer $TOKEN" '{{.Seeded.Vault.URL}}/secrets/db-password?api-version=7.4'
 
-  TOKEN=$(curl -s $LOGIN -d grant_type=client_credentials -d scope=$SCOPE -d client_id={{.Workload}} \
+  TOKEN=$(curl -s $LOGIN -d grant_type=client_credentials -d scope=$SCOPE -d client_id=` + devcloud.SeedWorkload + ` \
     -d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer \
     --data-urlencode client_assertion@{{.Dir}}/token | sed 's/.*"access_token":"//; s/".*//')
 

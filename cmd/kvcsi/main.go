@@ -1,10 +1,12 @@
-// Command kvcsi is the tool for people who use or develop keyvault-csi: it shows the driver at work without a cluster
-// and without Azure, and runs the dev cloud that stands in for Azure. On the PATH as kubectl-kvcsi it is also the
-// kubectl plugin "kubectl kvcsi".
+// Command kvcsi is the tool for users and developers of keyvault-csi: it shows the driver at work without a cluster and
+// without Azure, runs the dev cloud that replaces Azure, and migrates and checks manifests. On the PATH as kubectl-kvcsi
+// it is also the kubectl plugin "kubectl kvcsi".
 package main
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -21,7 +23,7 @@ const (
 	exitOK         = 0
 	exitError      = 1
 	exitUsage      = 2
-	exitIncomplete = 3 // something could not be carried over
+	exitIncomplete = 3 // something could not be migrated
 )
 
 const usage = `kvcsi shows and checks what keyvault-csi does.
@@ -40,25 +42,34 @@ Help on a command: kvcsi COMMAND --help
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) (exitCode int) {
+// command is a command with its arguments, flags and streams.
+type command struct {
+	flags          *flag.FlagSet
+	args           []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (exitCode int) {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
 		return exitUsage
 	}
-	switch command, rest := args[0], args[1:]; command {
+	var do func(context.Context, command) (exitCode int, err error)
+	switch args[0] {
 	case "demo":
-		return runDemo(ctx, rest, stdout, stderr)
+		do = runDemo
 	case "dev-cloud":
-		return runDevCloud(ctx, rest, stdout, stderr)
+		do = runDevCloud
 	case "migrate":
-		return runMigrate(ctx, rest, os.Stdin, stdout, stderr)
+		do = runMigrate
 	case "render":
-		return runRender(ctx, rest, os.Stdin, stdout, stderr)
+		do = runRender
 	case "version", "--version":
 		fmt.Fprintln(stdout, "kvcsi", buildVersion())
 		return exitOK
@@ -66,9 +77,41 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (exitCode
 		fmt.Fprint(stdout, usage)
 		return exitOK
 	default:
-		fmt.Fprintf(stderr, "kvcsi: unknown command %q; known are demo, dev-cloud, migrate, render and version\n", command)
+		fmt.Fprintf(stderr, "kvcsi: unknown command %q; known are demo, dev-cloud, migrate, render and version\n", args[0])
 		return exitUsage
 	}
+	flags := flag.NewFlagSet("kvcsi "+args[0], flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	exitCode, err := do(ctx, command{flags, args[1:], stdin, stdout, stderr})
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", flags.Name(), err)
+	}
+	return exitCode
+}
+
+// parsed is the result of parse if the command may go on.
+const parsed = -1
+
+// parse reads the flags. usage is called for --help and for wrong flags. A result other than parsed is the exit code of
+// the command, and err what it says.
+func (c command) parse(usage func()) (exitCode int, err error) {
+	c.flags.Usage = usage
+	switch err := c.flags.Parse(c.args); {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK, nil
+	case err != nil:
+		return exitUsage, nil //nolint:nilerr // the flag set has printed it
+	case c.flags.NArg() > 0:
+		return exitUsage, fmt.Errorf("unexpected argument %q", c.flags.Arg(0))
+	}
+	return parsed, nil
+}
+
+// printHelp prints a text and the flags.
+func (c command) printHelp(to io.Writer, text string) {
+	fmt.Fprint(to, text)
+	c.flags.SetOutput(to)
+	c.flags.PrintDefaults()
 }
 
 func buildVersion() string {

@@ -12,6 +12,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/migrate"
 )
 
+var errNoManifests = errors.New("name the manifests with -f FILE, -f FOLDER or -f -")
+
 // manifestNames is the flag -f, which may be repeated.
 type manifestNames []string
 
@@ -25,7 +27,7 @@ func (n *manifestNames) Set(name string) error {
 	return nil
 }
 
-// read gives the files that are named: files, folders with all below them that end as manifests do, or "-" for stdin.
+// read returns the named files: a file, all manifests below a folder, or standard input for "-".
 func (n *manifestNames) read(stdin io.Reader) (files []migrate.File, err error) {
 	for _, name := range *n {
 		if name == "-" {

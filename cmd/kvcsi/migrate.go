@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -27,62 +26,47 @@ Flags:
 `
 
 // runMigrate prints the new manifests, or what changes, or changes the files.
-func runMigrate(_ context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("kvcsi migrate", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, migrateUsage)
-		flags.PrintDefaults()
-	}
+func runMigrate(_ context.Context, c command) (exitCode int, err error) {
 	var names manifestNames
 	var options migrate.Options
-	flags.Var(&names, "f", "`file` or folder with manifests, or - for standard input; may be repeated")
-	flags.StringVar(&options.Container, "container", "", "`name` of the init container that is the agent, where nothing else shows it")
-	diff := flags.Bool("diff", false, "print what changes, as a unified diff")
-	write := flags.Bool("write", false, "change the files in place")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return exitOK
-	case err != nil:
-		return exitUsage
-	case flags.NArg() > 0:
-		fmt.Fprintf(stderr, "kvcsi migrate: unexpected argument %q\n", flags.Arg(0))
-		return exitUsage
-	case len(names) == 0:
-		fmt.Fprintln(stderr, "kvcsi migrate: name the manifests with -f FILE, -f FOLDER or -f -")
-		return exitUsage
-	case *write && slices.Contains(names, "-"):
-		fmt.Fprintln(stderr, "kvcsi migrate: --write changes files and cannot go with -f -")
-		return exitUsage
+	c.flags.Var(&names, "f", "`file` or folder with manifests, or - for standard input; may be repeated")
+	c.flags.StringVar(&options.Container, "container", "", "`name` of the init container that is the agent, where nothing else shows it")
+	diff := c.flags.Bool("diff", false, "print what changes, as a unified diff")
+	write := c.flags.Bool("write", false, "change the files in place")
+	if code, err := c.parse(func() { c.printHelp(c.stderr, migrateUsage) }); code != parsed {
+		return code, err
 	}
-	files, err := names.read(stdin)
+	switch {
+	case len(names) == 0:
+		return exitUsage, errNoManifests
+	case *write && slices.Contains(names, "-"):
+		return exitUsage, errors.New("--write changes files and cannot go with -f -")
+	}
+	files, err := names.read(c.stdin)
 	if err != nil {
-		fmt.Fprintln(stderr, "kvcsi migrate:", err)
-		return exitError
+		return exitError, err
 	}
 	result, err := migrate.Migrate(files, options)
-	if err == nil {
-		err = deliver(files, result.Files, *diff, *write, stdout)
-	}
 	if err != nil {
-		fmt.Fprintln(stderr, "kvcsi migrate:", err)
-		return exitError
+		return exitError, err
 	}
-	code := exitOK
+	if err := writeResult(files, result.Files, *diff, *write, c.stdout); err != nil {
+		return exitError, err
+	}
 	for _, finding := range result.Findings {
-		fmt.Fprintln(stderr, finding)
+		fmt.Fprintln(c.stderr, finding)
 		if finding.Level > migrate.Note {
-			code = exitIncomplete
+			exitCode = exitIncomplete
 		}
 	}
 	if result.Migrated == 0 && len(result.Findings) == 0 {
-		fmt.Fprintln(stderr, "kvcsi migrate: found nothing to migrate")
+		fmt.Fprintln(c.stderr, "kvcsi migrate: found nothing to migrate")
 	}
-	return code
+	return exitCode, nil
 }
 
-// deliver gives the result in the form that was asked for.
-func deliver(before, after []migrate.File, diff, write bool, stdout io.Writer) error {
+// writeResult prints the new manifests or the changes, or writes the files.
+func writeResult(before, after []migrate.File, diff, write bool, stdout io.Writer) error {
 	var out bytes.Buffer
 	for i, file := range after {
 		changed := !bytes.Equal(before[i].Data, file.Data)

@@ -43,7 +43,7 @@ func TestMigrationDoc(t *testing.T) {
 			}
 			commands++
 			var stdout, stderr strings.Builder
-			code := run(t.Context(), strings.Fields(command), &stdout, &stderr)
+			code := run(t.Context(), strings.Fields(command), nil, &stdout, &stderr)
 			part = info + "\n" + line + "\n" + stdout.String() + stderr.String()
 			if code != exitOK {
 				part += fmt.Sprintf("[exit %d]\n", code)

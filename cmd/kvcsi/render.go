@@ -1,11 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -17,7 +18,7 @@ import (
 )
 
 const renderUsage = `kvcsi render checks every volume of this driver in manifests as the driver would, without a cluster and without Azure,
-and shows the files that each would have. Problems are told with file, line and attribute. With --fetch it reads the
+and shows the files that each would have. Problems are shown with file, line and attribute. With --fetch it reads the
 vaults with your own login (DefaultAzureCredential: environment, Azure CLI and others) and shows the files that are there
 now, by size and hash.
 
@@ -36,76 +37,52 @@ type renderOptions struct {
 	fetch, reveal        bool
 }
 
-// runRender judges the volumes and shows them.
-func runRender(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// runRender checks the volumes and shows them.
+func runRender(ctx context.Context, c command) (exitCode int, err error) {
 	var o renderOptions
-	flags := flag.NewFlagSet("kvcsi render", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprint(stderr, renderUsage)
-		flags.PrintDefaults()
+	c.flags.Var(&o.names, "f", "`file` or folder with manifests, or - for standard input; may be repeated")
+	c.flags.StringVar(&o.cloud, "cloud", "AzurePublicCloud", "the driver's --cloud: `name` of the cloud")
+	c.flags.StringVar(&o.suffix, "vault-dns-suffix", "", "the driver's --vault-dns-suffix")
+	c.flags.StringVar(&o.authority, "authority-host", "", "the driver's --authority-host")
+	c.flags.StringVar(&o.identityKind, "default-identity", "", "the driver's --default-identity: managed or cluster")
+	c.flags.BoolVar(&o.fetch, "fetch", false, "read the vaults with your own login, show sizes and hashes")
+	c.flags.BoolVar(&o.reveal, "reveal", false, "with --fetch: show the values as well")
+	if code, err := c.parse(func() { c.printHelp(c.stderr, renderUsage) }); code != parsed {
+		return code, err
 	}
-	flags.Var(&o.names, "f", "`file` or folder with manifests, or - for standard input; may be repeated")
-	flags.StringVar(&o.cloud, "cloud", "AzurePublicCloud", "the driver's --cloud: `name` of the cloud")
-	flags.StringVar(&o.suffix, "vault-dns-suffix", "", "the driver's --vault-dns-suffix")
-	flags.StringVar(&o.authority, "authority-host", "", "the driver's --authority-host")
-	flags.StringVar(&o.identityKind, "default-identity", "", "the driver's --default-identity: managed or cluster")
-	flags.BoolVar(&o.fetch, "fetch", false, "read the vaults with your own login, show sizes and hashes")
-	flags.BoolVar(&o.reveal, "reveal", false, "with --fetch: show the values as well")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		return exitOK
-	case err != nil:
-		return exitUsage
-	case flags.NArg() > 0:
-		fmt.Fprintf(stderr, "kvcsi render: unexpected argument %q\n", flags.Arg(0))
-		return exitUsage
+	switch {
 	case len(o.names) == 0:
-		fmt.Fprintln(stderr, "kvcsi render: name the manifests with -f FILE, -f FOLDER or -f -")
-		return exitUsage
+		return exitUsage, errNoManifests
 	case o.reveal && !o.fetch:
-		fmt.Fprintln(stderr, "kvcsi render: --reveal goes with --fetch")
-		return exitUsage
+		return exitUsage, errors.New("--reveal goes with --fetch")
 	}
 	cloud, defaults, err := o.defaults()
 	if err != nil {
-		fmt.Fprintln(stderr, "kvcsi render:", err)
-		return exitUsage
+		return exitUsage, err
 	}
-	files, err := o.names.read(stdin)
+	files, err := o.names.read(c.stdin)
 	if err != nil {
-		fmt.Fprintln(stderr, "kvcsi render:", err)
-		return exitError
+		return exitError, err
 	}
 	volumes, err := migrate.Volumes(files, defaults)
 	if err != nil {
-		fmt.Fprintln(stderr, "kvcsi render:", err)
-		return exitError
+		return exitError, err
 	}
 	if len(volumes) == 0 {
-		fmt.Fprintln(stderr, "kvcsi render: found no volume of the driver", migrate.DriverName)
+		fmt.Fprintln(c.stderr, "kvcsi render: found no volume of the driver", migrate.DriverName)
 	}
-	show, err := o.shower(ctx, cloud, stdout)
-	if err != nil {
-		fmt.Fprintln(stderr, "kvcsi render:", err)
-		return exitError
+	show := func(v migrate.Volume) error {
+		showVolume(v, c.stdout)
+		return nil
 	}
-	return render(volumes, show, stderr)
-}
-
-// shower is how a valid volume is shown: by what it asks for, or by what a vault answers.
-func (o renderOptions) shower(ctx context.Context, cloud azure.Cloud, stdout io.Writer) (func(migrate.Volume) error, error) {
-	if !o.fetch {
-		return func(v migrate.Volume) error {
-			showVolume(v, stdout)
-			return nil
-		}, nil
+	if o.fetch {
+		fetcher, err := newFetcher(ctx, cloud)
+		if err != nil {
+			return exitError, err
+		}
+		show = func(v migrate.Volume) error { return showContent(ctx, v, fetcher, o.reveal, c.stdout) }
 	}
-	from, err := newFetcher(ctx, cloud)
-	if err != nil {
-		return nil, err
-	}
-	return func(v migrate.Volume) error { return showContent(ctx, v, from, o.reveal, stdout) }, nil
+	return render(volumes, show, c.stderr), nil
 }
 
 func (o renderOptions) defaults() (azure.Cloud, volume.Defaults, error) {
@@ -120,7 +97,7 @@ func (o renderOptions) defaults() (azure.Cloud, volume.Defaults, error) {
 	return cloud, volume.Defaults{}, fmt.Errorf("--default-identity %q is neither managed nor cluster", o.identityKind)
 }
 
-// render shows each valid volume, and tells what is wrong with the others.
+// render shows the valid volumes and prints the problems of the others.
 func render(volumes []migrate.Volume, show func(migrate.Volume) error, stderr io.Writer) int {
 	code := exitOK
 	for _, v := range volumes {
@@ -139,7 +116,7 @@ func render(volumes []migrate.Volume, show func(migrate.Volume) error, stderr io
 	return code
 }
 
-// showVolume prints who would read and the files: certain ones, and those that show when the vault is asked.
+// showVolume prints the identity and the files of a volume, including those that depend on what the vault holds.
 func showVolume(v migrate.Volume, stdout io.Writer) {
 	fmt.Fprintf(stdout, "%s:%d: %s, volume %s\n", v.File, v.Line, v.Object, v.Name)
 	fmt.Fprintf(stdout, "  identity  %s\n", identityLine(v.Request.Identity))
@@ -150,7 +127,7 @@ func showVolume(v migrate.Volume, stdout io.Writer) {
 	for _, o := range v.Request.Objects {
 		showObject(o, table)
 	}
-	_ = table.Flush() // an error of stdout shows nowhere better
+	_ = table.Flush() // an error of stdout cannot be shown better
 }
 
 func showObject(o volume.Object, table io.Writer) {
@@ -161,22 +138,23 @@ func showObject(o volume.Object, table io.Writer) {
 	if o.Version != "" {
 		source += " " + o.Version
 	}
-	optional := ""
+	show := func(outputs []volume.Output, condition string) {
+		for _, output := range outputs {
+			fmt.Fprintf(table, "  %04o\t%s\t%s of %s%s\n", permissions(output.Mode), output.Path, output.Part, source, condition)
+		}
+	}
 	if o.Optional {
-		optional = ", if it exists"
+		show(o.Outputs, ", if it exists")
+	} else {
+		show(o.Outputs, "")
 	}
-	for _, output := range o.Outputs {
-		fmt.Fprintf(table, "  %04o\t%s\t%s of %s%s\n", modeOf(output), output.Path, output.Part, source, optional)
-	}
-	unless := ", if it backs a certificate"
 	if o.NeedsCertificate {
-		unless = ""
-	}
-	for _, output := range o.Split {
-		fmt.Fprintf(table, "  %04o\t%s\t%s of %s%s\n", modeOf(output), output.Path, output.Part, source, unless)
+		show(o.Split, "")
+	} else {
+		show(o.Split, ", if it backs a certificate")
 	}
 	if s := o.Selection; s != nil {
-		which := "every enabled one"
+		which := ", every enabled one"
 		if s.Prefix != "" {
 			which += " whose name begins with " + s.Prefix
 		}
@@ -184,13 +162,8 @@ func showObject(o volume.Object, table io.Writer) {
 			which += ", with the tags " + tags(s.Tags)
 		}
 		each := s.Each("NAME")
-		certificate := which + " that backs a certificate"
-		for _, output := range each.Outputs {
-			fmt.Fprintf(table, "  %04o\t%s\t%s of %s, %s\n", modeOf(output), output.Path, output.Part, source, which)
-		}
-		for _, output := range each.Split {
-			fmt.Fprintf(table, "  %04o\t%s\t%s of %s, %s\n", modeOf(output), output.Path, output.Part, source, certificate)
-		}
+		show(each.Outputs, which)
+		show(each.Split, which+" that backs a certificate")
 	}
 }
 
@@ -202,13 +175,8 @@ func tags(wanted map[string]string) string {
 	return strings.Join(all, ", ")
 }
 
-// modeOf is the mode without an fsGroup; with one, files are 0640 and folders 2750.
-func modeOf(output volume.Output) uint32 {
-	if output.Mode == 0 {
-		return 0o644
-	}
-	return uint32(output.Mode.Perm())
-}
+// permissions returns the mode of a file without an fsGroup. With one, files are 0640 and folders 2750.
+func permissions(mode fs.FileMode) fs.FileMode { return cmp.Or(mode, 0o644) }
 
 func identityLine(id volume.Identity) string {
 	parts := []string{string(id.Kind)}
@@ -222,5 +190,5 @@ func identityLine(id volume.Identity) string {
 	return strings.Join(parts, ", ")
 }
 
-// placeholderID stands where the manifests do not hold the Secret.
+// placeholderID is the client id if the manifests do not hold the Secret.
 const placeholderID = "00000000-0000-0000-0000-000000000000"

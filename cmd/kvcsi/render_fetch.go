@@ -23,22 +23,22 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// fetcher reads what a volume asks for.
+// fetcher reads the objects of a volume.
 type fetcher interface {
 	Fetch(ctx context.Context, r volume.Request) (volume.Content, error)
 }
 
-// newFetcher logs in as the person at the keyboard: by the environment, a workload identity, the Azure CLI and whatever
-// else DefaultAzureCredential knows.
+// newFetcher logs in as the user of kvcsi, by what DefaultAzureCredential supports: the environment, a workload identity,
+// the Azure CLI and others.
 func newFetcher(ctx context.Context, where azure.Cloud) (fetcher, error) {
 	credential, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
 		ClientOptions:              policy.ClientOptions{Cloud: cloud.Configuration{ActiveDirectoryAuthorityHost: where.AuthorityHost + "/"}},
-		AdditionallyAllowedTenants: []string{"*"}, // that of the vault, which the person named
+		AdditionallyAllowedTenants: []string{"*"}, // the tenant of the vault, which the user has named
 	})
 	if err != nil {
 		return nil, err
 	}
-	// Asked once here, because the login's own error tells of a dozen ways that were tried, over as many lines.
+	// One token, because the error of the login lists everything that it tried, over a dozen lines.
 	ctx, cancel := context.WithTimeout(ctx, volume.DefaultTimeout)
 	defer cancel()
 	if _, err := credential.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{where.Resource() + "/.default"}}); err != nil {
@@ -47,7 +47,7 @@ func newFetcher(ctx context.Context, where azure.Cloud) (fetcher, error) {
 	return keyvault.New(keyvault.Options{Cloud: where, Credential: credential, Proxy: http.ProxyFromEnvironment})
 }
 
-// showContent prints the files that the volume would have now: sizes and hashes, and the values only on demand.
+// showContent prints the files that the volume would have now: sizes and hashes, and with reveal the values.
 func showContent(ctx context.Context, v migrate.Volume, from fetcher, reveal bool, stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, v.Request.Timeout)
 	defer cancel()
@@ -62,9 +62,9 @@ func showContent(ctx context.Context, v migrate.Volume, from fetcher, reveal boo
 	}
 	for _, file := range content.Files {
 		value := file.Data.Reveal()
-		fmt.Fprintf(table, "  %04o\t%s\t%d bytes\tsha256:%x\n", modeOf(volume.Output{Mode: file.Mode}), file.Path, len(value), sha256.Sum256(value))
+		fmt.Fprintf(table, "  %04o\t%s\t%d bytes\tsha256:%x\n", permissions(file.Mode), file.Path, len(value), sha256.Sum256(value))
 	}
-	_ = table.Flush() // an error of stdout shows nowhere better
+	_ = table.Flush() // an error of stdout cannot be shown better
 	if !reveal {
 		return nil
 	}
@@ -74,7 +74,7 @@ func showContent(ctx context.Context, v migrate.Volume, from fetcher, reveal boo
 	return nil
 }
 
-// legible is a value as it is if a terminal can show it, else in base64.
+// legible returns a value as it is if a terminal can show it, else in base64.
 func legible(value []byte) string {
 	text := string(value)
 	if utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) && r != '\n' && r != '\t' }) {

@@ -19,7 +19,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// fetchFrom is a client of a dev cloud with the login of a person: not the one that the volume names.
+// fetchFrom returns a client of a dev cloud with the login of a user, not the one that the volume names.
 func fetchFrom(t *testing.T, secret string) fetcher {
 	t.Helper()
 	dev, err := devcloud.Start(t.Context(), devcloud.Options{})
@@ -65,7 +65,7 @@ spec:
       volumeAttributes: {vault: shop, identity: IDENTITY, objects: "- secret: db-password"}
 `
 
-// Whatever identity a volume names, the person's own login reads; values show on demand only.
+// Whatever identity a volume names, the login of the user reads; values are shown on demand only.
 func TestRenderFetch(t *testing.T) {
 	t.Parallel()
 	from := fetchFrom(t, devcloud.SeedClientSecret)
@@ -91,7 +91,7 @@ func TestRenderFetch(t *testing.T) {
 	}
 }
 
-// A refusal is told with the volume's place, and ends with exit code 1.
+// A refusal is shown with the position of the volume, and ends with exit code 1.
 func TestRenderFetchRefused(t *testing.T) {
 	t.Parallel()
 	from := fetchFrom(t, "wrong~secret")
