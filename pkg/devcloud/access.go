@@ -10,14 +10,14 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// caller is who an access token speaks for.
+// caller is the identity of an access token.
 type caller struct{ clientID, objectID, issuer, tenant, proof string }
 
 func (c caller) String() string {
 	return fmt.Sprintf("appid=%s;oid=%s;iss=%s", c.clientID, c.objectID, c.issuer)
 }
 
-// accessClaims are the claims of an access token (version 1) that a vault looks at.
+// accessClaims are the claims of an access token (version 1) that a vault reads.
 type accessClaims struct {
 	jwt.RegisteredClaims
 	ClientID string `json:"appid"`
@@ -26,8 +26,8 @@ type accessClaims struct {
 	Proof    string `json:"proof"`
 }
 
-// authenticate verifies the access token of a request: signature, time, audience and issuer. Its refusals carry the
-// challenge that says where a token is to be had.
+// authenticate verifies the access token of a request: signature, time, audience and issuer. Its refusals have the
+// challenge, which names the issuer of tokens.
 func (c *Cloud) authenticate(v *Vault, r *http.Request) (caller, error) {
 	refuse := func(message string) (caller, error) {
 		return caller{}, &refusal{
@@ -59,7 +59,7 @@ func (c *Cloud) authenticate(v *Vault, r *http.Request) (caller, error) {
 	return caller{claims.ClientID, claims.ObjectID, claims.Issuer, claims.TenantID, claims.Proof}, nil
 }
 
-// authorize checks the firewall and the caller's rights. It needs the lock.
+// authorize checks the firewall and the caller's rights. The caller must hold c.mu.
 func (v *Vault) authorize(who caller, op operation, address string) error {
 	if v.firewall {
 		host, _, _ := net.SplitHostPort(address)
@@ -91,7 +91,7 @@ func (v *Vault) authorize(who caller, op operation, address string) error {
 
 const subscription = "5ca1ab1e-0000-4000-8000-000000000001"
 
-// action names a data action of Azure's role definitions.
+// action returns the data action of Azure's role definitions.
 func action(kind Kind, verb string) string {
 	switch {
 	case kind == Secrets && verb == "get":

@@ -3,6 +3,7 @@ package devcloud
 import (
 	"cmp"
 	"crypto/x509"
+	_ "embed" // for adminHelp
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -13,50 +14,17 @@ import (
 	"time"
 )
 
-// adminHelp is what GET / answers.
-const adminHelp = `The dev cloud's admin API. Bodies and answers are JSON; field names are those of the Go package, in any case.
-An answer other than 200 has a text that says what was wrong.
-
-Objects (setting one that exists adds a version; kind is secrets, certificates or keys; no version means the latest)
-  POST /secrets       {"vault":"shop","name":"db-password","value":"new","contentType":"","tags":{"env":"prod"},"disabled":false}
-  POST /certificates  {"vault":"shop","name":"web-tls","contentType":"application/x-pkcs12","keyType":"RSA-2048","intermediates":1}
-  POST /keys          {"vault":"shop","name":"signing-key","keyType":"P-256"}
-  POST /rotate        {"vault":"shop","kind":"secrets","name":"db-password"}
-  POST /disable       {"vault":"shop","kind":"secrets","name":"db-password","version":""}      and /enable
-  POST /delete        {"vault":"shop","kind":"secrets","name":"db-password"}
-
-Who may do what (no rights means all: secrets/get, secrets/list, certificates/get, ...)
-  POST /vaults        {"name":"other","tenant":"TENANT","suffix":"vault.azure.net","rbac":false}
-  POST /identities    {"tenant":"TENANT","clientID":"ID","secrets":[{"value":"S"}],
-                       "federated":[{"issuer":"https://cluster","subject":"system:serviceaccount:ns:name"}],"managed":false}
-  POST /deny          {"vault":"shop","clientID":"ID","rights":["secrets/get"]}                and /grant
-  POST /firewall      {"vault":"shop","on":true}
-  POST /clock         {"vault":"shop","ahead":"2h"}                       of the vault alone; "-2h" puts it behind
-  POST /issuers       {"url":"https://cluster","jwks":{"keys":[...]}}     without jwks: an issuer that /tokens can use
-  POST /tokens        {"issuer":"https://cluster","namespace":"ns","serviceAccount":"name","life":"1h"}
-  POST /token-life    {"life":"10m"}                                      of access tokens from now on
-
-Faults (each field but action may be left out; times 0 means until they are cleared)
-  POST /faults        {"action":"throttle","service":"vault","host":"shop","path":"/secrets","query":"","times":3,"retryAfter":"5s"}
-                      action: throttle, fail (status), delay (delay), hang, cut (after), stall (after), endless,
-                      malformed (text, contentType), challenge (text), reset. service: vault, login, imds;
-                      or proxy, for CONNECT: throttle, fail, delay, hang, reset
-  DELETE /faults
-  POST /server-certificate  {"vault":"shop","shows":"expired"}      or untrusted, foreign, early; "" is the proper one
-  POST /disconnect    {"host":"shop.vault.azure.net"}                     no host means all connections
-
-What happened
-  GET /counts         number of requests by service, host, kind and status; status 0 has no answer yet
-  GET /requests       the newest requests
-  DELETE /counts      forgets both
-`
+// adminHelp is the answer to GET /.
+//
+//go:embed admin_help.txt
+var adminHelp []byte
 
 // adminHandler serves the admin API.
 func (c *Cloud) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write([]byte(adminHelp))
+		_, _ = w.Write(adminHelp)
 	})
 	mux.HandleFunc("GET /counts", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, c.countList()) })
 	mux.HandleFunc("GET /requests", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, http.StatusOK, c.Requests()) })
@@ -93,7 +61,7 @@ type adminVersion struct {
 	Version string `json:"version"`
 }
 
-// post decodes a body strictly, calls f and writes what it gives.
+// post decodes the body, refuses unknown fields, and writes the result of f.
 func post[T any](f func(T) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var in T

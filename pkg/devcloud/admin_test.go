@@ -14,7 +14,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 )
 
-// admin sends a request to the admin API and gives the answer's status and body.
+// admin sends a request to the admin API and returns status and body.
 func admin(t *testing.T, cloud *devcloud.Cloud, method, path, body string) (int, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, cloud.AdminURL()+path, strings.NewReader(body))
@@ -33,7 +33,7 @@ func admin(t *testing.T, cloud *devcloud.Cloud, method, path, body string) (int,
 	return resp.StatusCode, strings.TrimSpace(string(text))
 }
 
-// A vault that was filled over HTTP alone serves a client; then one thing after the other is taken away.
+// A vault that was filled over HTTP serves a client; then its rights and objects are removed one by one.
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	cloud, err := devcloud.Start(t.Context(), devcloud.Options{})
@@ -108,7 +108,7 @@ func TestAdmin(t *testing.T) {
 		{"POST", "/faults", `{"action":"fail","status":500,"times":1,"delay":"1ms"}`, "InternalServerError/"},
 		{"POST", "/clock", `{"vault":"shop","ahead":"2h"}`, "Unauthorized/"},
 		{"POST", "/clock", `{"vault":"shop"}`, ""},
-		{"POST", "/server-certificate", `{"vault":"shop","shows":"expired"}`, ""}, // the connection is there already
+		{"POST", "/server-certificate", `{"vault":"shop","shows":"expired"}`, ""}, // the connection is already open
 		{"POST", "/server-certificate", `{"vault":"shop"}`, ""},
 		{"POST", "/token-life", `{"life":"5m"}`, ""},
 		{"POST", "/delete", `{"vault":"shop","kind":"secrets","name":"a"}`, "SecretNotFound/"},
@@ -171,8 +171,8 @@ func TestAdminIdentityWithCertificate(t *testing.T) {
 	}
 }
 
-// The tokens of managed identities lie in a cache of the whole process, so each run has ids of its own; the
-// system-assigned identity has none and is asked for without the SDK.
+// The SDK caches tokens of managed identities for the whole process, so that each run needs ids of its own. The
+// system-assigned identity has no id and is requested without the SDK.
 func TestManagedIdentities(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
@@ -231,7 +231,7 @@ func TestManagedIdentities(t *testing.T) {
 	}
 }
 
-// The seeded cloud is what its documentation says.
+// The seeded cloud holds what its documentation says.
 func TestSeed(t *testing.T) {
 	t.Parallel()
 	cloud, err := devcloud.Start(t.Context(), devcloud.Options{})

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// refusal is an error as Key Vault answers it.
+// refusal is an error answer of Key Vault.
 type refusal struct {
 	status             int
 	code, message      string
@@ -23,7 +23,7 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.message }
 
-// serveVault is the data plane of a vault, as far as reading goes.
+// serveVault serves the read operations of a vault's data plane.
 func (c *Cloud) serveVault(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-cache")
@@ -81,7 +81,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
-	_, _ = w.Write(text) // the client may have gone
+	_, _ = w.Write(text) // the client may have disconnected
 }
 
 // operation is a parsed request to a vault.
@@ -99,7 +99,7 @@ func (c *Cloud) answer(r *http.Request) (any, error) {
 	c.mu.Lock()
 	vault := c.vaults[hostOf(r)]
 	c.mu.Unlock()
-	if vault == nil { // its name had a certificate on this connection, and is gone since
+	if vault == nil { // removed after the handshake of this connection
 		return nil, &refusal{status: http.StatusNotFound, code: "VaultNotFound", message: "no such host " + hostOf(r)}
 	}
 	who, err := c.authenticate(vault, r)
@@ -121,7 +121,7 @@ func (c *Cloud) answer(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Encoded under the lock, since the answer points into the vault.
+	// Encoded under the lock, because the answer points into the vault.
 	text, err := json.Marshal(body)
 	return json.RawMessage(text), err
 }
@@ -132,7 +132,7 @@ var (
 	apiVersion    = regexp.MustCompile(`^(7\.[0-6](-preview\.\d)?|20[12]\d-[01]\d-[0-3]\d(-preview)?)$`)
 )
 
-// parse accepts a slash at the end: the Azure SDKs send one where a version could stand.
+// parse accepts a slash at the end: the Azure SDKs send one in place of the version.
 func parse(vault *Vault, r *http.Request) (operation, error) {
 	op := operation{vault: vault, query: r.URL.Query()}
 	if r.Method != http.MethodGet {
@@ -174,10 +174,10 @@ func badParameter(message string) error {
 	return &refusal{status: http.StatusBadRequest, code: "BadParameter", message: message}
 }
 
-// singular is the kind as it stands in texts and codes.
+// singular is the form of the kind in texts and codes.
 func (k Kind) singular() string { return strings.TrimSuffix(string(k), "s") }
 
-// run needs the lock.
+// run reads the vault. The caller must hold c.mu.
 func (op operation) run() (any, error) {
 	if op.list {
 		return op.page()
@@ -187,7 +187,7 @@ func (op operation) run() (any, error) {
 		return nil, op.notFound()
 	}
 	singular := op.kind.singular()
-	if ver.disabled && op.kind == Secrets { // certificates and keys show themselves also when they are disabled
+	if ver.disabled && op.kind == Secrets { // disabled certificates and keys can be read
 		return nil, &refusal{
 			status: http.StatusForbidden, code: "Forbidden", inner: "SecretDisabled",
 			message: "Operation get is not allowed on a disabled " + singular + ".",
@@ -218,10 +218,10 @@ func (op operation) notFound() error {
 	}
 }
 
-// pageSize is the most that Key Vault puts into one answer.
+// pageSize is the largest number of items in one answer of Key Vault.
 const pageSize = 25
 
-// page answers a list, with the link to the rest. It needs the lock.
+// page returns one page of a list, with the link to the next. The caller must hold c.mu.
 func (op operation) page() (any, error) {
 	size := pageSize
 	if text := op.query.Get("maxresults"); text != "" {
@@ -237,7 +237,7 @@ func (op operation) page() (any, error) {
 	}
 	start := 0
 	if token := op.query.Get("$skiptoken"); token != "" {
-		// It names where to go on and does not count: what comes and goes meanwhile must not move what stays.
+		// The link names the next item instead of counting, so that concurrent changes do not shift the others.
 		from, err := base64.RawURLEncoding.DecodeString(token)
 		if err != nil {
 			return nil, badParameter("The skiptoken is not valid")
@@ -259,7 +259,7 @@ func (op operation) page() (any, error) {
 	}{items[start:end], next}, nil
 }
 
-// items gives what a list has, in the order of the keys.
+// items returns the items of a list and their keys, sorted by key.
 func (op operation) items() (keys []string, items []any, err error) {
 	items = []any{}
 	if op.name == "" {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// authority is the certificate authority of the TLS listener. It makes a leaf for a name when the name is first
-// asked for.
+// authority is the certificate authority of the TLS listener. It issues the certificate of a name at the first request
+// for it.
 type authority struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
@@ -65,7 +65,7 @@ func (a *authority) leaf(host string) (*tls.Certificate, error) {
 	return leaf, nil
 }
 
-// issue makes a server's certificate. Without a time it is valid now.
+// issue issues a server certificate. Without a time it is valid now.
 func (a *authority) issue(host string, notBefore, notAfter time.Time) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -84,8 +84,8 @@ func (a *authority) issue(host string, notBefore, notAfter time.Time) (*tls.Cert
 	return &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
 }
 
-// sign makes a certificate of a template; a nil parent means that it signs itself. Serial number and, where the
-// template leaves it open, a validity of a year around now are filled in.
+// sign issues a certificate from a template; a nil parent means self-signed. It sets the serial number and, if the
+// template has none, a validity of a year around now.
 func sign(template, parent *x509.Certificate, public crypto.PublicKey, key crypto.Signer) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {

@@ -3,7 +3,7 @@ package devcloud
 import (
 	"cmp"
 	"crypto"
-	"crypto/sha1" //nolint:gosec // the thumbprint of a certificate is its SHA-1, whatever one thinks of it
+	"crypto/sha1" //nolint:gosec // the thumbprint of a certificate is its SHA-1
 	"crypto/x509"
 	"fmt"
 	"maps"
@@ -19,11 +19,11 @@ const (
 	PEMFile = "application/x-pem-file"
 )
 
-// Order is how the certificates follow each other in the secret behind a certificate.
+// Order is the order of the certificates in the secret behind a certificate.
 type Order string
 
-// The orders. Key Vault writes what it issued itself root first into a PFX and leaf first into a PEM file; what was
-// imported stays as it came.
+// The orders. Key Vault writes certificates that it issued root first into a PFX and leaf first into a PEM file.
+// Imported ones keep their order.
 const (
 	IssuedOrder Order = "" // as Key Vault issues: root first in a PFX, leaf first in a PEM file
 	LeafFirst   Order = "leaf-first"
@@ -43,7 +43,7 @@ const (
 // CertificateOptions say what SetCertificate puts into the vault. The zero value is a PFX with an RSA-2048 key, issued
 // for NAME.example.com by a root.
 type CertificateOptions struct {
-	Version  string // 32 hex digits; empty means a new one; one that exists is replaced
+	Version  string // 32 hex digits; empty means a new one; an existing one is replaced
 	Tags     map[string]string
 	Disabled bool
 	Created  time.Time // zero means now
@@ -56,19 +56,19 @@ type CertificateOptions struct {
 	NotExportable bool
 
 	KeyType    KeyType // empty means RSA2048
-	CommonName string  // empty means NAME.example.com; it is the one DNS name, too
-	SelfSigned bool    // instead of issued by the cloud's certificate authority
+	CommonName string  // also the only DNS name; empty means NAME.example.com
+	SelfSigned bool    // not issued by the cloud's certificate authority
 	// Intermediates is the number of certificates between root and leaf. Root and intermediates are the same for all
-	// certificates of a cloud, and stand in the secret with the leaf.
+	// certificates of a cloud, and are in the secret with the leaf.
 	Intermediates       int
 	NotBefore, NotAfter time.Time // zero means an hour ago, and a year after that
 
 	// PFX or PEM is imported as it is instead of issuing anything: a PKCS#12 file without a password, or PEM blocks
-	// with a PKCS#8 key. What SetCertificate cannot read, SetSecret can place with Kid, Managed and ContentType.
+	// with a PKCS#8 key. For content that SetCertificate cannot read use SetSecret with Kid, Managed and ContentType.
 	PFX, PEM []byte
 
-	// CER is a certificate alone, in DER, that is imported as if its key lay in an HSM; Secret is then what the
-	// secret behind it holds, of the content type ContentType.
+	// CER is a certificate in DER without its key, imported as if the key were in an HSM. Secret is then the value of the
+	// secret behind it, with the content type ContentType.
 	CER    []byte
 	Secret string
 }
@@ -76,14 +76,13 @@ type CertificateOptions struct {
 // Certificate is one version of a certificate as SetCertificate made it.
 type Certificate struct {
 	Version string
-	Key     crypto.Signer // nil where only CER was given
+	Key     crypto.Signer // nil if only CER was given
 	Leaf    *x509.Certificate
 	CAs     []*x509.Certificate // issued: from the leaf's issuer to the root; imported: in the order of the file
 	Value   string              // of the secret behind the certificate: base64 of the PFX, or PEM
 }
 
-// SetCertificate adds a version of a certificate, with the secret and the key that stand behind it and have the same
-// name and version.
+// SetCertificate adds a version of a certificate, and the secret and the key behind it with the same name and version.
 func (v *Vault) SetCertificate(name string, opts CertificateOptions) (*Certificate, error) {
 	cert, err := v.makeCertificate(name, &opts)
 	if err != nil {
@@ -120,7 +119,7 @@ func (v *Vault) SetCertificate(name string, opts CertificateOptions) (*Certifica
 	return cert, nil
 }
 
-// makeCertificate also completes the content type.
+// makeCertificate issues or imports a certificate. It also sets the content type.
 func (v *Vault) makeCertificate(name string, opts *CertificateOptions) (*Certificate, error) {
 	switch {
 	case opts.PFX != nil:

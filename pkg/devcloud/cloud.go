@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Options say how a cloud is started. The zero value is an empty public cloud on free loopback ports.
+// Options are the options of Start. The zero value is an empty public cloud on free loopback ports.
 type Options struct {
 	// The listen addresses, host:port; empty means a free port on 127.0.0.1.
 	Listen      string // TLS: vaults and login hosts
@@ -20,20 +20,20 @@ type Options struct {
 	AdminListen string // the admin API
 	IMDSListen  string // the instance metadata service
 
-	// CustomVaultSuffix and CustomLoginHost add a cloud of one's own beside the three that Azure has, for example
+	// CustomVaultSuffix and CustomLoginHost add a custom cloud beside the three of Azure, for example
 	// "vault.local.azurestack.external" and "login.local.azurestack.external". Both or neither.
 	CustomVaultSuffix string
 	CustomLoginHost   string
 
-	// TokenLife is how long an access token lasts. 0 means one hour, as Entra ID mostly has it.
+	// TokenLife is the lifetime of access tokens. 0 means one hour, as usual in Entra ID.
 	TokenLife time.Duration
 
 	// Now is the clock of tokens, assertions and timestamps. nil means time.Now.
 	Now func() time.Time
 }
 
-// Cloud is a running Key Vault, Entra ID and instance metadata service. Its methods may be called from any
-// goroutine, also while requests are under way.
+// Cloud is a running Key Vault, Entra ID and instance metadata service. Its methods are safe for concurrent use, also
+// during requests.
 type Cloud struct {
 	now       func() time.Time
 	nations   []nation
@@ -43,7 +43,7 @@ type Cloud struct {
 
 	tlsListener, proxyListener, adminListener, imdsListener net.Listener
 
-	ctx     context.Context // ends with Close; whatever waits watches it
+	ctx     context.Context // ends with Close, and with it everything that waits
 	cancel  context.CancelFunc
 	servers []*http.Server
 	running sync.WaitGroup // servers, handlers and tunnels
@@ -54,10 +54,10 @@ type Cloud struct {
 	vaults    map[string]*Vault  // by host, lower case
 	tenants   map[string]*tenant // by id and by domain, lower case
 	issuers   map[string]keySet  // by issuer URL
-	faults    []*activeFault     // in the order in which they were injected
+	faults    []*activeFault     // in the order of Inject
 	counts    map[CountKey]int   // every request since the last reset
 	requests  []*Request         // the newest maxRequests of them
-	epoch     int                // how often the counts were reset
+	epoch     int                // number of resets of the counts
 	arrived   chan struct{}      // closed and replaced with every change of counts
 	tunnels   map[net.Conn]bool  // client sides of CONNECT, to be closed with the cloud
 	minters   map[string]*Issuer // issuers that NewIssuer made, by URL
@@ -162,7 +162,7 @@ func (c *Cloud) newServer(handler http.Handler) *http.Server {
 		ReadHeaderTimeout: time.Minute,
 		BaseContext:       func(net.Listener) context.Context { return c.ctx },
 		ConnContext:       withConn,
-		ErrorLog:          log.New(io.Discard, "", 0), // handshakes that clients give up are part of the game
+		ErrorLog:          log.New(io.Discard, "", 0), // clients that break off a handshake are expected
 	}
 	c.servers = append(c.servers, server)
 	return server
@@ -189,14 +189,14 @@ func (c *Cloud) tracked(next http.Handler) http.Handler {
 	})
 }
 
-// Close stops the cloud: requests under way, hanging ones included, are cut. It returns when nothing runs any more.
-// It may be called more than once.
+// Close stops the cloud and ends all requests, also hanging ones. It returns when nothing runs any more. It may be called
+// more than once.
 func (c *Cloud) Close() {
 	c.cancel()
 	c.running.Wait()
 }
 
-// shutdown ends whatever Close waits for.
+// shutdown ends everything that Close waits for.
 func (c *Cloud) shutdown() {
 	c.mu.Lock()
 	c.closed = true
@@ -209,7 +209,7 @@ func (c *Cloud) shutdown() {
 	}
 	for _, l := range []net.Listener{c.tlsListener, c.proxyListener, c.adminListener, c.imdsListener} {
 		if l != nil {
-			_ = l.Close() // those that a server has are closed already
+			_ = l.Close() // if a server has not closed it
 		}
 	}
 }
@@ -217,20 +217,20 @@ func (c *Cloud) shutdown() {
 // CA is the PEM bundle that a client must trust: the content of SSL_CERT_FILE or of the driver's --ca-bundle.
 func (c *Cloud) CA() []byte { return c.authority.pem() }
 
-// TLSAddr is the host:port at which vaults and login hosts are served by their names (SNI and Host).
+// TLSAddr is the host:port of the vaults and login hosts, which are selected by SNI and Host.
 func (c *Cloud) TLSAddr() string { return c.tlsListener.Addr().String() }
 
 // ProxyURL is the value for HTTPS_PROXY, for example "http://127.0.0.1:41000".
 func (c *Cloud) ProxyURL() string { return "http://" + c.proxyListener.Addr().String() }
 
-// AdminURL is the root of the admin API. A GET of it explains the rest.
+// AdminURL is the root of the admin API. GET explains it.
 func (c *Cloud) AdminURL() string { return "http://" + c.adminListener.Addr().String() }
 
-// IMDSURL is the root of the instance metadata service, which Azure has at http://169.254.169.254.
+// IMDSURL is the root of the instance metadata service, http://169.254.169.254 in Azure.
 func (c *Cloud) IMDSURL() string { return "http://" + c.imdsListener.Addr().String() }
 
-// HTTPClient is a client that goes through the proxy and trusts the CA, with connections of its own. Requests to
-// 169.254.169.254 go to the cloud's metadata service. It suits the Transport of the Azure SDK's client options.
+// HTTPClient returns a new client that uses the proxy and trusts the CA. Requests to 169.254.169.254 go to the cloud's
+// metadata service. It can be the Transport in the client options of the Azure SDK.
 func (c *Cloud) HTTPClient() *http.Client {
 	proxy := &url.URL{Scheme: "http", Host: c.proxyListener.Addr().String()}
 	return &http.Client{Transport: &http.Transport{
@@ -251,7 +251,7 @@ func (c *Cloud) HTTPClient() *http.Client {
 	}}
 }
 
-// SetTokenLife changes how long the access tokens last that are issued from now on.
+// SetTokenLife sets the lifetime of access tokens that are issued from now on.
 func (c *Cloud) SetTokenLife(life time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

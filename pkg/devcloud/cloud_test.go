@@ -11,8 +11,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 )
 
-// Nothing of a cloud runs on after Close, whatever was under way: a request that hangs, an open tunnel, a listener. Not
-// parallel, since it looks at all goroutines of the process.
+// Nothing of a cloud runs after Close: no hanging request, no open tunnel, no listener. Not parallel, because it lists all
+// goroutines of the process.
 func TestCloseLeavesNothing(t *testing.T) {
 	cloud, vault := newCloud(t, devcloud.Options{})
 	client := cloud.HTTPClient()
@@ -44,7 +44,7 @@ func goroutines() string {
 	return string(buffer[:runtime.Stack(buffer, true)])
 }
 
-// Clients read while everything changes under them; the race detector has the last word.
+// Clients read during concurrent changes; for the race detector.
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})

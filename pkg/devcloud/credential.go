@@ -16,7 +16,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// assertionType is the one kind of client assertion that there is (RFC 7523, section 2.2).
+// assertionType is the only type of client assertion (RFC 7523, section 2.2).
 const assertionType = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
 func tokenForm(r *http.Request) (url.Values, *loginError) {
@@ -41,7 +41,7 @@ func tokenForm(r *http.Request) (url.Values, *loginError) {
 	return form, nil
 }
 
-// checkCredential proves that a client is who it says, and gives the claim appidacr. It needs the lock.
+// checkCredential verifies the credential of a client and returns the claim appidacr. The caller must hold c.mu.
 func (c *Cloud) checkCredential(id *Identity, form url.Values, r *http.Request) (string, *loginError) {
 	if secret := form.Get("client_secret"); secret != "" {
 		return "1", c.checkSecret(id, secret)
@@ -63,7 +63,7 @@ func (c *Cloud) checkCredential(id *Identity, form url.Values, r *http.Request) 
 	return "2", c.checkFederated(id, assertion, claims)
 }
 
-// proof names what a client has shown, after it was found to be right.
+// proof describes the credential that a client has sent, after it was verified.
 func (id *Identity) proof(form url.Values) string {
 	if secret := form.Get("client_secret"); secret != "" {
 		return fmt.Sprintf("secret %d", slices.IndexFunc(id.Secrets, func(s ClientSecret) bool { return s.Value == secret }))
@@ -92,7 +92,7 @@ func (c *Cloud) checkSecret(id *Identity, secret string) *loginError {
 }
 
 // checkFederated compares issuer, subject and audience with the identity's credentials, in this order, and then
-// verifies signature and time. It needs the lock.
+// verifies signature and time. The caller must hold c.mu.
 func (c *Cloud) checkFederated(id *Identity, assertion string, claims *jwt.RegisteredClaims) *loginError {
 	left := slices.Clone(id.Federated)
 	if len(left) == 0 {
@@ -158,12 +158,12 @@ func (c *Cloud) assertionError(err error, claims *jwt.RegisteredClaims) *loginEr
 	return &loginError{http.StatusBadRequest, "invalid_request", 50027, "JWT token is invalid or malformed."}
 }
 
-// isThumbprint takes base64url, as RFC 7515 wants it, and base64, as MSAL sends it.
+// isThumbprint accepts base64url, as in RFC 7515, and base64, as MSAL sends it.
 func isThumbprint(header any, sum []byte) bool {
 	return header == base64.RawURLEncoding.EncodeToString(sum) || header == base64.StdEncoding.EncodeToString(sum)
 }
 
-// checkCertificate verifies an assertion that the client signed itself, with the key of one of its certificates.
+// checkCertificate verifies an assertion that the client has signed with the key of one of its certificates.
 func (c *Cloud) checkCertificate(id *Identity, assertion, endpoint string) *loginError {
 	claims := &jwt.RegisteredClaims{}
 	expired := false
@@ -195,7 +195,7 @@ func (c *Cloud) checkCertificate(id *Identity, assertion, endpoint string) *logi
 	return c.assertionError(err, claims)
 }
 
-// trustedByName gives the leaf of the chain in the header x5c (RFC 7515, section 4.1.6) if the identity trusts its name.
+// trustedByName returns the leaf of the chain in the header x5c (RFC 7515, section 4.1.6) if the identity trusts its name.
 func (c *Cloud) trustedByName(id *Identity, x5c any) *x509.Certificate {
 	entries, _ := x5c.([]any)
 	var chain []*x509.Certificate

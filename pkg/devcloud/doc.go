@@ -1,10 +1,10 @@
 // Package devcloud is a Key Vault, an Entra ID and an instance metadata service in one process, for the demo, the tests
-// and whoever has no Azure at hand. It is never linked into the daemon, and the daemon knows nothing of it.
+// and development without Azure. It is never linked into the daemon, and the daemon must not depend on it.
 //
-// It is real HTTP over TLS, not a stub below an SDK: a client that is not changed in any way reaches it under the real
-// names, with two environment variables.
+// It serves HTTP over TLS and is no stub below an SDK: unmodified clients reach it under the real names, with two
+// environment variables.
 //
-//	HTTPS_PROXY=http://127.0.0.1:PORT    the CONNECT proxy, which joins *.vault.azure.net, login.microsoftonline.com and
+//	HTTPS_PROXY=http://127.0.0.1:PORT    the CONNECT proxy, which connects *.vault.azure.net, login.microsoftonline.com and
 //	                                     the hosts of the other clouds to the TLS listener
 //	SSL_CERT_FILE=ca.pem                 the certificate authority that the cloud made when it was started
 //
@@ -12,24 +12,21 @@
 //
 // A vault answers GET for secrets, certificates and keys, their versions and their lists (25 to a page), with the
 // JSON, the headers and the errors of Azure: the 401 challenge, innererror codes, and texts that name the caller. It
-// verifies the access tokens, so that a wrong tenant, audience or an expired token is found out. Entra ID issues them
-// for client secrets, for federated assertions, of which issuer, subject, audience, signature and time are checked,
-// and for assertions signed with a registered certificate, or with one of a trusted name and issuer; its errors carry
-// AADSTS codes, and a trace id and a time that make each text another. The metadata service gives out tokens of
-// managed identities.
+// verifies access tokens and refuses a wrong tenant or audience and an expired token. Entra ID issues tokens for client
+// secrets, for federated assertions (it checks issuer, subject, audience, signature and time), and for assertions signed
+// with a registered certificate or with one of a trusted name and issuer. Its errors have AADSTS codes, and a trace id
+// and a time that make each text different. The metadata service issues tokens of managed identities.
 //
-// A [Fault] throttles, fails, delays, hangs, cuts or resets requests, a vault's clock may go wrong ([Vault.SetClock]) and so
-// may its TLS ([Vault.SetServerCertificate]); [Cloud.Count] tells how many requests there were,
-// so that a test can hold a client to an exact number. The admin API has the same over HTTP: GET of [Cloud.AdminURL]
-// explains it.
+// A [Fault] throttles, fails, delays, hangs, cuts or resets requests. The clock of a vault can be wrong ([Vault.SetClock])
+// and so can its TLS certificate ([Vault.SetServerCertificate]). [Cloud.Count] counts the requests, so that a test can
+// assert an exact number. The admin API has the same over HTTP: GET of [Cloud.AdminURL] explains it.
 //
-// # What it does not
+// # What it does not do
 //
-// It does not write through Key Vault's own API, does not convert between content types (outContentType), knows no
-// managed HSM, no user logins, no continuous access evaluation, and no private links. A vault that does not exist fails
-// in Azure's DNS; here the proxy answers 502 with the text of a failed look-up. A directory is known in all clouds. Texts
-// are Azure's where they are publicly known, and in its manner where they are not: do not take this package as proof of
-// what Azure says.
+// It has no write operations of Key Vault's own API, no conversion between content types (outContentType), no managed HSM,
+// no user logins, no continuous access evaluation, and no private links. The name of a vault that does not exist fails in
+// Azure's DNS; here the proxy answers 502 with the text of a failed look-up. A directory exists in all clouds. Texts are
+// Azure's where they are publicly known, and similar where they are not: this package is no proof of what Azure answers.
 //
 // # In a test
 //

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// loginError is an error as Entra ID answers it: error, and a text that begins with an AADSTS code.
+// loginError is an error answer of Entra ID: error, and a text that begins with an AADSTS code.
 type loginError struct {
 	status int
 	code   string // of RFC 6749, section 5.2
@@ -17,7 +17,7 @@ type loginError struct {
 
 func (e *loginError) Error() string { return fmt.Sprintf("AADSTS%d: %s", e.aadsts, e.text) }
 
-// serveLogin is Entra ID: discovery, keys and the token endpoint.
+// serveLogin serves Entra ID: discovery, keys and the token endpoint.
 func (c *Cloud) serveLogin(w http.ResponseWriter, r *http.Request) {
 	trace := newGUID()
 	h := w.Header()
@@ -27,7 +27,7 @@ func (c *Cloud) serveLogin(w http.ResponseWriter, r *http.Request) {
 	h.Set("x-ms-request-id", trace)
 	h.Set("x-ms-ests-server", "2.1.22600.3 - WEULR1 ProdSlices")
 
-	n, _ := c.loginNation(hostOf(r)) // only login hosts come here
+	n, _ := c.loginNation(hostOf(r)) // the host is a login host
 	body, err := c.login(n, r)
 	if err != nil {
 		c.writeLoginError(w, r, trace, err)
@@ -61,7 +61,7 @@ func (c *Cloud) login(n nation, r *http.Request) (any, *loginError) {
 	return nil, &loginError{http.StatusNotFound, "invalid_request", 900144, "The request path '" + path + "' is not known."}
 }
 
-// discovery tells which hosts are the same Entra ID, for all clouds at once.
+// discovery lists the hosts of each cloud that are the same Entra ID.
 func (c *Cloud) discovery(r *http.Request) any {
 	type cloudMetadata struct {
 		Network string   `json:"preferred_network"`
@@ -98,7 +98,7 @@ func openID(host, tenant string) any {
 	}
 }
 
-// writeLoginError adds the trace that makes each of Entra ID's texts another: ids and a time.
+// writeLoginError adds ids and a time, which make each text of Entra ID different.
 func (c *Cloud) writeLoginError(w http.ResponseWriter, r *http.Request, trace string, e *loginError) {
 	correlation := r.Header.Get("client-request-id")
 	if correlation == "" {
@@ -116,7 +116,7 @@ func (c *Cloud) writeLoginError(w http.ResponseWriter, r *http.Request, trace st
 	})
 }
 
-// tokenAnswer is the answer of RFC 6749, section 5.1, with Entra ID's addition.
+// tokenAnswer is the answer of RFC 6749, section 5.1, with the additional field of Entra ID.
 type tokenAnswer struct {
 	Type      string `json:"token_type"`
 	Expires   int    `json:"expires_in"` // seconds
@@ -124,7 +124,7 @@ type tokenAnswer struct {
 	Token     string `json:"access_token"`
 }
 
-// token is the token endpoint, for client credentials alone.
+// token is the token endpoint, for client credentials only.
 func (c *Cloud) token(n nation, t *tenant, r *http.Request) (any, *loginError) {
 	form, bad := tokenForm(r)
 	if bad != nil {
@@ -156,7 +156,7 @@ func (c *Cloud) token(n nation, t *tenant, r *http.Request) (any, *loginError) {
 	return tokenAnswer{Type: "Bearer", Expires: seconds, ExtExpire: seconds, Token: token}, nil
 }
 
-// checkScope wants exactly one resource of this cloud's vaults. MSAL sends OpenID's scopes beside it.
+// checkScope requires exactly one resource, the vaults of this cloud. MSAL adds the scopes of OpenID.
 func (c *Cloud) checkScope(n nation, t *tenant, scope string) *loginError {
 	for s := range strings.FieldsSeq(scope) {
 		switch resource, ok := strings.CutSuffix(s, "/.default"); {

@@ -29,7 +29,7 @@ const (
 
 var vaultScope = policy.TokenRequestOptions{Scopes: []string{"https://vault.azure.net/.default"}}
 
-// loginError is what a client can know of a refusal of Entra ID; the text without its trace.
+// loginError is the error answer of Entra ID as a client reads it; the text without its trace.
 type loginError struct {
 	Status, Code int
 	Error, Text  string
@@ -110,7 +110,7 @@ func TestClientSecret(t *testing.T) {
 	}
 }
 
-// What MSAL would not send.
+// Requests that MSAL does not send.
 func TestTokenRequests(t *testing.T) {
 	t.Parallel()
 	cloud, _ := newCloud(t, devcloud.Options{})
@@ -238,7 +238,7 @@ func TestFederation(t *testing.T) {
 	}
 }
 
-// The value of csi.storage.k8s.io/serviceAccount.tokens is the kubelet's.
+// Tokens has the form of the kubelet's csi.storage.k8s.io/serviceAccount.tokens.
 func TestKubeletTokens(t *testing.T) {
 	t.Parallel()
 	cloud, _ := newCloud(t, devcloud.Options{})
@@ -270,7 +270,7 @@ func TestKubeletTokens(t *testing.T) {
 	}
 }
 
-// The vault believes no token that it should not.
+// The vault refuses invalid tokens.
 func TestAccessTokens(t *testing.T) {
 	t.Parallel()
 	var shift atomic.Int64
@@ -324,7 +324,7 @@ func TestAccessTokens(t *testing.T) {
 	}
 }
 
-// A service principal may prove itself with a certificate.
+// A service principal may log in with a certificate.
 func TestCertificateAssertion(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
@@ -353,7 +353,7 @@ func TestCertificateAssertion(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 
-	// By the name of a certificate and its issuer, where the chain is sent.
+	// By subject name and issuer, if the chain is sent.
 	leaf := certs(other)[0]
 	trust := func(name string) {
 		addIdentity(t, cloud, devcloud.Identity{ClientID: workload, TrustedNames: []devcloud.TrustedName{

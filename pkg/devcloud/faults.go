@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -15,38 +13,37 @@ import (
 	"time"
 )
 
-// Action is what a [Fault] does to a request instead of answering it properly.
+// Action is what a [Fault] does to a request.
 type Action string
 
 // The actions.
 const (
-	Throttle  Action = "throttle"  // 429 with the service's own text, and Retry-After if the fault has one
+	Throttle  Action = "throttle"  // 429 with the text of the service, and Retry-After if the fault has one
 	Fail      Action = "fail"      // an error with Status, 503 if it is 0
-	Delay     Action = "delay"     // the proper answer, after Fault.Delay
-	Hang      Action = "hang"      // no answer until the client gives up, the fault is cleared or the cloud is closed
-	Cut       Action = "cut"       // the head of the proper answer and After bytes of its body, then the end of the connection
-	Stall     Action = "stall"     // the same, but then nothing more, until the client gives up, the fault is cleared or the cloud is closed
-	Endless   Action = "endless"   // status 200 and the beginning of a JSON object, which goes on for as long as the client reads
-	Malformed Action = "malformed" // status 200 with Text, which is no JSON if it is not set
-	Challenge Action = "challenge" // 401 with Text as WWW-Authenticate; no such header if it is empty
+	Delay     Action = "delay"     // the correct answer, after Fault.Delay
+	Hang      Action = "hang"      // no answer until the client disconnects, the fault is cleared or the cloud is closed
+	Cut       Action = "cut"       // the header of the correct answer and After bytes of its body, then the end of the connection
+	Stall     Action = "stall"     // the same, but then nothing until the client disconnects, the fault is cleared or the cloud is closed
+	Endless   Action = "endless"   // status 200 and the beginning of a JSON object without an end
+	Malformed Action = "malformed" // status 200 with Text; the default is invalid JSON
+	Challenge Action = "challenge" // 401 with Text as WWW-Authenticate; no header if it is empty
 	Reset     Action = "reset"     // the connection is reset before any answer
 )
 
-// Fault disturbs the requests that match it. The oldest one that matches decides alone; one with a limit does not match
-// before the limit is reached.
+// Fault applies an action to the requests that match it. If several match, only the oldest applies. One with a limit does
+// not match before the limit is reached.
 type Fault struct {
 	Action Action
 
-	// Which requests. An empty field matches all.
-	Service Service // vault, login, imds; or proxy, for CONNECT requests, which knows throttle, fail, delay, hang and reset
+	// The requests that match. An empty field matches all.
+	Service Service // vault, login, imds; or proxy, for CONNECT, which has throttle, fail, delay, hang and reset
 	Host    string  // "shop.vault.azure.net", or the name of a vault in the public cloud
-	Path    string  // prefix of the path, e.g. "/secrets/db-password"; without regard to case
-	Query   string  // a parameter that the query has, e.g. "client_id=ID"
-	Times   int     // how many requests; 0 means until the fault is cleared
+	Path    string  // prefix of the path, e.g. "/secrets/db-password", in any case
+	Query   string  // a parameter of the query, e.g. "client_id=ID"
+	Times   int     // number of requests; 0 means until the fault is cleared
 
-	// Of Throttle: the service's own limit. So many requests are answered in each Window, which begins with its first
-	// request; the others are refused, with the rest of the window as their Retry-After unless RetryAfter is set. What
-	// was refused does not count. 0 refuses all.
+	// Of Throttle: the number of requests that are answered in each Window, which begins with its first request. Others
+	// are refused and do not count. Their Retry-After is the rest of the window unless RetryAfter is set. 0 refuses all.
 	Limit  int
 	Window time.Duration
 
@@ -56,10 +53,10 @@ type Fault struct {
 	After      int           // of Cut and Stall, in bytes
 	Text       string        // of Malformed and Challenge
 
-	ContentType string // of Malformed; empty means that of JSON
+	ContentType string // of Malformed; empty means JSON
 }
 
-// actions are those that a service knows.
+// actions are the actions of a service.
 func (s Service) actions() []Action {
 	if s == ServiceProxy {
 		return []Action{Throttle, Fail, Delay, Hang, Reset}
@@ -72,10 +69,10 @@ type activeFault struct {
 	left    int           // requests, if Times is set
 	opened  time.Time     // the window, if Limit is set
 	used    int           // of the limit, in this window
-	cleared chan struct{} // ends those that hang
+	cleared chan struct{} // closed to end the requests that hang
 }
 
-// Inject adds a fault and gives the function that clears it. It may be called more than once.
+// Inject adds a fault. stop clears it, and may be called more than once.
 func (c *Cloud) Inject(f Fault) (stop func(), err error) {
 	if actions := f.Service.actions(); !slices.Contains(actions, f.Action) {
 		return nil, fmt.Errorf("devcloud: no fault %q, only %v", f.Action, actions)
@@ -93,7 +90,7 @@ func (c *Cloud) Inject(f Fault) (stop func(), err error) {
 	return func() { c.clearFaults(func(a *activeFault) bool { return a == active }) }, nil
 }
 
-// ClearFaults ends all faults, also for the requests that hang.
+// ClearFaults ends all faults, and the requests that hang.
 func (c *Cloud) ClearFaults() { c.clearFaults(func(*activeFault) bool { return true }) }
 
 func (c *Cloud) clearFaults(which func(*activeFault) bool) {
@@ -108,13 +105,13 @@ func (c *Cloud) clearFaults(which func(*activeFault) bool) {
 	})
 }
 
-// faultFor takes one request from the first fault that matches; nil means that there is none. RetryAfter is that of this
-// request.
-func (c *Cloud) faultFor(note *Request, r *http.Request) *activeFault {
+// faultFor counts a request at the first fault that matches, and returns the fault with the RetryAfter of this request, or
+// nil if there is none.
+func (c *Cloud) faultFor(entry *Request, r *http.Request) *activeFault {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range c.faults {
-		if a.Times > 0 && a.left == 0 || !a.matches(note, r) {
+		if a.Times > 0 && a.left == 0 || !a.matches(entry, r) {
 			continue
 		}
 		rest, within := a.within(c.now())
@@ -125,14 +122,14 @@ func (c *Cloud) faultFor(note *Request, r *http.Request) *activeFault {
 		one := &activeFault{Fault: a.Fault, cleared: a.cleared}
 		one.RetryAfter = (cmp.Or(a.RetryAfter, rest) + time.Second - 1).Truncate(time.Second)
 		if one.Action == Throttle || one.Action == Fail {
-			note.RetryAfter = one.RetryAfter
+			entry.RetryAfter = one.RetryAfter
 		}
 		return one
 	}
 	return nil
 }
 
-// within takes one request from the limit and says whether it was still within; if not, rest is that of the window.
+// within counts a request and reports whether it is within the limit. If not, rest is the rest of the window.
 func (f *activeFault) within(now time.Time) (rest time.Duration, within bool) {
 	if f.Limit == 0 {
 		return 0, false
@@ -147,17 +144,17 @@ func (f *activeFault) within(now time.Time) (rest time.Duration, within bool) {
 	return 0, true
 }
 
-func (f *Fault) matches(note *Request, r *http.Request) bool {
+func (f *Fault) matches(entry *Request, r *http.Request) bool {
 	name, value, _ := strings.Cut(f.Query, "=")
-	return (f.Service == note.Service || f.Service == "" && note.Service != ServiceProxy) &&
-		(f.Host == "" || strings.EqualFold(f.Host, note.Host)) &&
+	return (f.Service == entry.Service || f.Service == "" && entry.Service != ServiceProxy) &&
+		(f.Host == "" || strings.EqualFold(f.Host, entry.Host)) &&
 		strings.HasPrefix(strings.ToLower(r.URL.Path), strings.ToLower(f.Path)) &&
 		(f.Query == "" || slices.Contains(r.URL.Query()[name], value))
 }
 
-// withFaults answers a request, disturbed or not.
-func (c *Cloud) withFaults(w http.ResponseWriter, r *http.Request, note *Request, next http.Handler) {
-	f := c.faultFor(note, r)
+// withFaults answers a request, with a fault if one matches.
+func (c *Cloud) withFaults(w http.ResponseWriter, r *http.Request, entry *Request, next http.Handler) {
+	f := c.faultFor(entry, r)
 	if f == nil {
 		next.ServeHTTP(w, r)
 		return
@@ -167,7 +164,7 @@ func (c *Cloud) withFaults(w http.ResponseWriter, r *http.Request, note *Request
 	}
 	switch f.Action {
 	case Throttle, Fail:
-		f.fail(w, note.Service, f.status())
+		f.fail(w, entry.Service, f.status())
 	case Hang:
 		f.wait(r.Context(), 0)
 		panic(http.ErrAbortHandler)
@@ -198,8 +195,8 @@ func (c *Cloud) withFaults(w http.ResponseWriter, r *http.Request, note *Request
 	}
 }
 
-// wait returns true after the time or when the fault is cleared, and false when the request or the cloud has ended. No
-// time means for ever.
+// wait returns true after the time or when the fault is cleared, and false when the request or the cloud ends. 0 means
+// without limit.
 func (f *activeFault) wait(ctx context.Context, d time.Duration) bool {
 	var over <-chan time.Time
 	if d > 0 {
@@ -216,7 +213,7 @@ func (f *activeFault) wait(ctx context.Context, d time.Duration) bool {
 	return true
 }
 
-// status is that of Throttle and Fail.
+// status is the status of Throttle and Fail.
 func (f *Fault) status() int {
 	if f.Action == Throttle {
 		return http.StatusTooManyRequests
@@ -224,7 +221,7 @@ func (f *Fault) status() int {
 	return cmp.Or(f.Status, http.StatusServiceUnavailable)
 }
 
-// endless writes until the client has had enough, or the fault is cleared.
+// endless writes until the client disconnects, or the fault is cleared.
 func (f *activeFault) endless(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(http.StatusOK)
@@ -240,7 +237,7 @@ func (f *activeFault) endless(w http.ResponseWriter) {
 	}
 }
 
-// fail answers as the service does when it is not well.
+// fail writes the error of the service.
 func (f *activeFault) fail(w http.ResponseWriter, service Service, status int) {
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter/time.Second)))
@@ -266,7 +263,7 @@ func (f *activeFault) fail(w http.ResponseWriter, service Service, status int) {
 	writeJSON(w, status, r.body())
 }
 
-// begin lets the service answer into a buffer, and sends less than its Content-Length announces.
+// begin writes the beginning of the correct answer, with the Content-Length of the whole.
 func begin(w http.ResponseWriter, r *http.Request, next http.Handler, after int) {
 	whole := &buffer{header: w.Header(), status: http.StatusOK}
 	next.ServeHTTP(whole, r)
@@ -285,23 +282,3 @@ type buffer struct {
 func (b *buffer) Header() http.Header         { return b.header }
 func (b *buffer) WriteHeader(status int)      { b.status = status }
 func (b *buffer) Write(p []byte) (int, error) { return b.body.Write(p) }
-
-type connKey struct{}
-
-// withConn is the ConnContext of the servers, so that a fault can reach the connection under a request.
-func withConn(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, connKey{}, conn)
-}
-
-// resetConnection makes the kernel answer the client with RST. With HTTP/2 that ends the other requests of the
-// connection, too, as it does in life.
-func resetConnection(r *http.Request) {
-	conn, _ := r.Context().Value(connKey{}).(net.Conn)
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0)
-		_ = tcp.Close()
-	}
-}

@@ -112,7 +112,7 @@ func TestFaultsOfTheLogin(t *testing.T) {
 	}
 }
 
-// On HTTP/1.1, as curl or an old client speaks it.
+// Over HTTP/1.1, like curl or an old client.
 func TestConnectionFaults(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
@@ -121,7 +121,7 @@ func TestConnectionFaults(t *testing.T) {
 	transport, _ := client.Transport.(*http.Transport)
 	transport.ForceAttemptHTTP2 = false
 	ask := func() (string, error) {
-		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, vault.URL()+"/secrets/a", nil) // a GET would be tried again
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, vault.URL()+"/secrets/a", nil) // a GET would be repeated
 		resp, err := client.Do(r)
 		if err != nil {
 			return "", err
@@ -148,7 +148,7 @@ func TestConnectionFaults(t *testing.T) {
 	}
 }
 
-// Requests that hang end with their client, with the fault and with the cloud.
+// Hanging requests end with their client, with the fault and with the cloud.
 func TestHang(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
@@ -190,7 +190,7 @@ func TestHang(t *testing.T) {
 	}
 
 	inject(t, cloud, devcloud.Fault{Action: devcloud.Hang})
-	inject(t, cloud, devcloud.Fault{Action: devcloud.Throttle}) // comes after the first and never has its turn
+	inject(t, cloud, devcloud.Fault{Action: devcloud.Throttle}) // after the first, so that it never applies
 	third := ask(t.Context())
 	if err := cloud.Wait(t.Context(), hanging, 3); err != nil {
 		t.Fatal(err)
@@ -236,5 +236,5 @@ func TestStartRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	cancel()
-	cloud.Close() // returns, since the end of ctx is the end of the cloud
+	cloud.Close() // returns, because the end of ctx ends the cloud
 }

@@ -17,7 +17,7 @@ type tenant struct {
 
 // Identity is an application or a managed identity of a tenant.
 type Identity struct {
-	Tenant   string // id; made if it does not exist
+	Tenant   string // id; created if it does not exist
 	ClientID string
 	ObjectID string // empty means a random one
 	Name     string // as error texts show it; empty means the client id
@@ -25,14 +25,14 @@ type Identity struct {
 	Secrets      []ClientSecret
 	Federated    []FederatedCredential
 	Certificates []*x509.Certificate // whose keys may sign assertions
-	TrustedNames []TrustedName       // any certificate of which may sign assertions
+	TrustedNames []TrustedName       // whose certificates may sign assertions
 
-	// Managed assigns the identity to the node, so that the metadata service gives out its tokens, by client id, object
-	// id or ResourceID. Who names none gets those of the SystemAssigned one, or of the only one that there is.
+	// Managed assigns the identity to the node: the metadata service issues its tokens, by client id, object id or
+	// ResourceID. A request without any gets the token of the SystemAssigned one, or of the only one.
 	Managed        bool
 	SystemAssigned bool
-	// ResourceID stands in the tokens of a managed identity, as xms_mirid: its own, or of a SystemAssigned one that of
-	// the node's scale set. Empty means one that is made of Name.
+	// ResourceID is the claim xms_mirid of a managed identity: its own resource, or the scale set of the node for a
+	// SystemAssigned one. Empty means one that is derived from Name.
 	ResourceID string
 }
 
@@ -42,8 +42,8 @@ type ClientSecret struct {
 	Expires time.Time
 }
 
-// TrustedName trusts every certificate with a subject name that an issuer below Roots has issued, as Entra ID does for
-// applications with "subject name and issuer" authentication. The client must send its chain (header x5c).
+// TrustedName trusts every certificate with a subject name and an issuer below Roots, as Entra ID does for applications
+// with "subject name and issuer" authentication. The client must send its chain (header x5c).
 type TrustedName struct {
 	CommonName string
 	Roots      []*x509.Certificate
@@ -60,7 +60,7 @@ type FederatedCredential struct {
 // DefaultAudience is the audience of assertions for Entra ID in the public cloud.
 const DefaultAudience = "api://AzureADTokenExchange"
 
-// AddTenant makes a directory, also known by domains. One that exists gets the domains.
+// AddTenant adds a directory with domains as further names, or adds the domains to an existing one.
 func (c *Cloud) AddTenant(id string, domains ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,7 +70,7 @@ func (c *Cloud) AddTenant(id string, domains ...string) {
 	}
 }
 
-// tenant finds or makes a directory. It needs the lock.
+// tenant finds or creates a directory. The caller must hold c.mu.
 func (c *Cloud) tenant(id string) *tenant {
 	id = strings.ToLower(id)
 	if c.tenants[id] == nil {
@@ -108,7 +108,7 @@ func (id *Identity) madeResourceID() string {
 	return group + "Microsoft.ManagedIdentity/userAssignedIdentities/" + cmp.Or(id.Name, id.ClientID)
 }
 
-// RemoveIdentity makes an identity unknown. The tokens that it has stay valid until they expire, as in Azure.
+// RemoveIdentity removes an identity. Its tokens stay valid until they expire, as in Azure.
 func (c *Cloud) RemoveIdentity(tenant, clientID string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -121,7 +121,7 @@ func (t *tenant) remove(clientID string) {
 	t.identities = slices.DeleteFunc(t.identities, func(id *Identity) bool { return strings.EqualFold(id.ClientID, clientID) })
 }
 
-// identity needs the lock.
+// identity finds an identity. The caller must hold c.mu.
 func (t *tenant) identity(clientID string) *Identity {
 	for _, id := range t.identities {
 		if strings.EqualFold(id.ClientID, clientID) {

@@ -8,17 +8,17 @@ import (
 	"strings"
 )
 
-// newVersion makes an id as Key Vault has them: 32 hex digits.
+// newVersion returns a random version like those of Key Vault: 32 hex digits.
 func newVersion() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	return hex.EncodeToString(b[:])
 }
 
-// newGUID makes a random UUID (RFC 9562, version 4).
+// newGUID returns a random UUID (RFC 9562, version 4).
 func newGUID() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails, by its documentation
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	return guid(b)
 }
 
@@ -27,7 +27,7 @@ func guid(b [16]byte) string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// stableGUID makes a UUID that is always the same for the same words.
+// stableGUID returns a UUID that depends only on the words.
 func stableGUID(words ...string) string {
 	sum := sha256.Sum256([]byte(strings.Join(words, "\x00")))
 	return guid([16]byte(sum[:16]))

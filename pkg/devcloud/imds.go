@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// imdsTokenPath is the one path of the metadata service that is served, without its slashes at the ends.
+// imdsTokenPath is the only path that the metadata service serves, without the slashes at its ends.
 const imdsTokenPath = "metadata/identity/oauth2/token"
 
-// serveIMDS gives out tokens of the managed identities that are assigned to the node. It speaks plain HTTP to whoever
-// sends the header Metadata and no sign of a proxy.
+// serveIMDS issues tokens of the managed identities of the node. It is plain HTTP, and requires the header Metadata and no
+// header of a proxy.
 func (c *Cloud) serveIMDS(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	refuse := func(status int, code, text string) {
@@ -75,9 +75,8 @@ func (c *Cloud) serveManaged(w http.ResponseWriter, r *http.Request, refuse func
 	})
 }
 
-// assigned finds the managed identity that a request means, or says why there is none. A request that names none is
-// answered by the system-assigned identity, or, where the node has none, by the only one that is assigned to it. It needs
-// the lock.
+// assigned finds the managed identity of a request, or returns why there is none. Without any id it is the system-assigned
+// identity or, if the node has none, the only one of the node. The caller must hold c.mu.
 func (c *Cloud) assigned(clientID, objectID, resourceID string) (of *tenant, id *Identity, why string) {
 	const none, several = "Identity not found",
 		"Multiple user assigned identities exist, please specify the clientId / resourceId of the identity in the token request"
@@ -103,7 +102,7 @@ func (c *Cloud) assigned(clientID, objectID, resourceID string) (of *tenant, id 
 	return nil, nil, none
 }
 
-// managed gives the identities of the node, each once. It needs the lock.
+// managed yields the identities of the node, each once. The caller must hold c.mu.
 func (c *Cloud) managed() iter.Seq2[*tenant, *Identity] {
 	return func(yield func(*tenant, *Identity) bool) {
 		for name, t := range c.tenants {

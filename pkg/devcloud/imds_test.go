@@ -13,7 +13,7 @@ import (
 
 const imdsPath = "/metadata/identity/oauth2/token"
 
-// TestWhoAnswers asks the metadata service for nobody by name, and reads in the token whose it is.
+// TestWhoAnswers requests a token without an id, and reads its identity from the claims.
 func TestWhoAnswers(t *testing.T) {
 	t.Parallel()
 	const userAssigned = "/subscriptions/s/resourcegroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/"

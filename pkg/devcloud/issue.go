@@ -22,7 +22,7 @@ import (
 // KeyType is the type and size of a key.
 type KeyType string
 
-// The types of key. Key Vault has P-256K beside them, which Go's library does not make.
+// The types of key. Key Vault also has P-256K, which Go's library does not support.
 const (
 	RSA2048 KeyType = "RSA-2048"
 	RSA3072 KeyType = "RSA-3072"
@@ -50,15 +50,15 @@ func generateKey(kind KeyType) (crypto.Signer, error) {
 	return nil, fmt.Errorf("no key type %q", kind)
 }
 
-// issuing is the chain that issues the certificates in the vaults; it has nothing to do with the TLS listener's
-// authority, which clients trust.
+// issuing is the chain that issues the certificates in the vaults. It is separate from the authority of the TLS listener,
+// which clients trust.
 type issuing struct {
 	mu   sync.Mutex
 	cas  []*x509.Certificate // from the root downwards
 	keys []crypto.Signer
 }
 
-// chain gives the root and n intermediates, from the root downwards, and the key of the last.
+// chain returns the root and n intermediates, from the root downwards, and the key of the last.
 func (i *issuing) chain(n int) ([]*x509.Certificate, crypto.Signer, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -125,7 +125,7 @@ func (c *Cloud) issue(commonName string, opts *CertificateOptions) (*Certificate
 	return &Certificate{Key: key, Leaf: leaf, CAs: upwards}, nil
 }
 
-// encodeCertificate gives the value of the secret behind a certificate.
+// encodeCertificate returns the value of the secret behind a certificate.
 func encodeCertificate(cert *Certificate, opts *CertificateOptions) (string, error) {
 	certs := append([]*x509.Certificate{cert.Leaf}, cert.CAs...)
 	rootFirst := opts.Order == RootFirst || opts.Order == IssuedOrder && opts.ContentType == PKCS12
@@ -149,8 +149,8 @@ func encodeCertificate(cert *Certificate, opts *CertificateOptions) (string, err
 	if opts.NotExportable {
 		pfx, err = encoder.EncodeTrustStore(certs, "")
 	} else {
-		// The encoder gives the local key id to the certificate that it writes first, be it the root. Readers find
-		// the leaf by its public key.
+		// The encoder sets the local key id on the first certificate, also if that is the root. Readers find the leaf by
+		// its public key.
 		pfx, err = encoder.Encode(cert.Key, certs[0], certs[1:], "")
 	}
 	return base64.StdEncoding.EncodeToString(pfx), err
@@ -163,7 +163,7 @@ func encodePEM(key crypto.Signer, certs []*x509.Certificate, withKey bool) (stri
 		if err != nil {
 			return "", err
 		}
-		_ = pem.Encode(&out, &pem.Block{Type: "PRIVATE KEY", Bytes: der}) // a buffer takes everything
+		_ = pem.Encode(&out, &pem.Block{Type: "PRIVATE KEY", Bytes: der}) // a buffer returns no error
 	}
 	for _, cert := range certs {
 		_ = pem.Encode(&out, &pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
@@ -213,7 +213,7 @@ func importPEM(text []byte) (*Certificate, error) {
 	return cert, nil
 }
 
-// withLeaf finds the certificate of a key among others.
+// withLeaf finds the certificate of a key.
 func withLeaf(key any, certs []*x509.Certificate) (*Certificate, error) {
 	signer, ok := key.(crypto.Signer)
 	if !ok {

@@ -13,8 +13,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Issuer signs service account tokens as the API server of a cluster does. Every issuer that a cloud makes is known to
-// it by its keys; whether its tokens are worth anything, the federated credentials of an identity say.
+// Issuer signs service account tokens as the API server of a cluster does. The cloud knows the keys of its issuers; the
+// federated credentials of an identity decide which tokens it accepts.
 type Issuer struct {
 	cloud *Cloud
 	url   string
@@ -25,8 +25,8 @@ type Issuer struct {
 // keySet are the public keys of an issuer, by key id.
 type keySet map[string]func() (crypto.PublicKey, error)
 
-// NewIssuer makes an issuer with a key that no other issuer of the cloud has. The url is only a name: nobody fetches it. An issuer that was known
-// under it is known no more, as after the change of a cluster's signing key.
+// NewIssuer adds an issuer with a key of its own. The url is only a name and never fetched. It replaces an issuer with
+// the same url, like a change of a cluster's signing key.
 func (c *Cloud) NewIssuer(url string) *Issuer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -43,8 +43,8 @@ func (c *Cloud) NewIssuer(url string) *Issuer {
 	return i
 }
 
-// TrustIssuer makes the keys of a real issuer known: jwks is the JSON that a cluster serves at /openid/v1/jwks. Only
-// RSA keys are taken, as by Entra ID.
+// TrustIssuer adds the keys of a real issuer: jwks is the JSON that a cluster serves at /openid/v1/jwks. Only RSA keys are
+// used, as by Entra ID.
 func (c *Cloud) TrustIssuer(url string, jwks []byte) error {
 	var set struct {
 		Keys []struct {
@@ -75,17 +75,17 @@ func (c *Cloud) TrustIssuer(url string, jwks []byte) error {
 	return nil
 }
 
-// Issuer finds an issuer that NewIssuer made; nil means that there is none.
+// Issuer finds an issuer of NewIssuer; nil means that there is none.
 func (c *Cloud) Issuer(url string) *Issuer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.minters[url]
 }
 
-// URL is the issuer's name, the claim iss of its tokens.
+// URL is the claim iss of the issuer's tokens.
 func (i *Issuer) URL() string { return i.url }
 
-// ServiceAccountToken says what a token of Issuer.Token holds. Namespace and ServiceAccount are needed.
+// ServiceAccountToken is the content of a token. Namespace and ServiceAccount are required.
 type ServiceAccountToken struct {
 	Namespace, ServiceAccount string
 	ServiceAccountUID         string        // empty means the same for the same names
@@ -120,7 +120,7 @@ func (i *Issuer) Token(t ServiceAccountToken) (string, error) {
 
 func (t ServiceAccountToken) expiry() time.Time { return t.Issued.Add(cmp.Or(t.Life, time.Hour)) }
 
-// Tokens is what the kubelet hands to a CSI driver under csi.storage.k8s.io/serviceAccount.tokens: a JSON object of
+// Tokens returns what the kubelet passes to a CSI driver as csi.storage.k8s.io/serviceAccount.tokens: a JSON object from
 // audience to token and expiry.
 func (i *Issuer) Tokens(t ServiceAccountToken) (string, error) {
 	if t.Issued.IsZero() {
@@ -147,5 +147,5 @@ func (i *Issuer) Sign(claims map[string]any) (string, error) {
 	return t.SignedString(key)
 }
 
-// uidOf gives a service account that was never deleted the same UID in all of its tokens.
+// uidOf returns the UID of a service account that was never deleted: the same in all of its tokens.
 func uidOf(namespace, name string) string { return stableGUID("serviceaccount", namespace, name) }

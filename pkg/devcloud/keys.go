@@ -15,19 +15,19 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 )
 
-// KeyOptions say what SetKey puts into the vault. The zero value is a new RSA-2048 key.
+// KeyOptions are the attributes of one version of a key. The zero value is a new RSA-2048 key.
 type KeyOptions struct {
-	Version  string // 32 hex digits; empty means a new one; one that exists is replaced
+	Version  string // 32 hex digits; empty means a new one; an existing one is replaced
 	Tags     map[string]string
 	Disabled bool
 	Created  time.Time // zero means now
 
 	KeyType KeyType            // of a generated key; empty means RSA2048
 	Public  crypto.PublicKey   // *rsa.PublicKey or *ecdsa.PublicKey, instead of a generated key
-	JWK     *azkeys.JSONWebKey // shown as it is, instead of either: for keys that Go does not know
+	JWK     *azkeys.JSONWebKey // shown as it is, instead of either: for keys that Go does not support
 }
 
-// SetKey adds a version of a key and gives its id. The vault shows the public half alone, as Azure's does.
+// SetKey adds a version of a key and returns its id. The vault returns only the public half, as in Azure.
 func (v *Vault) SetKey(name string, opts KeyOptions) (version string, err error) {
 	key := opts.JWK
 	if key == nil {
@@ -62,7 +62,7 @@ func newKeyVersion(opts KeyOptions, key *azkeys.JSONWebKey, now time.Time) *vers
 	return ver
 }
 
-// publicJWK is the public key as RFC 7517 and RFC 7518, section 6, write it.
+// publicJWK returns a public key in the form of RFC 7517 and RFC 7518, section 6.
 func publicJWK(public crypto.PublicKey) (*azkeys.JSONWebKey, error) {
 	switch key := public.(type) {
 	case *rsa.PublicKey:
@@ -94,7 +94,7 @@ func operations(names ...azkeys.KeyOperation) []*azkeys.KeyOperation {
 	return out
 }
 
-// describeKey completes the properties of a certificate's key.
+// describeKey sets the type and size of a certificate's key.
 func describeKey(properties *azcertificates.KeyProperties, public crypto.PublicKey) {
 	switch key := public.(type) {
 	case *rsa.PublicKey:

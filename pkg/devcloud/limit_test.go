@@ -10,8 +10,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 )
 
-// A vault's own limit: so many requests in a window are answered, the others are told when the next one begins, and do not
-// count there.
+// A limit answers a number of requests in each window. Others get the time until the next window, and do not count in it.
 func TestThrottleBeyondALimit(t *testing.T) {
 	t.Parallel()
 	var now atomic.Int64
@@ -22,7 +21,7 @@ func TestThrottleBeyondALimit(t *testing.T) {
 	if status, text := admin(t, cloud, http.MethodPost, "/faults", `{"action":"throttle","service":"vault","limit":2,"window":"10s"}`); status != http.StatusOK {
 		t.Fatalf("%d %s", status, text)
 	}
-	inject(t, cloud, devcloud.Fault{Action: devcloud.Challenge, Text: "Bearer"}) // has those that the limit lets through
+	inject(t, cloud, devcloud.Fault{Action: devcloud.Challenge, Text: "Bearer"}) // for those within the limit
 	for i, test := range []struct {
 		at         time.Duration
 		status     int

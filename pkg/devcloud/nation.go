@@ -13,7 +13,7 @@ import (
 type nation struct {
 	suffix  string   // "vault.azure.net"
 	login   string   // the host that a vault's challenge names
-	aliases []string // further login hosts
+	aliases []string // other login hosts
 	sts     string   // host in the issuer of access tokens (version 1)
 }
 
@@ -40,7 +40,7 @@ func (o Options) nations() ([]nation, error) {
 	return nations, nil
 }
 
-// vaultNation is the cloud of a vault's host, which has one label before the suffix.
+// vaultNation returns the cloud of a vault's host, which has one label before the suffix.
 func (c *Cloud) vaultNation(host string) (nation, bool) {
 	_, suffix, _ := strings.Cut(host, ".")
 	for _, n := range c.nations {
@@ -60,7 +60,7 @@ func (c *Cloud) loginNation(host string) (nation, bool) {
 	return nation{}, false
 }
 
-// resolves says whether a name that Azure's DNS would know is served here.
+// resolves returns an error for a name that Azure's DNS would not resolve.
 func (c *Cloud) resolves(host string) error {
 	if _, ok := c.loginNation(host); ok {
 		return nil
@@ -73,7 +73,7 @@ func (c *Cloud) resolves(host string) error {
 	return nil
 }
 
-// serveTLS sends a request to its vault or login host.
+// serveTLS serves the request with the vault or the login host that it names.
 func (c *Cloud) serveTLS(w http.ResponseWriter, r *http.Request) {
 	if c.serviceOf(r) == ServiceLogin {
 		c.serveLogin(w, r)

@@ -39,7 +39,7 @@ func objectClients(t *testing.T, cloud *devcloud.Cloud, vault *devcloud.Vault) (
 
 type equal interface{ Equal(crypto.PublicKey) bool }
 
-// A certificate shows itself as certificate, as secret and as key, all with one version.
+// A certificate can be read as certificate, as secret and as key, all with one version.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
@@ -86,7 +86,7 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
-// checkContent reads the secret with other code than wrote it, and checks its order.
+// checkContent reads the secret with other code than that which wrote it, and checks the order.
 func checkContent(t *testing.T, value, contentType string, made *devcloud.Certificate, opts devcloud.CertificateOptions) {
 	t.Helper()
 	var key any
@@ -207,7 +207,7 @@ func TestImportAndExport(t *testing.T) {
 	}
 }
 
-// A certificate is disabled, rotated and deleted with its secret. Disabled, it still shows itself, as a key does.
+// A certificate is disabled, rotated and deleted with its secret. Disabled, it can still be read, like a key.
 func TestLifeOfACertificate(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})

@@ -10,21 +10,21 @@ import (
 	"syscall"
 )
 
-// serveProxy joins CONNECT requests for the names of the cloud to its TLS listener, so that a client with HTTPS_PROXY
-// reaches it under the real names. Anything else is refused with 403.
+// serveProxy connects CONNECT requests for the names of the cloud to its TLS listener, so that a client with HTTPS_PROXY
+// reaches it under the real names. It refuses anything else with 403.
 //
-// A vault that does not exist would fail in Azure's DNS. A proxy can only answer 502 in its place; the text of the
-// status line is that of a failed look-up, since it is what Go's client shows as its error.
+// A vault that does not exist fails in Azure's DNS, for which a proxy answers 502. The status line has the text of a
+// failed look-up, because Go's client shows it as the error.
 func (c *Cloud) serveProxy(w http.ResponseWriter, r *http.Request) {
-	note := c.record(ServiceProxy, r)
+	entry := c.record(ServiceProxy, r)
 	status, reason := c.connectable(r)
-	if f := c.faultFor(note, r); f != nil {
+	if f := c.faultFor(entry, r); f != nil {
 		if failed := f.connect(r); failed != 0 {
 			status, reason = failed, http.StatusText(failed)
 		}
 	}
 	client, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil { // HTTP/2 without TLS, which the server does not speak
+	if err != nil { // HTTP/2 without TLS, which the server does not support
 		http.Error(w, "CONNECT needs HTTP/1.1", http.StatusHTTPVersionNotSupported)
 		return
 	}
@@ -37,7 +37,7 @@ func (c *Cloud) serveProxy(w http.ResponseWriter, r *http.Request) {
 			defer func() { _ = backend.Close() }()
 		}
 	}
-	c.answered(note, status)
+	c.answered(entry, status)
 	length := "Content-Length: 0\r\nConnection: close\r\n"
 	if status == http.StatusOK {
 		length = "" // RFC 9110, section 9.3.6: none after a successful CONNECT
@@ -47,7 +47,7 @@ func (c *Cloud) serveProxy(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// connect has a fault's way with a CONNECT request. 0 means that the request goes on as if nothing had been.
+// connect applies a fault to a CONNECT request. 0 means that the request goes on.
 func (f *activeFault) connect(r *http.Request) (status int) {
 	if f.Delay > 0 && !f.wait(r.Context(), f.Delay) {
 		panic(http.ErrAbortHandler)
@@ -80,7 +80,7 @@ func (c *Cloud) connectable(r *http.Request) (status int, reason string) {
 	return http.StatusOK, "Connection established"
 }
 
-// join copies both ways until one side ends. A reset of the backend reaches the client as a reset.
+// join copies in both directions until one side ends. It passes a reset of the backend on to the client.
 func (c *Cloud) join(client net.Conn, buffered io.Reader, backend net.Conn) {
 	c.mu.Lock()
 	if c.closed {

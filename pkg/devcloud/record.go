@@ -12,12 +12,12 @@ import (
 // Service is one of the services of the cloud.
 type Service string
 
-// The services, as they stand in [Request], [CountKey] and [Fault].
+// The services in [Request], [CountKey] and [Fault].
 const (
 	ServiceVault Service = "vault"
 	ServiceLogin Service = "login"
 	ServiceIMDS  Service = "imds"
-	ServiceProxy Service = "proxy" // the CONNECT requests themselves; only a fault that names the proxy applies to them
+	ServiceProxy Service = "proxy" // the CONNECT requests; only faults of this service apply to them
 )
 
 // Request is one HTTP request that reached the cloud.
@@ -27,20 +27,20 @@ type Request struct {
 	Host     string      `json:"host"` // lower case, no port
 	Kind     string      `json:"kind"` // see CountKey
 	Method   string      `json:"method"`
-	Path     string      `json:"path"`            // as it was sent, percent-encoding included
-	Query    []string    `json:"query,omitempty"` // the names alone, sorted
-	Header   http.Header `json:"header"`          // Authorization only says that there was one
+	Path     string      `json:"path"`            // as sent, with percent-encoding
+	Query    []string    `json:"query,omitempty"` // the names only, sorted
+	Header   http.Header `json:"header"`          // the value of Authorization is redacted
 	Proto    string      `json:"proto"`
-	ClientID string      `json:"clientID,omitempty"` // of the caller, where the service came to know it
-	Status   int         `json:"status"`             // 0 while there is no answer, and for ever if the answer was a reset
+	ClientID string      `json:"clientID,omitempty"` // of the caller, if known
+	Status   int         `json:"status"`             // 0 before the answer, and after a reset
 
-	Answered   time.Time     `json:"answered"`             // just before the status was sent; zero while there is none
-	RetryAfter time.Duration `json:"retryAfter,omitempty"` // that a fault asked for, in nanoseconds
+	Answered   time.Time     `json:"answered"`             // just before the status was sent; zero before that
+	RetryAfter time.Duration `json:"retryAfter,omitempty"` // of the fault, in nanoseconds
 
-	epoch int // the number of resets before the request: it is not counted again after a later one
+	epoch int // Cloud.epoch at the request, which is not counted after a later reset
 }
 
-// CountKey groups requests. In [Cloud.Count] and [Cloud.Wait] an empty field stands for any value.
+// CountKey groups requests. In [Cloud.Count] and [Cloud.Wait] an empty field means any value.
 //
 // Kind is for a vault "secrets/get", "secrets/list", "secrets/versions" and the same for certificates and keys; for a
 // login host "discovery" (instance discovery), "openid", "keys" and "token"; for the metadata service "token"; for the
@@ -59,17 +59,17 @@ func (k CountKey) matches(filter CountKey) bool {
 		(filter.Status == 0 || filter.Status == k.Status)
 }
 
-// maxRequests bounds what Requests remembers; the counts go on.
+// maxRequests bounds Requests, but not the counts.
 const maxRequests = 10_000
 
-// Counts gives the number of requests since the start or the last ResetCounts. Status 0 are those without an answer.
+// Counts returns the number of requests since the start or the last ResetCounts. Status 0 means no answer yet.
 func (c *Cloud) Counts() map[CountKey]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.counts)
 }
 
-// Count sums up the requests that match the filter.
+// Count returns the number of requests that match the filter.
 func (c *Cloud) Count(filter CountKey) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,7 +86,7 @@ func (c *Cloud) count(filter CountKey) int {
 	return sum
 }
 
-// Requests gives the newest requests, at most 10,000, in the order in which they came.
+// Requests returns the newest requests, at most 10,000, oldest first.
 func (c *Cloud) Requests() []Request {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,7 +97,7 @@ func (c *Cloud) Requests() []Request {
 	return all
 }
 
-// ResetCounts forgets all requests so far.
+// ResetCounts removes all requests so far.
 func (c *Cloud) ResetCounts() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,7 +106,7 @@ func (c *Cloud) ResetCounts() {
 	c.epoch++
 }
 
-// Wait returns when at least n requests match the filter. Its error is that of ctx, or of the cloud's end.
+// Wait returns when at least n requests match the filter. It returns an error when ctx or the cloud ends first.
 func (c *Cloud) Wait(ctx context.Context, filter CountKey, n int) error {
 	for {
 		c.mu.Lock()
@@ -125,7 +125,7 @@ func (c *Cloud) Wait(ctx context.Context, filter CountKey, n int) error {
 	}
 }
 
-// record notes a request at its arrival; answered and identified complete the note.
+// record adds an entry for a request at its arrival; answered and identified complete it.
 func (c *Cloud) record(service Service, r *http.Request) *Request {
 	query := slices.Sorted(maps.Keys(r.URL.Query()))
 	header := r.Header.Clone()
@@ -134,36 +134,36 @@ func (c *Cloud) record(service Service, r *http.Request) *Request {
 			header.Set(name, "[redacted]")
 		}
 	}
-	note := &Request{
+	entry := &Request{
 		Time: c.now(), Service: service, Host: hostOf(r), Kind: kindOf(service, r), Method: r.Method,
 		Path: r.URL.EscapedPath(), Query: query, Header: header, Proto: r.Proto,
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	note.epoch = c.epoch
-	c.requests = append(c.requests, note)
+	entry.epoch = c.epoch
+	c.requests = append(c.requests, entry)
 	if len(c.requests) > maxRequests {
 		c.requests = slices.Delete(c.requests, 0, len(c.requests)-maxRequests)
 	}
-	c.counts[note.key()]++
+	c.counts[entry.key()]++
 	c.announce()
-	return note
+	return entry
 }
 
 func (r *Request) key() CountKey { return CountKey{r.Service, r.Host, r.Kind, r.Status} }
 
-func (c *Cloud) answered(note *Request, status int) {
+func (c *Cloud) answered(entry *Request, status int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := note.key()
-	note.Status, note.Answered = status, c.now()
-	if note.epoch != c.epoch {
+	before := entry.key()
+	entry.Status, entry.Answered = status, c.now()
+	if entry.epoch != c.epoch {
 		return
 	}
 	if c.counts[before]--; c.counts[before] == 0 {
 		delete(c.counts, before)
 	}
-	c.counts[note.key()]++
+	c.counts[entry.key()]++
 	c.announce()
 }
 
@@ -172,28 +172,28 @@ func (c *Cloud) announce() {
 	c.arrived = make(chan struct{})
 }
 
-type noteKey struct{}
+type entryKey struct{}
 
-// identified notes who sent a request.
+// identified records the sender of a request.
 func (c *Cloud) identified(r *http.Request, clientID string) {
-	if note, ok := r.Context().Value(noteKey{}).(*Request); ok {
+	if entry, ok := r.Context().Value(entryKey{}).(*Request); ok {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		note.ClientID = clientID
+		entry.ClientID = clientID
 	}
 }
 
-// observe records a request and its status, and lets faults have their way before the service.
+// observe records a request and its status, and applies faults before the service.
 func (c *Cloud) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		note := c.record(c.serviceOf(r), r)
-		r = r.WithContext(context.WithValue(r.Context(), noteKey{}, note))
-		w = &statusWriter{ResponseWriter: w, answered: func(status int) { c.answered(note, status) }}
-		c.withFaults(w, r, note, next)
+		entry := c.record(c.serviceOf(r), r)
+		r = r.WithContext(context.WithValue(r.Context(), entryKey{}, entry))
+		w = &statusWriter{ResponseWriter: w, answered: func(status int) { c.answered(entry, status) }}
+		c.withFaults(w, r, entry, next)
 	})
 }
 
-// statusWriter reports a status before the client can see it, so that whoever has the answer finds it counted.
+// statusWriter reports the status before the client receives it, so that a client with an answer finds it counted.
 type statusWriter struct {
 	http.ResponseWriter
 	answered func(status int)
@@ -218,7 +218,7 @@ func (w *statusWriter) Write(p []byte) (int, error) {
 // Unwrap is for http.ResponseController.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// serviceOf tells the services apart; only the metadata service has no TLS.
+// serviceOf returns the service of a request. Only the metadata service has no TLS.
 func (c *Cloud) serviceOf(r *http.Request) Service {
 	if r.TLS == nil {
 		return ServiceIMDS

@@ -27,7 +27,7 @@ const (
 	host     = "shop.vault.azure.net"
 )
 
-// newCloud starts a cloud with one vault and one service principal, which may do everything.
+// newCloud starts a cloud with one vault and one service principal with all rights.
 func newCloud(t *testing.T, opts devcloud.Options) (*devcloud.Cloud, *devcloud.Vault) {
 	t.Helper()
 	cloud, err := devcloud.Start(t.Context(), opts)
@@ -52,7 +52,7 @@ func addIdentity(t *testing.T, cloud *devcloud.Cloud, id devcloud.Identity) {
 	}
 }
 
-// once makes the SDK ask once and no more, through the proxy of the cloud.
+// once returns options of the SDK without retries, through the proxy of the cloud.
 func once(t *testing.T, cloud *devcloud.Cloud) policy.ClientOptions {
 	t.Helper()
 	client := cloud.HTTPClient()
@@ -94,7 +94,7 @@ func defaultClient(t *testing.T, cloud *devcloud.Cloud, vault *devcloud.Vault) *
 	return secretsClient(t, vault.URL(), secretCredential(t, options, tenant, clientID, password), options)
 }
 
-// vaultError is what a client can know of a refusal of a vault.
+// vaultError is the error answer of a vault as a client reads it.
 type vaultError struct {
 	Status               int
 	Code, Inner, Message string
@@ -122,7 +122,7 @@ func refusalOf(t *testing.T, err error) vaultError {
 	return vaultError{response.StatusCode, response.ErrorCode, parsed.Error.InnerError.Code, parsed.Error.Message}
 }
 
-// The numbers of requests that a client of the SDK needs are what the cloud's counts exist for.
+// The counts are the exact numbers of requests of a client of the SDK.
 func TestColdAndWarm(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
@@ -258,7 +258,7 @@ func TestRoleAssignments(t *testing.T) {
 	}
 }
 
-// A list comes in pages of 25, also shows what is disabled, and hides what is deleted.
+// A list has pages of 25, with disabled objects and without deleted ones.
 func TestList(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
@@ -317,7 +317,7 @@ func TestList(t *testing.T) {
 	}
 }
 
-// A list that is read while objects before the next page go and come loses none of those that stay, and shows none twice.
+// A list that is read while objects before the next page are deleted and added has all others, each once.
 func TestListWhileObjectsComeAndGo(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
@@ -333,7 +333,7 @@ func TestListWhileObjectsComeAndGo(t *testing.T) {
 		for _, item := range page.Value {
 			seen[item.ID.Name()]++
 		}
-		if len(seen) == 25 { // the first page: two go, and one comes
+		if len(seen) == 25 { // after the first page: two are deleted, one is added
 			vault.SetSecret("a", "v", devcloud.SecretOptions{})
 			for _, name := range []string{"s01", "s02"} {
 				if err := vault.Delete(devcloud.Secrets, name); err != nil {
@@ -349,7 +349,7 @@ func TestListWhileObjectsComeAndGo(t *testing.T) {
 	}
 }
 
-// What the SDK would never send, and what it makes of an answer that is none.
+// Requests that the SDK does not send, and its errors for answers that are not JSON.
 func TestPlainHTTP(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
@@ -391,7 +391,7 @@ func TestPlainHTTP(t *testing.T) {
 	}
 }
 
-// plain is for what is served without TLS.
+// plain is a client for what is served without TLS.
 var plain = &http.Client{Timeout: time.Minute}
 
 func get(t *testing.T, client policy.Transporter, method, url string, header http.Header) (int, http.Header, string) {
@@ -413,7 +413,7 @@ func get(t *testing.T, client policy.Transporter, method, url string, header htt
 	return resp.StatusCode, resp.Header, string(body)
 }
 
-// The proxy serves the names of the cloud and nothing else; a vault that does not exist fails as in DNS.
+// The proxy serves only the names of the cloud; a vault that does not exist fails as in DNS.
 func TestProxy(t *testing.T) {
 	t.Parallel()
 	cloud, _ := newCloud(t, devcloud.Options{})
@@ -444,7 +444,7 @@ func TestProxy(t *testing.T) {
 		t.Errorf("%d not found", n)
 	}
 
-	// Plain requests, as a client would make that asks for the metadata service through its proxy.
+	// Plain requests, as of a client that sends requests for the metadata service to its proxy.
 	status, _, _ := get(t, plain, http.MethodGet, cloud.ProxyURL()+"/metadata/identity/oauth2/token", nil)
 	if status != http.StatusForbidden {
 		t.Errorf("a plain request: %d", status)
@@ -455,7 +455,7 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// In another cloud the vault names other hosts, and a token for one cloud opens no vault of another.
+// In another cloud the vault names other hosts, and refuses the tokens of this one.
 func TestClouds(t *testing.T) {
 	t.Parallel()
 	cloud, public := newCloud(t, devcloud.Options{CustomVaultSuffix: "vault.stack.example", CustomLoginHost: "login.stack.example"})

@@ -11,27 +11,26 @@ import (
 
 // SecretOptions are the attributes of one version of a secret. The zero value is an enabled secret without any.
 type SecretOptions struct {
-	Version     string // 32 hex digits; empty means a new one; one that exists is replaced
+	Version     string // 32 hex digits; empty means a new one; an existing one is replaced
 	ContentType string
 	Tags        map[string]string
 	Disabled    bool
 	Created     time.Time  // zero means now
-	NotBefore   *time.Time // informational, as in Azure: a secret outside its time can be read
+	NotBefore   *time.Time // informational, as in Azure: the secret can be read at any time
 	Expires     *time.Time
 
-	// OfCaller makes the value another for each login, so that a test sees whose token read it: behind the value stand
-	// the tenant, the client id and what the client has shown, "TENANT CLIENT PROOF". The proof is "secret N" (the Nth
-	// of the identity's, from 0), the subject of a service account token, "certificate" or "managed".
+	// OfCaller makes the value different for each login, so that a test sees whose token read it: "TENANT CLIENT PROOF" is
+	// appended to the value. The proof is "secret N" (the Nth of the identity, from 0), the subject of a service account
+	// token, "certificate" or "managed".
 	OfCaller bool
 
-	// Kid and Managed make the secret look like one that stands behind a certificate. SetCertificate sets them by
-	// itself.
+	// Kid and Managed make the secret look like the one behind a certificate. SetCertificate sets them.
 	Kid     string
 	Managed bool
 }
 
-// SetSecret adds a version of a secret, which becomes the latest, and gives its id. Name and value are not checked,
-// so that a test can set what Azure would not.
+// SetSecret adds a version of a secret, which becomes the latest, and returns its id. It does not check name and value, so
+// that a test can set what Azure refuses.
 func (v *Vault) SetSecret(name, value string, opts SecretOptions) (version string) {
 	v.cloud.mu.Lock()
 	defer v.cloud.mu.Unlock()
@@ -96,7 +95,7 @@ const (
 	recoverableDays int32 = 90
 )
 
-// shown, managed and pointers leave out what Azure leaves out of its JSON.
+// shown, managed and pointers omit what Azure omits from its JSON.
 func shown(s string) *string {
 	if s == "" {
 		return nil

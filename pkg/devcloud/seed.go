@@ -5,15 +5,15 @@ import (
 	"fmt"
 )
 
-// What Seed puts into a cloud.
+// The content of a seeded cloud.
 const (
 	SeedTenant = "0b3c5a40-9d8e-4d6f-8a3f-5a1de3f0c001"
 	SeedDomain = "shop.example" // another name of the tenant
 	SeedVault  = "shop"         // https://shop.vault.azure.net
 
-	// A service principal with a secret; it may do everything.
+	// A service principal with a secret and all rights.
 	SeedServicePrincipal = "7d1f6a52-3c84-4b0e-9a53-b7c5a1e0d002"
-	SeedClientSecret     = "dev~Cloud8Q.of-the-shop_principal" //nolint:gosec // opens nothing but this process
+	SeedClientSecret     = "dev~Cloud8Q.of-the-shop_principal" //nolint:gosec // valid in this process only
 
 	// An application for workload identity: it trusts the service account web in the namespace shop.
 	SeedWorkload       = "c4e83b19-6f27-45da-8e1c-20d94f7a6003"
@@ -25,14 +25,14 @@ const (
 	SeedManaged = "e95d0c7e-18ab-4f36-b2d0-6c3f8b52a004"
 )
 
-// Seeded is what a program needs to go on with a seeded cloud.
+// Seeded is the result of Seed.
 type Seeded struct {
 	Vault  *Vault
-	Issuer *Issuer // plays the cluster
+	Issuer *Issuer // of the service account tokens
 	WebTLS *Certificate
 }
 
-// Seed makes a believable cloud: one tenant with three identities, and the vault of a shop.
+// Seed fills a cloud with an example: one tenant with three identities, and one vault.
 //
 //	db-password      plain text
 //	payment-key      32 bytes in base64, tagged file-encoding=base64
@@ -74,7 +74,7 @@ func Seed(c *Cloud) (*Seeded, error) {
 func seedObjects(v *Vault) (*Certificate, error) {
 	binary := make([]byte, 32)
 	for i := range binary {
-		binary[i] = ^byte(i) // no text in any encoding
+		binary[i] = ^byte(i) // not a text in any encoding
 	}
 	for _, s := range []struct {
 		name, value string

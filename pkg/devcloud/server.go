@@ -1,6 +1,7 @@
 package devcloud
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -9,23 +10,23 @@ import (
 	"time"
 )
 
-// ServerCertificate is what a vault shows in a TLS handshake.
+// ServerCertificate is which certificate a vault sends in a TLS handshake.
 type ServerCertificate string
 
-// The certificates. All but the first are to be refused by a client.
+// The certificates. A client must refuse all but the first.
 const (
 	ProperCertificate    ServerCertificate = ""
-	UntrustedCertificate ServerCertificate = "untrusted" // of an authority that nobody knows
+	UntrustedCertificate ServerCertificate = "untrusted" // of an unknown authority
 	ForeignCertificate   ServerCertificate = "foreign"   // of the right authority, for another host
-	ExpiredCertificate   ServerCertificate = "expired"   // of the right authority, which ended yesterday
-	EarlyCertificate     ServerCertificate = "early"     // of the right authority, which begins tomorrow
+	ExpiredCertificate   ServerCertificate = "expired"   // of the right authority, expired yesterday
+	EarlyCertificate     ServerCertificate = "early"     // of the right authority, valid from tomorrow
 )
 
-// foreignHost is whom a ForeignCertificate is for.
+// foreignHost is the name in a ForeignCertificate.
 const foreignHost = "portal.example.com"
 
-// SetServerCertificate chooses what the vault shows from the next handshake on. Connections that are there stay as they
-// are: see [Cloud.Disconnect].
+// SetServerCertificate sets the certificate of the vault from the next handshake on. Open connections stay: see
+// [Cloud.Disconnect].
 func (v *Vault) SetServerCertificate(kind ServerCertificate) error {
 	switch kind {
 	case ProperCertificate, UntrustedCertificate, ForeignCertificate, ExpiredCertificate, EarlyCertificate:
@@ -38,8 +39,8 @@ func (v *Vault) SetServerCertificate(kind ServerCertificate) error {
 	return nil
 }
 
-// SetClock puts the vault's clock ahead of that of the rest of the cloud, or behind it: it then takes tokens for expired,
-// or for not yet valid.
+// SetClock sets how far the vault's clock is ahead of the rest of the cloud, or behind it if negative. The vault then
+// refuses tokens as expired, or as not yet valid.
 func (v *Vault) SetClock(ahead time.Duration) {
 	v.cloud.mu.Lock()
 	defer v.cloud.mu.Unlock()
@@ -54,7 +55,7 @@ func (v *Vault) now() time.Time {
 	return v.cloud.now().Add(ahead)
 }
 
-// certificateFor answers a handshake. An unknown name ends it: in Azure it would not have resolved.
+// certificateFor returns the certificate of a name. An unknown name is an error: in Azure it does not resolve.
 func (c *Cloud) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if err := c.resolves(hello.ServerName); err != nil {
 		return nil, err
@@ -84,8 +85,8 @@ func (c *Cloud) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	}
 }
 
-// Disconnect ends the TLS connections to a vault or login host, those under use included, as a load balancer does that
-// is replaced; an empty host stands for all.
+// Disconnect ends the TLS connections to a vault or login host, also those in use, like a load balancer that is replaced.
+// An empty host means all.
 func (c *Cloud) Disconnect(host string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,7 +97,7 @@ func (c *Cloud) Disconnect(host string) {
 	}
 }
 
-// connected is the ConnState of the TLS server: it keeps the connections with the names that they were made for.
+// connected is the ConnState of the TLS server. It keeps the open connections with their server names.
 func (c *Cloud) connected(conn net.Conn, state http.ConnState) {
 	secure, ok := conn.(*tls.Conn)
 	if !ok {
@@ -136,4 +137,23 @@ func (c *Cloud) adminServerCertificate(in struct {
 		return nil, err
 	}
 	return done, v.SetServerCertificate(in.Shows)
+}
+
+type connKey struct{}
+
+// withConn is the ConnContext of the servers. It makes the connection of a request available to faults.
+func withConn(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// resetConnection sends the client a TCP RST. With HTTP/2 that ends all requests of the connection, as in reality.
+func resetConnection(r *http.Request) {
+	conn, _ := r.Context().Value(connKey{}).(net.Conn)
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+		_ = tcp.Close()
+	}
 }

@@ -69,7 +69,7 @@ func TestServerCertificates(t *testing.T) {
 	}
 }
 
-// A vault whose clock is wrong takes fresh tokens for expired, or for not yet valid.
+// A vault whose clock is wrong refuses fresh tokens as expired, or as not yet valid.
 func TestTheClockOfAVault(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
@@ -142,7 +142,7 @@ func TestBodiesWithoutAnEnd(t *testing.T) {
 	_ = resp.Body.Close()
 }
 
-// Faults of the proxy are those that name it; a fault of everything leaves CONNECT alone.
+// Only faults that name the proxy apply to CONNECT, not faults without a service.
 func TestFaultsOfTheProxy(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
@@ -211,7 +211,7 @@ func TestDisconnect(t *testing.T) {
 	for _, host := range []string{"SHOP.vault.azure.net", ""} {
 		before := connects()
 		cloud.Disconnect(host)
-		// The client may send requests on the old connection until it has seen the end of it.
+		// The client may send requests on the old connection until it knows that it is closed.
 		for range 100 {
 			r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, vault.URL()+"/secrets/a", nil)
 			if resp, err := client.Do(r); err == nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// signer signs the access tokens of all tenants. Its key is made when the first token is.
+// signer signs the access tokens of all tenants. Its key is made with the first token.
 type signer struct {
 	id  string
 	key func() (*rsa.PrivateKey, error)
@@ -32,16 +32,16 @@ func (s *signer) public(t *jwt.Token) (any, error) {
 	return key.Public(), nil
 }
 
-// grant is what an access token is made of.
+// grant is the content of an access token.
 type grant struct {
 	identity *Identity
 	tenant   string
 	nation   nation
 	method   string // appidacr: "1" for a client secret, "2" for an assertion
-	proof    string // what the client has shown, see SecretOptions.OfCaller
+	proof    string // see SecretOptions.OfCaller
 }
 
-// mint makes an access token with the claims of Entra ID's version 1 tokens, which Key Vault takes. It needs the lock.
+// mint issues an access token with the claims of Entra ID's version 1, which Key Vault accepts. The caller must hold c.mu.
 func (c *Cloud) mint(g grant) (token string, life time.Duration, err error) {
 	key, err := c.signer.key()
 	if err != nil {
@@ -52,7 +52,7 @@ func (c *Cloud) mint(g grant) (token string, life time.Duration, err error) {
 		"aud": g.nation.resource(), "iss": g.nation.issuer(g.tenant), "idp": g.nation.issuer(g.tenant), "tid": g.tenant,
 		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(c.tokenLife).Unix(),
 		"appid": g.identity.ClientID, "appidacr": g.method, "oid": g.identity.ObjectID, "sub": g.identity.ObjectID,
-		"proof": g.proof, // not Entra ID's
+		"proof": g.proof, // not a claim of Entra ID
 		"idtyp": "app", "uti": newVersion(), "ver": "1.0",
 	}
 	if g.identity.ResourceID != "" {

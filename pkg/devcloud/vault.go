@@ -22,10 +22,10 @@ const (
 	Keys         Kind = "keys"
 )
 
-// Right is what an identity may do in a vault, in the manner of an access policy.
+// Right is what an identity may do in a vault, as in an access policy.
 type Right string
 
-// The rights. Reading a certificate with its private key needs SecretsGet alone, as in Azure.
+// The rights. Reading a certificate with its private key needs only SecretsGet, as in Azure.
 const (
 	SecretsGet       Right = "secrets/get"
 	SecretsList      Right = "secrets/list"
@@ -37,14 +37,14 @@ const (
 
 var allRights = []Right{SecretsGet, SecretsList, CertificatesGet, CertificatesList, KeysGet, KeysList}
 
-// VaultOptions say what kind of vault AddVault makes.
+// VaultOptions are the options of AddVault.
 type VaultOptions struct {
-	Tenant string // id of the directory that the vault trusts; made if it does not exist
+	Tenant string // id of the directory that the vault trusts; created if it does not exist
 	Suffix string // of the host; empty means vault.azure.net
-	RBAC   bool   // refusals read as those of role assignments instead of access policies
+	RBAC   bool   // refusals have the texts of role assignments instead of access policies
 }
 
-// Vault is one Key Vault. Names of objects are compared without regard to case, as in Azure.
+// Vault is one Key Vault. The case of object names does not matter, as in Azure.
 type Vault struct {
 	cloud    *Cloud
 	nation   nation
@@ -65,7 +65,7 @@ type object struct {
 	versions []*version
 }
 
-// version is one version of an object. Which of the later fields are set depends on the kind.
+// version is one version of an object. The kind decides which of the last fields are set.
 type version struct {
 	id                 string
 	created, updated   time.Time
@@ -86,7 +86,7 @@ type version struct {
 
 var vaultName = regexp.MustCompile(`^[a-z](-?[a-z0-9])*$`)
 
-// AddVault makes an empty vault. The error says that the name, the suffix or the tenant is impossible, or taken.
+// AddVault adds an empty vault. It returns an error if the name, the suffix or the tenant is invalid, or the name exists.
 func (c *Cloud) AddVault(name string, opts VaultOptions) (*Vault, error) {
 	lower := strings.ToLower(name)
 	if n := len(lower); n < 3 || n > 24 || !vaultName.MatchString(lower) {
@@ -125,7 +125,7 @@ func (c *Cloud) Vault(name string) *Vault {
 	return c.vaults[host]
 }
 
-// RemoveVault makes a vault's name unknown again.
+// RemoveVault removes a vault and its name.
 func (c *Cloud) RemoveVault(v *Vault) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,10 +138,10 @@ func (v *Vault) Host() string { return v.name + "." + v.nation.suffix }
 // URL is the vault's address, for example "https://shop.vault.azure.net".
 func (v *Vault) URL() string { return "https://" + v.Host() }
 
-// Grant gives an identity rights in the vault, all of them if none is named.
+// Grant gives an identity rights in the vault; without rights, all of them.
 func (v *Vault) Grant(clientID string, rights ...Right) { v.allow(clientID, true, rights) }
 
-// Deny takes rights away again, all of them if none is named. An identity without a grant has none.
+// Deny removes rights; without rights, all of them. An identity without a grant has none.
 func (v *Vault) Deny(clientID string, rights ...Right) { v.allow(clientID, false, rights) }
 
 func (v *Vault) allow(clientID string, allowed bool, rights []Right) {
@@ -160,15 +160,15 @@ func (v *Vault) allow(clientID string, allowed bool, rights []Right) {
 	}
 }
 
-// SetFirewall makes the vault refuse every caller as one whose address is not allowed, or lets them in again.
+// SetFirewall makes the vault refuse every caller because of its address, or allows them again.
 func (v *Vault) SetFirewall(on bool) {
 	v.cloud.mu.Lock()
 	defer v.cloud.mu.Unlock()
 	v.firewall = on
 }
 
-// Disable switches one version of an object off; an empty version means the latest. A certificate takes its secret
-// and its key with it, as in Azure.
+// Disable disables one version of an object; an empty version means the latest. With a certificate its secret and its key
+// are disabled, as in Azure.
 func (v *Vault) Disable(kind Kind, name, version string) error {
 	return v.setDisabled(kind, name, version, true)
 }
@@ -198,7 +198,7 @@ func (v *Vault) setDisabled(kind Kind, name, id string, disabled bool) error {
 }
 
 // Rotate adds a version to a secret, with a random value and the attributes of the latest version, or to a certificate,
-// issued as the latest was, and gives its id.
+// issued like the latest, and returns its id.
 func (v *Vault) Rotate(kind Kind, name string) (version string, err error) {
 	v.cloud.mu.Lock()
 	o, latest := v.find(kind, name, "")
@@ -220,8 +220,8 @@ func (v *Vault) Rotate(kind Kind, name string) (version string, err error) {
 	return "", fmt.Errorf("devcloud: %s/%s in %s is neither a plain secret nor an issued certificate", kind, name, v.Host())
 }
 
-// Delete removes an object with all its versions; setting it anew brings it back, empty. A certificate takes its
-// secret and its key with it.
+// Delete removes an object with all its versions. With a certificate its secret and its key are removed. Setting it again
+// begins with no versions.
 func (v *Vault) Delete(kind Kind, name string) error {
 	v.cloud.mu.Lock()
 	defer v.cloud.mu.Unlock()
@@ -241,7 +241,7 @@ func (v *Vault) Delete(kind Kind, name string) error {
 	return nil
 }
 
-// find needs the lock. An empty id means the latest version. Deleted objects are not found.
+// find finds a version; an empty id means the latest. It does not find deleted objects. The caller must hold cloud.mu.
 func (v *Vault) find(kind Kind, name, id string) (*object, *version) {
 	o := v.objects[kind][strings.ToLower(name)]
 	if o == nil || o.deleted {
@@ -258,7 +258,7 @@ func (v *Vault) find(kind Kind, name, id string) (*object, *version) {
 	return o, nil
 }
 
-// add needs the lock. It appends a version, or replaces the one that has the same id.
+// add appends a version, or replaces the one with the same id. The caller must hold cloud.mu.
 func (v *Vault) add(kind Kind, name string, ver *version) {
 	o := v.objects[kind][strings.ToLower(name)]
 	if o == nil || o.deleted {
@@ -274,7 +274,7 @@ func (v *Vault) add(kind Kind, name string, ver *version) {
 	o.versions = append(o.versions, ver)
 }
 
-// live needs the lock. It gives the objects of a kind that are not deleted, by name.
+// live returns the objects of a kind that are not deleted, by name. The caller must hold cloud.mu.
 func (v *Vault) live(kind Kind) []*object {
 	var live []*object
 	for _, name := range slices.Sorted(maps.Keys(v.objects[kind])) {
