@@ -1,110 +1,93 @@
 package tmpfs
 
 import (
+	"cmp"
 	"context"
-	"maps"
-	"math"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Memory is what bounds the memory of the driver, to which the kernel charges all volumes of the node.
+// Memory is the memory of the driver, to which the kernel charges all volumes of the node.
 type Memory struct {
-	Limits   []Limit // of its cgroup and of those above; none: no bound
-	Process  int64   // what the process may come to take for itself
-	Resident int64   // what it takes for itself now; part of what is used
+	Limits   []Limit // of its cgroup and the parents; none: no limit
+	Process  int64   // what the process may use for itself
+	Resident int64   // what it uses for itself now; part of Limit.Used
 }
 
-// Limit is one bound, and what counts against it: tmpfs pages, the process, memory of the kernel. Memory that the kernel can
-// take back does not count.
+// Limit is one limit, and what counts against it: tmpfs pages, the process, kernel memory, but no memory that the kernel can reclaim.
 type Limit struct{ Bytes, Used int64 }
 
-// Budget is how the memory of the driver stands.
+// Budget is the state of the memory of the driver.
 type Budget struct {
 	Limit   int64 // the smallest; 0: none
-	Used    int64 // what no new volume can have: volumes, the room for their refreshes, and what the process may come to take
-	Volumes int64 // what volumes take
+	Used    int64 // what is not available for new volumes: volumes, the reserve for refreshes, and what the process may use
+	Volumes int64 // what volumes use
 }
 
-// What the kernel takes for a volume beside the pages of its files: measured, on Linux 6.18, are 8 KiB for a mount, 960 bytes for a file,
-// folder or link, 1,472 with a long name, and 16 for each page of a file.
+// What the kernel charges for a volume beside the pages of its files. Measured on Linux 6.18: 8 KiB for a mount, 960 bytes for a file, folder
+// or link, 1,472 with a long name, and 16 for each page of a file.
 const (
 	mountCharge = 16 << 10
 	inodeCharge = 2 << 10
-	ownInodes   = 3   // the root of a volume, its mark, and ..data
-	pageShare   = 128 // one byte more for so many in pages
+	ownInodes   = 3   // the root of a volume, its attribute, and ..data
+	pageShare   = 128 // one byte more for so many bytes of pages
 
-	// spare is what a refresh must leave free, when the budget is full: for what the kernel and the process take meanwhile.
+	// spare is what a refresh leaves free in a full budget, for what kernel and process use meanwhile.
 	spare = 4 << 20
 )
 
-// charge is what the kernel charges for pages and inodes.
-func charge(r room) int64 { return r.bytes + r.bytes/pageShare + r.inodes*inodeCharge }
+// charge returns what the kernel charges for pages and inodes.
+func (c capacity) charge() int64 { return c.bytes + c.bytes/pageShare + c.inodes*inodeCharge }
 
-// budget shares the memory of the driver out among the volumes, so that the kernel never has to kill the driver.
+// budget distributes the memory of the driver among the volumes, so that the kernel never has to kill the driver.
 //
-// Two counts are kept to, because each sees what the other does not. The first is of the volumes that are mounted, whoever they are charged
-// to: those of an earlier pod of the driver are charged to its cgroup, and move to this one with each rotation. The second is
-// what the kernel counts: the process, sockets, removed files that containers keep open.
+// Two sums must stay below the limits: that of the mounted volumes, because those of an earlier pod of the driver are charged to this one
+// only from their next rotation on; and what the kernel counts, with sockets and removed files that containers keep open.
 //
-// Refreshes must go on when the budget is full. A refresh that changes something holds two sets for as long as it writes. So a
-// first mount leaves free what the largest set takes, and refreshes share that: when memory is short they write one after
-// another. What makes a volume larger for good must find room like a new volume: a larger set, or one more
-// set because a container still uses the one before.
+// Refreshes must work in a full budget, and hold two sets while they write. So a first mount leaves free what the largest set needs, and
+// refreshes share that: when memory is short they write one after another. What makes a volume larger for good, as a larger set or one
+// more set because a container uses the old one, must be available as for a new volume.
 type budget struct {
-	memory func() Memory // nil: without bound
+	memory func() Memory // nil: no limit
 
 	mu      sync.Mutex
-	volumes map[uint64]holding // by device
-	claimed demand             // by the calls that are writing
-	calls   int                // how many they are
-	ended   chan struct{}      // closed when the next of them ends
+	volumes map[string]volumeUsage // by mount path
+	claimed demand                 // by calls that are writing
+	ended   chan struct{}          // closed when the next of them ends
 }
 
-// holding is what a mounted volume takes.
-type holding struct {
-	path  string // where it is mounted, see target.real
+// volumeUsage is the memory of a mounted volume.
+type volumeUsage struct {
 	total int64
-	set   int64 // of it, the current set; 0: not known, it was written by an earlier process
+	set   int64 // of it, the current set; 0: not known, because an earlier process has written it
 }
 
-// demand is what a call asks for: memory that stays, and memory that it only needs while it writes.
-type demand struct{ stays, passes int64 }
+// demand is the memory that a call needs for good, and only while it writes.
+type demand struct{ permanent, temporary int64 }
 
-// shortage says how much was asked for, and what is taken of what there is.
+// shortage says how much was demanded, and how much of the limit is taken.
 type shortage struct{ need, taken, limit int64 }
 
 func newBudget(memory func() Memory) *budget {
-	return &budget{memory: memory, volumes: map[uint64]holding{}, ended: make(chan struct{})}
+	return &budget{memory: memory, volumes: map[string]volumeUsage{}, ended: make(chan struct{})}
 }
 
-// claim takes the memory for a call that writes. Where it is lacking only because of other calls that write, it waits for them, if the
-// caller wants to: they take milliseconds.
+// claim takes the memory for a call that writes. With wait it waits for other such calls, which take milliseconds.
 func (b *budget) claim(ctx context.Context, d demand, wait bool) (release func(), err error) {
 	if b.memory == nil {
 		return func() {}, nil
 	}
 	for {
-		ended := b.next()
-		m := b.memory() // may still count what a call gives back that ends meanwhile
 		b.mu.Lock()
-		short := b.short(m, d)
+		ended := b.ended
+		b.mu.Unlock()
+		m := b.memory() // may still count what a call frees that ends meanwhile
+		short, retry := b.tryClaim(m, d, ended)
 		if short == nil {
-			b.claimed.stays += d.stays
-			b.claimed.passes += d.passes
-			b.calls++
-			b.mu.Unlock()
 			return func() { b.release(d) }, nil
 		}
-		if alone := b.counted(m, d, demand{}); d.stays > 0 && alone != nil { // whatever becomes of the others
-			short, wait = alone, false
-		}
-		wait = wait && (b.calls > 0 || ended != b.ended)
-		b.mu.Unlock()
-		if !wait {
+		if !wait || !retry {
 			return nil, short.err()
 		}
 		select {
@@ -115,127 +98,97 @@ func (b *budget) claim(ctx context.Context, d demand, wait bool) (release func()
 	}
 }
 
-// next is closed when the next call ends.
-func (b *budget) next() chan struct{} {
+// tryClaim claims d, or returns what is missing. retry reports that it may be enough when another call ends, or has ended since.
+func (b *budget) tryClaim(m Memory, d demand, ended chan struct{}) (short *shortage, retry bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.ended
+	// The sum of the volumes comes first, because its numbers are the same each time.
+	short = cmp.Or(b.short(m, d, b.claimed, false), b.short(m, d, b.claimed, true))
+	if short == nil {
+		b.claimed = demand{b.claimed.permanent + d.permanent, b.claimed.temporary + d.temporary}
+		return nil, false
+	}
+	if alone := b.short(m, d, demand{}, false); d.permanent > 0 && alone != nil {
+		return alone, false
+	}
+	return short, b.claimed != demand{} || ended != b.ended
 }
 
 func (b *budget) release(d demand) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.claimed.stays -= d.stays
-	b.claimed.passes -= d.passes
-	b.calls--
+	b.claimed = demand{b.claimed.permanent - d.permanent, b.claimed.temporary - d.temporary}
 	close(b.ended)
 	b.ended = make(chan struct{})
 }
 
-// short says what is lacking for d beside all that is claimed; nil if nothing.
-func (b *budget) short(m Memory, d demand) *shortage {
-	if d.stays > 0 {
-		if short := b.counted(m, d, b.claimed); short != nil { // its figures are the same each time
-			return short
-		}
-	}
+// short returns what is missing for d beside what is claimed, by the sum of the volumes or by the count of the kernel; nil if nothing.
+func (b *budget) short(m Memory, d, claimed demand, byKernel bool) *shortage {
 	for _, l := range m.Limits {
-		taken := l.Used + b.claimed.stays
-		if d.stays > 0 {
-			taken += m.own() - m.Resident + b.reserve(d, b.claimed) - d.passes
+		taken := b.sum() + claimed.permanent
+		if byKernel {
+			taken = l.Used - m.Resident + claimed.permanent
+		}
+		if d.permanent > 0 {
+			taken += m.own() + b.reserve(d, claimed) - d.temporary
 		} else {
-			taken = max(taken, m.Resident+b.sum()+b.claimed.stays) + b.claimed.passes + spare
+			taken += m.Resident + claimed.temporary + spare
 		}
-		if short := over(d, taken, l.Bytes); short != nil {
-			return short
+		if need := d.permanent + d.temporary; taken+need > l.Bytes {
+			return &shortage{need: need, taken: taken, limit: l.Bytes}
 		}
 	}
 	return nil
 }
 
-// counted holds what stays of d against the smallest limit, by the count of the mounted volumes.
-func (b *budget) counted(m Memory, d, claimed demand) *shortage {
-	return over(d, m.own()+b.sum()+claimed.stays+b.reserve(d, claimed)-d.passes, m.smallest())
-}
-
-func over(d demand, taken, limit int64) *shortage {
-	if need := d.stays + d.passes; taken+need > limit {
-		return &shortage{need: need, taken: taken, limit: limit}
-	}
-	return nil
-}
-
-// reserve is what refreshes need: those that write now together with d, or the largest that there can be.
+// reserve returns what refreshes need: those that write together with d, or the largest possible.
 func (b *budget) reserve(d, claimed demand) int64 {
-	reserve := max(claimed.passes+d.passes, d.stays+d.passes)
-	for _, h := range b.volumes {
-		reserve = max(reserve, h.set)
-		if h.set == 0 {
-			reserve = max(reserve, h.total)
-		}
+	reserve := max(claimed.temporary+d.temporary, d.permanent+d.temporary)
+	for _, v := range b.volumes {
+		reserve = max(reserve, cmp.Or(v.set, v.total))
 	}
 	return reserve
 }
 
 func (b *budget) sum() (sum int64) {
-	for _, h := range b.volumes {
-		sum += h.total
+	for _, v := range b.volumes {
+		sum += v.total
 	}
 	return sum
 }
 
-// own is what the process may come to take, and so is not for new volumes.
+// own returns what the process may use, and so is not for volumes.
 func (m Memory) own() int64 { return max(m.Process, m.Resident+spare) }
 
-func (m Memory) smallest() int64 {
-	smallest := int64(math.MaxInt64)
-	for _, l := range m.Limits {
-		smallest = min(smallest, l.Bytes)
-	}
-	return smallest
-}
-
-// hold notes what the volume on a device takes by now. A set of 0 leaves that number as it is.
-func (b *budget) hold(device uint64, h holding) {
+// set records the usage of a volume. A usage without a set keeps that number.
+func (b *budget) set(t *target, v volumeUsage) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if before := b.volumes[device]; h.set == 0 && before.path == h.path {
-		h.set = before.set
-	}
-	b.volumes[device] = h
+	v.set = cmp.Or(v.set, b.volumes[t.mountPath()].set)
+	b.volumes[t.mountPath()] = v
 }
 
-// forget is for a path at which no volume is mounted any more, whoever has unmounted it. Its device would not tell which one that was: by now
-// another volume may have the number.
-func (b *budget) forget(path string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	maps.DeleteFunc(b.volumes, func(_ uint64, h holding) bool { return h.path == path })
-}
-
-// of gives what is known of a volume.
-func (b *budget) of(device uint64) holding {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.volumes[device]
-}
-
-// holdPlace measures what the volume at p takes by now.
-func (b *budget) holdPlace(p *place, set int64) {
-	if st, err := statfs(p.fd); err == nil {
-		b.hold(p.device, holding{path: p.at.real(), total: taken(&st), set: set})
+// measure records what the volume at t uses now; set is the charge of its current set, 0 if that has not changed.
+func (b *budget) measure(t *target, set int64) {
+	if _, used, err := statfs(t.fd); err == nil {
+		b.set(t, volumeUsage{total: mountCharge + used.charge(), set: set})
 	}
 }
 
-// taken is what a volume takes, by its own numbers.
-func taken(st *unix.Statfs_t) int64 {
-	return mountCharge + charge(room{
-		bytes:  int64(st.Blocks-st.Bfree) * st.Bsize, //nolint:gosec // G115: our own size, bounded by Options
-		inodes: int64(st.Files - st.Ffree),           //nolint:gosec // G115: as above
-	})
+// remove is for a target at which nothing is mounted any more, whatever has unmounted it.
+func (b *budget) remove(t *target) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.volumes, t.mountPath())
 }
 
-// Budget says how the memory of the driver stands, by the limit that leaves least.
+func (b *budget) usageOf(t *target) volumeUsage {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.volumes[t.mountPath()]
+}
+
+// Budget returns the state of the memory, by the limit that leaves least.
 func (s *Store) Budget() Budget {
 	b := s.budget
 	var m Memory
@@ -245,25 +198,22 @@ func (s *Store) Budget() Budget {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := Budget{Volumes: b.sum()}
-	reserve := b.reserve(demand{}, b.claimed)
-	now.Used = m.own() + now.Volumes + reserve
-	if len(m.Limits) == 0 {
-		return now
-	}
-	now.Limit = m.smallest()
+	others := m.own() + b.reserve(demand{}, b.claimed)
+	now.Used = others + now.Volumes
 	for _, l := range m.Limits {
-		if used := l.Used + m.own() - m.Resident + reserve; l.Bytes-used < now.Limit-now.Used {
+		used := others + max(now.Volumes, l.Used-m.Resident)
+		if now.Limit == 0 || l.Bytes-used < now.Limit-now.Used {
 			now.Limit, now.Used = l.Bytes, used
 		}
 	}
 	return now
 }
 
-// err is the same line each time: in whole MiB, more rather than less.
+// err is the same line each time: in whole MiB, rounded up.
 func (s *shortage) err() error {
 	return volume.Errorf(volume.ErrTooLarge, "no memory is left for it on this node: it takes %d MiB, and %d of the driver's %d MiB are taken by mounted volumes, "+
 		"their refreshes and the driver itself; raise resources.limits.memory of the driver, or lower what pods of this node mount",
-		mib(s.need), mib(s.taken), s.limit>>20)
+		mebibytes(s.need), mebibytes(s.taken), s.limit>>20)
 }
 
-func mib(bytes int64) int64 { return (bytes + 1<<20 - 1) >> 20 }
+func mebibytes(bytes int64) int64 { return (bytes + 1<<20 - 1) >> 20 }

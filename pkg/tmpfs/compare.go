@@ -4,157 +4,234 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"errors"
-	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// fingerprint stands for the names, types, modes, owners and bytes of a set. It lives no longer than the set, which holds the values
-// themselves.
-type fingerprint [sha256.Size]byte
-
-// entry is a folder or a file of a set. Its path is relative to the set; "." is the set itself.
-type entry struct {
-	path     string
-	mode     uint32 // type and permissions, as in stat(2)
-	uid, gid uint32
-	sum      [sha256.Size]byte // of the bytes of a file
+// comparison is the result of comparing a volume with the set that it should hold.
+type comparison struct {
+	same      bool        // it holds exactly that set
+	leftovers bool        // beside the set are files that the driver itself has left
+	tampered  string      // what another process has changed; empty if nothing
+	digest    fingerprint // of the set that it holds
 }
 
-func fingerprintOf(entries []entry) (digest fingerprint) {
-	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.path, b.path) })
-	h := sha256.New()
-	for _, e := range entries {
-		fmt.Fprintf(h, "%q %o %d %d %x\n", e.path, e.mode, e.uid, e.gid, e.sum)
+// compare compares the volume at t with next, and with what the driver has left there. A container that changes the volume at the same time
+// can neither make it hang nor make it read elsewhere. No result contains a name or a byte that a container has chosen: it may be a secret.
+func compare(t *target, next *set, known record) (c comparison, err error) {
+	if t.kind != complete {
+		c.tampered = "..data, which leads to its files, is gone"
+		return c, nil
 	}
-	h.Sum(digest[:0])
-	return digest
-}
-
-// fingerprint is that of the set as it should be on disk.
-func (n *set) fingerprint() fingerprint {
-	folder := n.folderBits()
-	entries := []entry{{path: ".", mode: folder, uid: n.uid, gid: n.gid}}
-	for _, f := range n.folders {
-		entries = append(entries, entry{path: f, mode: folder, uid: n.uid, gid: n.gid})
-	}
-	for _, f := range n.files {
-		entries = append(entries, entry{path: f.Path, mode: uint32(f.Mode.Perm()) | unix.S_IFREG, uid: n.uid, gid: n.gid, sum: sha256.Sum256(f.Data.Reveal())})
-	}
-	return fingerprintOf(entries)
-}
-
-// folderBits is the mode of a folder as stat(2) gives it.
-func (n *set) folderBits() uint32 {
-	bits := uint32(n.folderMode.Perm()) | unix.S_IFDIR
-	if n.folderMode&fs.ModeSetgid != 0 {
-		bits |= unix.S_ISGID
-	}
-	return bits
-}
-
-// verdict is the result of comparing a volume with the set that it should hold.
-type verdict struct {
-	same     bool            // it holds just that set
-	untidy   bool            // beside it lies what the driver itself has left behind
-	tampered string          // what somebody else has changed; empty if nothing
-	digest   fingerprint     // of what it holds
-	sealed   map[string]seal // of the files that cannot be read
-}
-
-// compare holds the volume at p against next, and against what the driver is known to have left there. It writes nothing, and a
-// container that changes the volume meanwhile can neither make it hang nor lead it out of the volume. No text that it gives holds a
-// name or a byte that a container has chosen: those may be a secret.
-//
-// written says that next was written by the running call: files that their mode keeps from being read count as right then.
-func compare(p *place, next *set, known record, written bool) (v verdict, err error) {
-	root, err := openFolder(p.fd, ".")
+	total, _, err := statfs(t.fd)
 	if err != nil {
-		return v, err
+		return c, err
 	}
-	defer func() { _ = root.Close() }()
-	if p.state != complete {
-		v.tampered = "..data, which leads to its files, is gone"
-		return v, nil
+	r := &setReader{bytes: total.bytes, known: known}
+	if err := r.readFolder(t.fd, t.current, ".", 0); err != nil {
+		tampered, ok := errors.AsType[tamperedError](err)
+		if !ok {
+			return c, err
+		}
+		c.tampered = "its files: " + string(tampered)
+		return c, nil
 	}
-	l, err := newListing(p, next, known, written)
-	if err != nil {
-		return v, err
+	c.digest = fingerprintOf(r.entries)
+	c.same = c.digest == next.digest
+	if !c.same && !r.unknown {
+		written, stored := known.digest, known.digest != fingerprint{}
+		if !stored { // this process has not compared it before
+			written, stored = readDigest(t.fd, t.current)
+		}
+		if stored && written != c.digest {
+			c.tampered = "the names, bytes, modes or owners of its files"
+		}
 	}
-	err = l.set(root, p.current)
-	if strange, ok := errors.AsType[strangeError](err); ok {
-		v.tampered = "its files: " + string(strange)
-		return v, nil
-	}
-	if err != nil {
-		return v, err
-	}
-	v.digest, v.sealed = fingerprintOf(l.entries), l.sealed
-	v.same = v.digest == next.digest
-	if !v.same && !l.unsure && changed(root, p.current, known.digest, v.digest) {
-		v.tampered = "the names, bytes, modes or owners of its files"
-	}
-	beside, untidy, err := checkRoot(root, p.current, l.top, next)
+	beside, leftovers, err := compareRoot(t, r.top, next)
 	if beside != "" {
-		v.same, v.tampered = false, cmp.Or(v.tampered, beside)
+		c.same, c.tampered = false, cmp.Or(c.tampered, beside)
 	}
-	v.untidy = untidy
-	return v, err
+	c.leftovers = leftovers
+	return c, err
 }
 
-// changed says whether a set is another than the driver has left. A process that has not seen it before asks the set itself.
-func changed(root *os.File, set string, known, found fingerprint) bool {
-	if known == (fingerprint{}) {
-		written, said := readMark(root, set)
-		return said && written != found
-	}
-	return known != found
-}
-
-// checkRoot looks at what stands beside the set: its links, which must be there and lead to it, and what a killed rotation or a
-// subPath has left.
-func checkRoot(root *os.File, current string, top []string, next *set) (beside string, untidy bool, err error) {
+// compareRoot compares what is beside the set: the links of its top-level names, and what a killed rotation or a subPath has left.
+func compareRoot(t *target, top []string, next *set) (tampered string, leftovers bool, err error) {
 	var st unix.Stat_t
-	if err := unix.Fstat(int(root.Fd()), &st); err != nil {
+	if err := unix.Fstatat(t.fd, ".", &st, 0); err != nil {
 		return "", false, err
 	}
-	if st.Mode != next.folderBits() || st.Uid != next.uid || st.Gid != next.gid {
+	if st.Mode != next.folder.mode || st.Uid != next.folder.uid || st.Gid != next.folder.gid {
 		return "the mode or the owner of its root folder", false, nil
 	}
-	entries, err := root.ReadDir(-1)
+	entries, err := readDir(t.fd, ".")
 	if err != nil {
-		return "", false, cause(err)
+		return "", false, err
 	}
 	linked := 0
 	for _, e := range entries {
 		name := e.Name()
 		switch {
-		case name == dataLink, name == current:
+		case name == dataLink, name == t.current:
 		case e.IsDir() && (isSet(name) || strings.HasPrefix(name, removePrefix)), name == nextLink && e.Type() == fs.ModeSymlink:
-			untidy = true
-		case !isLink(int(root.Fd()), name):
+			leftovers = true
+		case !isLink(t.fd, name):
 			return "what stands beside its files: a name that is none of its links", false, nil
 		case slices.Contains(top, name):
 			linked++
 		default:
-			untidy = true
+			leftovers = true
 		}
 	}
 	if linked != len(top) {
-		return "links to its files are missing", untidy, nil
+		return "links to its files are missing", leftovers, nil
 	}
-	return "", untidy, nil
+	return "", leftovers, nil
 }
 
-// isLink says whether name is the link that the driver makes for a top-level name.
+// isLink reports whether name is the link that the driver makes for a top-level name.
 func isLink(root int, name string) bool {
 	want := path.Join(dataLink, name)
 	buf := make([]byte, len(want)+1)
 	n, err := unix.Readlinkat(root, name, buf)
 	return err == nil && string(buf[:n]) == want
+}
+
+// fileVersion identifies the content of a file whose mode keeps its owner from reading it, without CAP_DAC_OVERRIDE. No process can set
+// the ctime of a file.
+type fileVersion struct {
+	path  string
+	inode uint64
+	size  int64
+	ctime unix.Timespec
+}
+
+func versionOf(path string, st *unix.Stat_t) fileVersion {
+	return fileVersion{path: path, inode: st.Ino, size: st.Size, ctime: st.Ctim}
+}
+
+// tamperedError reports something in a set that the driver never writes.
+type tamperedError string
+
+func (e tamperedError) Error() string { return string(e) }
+
+// setReader reads a set. Everything is opened relative to its parent, without following links and without waiting for the other end of a
+// FIFO.
+type setReader struct {
+	known record
+	bytes int64 // that files may have together: the size of the tmpfs, because a container can make sparse files of any size
+
+	entries []entry
+	top     []string
+	unknown bool // a file cannot be read, and this process has not written it
+}
+
+// maxDepth is one more than a path of package volume may have.
+const maxDepth = 33
+
+// readFolder reads the folder called name in parent; rel is its path in the set.
+func (r *setReader) readFolder(parent int, name, rel string, depth int) error {
+	if depth > maxDepth {
+		return tamperedError("folders that are nested deeper than any of its own")
+	}
+	folder, children, err := openDir(parent, name)
+	if err != nil {
+		return vanished(err)
+	}
+	defer func() { _ = folder.Close() }()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(folder.Fd()), &st); err != nil {
+		return err
+	}
+	r.entries = append(r.entries, entry{path: rel, mode: st.Mode, uid: st.Uid, gid: st.Gid})
+	for _, child := range children {
+		if depth == 0 {
+			r.top = append(r.top, child.Name())
+		}
+		read := r.readFile
+		if child.IsDir() {
+			read = r.readFolder
+		}
+		if err := read(int(folder.Fd()), child.Name(), path.Join(rel, child.Name()), depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *setReader) readFile(folder int, name, rel string, _ int) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(folder, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return vanished(err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return tamperedError("something that is neither a file nor a folder")
+	}
+	if r.bytes -= st.Size; r.bytes < 0 {
+		return tamperedError("more bytes than the volume can hold")
+	}
+	e := entry{path: rel, mode: st.Mode, uid: st.Uid, gid: st.Gid}
+	fd, err := unix.Openat(folder, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, unix.EACCES):
+		var written bool
+		if e.hash, written = r.known.unreadable[versionOf(rel, &st)]; !written {
+			r.unknown = r.known.digest == fingerprint{}
+		}
+	case err != nil:
+		return vanished(err)
+	default:
+		file := os.NewFile(uintptr(fd), name)
+		h := sha256.New()
+		_, err := io.Copy(h, io.LimitReader(file, st.Size+1))
+		_ = file.Close()
+		if err != nil {
+			return cause(err)
+		}
+		h.Sum(e.hash[:0])
+	}
+	r.entries = append(r.entries, e)
+	return nil
+}
+
+// readDir reads the entries of the folder called name in parent, without following a link.
+func readDir(parent int, name string) ([]fs.DirEntry, error) {
+	folder, entries, err := openDir(parent, name)
+	if err == nil {
+		_ = folder.Close()
+	}
+	return entries, err
+}
+
+// openDir is readDir, and returns the open folder too.
+func openDir(parent int, name string) (*os.File, []fs.DirEntry, error) {
+	fd, err := unix.Openat(parent, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	folder := os.NewFile(uintptr(fd), name)
+	entries, err := folder.ReadDir(-1)
+	if err != nil {
+		_ = folder.Close()
+		return nil, nil, cause(err)
+	}
+	return folder, entries, nil
+}
+
+// vanished maps the errors of a file that was listed before and is gone, is of another type, or denies access to its owner. On a read-only
+// file system no other process can do that, so one is writing into it.
+func vanished(err error) error {
+	for _, errno := range []syscall.Errno{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EACCES, unix.ENXIO} {
+		if errors.Is(err, errno) {
+			return tamperedError("some that change while they are read, or that may not be read")
+		}
+	}
+	return err
 }

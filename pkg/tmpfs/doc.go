@@ -1,51 +1,26 @@
-// Package tmpfs turns the content of a volume into a mounted directory, all of it or nothing.
+// Package tmpfs turns the content of a volume into a mounted directory, complete or not at all.
 //
-// A volume is one tmpfs. Inside, the layout is the one that the kubelet gives its own Secret volumes, so that programs
-// which watch for a rotation there find the same signs here:
+// A volume is one tmpfs in the layout of the kubelet's AtomicWriter, so programs that watch a Secret volume for rotations work here too:
 //
-//	..2026_11_23_02_20_11.123456789/    one complete set; its mtime is the fetch time of the oldest object in it (mtime.go)
+//	..2026_11_23_02_20_11.123456789/    a set: the files of one version; its mtime is the fetch time of its oldest object
 //	..data -> ..2026_11_23_02_20_11.123456789
 //	password -> ..data/password         one link for each top-level name of the set
-//	tls -> ..data/tls
 //
-// [Store.Publish] writes the first set into a tmpfs that is attached nowhere yet, and attaches it, read-only, with one
-// system call. Later sets get a folder of their own; renaming ..data makes them current. Killing the process at any
-// instant therefore leaves the set before or the set after. The set itself is the only memory of a volume: nothing in the
-// process is needed by the next call, so restarts, upgrades and crashes of the driver lose nothing.
+// [Store.Publish] writes the first set into a tmpfs that is not attached yet, and attaches it with one system call. Later sets get a
+// folder of their own; renaming ..data makes them current. A process that is killed at any instant leaves the old set or the new one. All
+// state is in the volume: a new process needs nothing from the one before.
 //
-// # Read-only
+// The superblock is read-only whenever the package is not writing. A read-only mount alone protects nothing, because container runtimes
+// clear its flags (runc since 1.2). Rotations write through a private copy of the mount, and end with a comparison on the read-only file
+// system: names, links, bytes, modes, owners, time. What another process has changed replaces the whole set and is reported in
+// [volume.Outcome]. Root on the node, and so a privileged container, can remount anything.
 //
-// The file system is read-only, its superblock and not only its mount, whenever the package is not writing: container runtimes
-// clear the flags of a mount that they were not asked for (runc since 1.2), so the attribute of a mount protects nothing. A rotation
-// makes it writable for as long as it writes, through a private copy of the mount which no other process can reach.
+// Linux refuses to make a file system read-only (EBUSY) while a file of it is open for writing, or a removed file or folder of it is still
+// open (s_remove_count in fs/super.c). So a replaced set is kept while a container has a file of it open.
 //
-// Every update ends with a comparison that is made after the file system has become read-only again: names, links, bytes, modes,
-// owners, the time. What somebody else has changed replaces the whole set and is told in [volume.Outcome]. A volume that is found
-// writable was left so by a killed process; [Store.Inspect] makes it read-only and calls it unverified.
+// Mounts are made by system calls on descriptors, because the image holds no mount(8), which k8s.io/mount-utils runs, and another process
+// can rename folders on a path: with the new mount API of Linux 5.12, or, where a kernel or a seccomp filter refuses it, with mount(2) in
+// a private mount namespace.
 //
-// Linux refuses to make a file system read-only (EBUSY) while a file of it is open for writing, or while a removed file or folder of
-// it is still open (s_remove_count in fs/super.c). The latter is why a replaced set is kept as long as a container has one of its files
-// open. A privileged container is root on the node, and can remount anything.
-//
-// Each set carries the fingerprint of what was written, in an extended attribute that takes CAP_SYS_ADMIN (mark.go): so also a new
-// process tells a forgery from a value that is out of date.
-//
-// # System calls instead of mount(8)
-//
-// The image of the driver holds no programs, and starting one costs more than sixty times the call. k8s.io/mount-utils only
-// runs mount(8) and umount(8) (its constructor already does), follows symbolic links, and has no words for a detached
-// mount; its check for a mount point is the same statx(2) as here. So all of the mounting is done with the calls of
-// golang.org/x/sys/unix: fsopen(2), fsmount(2), move_mount(2), open_tree(2) and mount_setattr(2) (Linux 5.12), and where a
-// kernel or a seccomp filter refuses one of them, mount(2) in a mount namespace that lives as long as the call.
-//
-// # Room
-//
-// A tmpfs is sized for two sets of the greatest content allowed, because a rotation holds both; file sizes are
-// counted in whole pages, so a set of very many very small files fits as well. The sets that subPath mounts keep alive come
-// on top: the tmpfs grows before a rotation. Memory is used only for what is there.
-//
-// What all volumes of the node take together is bounded by the memory of the driver, see [Options.Memory] and budget.go.
-//
-// The package knows about mounts and files. It may not know what the files mean: it imports neither CSI nor gRPC nor
-// Azure code, and its errors, where they are not the kernel's, are the sentinels of package volume.
+// The package imports neither CSI nor gRPC nor Azure code. Its errors are sentinels of package volume, or the kernel's.
 package tmpfs

@@ -5,236 +5,156 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
 )
 
-// mounter is one of the two ways to mount a tmpfs and to write into one that is mounted read-only.
-type mounter interface {
-	// mount makes a tmpfs, lets fill write into it, makes it read-only, and has it at the target if and only if that all succeeded.
-	// The last element of the target's path is made if it is missing, and removed again after a failure.
-	mount(ctx context.Context, at *target, o mountOptions, fill func(*os.Root) error) error
+// mountAPI is one of the kernel's two interfaces for mounting.
+type mountAPI interface {
+	// mount makes a tmpfs that fill writes into, makes it read-only, and attaches it to the target, if all of that works.
+	mount(ctx context.Context, t *target, o mountOptions, fill func(*writableVolume) error) error
 
-	// writable makes the file system at p writable, gives fn a view through which it can write and which no other process can
-	// reach, and makes the file system read-only again. locked says why the latter failed; err is of all the rest.
-	writable(ctx context.Context, p *place, fn func(view) error) (locked, err error)
+	// privateCopy calls fn with a descriptor of a copy of the mount that is not read-only and that no other process can reach.
+	privateCopy(t *target, fn func(fd int) error) error
 
-	// lock makes the file system at p read-only, as it should be; see whileBusy for EBUSY.
-	lock(ctx context.Context, p *place) error
+	// reconfigure changes options of the superblock, of them "ro" or "rw" first.
+	reconfigure(fd int, options ...string) error
 }
 
-// view is a writable view of a volume, valid during one call.
-type view struct {
+// mounter mounts volumes, and writes into those that are mounted.
+type mounter struct{ mountAPI }
+
+// writableVolume is a volume that can be written to until the function that got it returns.
+type writableVolume struct {
 	*os.Root
-	resize func(room) error // makes the tmpfs at least this big; never smaller
+	fd  int // of the root (O_PATH)
+	api mountAPI
 }
 
-// mountOptions are those of a new tmpfs.
+// open calls fn with the root of a writable mount.
+func (m mounter) open(fd int, fn func(*writableVolume) error) error {
+	root, err := os.OpenRoot(procPath(fd))
+	if err != nil {
+		return wrap("open the root of the tmpfs", cause(err))
+	}
+	defer func() { _ = root.Close() }()
+	return fn(&writableVolume{Root: root, fd: fd, api: m})
+}
+
+// write makes the superblock at t writable, calls fn, and makes it read-only again. lockErr says why the latter failed.
+func (m mounter) write(ctx context.Context, t *target, fn func(*writableVolume) error) (lockErr, err error) {
+	err = m.privateCopy(t, func(fd int) error {
+		if err := m.reconfigure(fd, "rw"); err != nil {
+			return wrap("make the file system writable", err)
+		}
+		defer func() { lockErr = m.lock(ctx, fd) }()
+		return m.open(fd, fn)
+	})
+	return lockErr, err
+}
+
+// lock makes the superblock read-only.
+func (m mounter) lock(ctx context.Context, fd int) error {
+	return whileBusy(ctx, func() error { return m.reconfigure(fd, "ro") })
+}
+
+// grow makes the tmpfs at least that large.
+func (w *writableVolume) grow(want capacity) error {
+	have, _, err := statfs(w.fd)
+	if err != nil || have.bytes >= want.bytes && have.inodes >= want.inodes {
+		return err
+	}
+	want = capacity{bytes: max(have.bytes, want.bytes), inodes: max(have.inodes, want.inodes)}
+	return w.api.reconfigure(w.fd, append([]string{"rw"}, want.options()...)...)
+}
+
+// busyTries bounds how long EBUSY is waited for: a tenth of a second.
+const busyTries = 100
+
+// whileBusy repeats a change to read-only while the kernel answers EBUSY, for readers that have just opened a file of the replaced set.
+func whileBusy(ctx context.Context, change func() error) error {
+	for try := 1; ; try++ {
+		err := change()
+		if !errors.Is(err, unix.EBUSY) || try == busyTries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// whyWritable explains why the superblock could not be made read-only; empty for nil.
+func whyWritable(err error) string {
+	const text = "the volume's file system could not be made read-only again: "
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, unix.EBUSY):
+		return text + "a container has a file of it open for writing, or has a removed file or folder of it open; restart that container"
+	default:
+		return text + err.Error()
+	}
+}
+
+// mountOptions are the options of a new tmpfs.
 type mountOptions struct {
-	room
+	capacity
 	group *uint32
 	label string // SELinux label of every file; empty for none
 }
 
-// attributes of every mount of a volume, beside read-only.
-const attributes = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV | unix.MOUNT_ATTR_NOEXEC
-
-type option struct{ key, value string }
-
-func (r room) options() []option {
-	return []option{{"size", strconv.FormatInt(r.bytes, 10)}, {"nr_inodes", strconv.FormatInt(r.inodes, 10)}}
+func (c capacity) options() []string {
+	return []string{fmt.Sprint("size=", c.bytes), fmt.Sprint("nr_inodes=", c.inodes)}
 }
 
-func (o mountOptions) options() []option {
-	mode, gid := "0755", uint32(0)
+func (o mountOptions) options() []string {
+	mode, gid := "mode=0755", uint32(0)
 	if o.group != nil {
-		mode, gid = "2750", *o.group
+		mode, gid = "mode=2750", *o.group
 	}
-	all := append(o.room.options(), option{"mode", mode}, option{"uid", "0"}, option{"gid", strconv.FormatUint(uint64(gid), 10)})
+	options := append(o.capacity.options(), mode, "uid=0", fmt.Sprint("gid=", gid))
 	if o.label != "" {
-		all = append(all, option{"context", o.label})
+		options = append(options, "context="+o.label)
 	}
-	return all
+	return options
 }
 
-// probe calls each of the system calls of Linux 5.2 to 5.12 with a descriptor that does not exist. EBADF or EINVAL means
-// that the kernel looked at it, ENOSYS that it does not know the call, EPERM that a filter or a missing capability is
-// in the way.
-func probe() error {
-	const none = -1
-	_, fsmount := unix.Fsmount(none, 0, 0)
-	_, fspick := unix.Fspick(none, "", unix.FSPICK_EMPTY_PATH)
-	_, openTree := unix.OpenTree(none, "", unix.OPEN_TREE_CLONE|unix.AT_EMPTY_PATH)
-	calls := []struct {
-		name string
-		err  error
-	}{
-		{"fsconfig", unix.FsconfigCreate(none)},
-		{"fsmount", fsmount},
-		{"fspick", fspick},
-		{"open_tree", openTree},
-		{"move_mount", unix.MoveMount(none, "", none, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)},
-		{"mount_setattr", unix.MountSetattr(none, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})},
-	}
-	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return fmt.Errorf("fsopen: %w", err)
-	}
-	_ = unix.Close(fs)
-	for _, call := range calls {
-		if errors.Is(call.err, unix.ENOSYS) || errors.Is(call.err, unix.EPERM) {
-			return fmt.Errorf("%s: %w", call.name, call.err)
+// noswap is a mount option that kernels before 6.3, and user namespaces, refuse. The refusal is remembered, and logged once.
+type noswap struct{ refused atomic.Bool }
+
+// retry calls change with noswap and, after EINVAL, without. Linux 6.4 to 6.17 accept a change of a mounted tmpfs only if noswap is given
+// exactly as in its first mount, which cannot be read back.
+func (s *noswap) retry(options []string, change func(options []string) error) error {
+	if !s.refused.Load() {
+		if err := change(append(options, "noswap")); !errors.Is(err, unix.EINVAL) {
+			return err
 		}
 	}
-	return nil
+	return change(options)
 }
 
-// detached mounts with the calls that Linux has had since 5.12: a tmpfs is filled before it is attached anywhere, and the
-// kernel frees it with its descriptor if it never is.
-type detached struct{ swap *swapOption }
-
-func (d *detached) mount(ctx context.Context, at *target, o mountOptions, fill func(*os.Root) error) (err error) {
-	mnt, err := d.create(ctx, o)
-	if err != nil {
+// first is retry for a new tmpfs, where the result shows whether the kernel knows noswap.
+func (s *noswap) first(ctx context.Context, options []string, mount func(options []string) error) error {
+	return s.retry(options, func(all []string) error {
+		err := mount(all)
+		if err == nil && len(all) == len(options) && s.refused.CompareAndSwap(false, true) {
+			klog.FromContext(ctx).Info("This kernel refuses the tmpfs option noswap (it is older than 6.3, or this is a user namespace): " +
+				"content of volumes may be written to swap, if the node has any")
+		}
 		return err
-	}
-	defer func() { _ = unix.Close(mnt) }()
-	if err := within(mnt, fill); err != nil {
-		return err
-	}
-	err = whileBusy(ctx, func() error {
-		return unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 	})
+}
+
+// wrap says what an error is about.
+func wrap(doing string, err error) error {
 	if err == nil {
-		err = d.setReadOnly(ctx, mnt)
-	}
-	if err != nil {
-		return fmt.Errorf("make it read-only: %w", err)
-	}
-	return at.with(func(folder int) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := unix.MoveMount(mnt, "", folder, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH); err != nil {
-			return fmt.Errorf("attach: %w", err)
-		}
 		return nil
-	})
-}
-
-// setReadOnly makes the file system read-only.
-func (d *detached) setReadOnly(ctx context.Context, mnt int) error {
-	return whileBusy(ctx, func() error { return d.reconfigure(mnt, "ro", nil) })
-}
-
-func (d *detached) lock(ctx context.Context, p *place) error { return d.setReadOnly(ctx, p.fd) }
-
-// reconfigure changes the file system behind a mount: whether it is read-only ("ro", "rw", or empty to leave that), and options.
-func (d *detached) reconfigure(mnt int, access string, options []option) error {
-	return d.swap.repeat(func(noswap bool) error {
-		fs, err := unix.Fspick(mnt, "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
-		if err != nil {
-			return fmt.Errorf("fspick: %w", err)
-		}
-		defer func() { _ = unix.Close(fs) }()
-		if err := configure(fs, options); err != nil {
-			return err
-		}
-		for flag, wanted := range map[string]bool{access: access != "", "noswap": noswap} {
-			if !wanted {
-				continue
-			}
-			if err := unix.FsconfigSetFlag(fs, flag); err != nil {
-				return err
-			}
-		}
-		return unix.FsconfigReconfigure(fs)
-	})
-}
-
-// create gives the descriptor of a tmpfs that is attached nowhere.
-func (d *detached) create(ctx context.Context, o mountOptions) (int, error) {
-	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
-	if err != nil {
-		return -1, fmt.Errorf("fsopen: %w", err)
 	}
-	defer func() { _ = unix.Close(fs) }()
-	// The source is what the mount table shows as the device; tmpfs itself has none.
-	if err := configure(fs, append(o.options(), option{"source", "tmpfs"})); err != nil {
-		return -1, err
-	}
-	if !d.swap.refused.Load() {
-		switch err := unix.FsconfigSetFlag(fs, "noswap"); {
-		case errors.Is(err, unix.EINVAL):
-			d.swap.refuse(ctx)
-		case err != nil:
-			return -1, fmt.Errorf("option noswap: %w", err)
-		}
-	}
-	if err := unix.FsconfigCreate(fs); err != nil {
-		return -1, fmt.Errorf("create a tmpfs: %w", err)
-	}
-	mnt, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attributes)
-	if err != nil {
-		return -1, fmt.Errorf("fsmount: %w", err)
-	}
-	return mnt, nil
-}
-
-func configure(fs int, options []option) error {
-	for _, o := range options {
-		if err := unix.FsconfigSetString(fs, o.key, o.value); err != nil {
-			return fmt.Errorf("option %s=%s: %w", o.key, o.value, err)
-		}
-	}
-	return nil
-}
-
-// writable clones the mount. The clone is attached nowhere and shares the files, not the read-only attribute.
-func (d *detached) writable(ctx context.Context, p *place, fn func(view) error) (locked, err error) {
-	clone, err := unix.OpenTree(p.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
-	if err != nil {
-		return nil, fmt.Errorf("clone the mount: %w", err)
-	}
-	defer func() { _ = unix.Close(clone) }()
-	if err := unix.MountSetattr(clone, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}); err != nil {
-		return nil, fmt.Errorf("make the clone writable: %w", err)
-	}
-	if err := d.reconfigure(clone, "rw", nil); err != nil {
-		return nil, fmt.Errorf("make the file system writable: %w", err)
-	}
-	defer func() { locked = d.setReadOnly(ctx, clone) }()
-	return nil, within(clone, func(root *os.Root) error {
-		return fn(view{Root: root, resize: func(want room) error {
-			bigger, err := grown(clone, want)
-			if err != nil || bigger == nil {
-				return err
-			}
-			return d.reconfigure(clone, "", bigger.options())
-		}})
-	})
-}
-
-// grown gives the room that a tmpfs must get to have at least what is wanted; nil if it has that already.
-func grown(mnt int, want room) (*room, error) {
-	st, err := statfs(mnt)
-	if err != nil {
-		return nil, err
-	}
-	have := room{bytes: int64(st.Blocks) * st.Bsize, inodes: int64(st.Files)} //nolint:gosec // G115: our own size, bounded by Options
-	if have.bytes >= want.bytes && have.inodes >= want.inodes {
-		return nil, nil
-	}
-	return &room{bytes: max(have.bytes, want.bytes), inodes: max(have.inodes, want.inodes)}, nil
-}
-
-// within opens the root of a mount for fn. All paths go through it, so none can lead out.
-func within(mnt int, fn func(*os.Root) error) error {
-	root, err := os.OpenRoot(procPath(mnt))
-	if err != nil {
-		return fmt.Errorf("open the root of the tmpfs: %w", cause(err))
-	}
-	defer func() { _ = root.Close() }()
-	return fn(root)
+	return fmt.Errorf("%s: %w", doing, err)
 }

@@ -430,6 +430,9 @@ func TestUnreadableFiles(t *testing.T) {
 			}
 			publish(volume.Outcome{Changed: true, Tampered: "the names, bytes, modes or owners of its files"})
 			publish(volume.Outcome{})
+			next.Files[0].Data = volume.NewSecret([]byte("2")) // of the same size
+			publish(volume.Outcome{Changed: true})
+			publish(volume.Outcome{})
 		})
 	})
 }

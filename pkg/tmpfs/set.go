@@ -1,7 +1,11 @@
 package tmpfs
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -13,26 +17,50 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// extraFolders is how many folders a set may have beside two for each file that it is allowed. Four are the
-// predecessor's; the rest lets a volume with a small limit still have a few levels.
+// extraFolders is how many folders a set may have beside two for each allowed file, so that volumes with a small limit have some levels.
 const extraFolders = 64
 
-// The modes of a volume. With an fsGroup, the group and the set-group-id bit come with the root of the tmpfs, and
-// folders inherit both.
+// The modes of a volume. With an fsGroup, group and set-group-id bit come from the root of the tmpfs, and folders inherit them.
 const (
-	folderPerm, groupFolderPerm fs.FileMode = 0o755, 0o750
-	filePerm, groupFilePerm     fs.FileMode = 0o644, 0o640
+	folderMode, groupFolderMode = unix.S_IFDIR | 0o755, unix.S_IFDIR | unix.S_ISGID | 0o750
+	fileMode, groupFileMode     = unix.S_IFREG | 0o644, unix.S_IFREG | 0o640
 )
 
-// set is a volume.Content as it stands on disk: checked, with folders and modes made explicit.
+// entry is a folder or a file of a set.
+type entry struct {
+	path     string // relative to the set; "." is the set itself
+	mode     uint32 // type and permissions, as in stat(2)
+	uid, gid uint32
+	hash     contentHash   // of a file
+	data     volume.Secret // of a file that is to be written
+}
+
+func (e entry) perm() fs.FileMode { return fs.FileMode(e.mode & 0o777) }
+
+type contentHash = [sha256.Size]byte
+
+// fingerprint is a hash of the paths, types, modes, owners and bytes of a set. It is stored only beside the values themselves.
+type fingerprint [sha256.Size]byte
+
+func fingerprintOf(entries []entry) (digest fingerprint) {
+	slices.SortFunc(entries, func(a, b entry) int { return cmp.Compare(a.path, b.path) })
+	h := sha256.New()
+	for _, e := range entries {
+		fmt.Fprintf(h, "%q %o %d %d %x\n", e.path, e.mode, e.uid, e.gid, e.hash)
+	}
+	h.Sum(digest[:0])
+	return digest
+}
+
+// set is a checked volume.Content.
 type set struct {
-	files      []volume.File // mode never 0
-	folders    []string      // parents before children
-	top        []string      // names in the root of the set, sorted
-	folderMode fs.FileMode   // with fs.ModeSetgid if there is a group
-	uid, gid   uint32        // of all of them
-	fetched    time.Time
-	digest     fingerprint
+	folder  entry     // the set itself; the root of the volume has the same mode and owner
+	entries []entry   // folders and files, sorted: a folder comes before what is in it
+	top     []string  // names in the root of the set, sorted
+	fetched time.Time // the mtime, see mtime
+	digest  fingerprint
+
+	unreadable map[fileVersion]contentHash // after write: the files that this process may not read
 }
 
 // newSet checks the content against the limits of the store.
@@ -44,82 +72,96 @@ func (s *Store) newSet(c volume.Content, group *uint32) (*set, error) {
 	if err := (volume.Limits{Bytes: s.maxBytes, Files: s.maxFiles}).Check(size, len(c.Files)); err != nil {
 		return nil, err
 	}
-
-	n := &set{folderMode: folderPerm, fetched: mtime(c)}
-	n.uid, n.gid = uint32(os.Geteuid()), uint32(os.Getegid()) //nolint:gosec // G115: ids are 32 bits wide
-	mode := filePerm
+	folder := entry{path: ".", mode: folderMode, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid())} //nolint:gosec // G115: ids are 32 bits wide
+	file := entry{mode: fileMode, uid: folder.uid, gid: folder.gid}
 	if group != nil {
-		n.folderMode, mode, n.gid = groupFolderPerm|fs.ModeSetgid, groupFilePerm, *group
+		folder.mode, folder.gid, file.mode, file.gid = groupFolderMode, *group, groupFileMode, *group
 	}
-	folders, top := map[string]struct{}{}, map[string]struct{}{}
-	add := func(folder string) {
+	n := &set{folder: folder, fetched: mtime(c)}
+	folders, top := map[string]struct{}{".": {}}, map[string]struct{}{}
+	add := func(name, folder string) {
+		first, _, _ := strings.Cut(name, "/")
+		top[first] = struct{}{}
 		for ; folder != "."; folder = path.Dir(folder) {
-			if _, known := folders[folder]; known {
-				return
-			}
 			folders[folder] = struct{}{}
 		}
 	}
 	for _, f := range c.Files {
-		if err := checkPath(f.Path, top); err != nil {
+		if err := checkPath(f.Path); err != nil {
 			return nil, err
 		}
-		add(path.Dir(f.Path))
-		if f.Mode = f.Mode.Perm(); f.Mode == 0 {
-			f.Mode = mode
+		add(f.Path, path.Dir(f.Path))
+		e := file
+		e.path, e.data, e.hash = f.Path, f.Data, sha256.Sum256(f.Data.Reveal())
+		if mode := f.Mode.Perm(); mode != 0 {
+			e.mode = unix.S_IFREG | uint32(mode)
 		}
-		n.files = append(n.files, f)
+		n.entries = append(n.entries, e)
 	}
-	for _, folder := range c.Folders {
-		if err := checkPath(folder, top); err != nil {
+	for _, f := range c.Folders {
+		if err := checkPath(f); err != nil {
 			return nil, err
 		}
-		add(folder)
+		add(f, f)
 	}
-	if limit := 2*s.maxFiles + extraFolders; len(folders) > limit {
+	if count, limit := len(folders)-1, 2*s.maxFiles+extraFolders; count > limit {
 		return nil, volume.Errorf(volume.ErrTooLarge, "the volume has %d folders, over the limit of %d (2 for each of --max-volume-files, and %d)",
-			len(folders), limit, extraFolders)
+			count, limit, extraFolders)
 	}
-	n.folders, n.top = sortedKeys(folders), sortedKeys(top)
-	n.digest = n.fingerprint()
+	for folder.path = range folders {
+		n.entries = append(n.entries, folder)
+	}
+	n.digest, n.top = fingerprintOf(n.entries), slices.Sorted(maps.Keys(top))
 	return n, nil
 }
 
-// charge is what the kernel charges for the set, see charge: of a page only the whole. The marks and the links of the top-level names belong
-// to it.
-func (n *set) charge() int64 {
-	page := int64(unix.Getpagesize())
-	needs := room{inodes: int64(len(n.files) + len(n.folders) + len(n.top) + 2)}
-	for _, f := range n.files {
-		needs.bytes += (int64(len(f.Data.Reveal())) + page - 1) / page * page
-	}
-	for _, name := range n.top {
-		if len(dataLink)+1+len(name) >= shortLink {
-			needs.bytes += page
-		}
-	}
-	return charge(needs)
-}
-
-// shortLink is from how many bytes on a link takes a page (SHORT_SYMLINK_LEN in mm/shmem.c, with the NUL at its end).
-const shortLink = 128
-
-// checkPath adds the first component of p to top. Whoever made the content has validated its paths; this only makes sure
-// that none can name what the layout needs for itself.
-func checkPath(p string, top map[string]struct{}) error {
+// checkPath rejects the names of the layout. That a path is valid was checked before.
+func checkPath(p string) error {
 	if !fs.ValidPath(p) || p == "." || strings.HasPrefix(p, "..") {
 		return volume.Errorf(volume.ErrInvalid, "path %q cannot stand in a volume", p)
 	}
-	first, _, _ := strings.Cut(p, "/")
-	top[first] = struct{}{}
 	return nil
 }
 
-func sortedKeys(m map[string]struct{}) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
+// charge returns the memory that the kernel charges for the set, with its links and extended attribute. Pages count whole.
+func (n *set) charge() int64 {
+	page := int64(unix.Getpagesize())
+	needs := capacity{inodes: int64(len(n.entries) + len(n.top) + 1)}
+	for _, e := range n.entries {
+		needs.bytes += (int64(len(e.data.Reveal())) + page - 1) / page * page
 	}
-	slices.Sort(keys)
-	return keys
+	for _, name := range n.top {
+		if len(dataLink)+1+len(name) >= longLink {
+			needs.bytes += page
+		}
+	}
+	return needs.charge()
+}
+
+// longLink is the length from which a link takes a page (SHORT_SYMLINK_LEN in mm/shmem.c, with the NUL at its end).
+const longLink = 128
+
+// outagePrecision: the mtime of a set that was published in an outage, and of no other, is the last nanosecond of a millisecond.
+const outagePrecision = time.Millisecond
+
+// mtime returns the time of the folder of a set: its fetch time, or up to a millisecond earlier. The zero time, which package os would not
+// set, becomes 1970.
+func mtime(c volume.Content) time.Time {
+	fetched := c.Fetched
+	if fetched.IsZero() {
+		fetched = time.Unix(0, 0)
+	}
+	switch {
+	case c.Outage != nil:
+		return fetched.Truncate(outagePrecision).Add(-time.Nanosecond)
+	case inOutage(fetched):
+		return fetched.Add(-time.Nanosecond)
+	}
+	return fetched
+}
+
+// inOutage reports whether a set with that mtime was published in an outage.
+func inOutage(mtime time.Time) bool {
+	next := mtime.Add(time.Nanosecond)
+	return next.Truncate(outagePrecision).Equal(next)
 }

@@ -3,80 +3,200 @@ package tmpfs
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
+	"k8s.io/mount-utils"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// target is a path at which a volume is, or is to be: a folder, and a name in it. The descriptor pins the folder, which was
-// seen to lie in the kubelet's root; whoever swaps it for a symbolic link after that changes nothing.
+// target is the path of a volume, and what was found there. Descriptors (O_PATH) pin its parent folder, which was seen to lie in the kubelet's
+// root, and what is mounted: later steps act on that, not on what the path means by then.
 type target struct {
-	path   string // clean
-	root   string // the kubelet's
-	folder string // that the target lies in, relative to root
-	name   string
+	path string // clean
+	root root
+	name string // in the parent
 
-	parent int        // the folder (O_PATH); -1 if there is none
-	absent unix.Errno // and why: ENOENT, or ENOTDIR where there is a file
+	parent     int        // -1 if it does not exist
+	parentPath string     // as in the mount table, without links
+	absent     unix.Errno // why there is no parent: ENOENT, or ENOTDIR for a file
+
+	fd   int // -1 if there is no folder
+	kind kind
+
+	// Of a mount:
+	device    uint64
+	current   string    // complete: the set that ..data names
+	fetched   time.Time // complete: its mtime
+	corrupted error     // foreign: what every access answers, because its server is gone
 }
 
-// find cleans a path and opens the folder that it lies in. It refuses a path that does not lie below the kubelet's root, as
-// text or because a symbolic link on the way leads out of it. What a link inside the root points to inside the root is
-// fine.
-func (s *Store) find(path string) (*target, error) {
-	clean := filepath.Clean(path)
-	inside, found := strings.CutPrefix(clean, strings.TrimSuffix(s.root, "/")+"/")
-	if !filepath.IsAbs(clean) || !found {
-		return nil, volume.Errorf(volume.ErrInvalid, "target path %q does not lie below the kubelet's root %q (--kubelet-root)", path, s.root)
+// root is the folder of the kubelet: as the operator says it, and without links, as in the mount table.
+type root struct{ path, real string }
+
+// kind is what exists at a target.
+type kind int
+
+const (
+	missing    kind = iota // no such path
+	notFolder              // a symbolic link or a file
+	notMounted             // a folder
+	incomplete             // a volume without a valid ..data: its first publish with mount(2) was killed, or another process removed ..data
+	complete               // a volume
+	foreign                // another mount
+)
+
+// open finds out what is at path. An error is of the kernel or volume.ErrInvalid; everything else is a kind.
+func open(root root, path string) (*target, error) {
+	t, err := find(root, path)
+	if err != nil {
+		return nil, err
 	}
-	t := &target{path: clean, root: s.root, folder: filepath.Dir(inside), name: filepath.Base(clean)}
-	if err := t.pin(); err != nil {
+	if err := t.inspect(); err != nil {
+		t.close()
 		return nil, err
 	}
 	return t, nil
 }
 
-// pin opens the folder that the target lies in.
-func (t *target) pin() (err error) {
-	t.parent, err = openBeneath(t.root, t.folder)
+// find cleans a path and opens its parent. A path that does not lie below the kubelet's root, as text or because a symbolic link leads out
+// of it, is volume.ErrInvalid. Links that stay inside are followed.
+func find(root root, path string) (*target, error) {
+	clean := filepath.Clean(path)
+	if !strings.HasPrefix(clean, strings.TrimSuffix(root.path, "/")+"/") || clean == "/" {
+		return nil, volume.Errorf(volume.ErrInvalid, "target path %q does not lie below the kubelet's root %q (--kubelet-root)", path, root.path)
+	}
+	folder, name := filepath.Dir(clean), filepath.Base(clean)
+	t := &target{path: clean, root: root, name: name, parent: -1, parentPath: folder, fd: -1}
+	fd, resolved, err := openBelow(root.real, folder)
 	switch {
 	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.ELOOP):
-		return volume.Errorf(volume.ErrInvalid, "target path %q leaves the kubelet's root %q by a symbolic link", t.path, t.root)
+		return nil, volume.Errorf(volume.ErrInvalid, "target path %q leaves the kubelet's root %q by a symbolic link", clean, root.path)
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
-		t.parent, t.absent = -1, err.(unix.Errno) //nolint:errorlint // of a system call
+		t.absent = err.(unix.Errno) //nolint:errorlint // of a system call
 	case err != nil:
-		return fmt.Errorf("look at target path %q: %w", t.path, err)
+		return nil, fmt.Errorf("look at target path %q: %w", clean, err)
+	default:
+		t.parent, t.parentPath = fd, resolved
 	}
-	return nil
+	return t, nil
+}
+
+// openBelow opens a folder and returns where symbolic links have led: EXDEV if that is outside of root, ELOOP if it is nowhere.
+func openBelow(root, folder string) (fd int, path string, err error) {
+	fd, err = unix.Open(folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, "", err
+	}
+	path, err = os.Readlink(procPath(fd))
+	if err == nil && path != root && !strings.HasPrefix(path, strings.TrimSuffix(root, "/")+"/") {
+		err = unix.EXDEV
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return -1, "", err
+	}
+	return fd, path, nil
 }
 
 func (t *target) close() {
+	t.closeFolder()
 	if t.parent >= 0 {
 		_ = unix.Close(t.parent) // nothing was written through it
 		t.parent = -1
 	}
 }
 
-// openFolder opens the target if it is a folder, and not a link to one.
-func (t *target) openFolder() (int, error) {
-	if t.parent < 0 {
-		return -1, t.absent
+func (t *target) closeFolder() {
+	if t.fd >= 0 {
+		_ = unix.Close(t.fd) // nothing was written through it
+		t.fd = -1
 	}
-	return unix.Openat(t.parent, t.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
-// real is the path of the target as the mount table has it, without links. Where its folder is gone, so is whatever was mounted there, and
-// the path that was asked for must do.
-func (t *target) real() string {
-	if t.parent >= 0 {
-		if folder, err := readlink(t.parent); err == nil {
-			return filepath.Join(folder, t.name)
-		}
+// inspect opens the target, without following a link, and finds out what it is.
+func (t *target) inspect() (err error) {
+	t.closeFolder()
+	if t.parent < 0 {
+		err = t.absent
+	} else if t.fd, err = unix.Openat(t.parent, t.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+		err = t.refresh()
 	}
-	return t.path
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		t.kind, err = missing, nil
+	case errors.Is(err, unix.ENOTDIR):
+		t.kind, err = notFolder, nil
+	case mount.IsCorruptedMnt(err) && t.mountEntry() != nil:
+		t.kind, t.corrupted, err = foreign, err, nil
+	case err != nil:
+		err = fmt.Errorf("look at target path %q: %w", t.path, err)
+	}
+	return err
+}
+
+// refresh reads again what the descriptor refers to.
+func (t *target) refresh() error {
+	t.current, t.fetched = "", time.Time{}
+	var st unix.Statx_t
+	if err := unix.Statx(t.fd, "", unix.AT_EMPTY_PATH, unix.STATX_BASIC_STATS, &st); err != nil {
+		return err
+	}
+	t.device = unix.Mkdev(st.Dev_major, st.Dev_minor)
+	isRoot := st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+	if st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 { // before Linux 5.8: the root of a tmpfs has another device than its parent
+		var parent unix.Stat_t
+		if err := unix.Fstatat(t.fd, "..", &parent, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+		isRoot = parent.Dev != t.device
+	}
+	if !isRoot {
+		t.kind = notMounted
+		return nil
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(t.fd, &fs); err != nil {
+		return err
+	}
+	t.kind = foreign
+	if fs.Type != unix.TMPFS_MAGIC {
+		return nil
+	}
+	if fs.Flags&ownFlags == ownFlags {
+		t.kind = incomplete
+	}
+	return t.findSet()
+}
+
+// ownFlags are the flags of every mount that this package attaches. They distinguish a volume with damaged content from another tmpfs.
+const ownFlags = unix.ST_RDONLY | unix.ST_NOSUID | unix.ST_NODEV | unix.ST_NOEXEC
+
+// findSet reads ..data and looks for the folder that it names.
+func (t *target) findSet() error {
+	buf := make([]byte, len(setLayout)+1)
+	n, err := unix.Readlinkat(t.fd, dataLink, buf)
+	current := string(buf[:max(n, 0)])
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), err == nil && !isSet(current):
+		return nil
+	case err != nil:
+		return err
+	}
+	var st unix.Stat_t
+	switch err := unix.Fstatat(t.fd, current, &st, unix.AT_SYMLINK_NOFOLLOW); {
+	case errors.Is(err, unix.ENOENT), err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return nil
+	case err != nil:
+		return err
+	}
+	t.kind, t.current, t.fetched = complete, current, time.Unix(st.Mtim.Unix())
+	return nil
 }
 
 func (t *target) rmdir() error {
@@ -86,81 +206,38 @@ func (t *target) rmdir() error {
 	return unix.Unlinkat(t.parent, t.name, unix.AT_REMOVEDIR)
 }
 
-func (t *target) mkdir() error {
-	if t.parent < 0 {
-		return t.absent
+// withFolder calls fn with a descriptor of the folder of the target, which is made if it is missing, and removed again if fn fails.
+func (t *target) withFolder(fn func(folder int) error) (err error) {
+	made := error(t.absent)
+	if t.parent >= 0 {
+		made = unix.Mkdirat(t.parent, t.name, 0o750)
 	}
-	return unix.Mkdirat(t.parent, t.name, 0o750)
-}
-
-// with gives fn a descriptor of the target, which is made if it is missing, and removed again if fn fails.
-func (t *target) with(fn func(folder int) error) (err error) {
-	made := t.mkdir()
 	if made != nil && !errors.Is(made, unix.EEXIST) {
-		return fmt.Errorf("make the folder of the target: %w", made)
+		return wrap("make the folder of the target", made)
 	}
 	defer func() {
 		if err != nil && made == nil {
-			_ = t.rmdir() // fails if somebody else has put something there
+			_ = t.rmdir() // fails if another process has written into it
 		}
 	}()
-	folder, err := t.openFolder()
+	folder, err := unix.Openat(t.parent, t.name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open the folder of the target: %w", err)
+		return wrap("open the folder of the target", err)
 	}
 	defer func() { _ = unix.Close(folder) }()
 	return fn(folder)
 }
 
-// openBeneath opens a folder below the root, given relative to it, if no symbolic link on the way leads out; EXDEV or ELOOP
-// if one does. How the root itself is reached is the operator's word.
-func openBeneath(root, folder string) (int, error) {
-	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC
-	base, err := unix.Open(root, flags, 0)
-	if err != nil {
-		return -1, err
+// statfs returns the size of the tmpfs at the descriptor, and what of it is used.
+func statfs(fd int) (total, used capacity, err error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return capacity{}, capacity{}, err
 	}
-	defer func() { _ = unix.Close(base) }()
-	how := unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
-	for try := 1; ; try++ {
-		fd, err := unix.Openat2(base, folder, &how)
-		switch {
-		case errors.Is(err, unix.EAGAIN) && try < 100: // somebody renames something on the way
-			continue
-		case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM), // Linux before 5.6, or a seccomp filter
-			errors.Is(err, unix.EXDEV): // also of an absolute link, wherever it leads
-			return openResolved(base, folder)
-		}
-		return fd, err
-	}
+	//nolint:gosec // G115: sizes that Options bounds
+	total, free := capacity{int64(st.Blocks) * st.Bsize, int64(st.Files)}, capacity{int64(st.Bfree) * st.Bsize, int64(st.Ffree)}
+	return total, capacity{total.bytes - free.bytes, total.inodes - free.inodes}, nil
 }
 
-// openResolved does the same without openat2(2), which takes every absolute link for one that leads out: it opens first and
-// looks then where that has led.
-func openResolved(base int, folder string) (int, error) {
-	fd, err := unix.Openat(base, folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	above, errAbove := readlink(base)
-	path, errPath := readlink(fd)
-	if err := errors.Join(errAbove, errPath); err != nil {
-		_ = unix.Close(fd)
-		return -1, err
-	}
-	if path != above && !strings.HasPrefix(path, strings.TrimSuffix(above, "/")+"/") {
-		_ = unix.Close(fd)
-		return -1, unix.EXDEV
-	}
-	return fd, nil
-}
-
-// readlink gives the path of what the descriptor refers to.
-func readlink(fd int) (string, error) {
-	buf := make([]byte, unix.PathMax)
-	n, err := unix.Readlink(procPath(fd), buf)
-	if err != nil {
-		return "", err
-	}
-	return string(buf[:n]), nil
-}
+// procPath is a path to what the descriptor refers to, for calls that only take paths.
+func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }

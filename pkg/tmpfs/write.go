@@ -1,97 +1,182 @@
 package tmpfs
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// writer makes the files of one set.
-//
-// A folder is opened through os.Root, so no path leads out. In it, a file is made by its name alone, which cannot lead
-// anywhere either, and not by os.Root: that would ask of every file whether it can be polled, five system calls that cost
-// as much as the file.
-type writer struct {
-	set    *os.Root
-	folder *os.File      // of the last file
-	name   string        // of folder, within the set
-	kept   []fs.FileMode // modes that the umask has left alone
+// Names in the root of a volume. No path of a content begins with "..".
+const (
+	dataLink = "..data"
+	nextLink = "..data_tmp"
+
+	// removePrefix begins the names of folders that are being removed.
+	removePrefix = "..remove_"
+
+	// setLayout names the folder of a set by its time in UTC, as the kubelet does.
+	setLayout = "..2006_01_02_15_04_05.000000000"
+)
+
+// isSet reports whether name is the name of a set.
+func isSet(name string) bool {
+	_, err := time.Parse(setLayout, name)
+	return err == nil
 }
 
-func (w *writer) close() {
-	if w.folder != nil {
-		_ = w.folder.Close()
-		w.folder = nil
+// setName returns the name of a new set. It sorts behind all existing ones, even if the clock was stepped back.
+func setName(now time.Time, existing []string) string {
+	name := now.UTC().Format(setLayout)
+	if len(existing) == 0 {
+		return name
 	}
+	if last := slices.Max(existing); name <= last {
+		if t, err := time.Parse(setLayout, last); err == nil {
+			name = t.Add(time.Nanosecond).Format(setLayout)
+		}
+	}
+	return name
 }
 
-func (w *writer) write(file volume.File) error {
-	if err := w.enter(path.Dir(file.Path)); err != nil {
+// install writes the set into the folder called name and makes it the current one. Links for new names come before the rename of ..data,
+// and those for old names are removed after it (cleanUp): so a reader finds a link for each name of the set that ..data names.
+func (n *set) install(ctx context.Context, w *writableVolume, name string) error {
+	if err := n.write(ctx, w.Root, name); err != nil {
 		return err
 	}
-	name := path.Base(file.Path)
-	fd, err := create(int(w.folder.Fd()), name, file.Mode)
-	if err != nil {
-		return &fs.PathError{Op: "openat", Path: name, Err: err}
+	if err := w.setAttribute(name, n.digest[:]); err != nil {
+		return err
 	}
-	err = errors.Join(w.fill(fd, file), unix.Close(fd))
+	// Nothing is written into the folder after this, or its mtime would change.
+	if err := w.Chtimes(name, n.fetched, n.fetched); err != nil {
+		return err
+	}
+	for _, top := range n.top {
+		if err := w.Symlink(path.Join(dataLink, top), top); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := w.Symlink(name, nextLink); err != nil {
+		return err
+	}
+	if err := w.Rename(nextLink, dataLink); err != nil {
+		return err
+	}
+	_ = w.setAttribute(".", []byte{1}) // without it, the digests of this volume are not used
+	return nil
+}
+
+// write makes the folders and files of the set. Modes are exact whatever the umask is.
+func (n *set) write(ctx context.Context, root *os.Root, name string) error {
+	masked, err := makeFolder(root, name, n.folder)
 	if err != nil {
-		return &fs.PathError{Op: "write", Path: name, Err: err}
+		return err
+	}
+	folder, err := root.OpenRoot(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = folder.Close() }()
+	n.unreadable = map[fileVersion]contentHash{}
+	for _, e := range n.entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		switch {
+		case e.path == n.folder.path:
+		case e.mode&unix.S_IFMT == unix.S_IFDIR:
+			_, err = makeFolder(folder, e.path, e)
+		default:
+			// Where the umask took nothing from a folder, it takes no more from a file.
+			err = n.writeFile(folder, e, masked || e.perm()&^n.folder.perm() != 0)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// enter opens the folder called name, unless the last file lay in it as well.
-func (w *writer) enter(name string) (err error) {
-	if w.folder != nil && w.name == name {
-		return nil
+// makeFolder makes a folder. masked reports that the umask took something from its mode.
+func makeFolder(root *os.Root, name string, e entry) (masked bool, err error) {
+	if err := root.Mkdir(name, e.perm()); err != nil {
+		return false, err
 	}
-	w.close()
-	w.folder, err = w.set.Open(name)
-	w.name = name
-	return err
+	return repairMode(root, name, e)
 }
 
-func create(folder int, name string, mode fs.FileMode) (fd int, err error) {
-	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	for {
-		fd, err = unix.Openat(folder, name, flags, uint32(mode.Perm()))
-		if !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
+// repairMode sets the mode of a folder only where it differs, by the umask or another process: without CAP_FSETID, chmod clears the inherited
+// set-group-id bit. The comparison after an update reports that.
+func repairMode(root *os.Root, name string, e entry) (repaired bool, err error) {
+	info, err := root.Lstat(name)
+	if err != nil || info.Mode()&(fs.ModePerm|fs.ModeSticky) == e.perm() {
+		return false, err
 	}
+	mode := e.perm()
+	if e.mode&unix.S_ISGID != 0 {
+		mode |= fs.ModeSetgid
+	}
+	return true, root.Chmod(name, mode)
 }
 
-func (w *writer) fill(fd int, file volume.File) error {
-	for rest := file.Data.Reveal(); len(rest) > 0; {
-		n, err := unix.Write(fd, rest)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return err
-		}
-		rest = rest[max(n, 0):]
-	}
-	return w.chmod(fd, file.Mode)
-}
-
-// chmod makes the mode of a new file exact whatever the umask is. A mode of which the umask took nothing once is not asked for
-// again.
-func (w *writer) chmod(fd int, mode fs.FileMode) error {
-	if slices.Contains(w.kept, mode) {
-		return nil
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
+// writeFile makes a file. If this process may not read it, its version is kept for later comparisons.
+func (n *set) writeFile(folder *os.Root, e entry, chmod bool) error {
+	file, err := folder.OpenFile(e.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, e.perm())
+	if err != nil {
 		return err
 	}
-	if fs.FileMode(st.Mode).Perm() == mode {
-		w.kept = append(w.kept, mode)
+	defer func() { _ = file.Close() }()
+	if _, err := file.Write(e.data.Reveal()); err != nil {
+		return err
+	}
+	if chmod {
+		if err := file.Chmod(e.perm()); err != nil {
+			return err
+		}
+	}
+	if e.mode&0o400 == 0 {
+		var st unix.Stat_t
+		if err := unix.Fstat(int(file.Fd()), &st); err != nil {
+			return err
+		}
+		n.unreadable[versionOf(e.path, &st)] = e.hash
+	}
+	return nil
+}
+
+// attribute is an extended attribute that only a process with CAP_SYS_ADMIN in the initial user namespace can set, change or see (xattr(7)).
+// On a set it holds the fingerprint, so that a new process can distinguish a change by a container from an old value. On the root of a
+// volume it says that a set was installed with it: then a set without it is not the driver's.
+const attribute = "trusted.keyvault-csi"
+
+func (w *writableVolume) setAttribute(name string, value []byte) error {
+	err := unix.Lsetxattr(procPath(w.fd)+"/"+name, attribute, value, 0)
+	if err == nil || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) { // a user namespace, or no CONFIG_TMPFS_XATTR
 		return nil
 	}
-	return unix.Fchmod(fd, uint32(mode.Perm()))
+	return &os.PathError{Op: "setxattr", Path: name, Err: err}
+}
+
+// isMarked reports whether the root of a volume has the attribute.
+func isMarked(root int) bool {
+	var one [1]byte
+	n, err := unix.Lgetxattr(procPath(root)+"/.", attribute, one[:])
+	return err == nil && n == len(one)
+}
+
+// readDigest returns the fingerprint that is stored with a set: the zero fingerprint, which no set has, if only the root has the attribute.
+func readDigest(root int, set string) (digest fingerprint, stored bool) {
+	if n, err := unix.Lgetxattr(procPath(root)+"/"+set, attribute, digest[:]); err != nil || n != len(digest) {
+		digest = fingerprint{}
+	}
+	return digest, isMarked(root)
 }
