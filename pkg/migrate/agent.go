@@ -29,14 +29,14 @@ func looksLikeAgent(c *yaml.Node) bool {
 
 var agentImage = regexp.MustCompile(`(^|[-_.])(acs-)?(keyvault|key-vault)-?agent($|[-_.])`)
 
-// repository is the last part of an image's name, without tag and digest.
+// repository returns the last part of an image's name, without tag and digest.
 func repository(image string) string {
 	image, _, _ = strings.Cut(path.Base(image), "@")
 	image, _, _ = strings.Cut(image, ":")
 	return strings.ToLower(image)
 }
 
-// texts is the scalars of a list.
+// texts returns the scalars of a list.
 func texts(list *yaml.Node) (all []string) {
 	nodes, _ := items(list)
 	for _, node := range nodes {
@@ -45,7 +45,7 @@ func texts(list *yaml.Node) (all []string) {
 	return all
 }
 
-// findAgent looks for the agent anywhere below a node of an unknown kind.
+// findAgent searches for the agent below a node of an unknown kind.
 func findAgent(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.MappingNode && get(node, "image") != nil && looksLikeAgent(node) {
 		return node
@@ -58,15 +58,15 @@ func findAgent(node *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// agent is one agent of a pod with what it does.
+// agent is one agent of a pod and its settings.
 type agent struct {
 	container
 	settings
 	volume podVolume
-	base   string // where in the volume it writes its four folders; empty for the root
+	base   string // the folder of the volume in which it writes its four folders; empty for the root
 }
 
-// planAgents plans the removal of every agent of a pod, and the volumes in their place.
+// planAgents plans the removal of every agent of a pod, and the volumes that replace them.
 func (m *migration) planAgents(p *plan) {
 	var found []container
 	for _, c := range p.containers(initContainers, mainContainers, debugging) {
@@ -102,7 +102,7 @@ func (m *migration) planAgents(p *plan) {
 	}
 }
 
-// readAgent finds out what an agent does; nil after a problem.
+// readAgent reads the settings of an agent. It returns nil after a problem.
 func (m *migration) readAgent(p *plan, c container) *agent {
 	before := p.blocked
 	p.blocked = false
@@ -157,7 +157,7 @@ func hasKey(node *yaml.Node, name string) bool {
 	return key != nil
 }
 
-// planRemoval takes the agents out, and the folders and files of the node (azure.json) that only they mounted.
+// planRemoval plans the removal of the agents, and of the volumes of the node (azure.json) that only they mount.
 func (p *plan) planRemoval(agents []*agent) {
 	list := agents[0].list
 	nodes, written := items(list)
@@ -186,7 +186,7 @@ func mountedBy(v podVolume, agents []*agent) bool {
 	})
 }
 
-// usedByOthers says whether a container that stays mounts the volume.
+// usedByOthers reports whether a container that stays mounts the volume.
 func (p *plan) usedByOthers(volume string, agents []*agent) bool {
 	for _, c := range p.others(agents) {
 		for _, m := range c.mounts() {
@@ -198,7 +198,7 @@ func (p *plan) usedByOthers(volume string, agents []*agent) bool {
 	return false
 }
 
-// others is the containers of the pod that stay.
+// others returns the containers of the pod that stay.
 func (p *plan) others(agents []*agent) (all []container) {
 	for _, c := range p.containers(initContainers, mainContainers, debugging) {
 		if !slices.ContainsFunc(agents, func(a *agent) bool { return a.written == c.written }) {

@@ -8,9 +8,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The edits of block style, where lines and indentation are the structure.
+// The edits of YAML in block style, where lines and indentation are the structure.
 
-// dash is the offset of the "-" in front of an item. Nothing but spaces may stand before it in its line.
+// dash returns the offset of the "-" before an item. Only spaces may be before it in its line.
 func (t *text) dash(item *yaml.Node) (int, error) {
 	at, err := t.start(item)
 	if err != nil {
@@ -25,7 +25,7 @@ func (t *text) dash(item *yaml.Node) (int, error) {
 	return dash, nil
 }
 
-// itemLines is the whole lines of an item, and the comments inside it: those that are indented deeper than its dash.
+// itemLines returns the whole lines of an item, with the comments that are indented deeper than its dash.
 func (t *text) itemLines(item *yaml.Node) (dash, start, end int, err error) {
 	if dash, err = t.dash(item); err != nil {
 		return 0, 0, 0, err
@@ -52,8 +52,8 @@ func (s *stream) removeBlockItem(c change) ([]edit, error) {
 	return []edit{{start: start, end: end}}, err
 }
 
-// removeBlockPair takes out the key and the value, but not the comments above the value's first line: they are about
-// the list or mapping that once stood here and its author may want to read them again.
+// removeBlockPair removes the key and the value, but not the comments above the value's first line, which describe the
+// list or mapping.
 func (s *stream) removeBlockPair(c change) ([]edit, error) {
 	t := s.text
 	value := valueOf(c.parent, c.target)
@@ -62,7 +62,7 @@ func (s *stream) removeBlockPair(c change) ([]edit, error) {
 		return nil, err
 	}
 	line := t.lineStart(start)
-	if len(bytes.TrimSpace(t.data[line:start])) > 0 { // "- subPath: x": the next key moves up behind the dash
+	if len(bytes.TrimSpace(t.data[line:start])) > 0 { // "- subPath: x": the next key moves up to the dash
 		at := position(c.parent, c.target)
 		if at+2 >= len(c.parent.Content) {
 			return nil, unsupported(c.target, "nothing would be left behind the \"-\"")
@@ -87,7 +87,7 @@ func (s *stream) removeBlockPair(c change) ([]edit, error) {
 	return edits, nil
 }
 
-// insertLines makes whole lines fit: with the line ends that are there, and behind a last line that has none.
+// insertLines inserts whole lines with the line ends of the file, also after a last line without one.
 func (t *text) insertLines(at int, lines string) edit {
 	mark := t.lineBreakAt(at)
 	lines = strings.ReplaceAll(lines, "\n", mark)
@@ -147,12 +147,12 @@ func (s *stream) replaceBlockPair(c change) ([]edit, error) {
 	}
 	lines := t.insertLines(t.lineEnd(last-1), b.String())
 	if previous := edits[len(edits)-1]; previous.end == lines.start && previous.start == t.lineStart(previous.start) && previous.end > t.lineContentEnd(start) {
-		lines.with = strings.TrimPrefix(lines.with, t.lineBreakAt(start)) // a whole last line without line end goes
+		lines.with = strings.TrimPrefix(lines.with, t.lineBreakAt(start)) // remove the whole last line, which has no line end
 	}
 	return append(edits, lines), nil
 }
 
-// lineComments is the comments behind the scalars below a node, by line.
+// lineComments returns the comments at the ends of the lines of scalars below a node, by line.
 func lineComments(node *yaml.Node) map[int]string {
 	found := map[int]string{}
 	var walk func(*yaml.Node)

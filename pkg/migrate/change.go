@@ -7,20 +7,20 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// changeKind is what can be done to a tree. It is all that a migration needs.
+// changeKind is a kind of change of a tree.
 type changeKind int
 
 const (
 	removeItem     changeKind = iota // target is an item of the list parent
 	insertItems                      // values after the item target of the list parent
 	removePair                       // target is a key of the mapping parent
-	replacePair                      // target is a key of the mapping parent: becomes key with values[0]
+	replacePair                      // target is a key of the mapping parent; it becomes key with values[0]
 	setScalar                        // target gets the value key
 	removeDocument                   // target is a document
 	appendDocument                   // values[0] becomes the stream's last document
 )
 
-// change is one change of a tree. Nodes are those of the stream, as written: an alias is itself, not what it stands for.
+// change is one change of a tree. Its nodes are those of the stream as written: an alias is not resolved.
 type change struct {
 	kind           changeKind
 	parent, target *yaml.Node
@@ -28,7 +28,7 @@ type change struct {
 	values         []*yaml.Node
 }
 
-// add makes room for changes that belong together: all of them can be made in the text, or none is.
+// add adds changes that belong together: if one of them cannot be made in the text, none is.
 func (s *stream) add(changes []change) error {
 	for _, c := range changes {
 		switch {
@@ -57,7 +57,7 @@ func (s *stream) add(changes []change) error {
 	return nil
 }
 
-// mayChange refuses what would change other places as well: text that an alias elsewhere repeats.
+// mayChange refuses changes of text that an alias repeats elsewhere.
 func (s *stream) mayChange(changes []change) error {
 	removed := map[*yaml.Node]bool{}
 	for _, c := range changes {
@@ -105,7 +105,7 @@ func sharedText(alias *yaml.Node) error {
 	return unsupported(alias.Alias, "the alias *%s in line %d repeats it; write it out there", alias.Value, alias.Line)
 }
 
-// changed is the documents with all changes. It may be called once: it changes the trees.
+// changed returns the documents with all changes. It changes the trees, so it may be called only once.
 func (s *stream) changed() []*yaml.Node {
 	for _, c := range s.changes {
 		switch at := position(c.parent, c.target); c.kind {

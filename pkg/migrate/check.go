@@ -15,7 +15,7 @@ import (
 // DriverName is the CSI driver whose volumes this package writes and finds.
 const DriverName = "keyvault-csi.io"
 
-// check lets the driver's parser judge a new volume. Its problems keep the workload as it is.
+// check validates a new volume with the driver's parser. After a problem the workload is not changed.
 func (p *plan) check(at *yaml.Node, s *settings) {
 	cloud := vaultSuffix(s.values[volume.AttributeVault])
 	if cloud != "" && cloud != clouds[0].suffix {
@@ -34,7 +34,7 @@ func (p *plan) check(at *yaml.Node, s *settings) {
 	}
 }
 
-// driverCloud is what the operator sets for vaults of a suffix other than the public cloud's.
+// driverCloud returns the setting of the driver for a vault suffix of another cloud than the public one.
 func driverCloud(suffix string) string {
 	for _, cloud := range clouds {
 		if suffix == cloud.suffix {
@@ -44,8 +44,8 @@ func driverCloud(suffix string) string {
 	return "install the driver with --cloud custom, --vault-dns-suffix " + suffix + " and --authority-host"
 }
 
-// vaultSuffix is the cloud's DNS name in a vault's URL; empty if it is none, or one that the parser should judge as
-// that of the public cloud, with its hints.
+// vaultSuffix returns the cloud's DNS name in a vault's URL. It is empty if there is none, or if the parser should validate
+// the URL for the public cloud, with its hints.
 func vaultSuffix(url string) string {
 	host, isURL := strings.CutPrefix(strings.ToLower(url), "https://")
 	label, suffix, dotted := strings.Cut(strings.TrimSuffix(host, ":443"), ".")
@@ -60,12 +60,12 @@ func vaultSuffix(url string) string {
 	return suffix
 }
 
-// pod is who mounts a volume, as far as a manifest tells.
+// pod is the pod of a volume, as far as the manifest has it.
 type pod struct {
 	name, namespace, serviceAccount string
 }
 
-// complete adds what the kubelet would: the pod, and a token of its service account, unsigned.
+// complete adds the attributes of the kubelet: the pod, and an unsigned token of its service account.
 func (w pod) complete(attributes map[string]string) map[string]string {
 	all := maps.Clone(attributes)
 	if all == nil {
@@ -92,7 +92,7 @@ func (w pod) complete(attributes map[string]string) map[string]string {
 
 const audience = "api://AzureADTokenExchange"
 
-// placeholderSecret stands for a Secret that the manifests do not hold, with the keys that the attributes leave to it.
+// placeholderSecret returns a Secret in place of one that is not in the manifests, with the keys that the attributes lack.
 func placeholderSecret(attributes map[string]string) map[string]string {
 	secret := map[string]string{volume.SecretClientSecret: "placeholder"}
 	if _, named := attributes[volume.AttributeClientID]; !named {

@@ -6,10 +6,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// What the Secrets Store CSI Driver calls itself.
+// The names of the Secrets Store CSI Driver.
 const (
 	storeDriver = "secrets-store.csi.k8s.io"
-	storeGroup  = "secrets-store.csi.x-k8s.io/" // v1 and v1alpha1 alike
+	storeGroup  = "secrets-store.csi.x-k8s.io/" // v1 and v1alpha1
 	storeKind   = "SecretProviderClass"
 )
 
@@ -20,14 +20,14 @@ func (o *object) isClass() bool {
 // class is a SecretProviderClass.
 type class struct {
 	*object
-	uses    int // how many volumes of the pods use it
-	carried int // how many of them became volumes of this driver
-	losses  int // how much of it has no counterpart
+	uses    int // the number of volumes of pods that use it
+	carried int // the number of them that became volumes of this driver
+	losses  int // the number of its settings without a counterpart
 }
 
 func newClass(o *object) *class { return &class{object: o} }
 
-// use is a volume that a class stands behind.
+// use is a volume that uses a class.
 type use struct{ class *class }
 
 // planClasses plans the change of every volume of the Azure provider.
@@ -44,7 +44,7 @@ func (m *migration) planClasses(p *plan) {
 			continue
 		}
 		if provider := text1(get(c.node, "spec", "provider")); provider != "azure" {
-			continue // another provider's: not ours to judge
+			continue // of another provider
 		}
 		c.uses++
 		m.planClass(p, v, csi, c)
@@ -60,7 +60,7 @@ func (m *migration) class(p *plan, name string) *class {
 	return nil
 }
 
-// planClass turns one volume into ours: another driver's name, other attributes; the Secret's reference stays.
+// planClass turns one volume into one of this driver. The reference to the Secret stays.
 func (m *migration) planClass(p *plan, v podVolume, csi *yaml.Node, c *class) {
 	reader := &classReader{plan: p, class: c, parameters: get(c.node, "spec", "parameters"), at: v.node}
 	secret := text1(get(csi, "nodePublishSecretRef", "name"))
@@ -75,7 +75,7 @@ func (m *migration) planClass(p *plan, v podVolume, csi *yaml.Node, c *class) {
 		p.problem(twice, "the key %s is there twice", quote(twice.Value))
 		return
 	}
-	if !isTrue(get(csi, "readOnly")) { // the Secrets Store CSI Driver refuses such a pod too, so nobody runs one
+	if !isTrue(get(csi, "readOnly")) { // the Secrets Store CSI Driver refuses such a pod too
 		p.problem(v.node, "the volume %s is not read-only, and the driver refuses such volumes; set readOnly: true under csi", quote(printable(v.name)))
 		return
 	}
@@ -87,9 +87,9 @@ func (m *migration) planClass(p *plan, v podVolume, csi *yaml.Node, c *class) {
 	p.uses = append(p.uses, use{c})
 }
 
-// retireClasses takes out the classes that nobody needs any more.
+// retireClasses removes the classes that are not used any more.
 func (m *migration) retireClasses() {
-	left := map[*yaml.Node]int{} // how many items have left a List
+	left := map[*yaml.Node]int{} // the number of items removed from a List
 	for _, c := range m.classes {
 		if text1(get(c.node, "spec", "provider")) != "azure" {
 			continue

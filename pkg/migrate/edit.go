@@ -14,10 +14,10 @@ import (
 type edit struct {
 	start, end int
 	with       string
-	last       bool // behind everything else at the same place: a new document at the end of the file
+	last       bool // after all other edits at the same offset: a new document at the end of the file
 }
 
-// inOrder sorts edits as they will be made, and refuses those that overlap.
+// inOrder sorts edits by their offsets, and refuses those that overlap.
 func inOrder(edits []edit) ([]edit, error) {
 	edits = slices.Clone(edits)
 	slices.SortStableFunc(edits, func(a, b edit) int {
@@ -39,7 +39,7 @@ func inOrder(edits []edit) ([]edit, error) {
 	return edits, nil
 }
 
-// replace makes all edits.
+// replace returns the text with all edits.
 func replace(data []byte, edits []edit) ([]byte, error) {
 	edits, err := inOrder(edits)
 	if err != nil {
@@ -56,7 +56,7 @@ func replace(data []byte, edits []edit) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// edit says what a change means for the bytes.
+// edit returns the edit of the bytes for a change.
 func (s *stream) edit(c change) ([]edit, error) {
 	flow := c.parent != nil && c.parent.Style&yaml.FlowStyle != 0
 	switch c.kind {
@@ -86,7 +86,7 @@ func (s *stream) edit(c change) ([]edit, error) {
 	}
 }
 
-// span is where a node begins and ends.
+// span returns the offsets of the beginning and the end of a node.
 func (t *text) span(first, last *yaml.Node) (start, end int, err error) {
 	if start, err = t.start(first); err == nil {
 		end, err = t.end(last)
@@ -94,7 +94,7 @@ func (t *text) span(first, last *yaml.Node) (start, end int, err error) {
 	return start, end, err
 }
 
-// removeFlow takes an item (size 1) or a pair (2) out of brackets, with the comma.
+// removeFlow removes an item (size 1) or a pair (2) in brackets, with the comma.
 func (s *stream) removeFlow(c change, size int) ([]edit, error) {
 	at := position(c.parent, c.target)
 	start, end, err := s.text.span(c.target, c.parent.Content[at+size-1])
@@ -115,7 +115,7 @@ func (s *stream) removeFlow(c change, size int) ([]edit, error) {
 	return []edit{{start: start, end: end}}, nil
 }
 
-// insertItems puts copies of a list item's kind behind it.
+// insertItems inserts items after a list item, in its style.
 func (s *stream) insertItems(c change, flow bool) ([]edit, error) {
 	var b strings.Builder
 	if flow {
@@ -174,7 +174,7 @@ func (s *stream) setScalar(c change) ([]edit, error) {
 	return []edit{{start: start, end: end, with: inFlow(scalar(c.key), quoted)}}, nil
 }
 
-// removeDocument takes out a document with the "---" in front of it; the first one leaves what stands above it.
+// removeDocument removes a document with the "---" before it. What is above the first document stays.
 func (s *stream) removeDocument(c change) ([]edit, error) {
 	t := s.text
 	root := c.target.Content[0]

@@ -9,18 +9,18 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// inBlock is the lines of a value in block style, without indentation.
+// inBlock returns the lines of a value in block style, without indentation.
 func inBlock(node *yaml.Node) []string {
 	var b bytes.Buffer
 	encoder := yaml.NewEncoder(&b)
 	encoder.SetIndent(2)
 	if err := encoder.Encode(node); err != nil {
-		return nil // the check of the result finds out
+		return nil // the check of the result reports it
 	}
 	return strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
 }
 
-// inFlow is a value on one line: for JSON with everything in quotes, else as it is usual within brackets.
+// inFlow returns a value on one line: for JSON with everything in quotes, else as usual in brackets.
 func inFlow(node *yaml.Node, quoted bool) string {
 	switch node.Kind {
 	case yaml.MappingNode:
@@ -37,7 +37,7 @@ func inFlow(node *yaml.Node, quoted bool) string {
 	return quote(node.Value)
 }
 
-// isPlain says whether a text needs no quotes anywhere. It errs on the side of quotes.
+// isPlain reports whether a text needs no quotes. In doubt it does.
 func isPlain(s string) bool {
 	for i, c := range []byte(s) {
 		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
@@ -49,11 +49,11 @@ func isPlain(s string) bool {
 	return s != "" && probe.ShortTag() == "!!str" && !slices.Contains([]string{"y", "n", "yes", "no", "on", "off"}, strings.ToLower(s))
 }
 
-// quote writes a text in double quotes, as YAML and JSON both read it.
+// quote returns a text in double quotes that YAML and JSON read alike.
 func quote(s string) string {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(s) // a string always encodes
+	_ = encoder.Encode(s) // encoding a string does not fail
 	return strings.TrimSuffix(b.String(), "\n")
 }

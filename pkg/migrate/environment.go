@@ -16,7 +16,7 @@ const (
 	varSecrets     = "SECRETS_KEYS"
 	varCerts       = "CERTS_KEYS"
 	varCAs         = "DOWNLOAD_CA_CERTIFICATES"
-	varCASuffix    = "_DOWNLOAD_CA_CERTIFICATE" // behind a secret's name in upper case; singular, unlike varCAs
+	varCASuffix    = "_DOWNLOAD_CA_CERTIFICATE" // after a secret's name in upper case; singular, unlike varCAs
 	varSavePFX     = "SAVE_PFX"
 	varKubernetes  = "CREATE_KUBERNETES_SECRETS"
 	varUseMSI      = "USE_MSI"
@@ -42,11 +42,11 @@ var agentVariables = []string{
 type variable struct {
 	node                  *yaml.Node
 	value                 string
-	from                  string // what the value comes from, where it does not stand here: "the ConfigMap \"x\""
+	from                  string // the source of a value that is not in the manifest: "the ConfigMap \"x\""
 	secretName, secretKey string // a key of a Secret
 }
 
-// environment is the variables of an agent, as Kubernetes hands them over: the last of a name wins.
+// environment is the variables of an agent, as Kubernetes sets them: the last of a name wins.
 type environment struct {
 	plan      *plan
 	container container
@@ -80,7 +80,7 @@ func readEnvironment(p *plan, c container) *environment {
 	return e
 }
 
-// origin names what a variable's value comes from.
+// origin returns the source of a variable's value.
 func origin(from *yaml.Node) string {
 	for _, kind := range []struct{ field, name string }{
 		{"configMapKeyRef", "the ConfigMap"}, {"configMapRef", "the ConfigMap"},
@@ -98,7 +98,7 @@ func origin(from *yaml.Node) string {
 
 var reference = regexp.MustCompile(`\$\$|\$\([-._a-zA-Z0-9]+\)`)
 
-// expand replaces $(NAME) by a variable from further above, as Kubernetes does; an unknown one stays, and $$ is $.
+// expand replaces $(NAME) by an earlier variable, as Kubernetes does. An unknown one stays, and $$ is $.
 func (e *environment) expand(value string) (expanded, from string) {
 	expanded = reference.ReplaceAllStringFunc(value, func(match string) string {
 		if match == "$$" {
@@ -118,7 +118,7 @@ func (e *environment) expand(value string) (expanded, from string) {
 	return expanded, from
 }
 
-// get reads a variable that must stand in the manifest; one that does not is a problem.
+// get reads a variable. It is a problem if its value is not in the manifest.
 func (e *environment) get(name string) (value string, given bool) {
 	v, given := e.variables[name]
 	e.used[name] = true
@@ -128,7 +128,7 @@ func (e *environment) get(name string) (value string, given bool) {
 	return v.value, given
 }
 
-// isTrue reads a variable as the agent does: the word true in any case, and nothing else.
+// isTrue reads a variable as the agent does: only the word true, in any case.
 func (e *environment) isTrue(name string, fallback bool) bool {
 	value, given := e.get(name)
 	if !given {
@@ -137,12 +137,12 @@ func (e *environment) isTrue(name string, fallback bool) bool {
 	return strings.EqualFold(value, "true")
 }
 
-// ignored tells of the variables that were not read.
+// ignored reports the variables that were not read.
 func (e *environment) ignored() {
 	var names []string
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(e.order))) {
 		if e.used[name] || slices.Contains(agentVariables, name) {
-			continue // those of the agent that were not read have no effect in it either
+			continue // variables of the agent that have no effect in it either
 		}
 		if strings.HasSuffix(strings.ToLower(name), "_proxy") {
 			e.plan.note(e.variables[name].node, "%s of %s is the driver's business now: set it where the driver is installed", name, e.container)
@@ -172,7 +172,7 @@ func (e *environment) login(name string) (v variable, ok bool) {
 	return v, false
 }
 
-// secretCommand is how to make a Secret from keys of others.
+// secretCommand returns the command that makes a Secret from keys of others.
 func secretCommand(namespace, name string, keys []loginKey) string {
 	in := ""
 	if namespace != "" {

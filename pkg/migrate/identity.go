@@ -11,7 +11,7 @@ import (
 
 const clusterFile = "/etc/kubernetes/azure.json"
 
-// readIdentity carries over the login, in the agent's order: USE_MSI, then USE_ENV, then the service principal's file.
+// readIdentity migrates the login, in the agent's order: USE_MSI, then USE_ENV, then the service principal's file.
 func (m *migration) readIdentity(p *plan, c container, env *environment, s *settings) {
 	switch {
 	case env.isTrue(varUseMSI, false):
@@ -26,7 +26,7 @@ func (m *migration) readIdentity(p *plan, c container, env *environment, s *sett
 	}
 }
 
-// readManaged takes the first of the three ids that is present, as the agent does, even if it is empty.
+// readManaged uses the first of the three ids that is present, even if it is empty, as the agent does.
 func (m *migration) readManaged(p *plan, c container, env *environment, s *settings) {
 	s.set(volume.AttributeIdentity, string(volume.Managed))
 	for _, id := range []struct{ variable, attribute string }{
@@ -46,7 +46,7 @@ func nodeIdentityNote(p *plan, at *yaml.Node, kind volume.IdentityKind) {
 	p.note(at, "identity %s is the node's own right: the driver's operator must allow it to the namespace (--policy-file)", kind)
 }
 
-// readFile is the login by a file of the node.
+// readFile migrates the login by a file of the node.
 func (m *migration) readFile(p *plan, c container, env *environment, s *settings) {
 	file, given := env.get(varFile)
 	if !given || file == "" {
@@ -80,8 +80,8 @@ type loginKey struct {
 	variable
 }
 
-// readServicePrincipal carries over USE_ENV. Plain values become attributes. The rest must lie in one Secret with the
-// driver's keys: the pod's own if it is like that, else a new one.
+// readServicePrincipal migrates USE_ENV. Plain values become attributes. The rest must be in one Secret with the driver's
+// keys: the pod's own if it has them, else a new one.
 func (m *migration) readServicePrincipal(p *plan, c container, env *environment, s *settings) {
 	s.set(volume.AttributeIdentity, string(volume.ServicePrincipal))
 	var keys []loginKey
@@ -127,7 +127,7 @@ func (m *migration) readServicePrincipal(p *plan, c container, env *environment,
 	p.note(c.node, "the login needs a Secret with the keys that this driver reads; make it with: %s", secretCommand(p.namespace, s.secretRef, keys))
 }
 
-// makeSecret writes the Secret if everything that it holds is in the manifests; else nil.
+// makeSecret returns the new Secret, or nil if one of its values is not in the manifests.
 func (m *migration) makeSecret(p *plan, name string, keys []loginKey) *yaml.Node {
 	data, plain := mapping(), mapping()
 	for _, k := range keys {

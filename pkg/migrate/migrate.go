@@ -14,49 +14,48 @@ type File struct {
 
 // Options of [Migrate].
 type Options struct {
-	// Container is the name of the init container that is the agent, where its image, command and variables do not
-	// show it. Empty means that they do.
+	// Container is the name of the init container that is the agent, if its image, command and variables do not show it.
 	Container string
 }
 
-// Level says how much of a [Finding]'s object was carried over.
+// Level says how much of a [Finding]'s object was migrated.
 type Level int
 
-// The levels. Everything above Note wants a person's decision.
+// The levels. Everything above Note needs a decision of the user.
 const (
-	Note        Level = iota // carried over; something to know, or to do beside it
-	Lost                     // carried over but for what the finding says
-	NotMigrated              // the object stays as it was
+	Note        Level = iota // migrated; something to know, or to do as well
+	Lost                     // migrated except for what the finding says
+	NotMigrated              // the object is not changed
 )
 
 func (l Level) String() string { return [...]string{"note", "not carried over", "not migrated"}[l] }
 
-// Finding is one thing that a person should know.
+// Finding is a message to the user.
 type Finding struct {
 	File   string
-	Line   int    // from 1 on
+	Line   int    // beginning at 1
 	Object string // "Deployment shop/web"
 	Level  Level
 	Text   string // one line, without any secret
 }
 
-// String is the finding with its place, on one line.
+// String returns the finding with its position, on one line.
 func (f Finding) String() string {
 	return fmt.Sprintf("%s:%d: %s: %s: %s", f.File, f.Line, f.Level, f.Object, f.Text)
 }
 
-// Result is what [Migrate] made of its input.
+// Result is the result of [Migrate].
 type Result struct {
-	Files    []File // as given, in the same order; those without anything to migrate are identical
-	Migrated int    // how many objects with a pod were changed
+	Files    []File // in the order of the input; those with nothing to migrate are identical
+	Migrated int    // the number of objects with a pod that were changed
 	Findings []Finding
 }
 
-// Migrate replaces the agent, and volumes of the Azure provider, by this driver's volume, wherever the files hold a pod
-// or something that makes pods. A SecretProviderClass must be among the files to be understood; it goes when all of it
-// is carried over and one of the pods used it.
+// Migrate replaces the agent, and volumes of the Azure provider, by this driver's volume, in pods and in objects with a pod
+// template. A SecretProviderClass must be among the files. It is removed if all of it is migrated and one of the pods
+// used it.
 //
-// The error is about a file that is not YAML; nothing is migrated then.
+// It returns an error if a file is not YAML; then nothing is migrated.
 func Migrate(files []File, o Options) (Result, error) {
 	m := &migration{options: o}
 	for _, file := range files {
@@ -104,10 +103,10 @@ type migration struct {
 	findings  []Finding
 	migrated  int
 	named     bool            // the container of the options was found
-	logins    map[string]bool // Secrets that were written or asked for, by namespace and name
+	logins    map[string]bool // Secrets that were written or requested, by namespace and name
 }
 
-// collect finds the objects that the rest is about.
+// collect finds the objects to migrate, and those that they use.
 func (m *migration) collect() {
 	m.logins = map[string]bool{}
 	for _, s := range m.streams {
@@ -128,7 +127,7 @@ func (m *migration) collect() {
 	}
 }
 
-// migrate changes one workload, or leaves it and says why.
+// migrate changes one workload, or reports why it does not.
 func (m *migration) migrate(w *workload) {
 	plan := &plan{workload: w}
 	m.planAgents(plan)
@@ -138,7 +137,7 @@ func (m *migration) migrate(w *workload) {
 			plan.problem(w.node, "%v", err)
 		}
 	}
-	if plan.blocked { // what was carried over is not to be told then
+	if plan.blocked { // findings about migrated settings do not apply
 		plan.findings = slices.DeleteFunc(plan.findings, func(f Finding) bool { return f.Level != NotMigrated })
 	}
 	m.findings = append(m.findings, plan.findings...)
@@ -161,7 +160,7 @@ func (m *migration) find(o *object, line int, level Level, format string, args .
 	m.findings = append(m.findings, o.finding(line, level, format, args...))
 }
 
-// sorted gives each finding once, in the order of the files and lines.
+// sorted returns each finding once, in the order of the files and lines.
 func (m *migration) sorted() []Finding {
 	position := map[string]int{}
 	for i, s := range m.streams {
@@ -178,7 +177,7 @@ func (m *migration) sorted() []Finding {
 	return slices.Compact(m.findings)
 }
 
-// apply gives the new text, which is the old one if nothing was added.
+// apply returns the new text, which is the old one without changes.
 func (s *stream) apply() ([]byte, error) {
 	if len(s.edits) == 0 {
 		return s.file.Data, nil

@@ -13,7 +13,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// manifests is the golden inputs. What becomes of them is compared by the tests of kvcsi, which read the same folder.
+// manifests are the golden inputs. The tests of kvcsi read the same folder and compare the results.
 func manifests(t testing.TB) (files []migrate.File) {
 	t.Helper()
 	names, err := filepath.Glob("testdata/*.[yj]*")
@@ -39,8 +39,7 @@ func one(t testing.TB, text string) (string, []migrate.Finding) {
 	return string(result.Files[0].Data), result.Findings
 }
 
-// A second migration finds nothing more to do in what the first could carry over, and every volume that it wrote is
-// valid to the driver.
+// A second migration changes nothing in what the first has migrated, and every volume that it wrote is valid to the driver.
 func TestTwice(t *testing.T) {
 	t.Parallel()
 	for _, file := range manifests(t) {
@@ -110,7 +109,7 @@ spec:
     emptyDir: {}
 `
 
-// The agent is known by its image, by its variables, by its command with one variable, or by name.
+// The agent is recognised by its image, by its variables, by its command with one variable, or by name.
 func TestFindsTheAgent(t *testing.T) {
 	t.Parallel()
 	noVariables := strings.NewReplacer("VAULT_BASE_URL", "OTHER_URL", "SECRETS_FOLDER", "OTHER_FOLDER", "USE_MSI", "OTHER")
@@ -146,7 +145,7 @@ func TestFindsTheAgent(t *testing.T) {
 	}
 }
 
-// What cannot be edited safely is left alone, with a reason.
+// What cannot be edited safely is not changed, with a reason.
 func TestLeavesAlone(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct{ old, with, want string }{
@@ -178,7 +177,7 @@ func TestLeavesAlone(t *testing.T) {
 	}
 }
 
-// The ways to write an emptyDir and what stands around it.
+// The ways to write an emptyDir, and other volumes beside it.
 func TestForms(t *testing.T) {
 	t.Parallel()
 	const (
@@ -243,7 +242,7 @@ func TestByteOrderMark(t *testing.T) {
 	}
 }
 
-// Two definitions of a pod that share text by an anchor are left alone, also through a merge key.
+// Two definitions of a pod that share text by an anchor are not changed, also with a merge key.
 func TestShared(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
@@ -267,7 +266,7 @@ func indented() string {
 	return strings.ReplaceAll("  "+strings.TrimSuffix(spec, "\n"), "\n", "\n  ") + "\n"
 }
 
-// The text of an agent's list becomes the attribute as the agent read it.
+// The text of an agent's list becomes the attribute that means the same.
 func TestSecretsKeys(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]string{
@@ -292,7 +291,7 @@ func TestSecretsKeys(t *testing.T) {
 	}
 }
 
-// No finding and no panic message of the package ever shows what a manifest holds as a secret.
+// No finding and no panic message of the package shows a secret of a manifest.
 func TestFindingsHoldNoSecret(t *testing.T) {
 	t.Parallel()
 	for _, file := range manifests(t) {
@@ -308,7 +307,7 @@ func TestFindingsHoldNoSecret(t *testing.T) {
 	}
 }
 
-// FuzzMigrate: no input makes it panic, what has no agent stays as it is, and the result is what a second run accepts.
+// FuzzMigrate: no input makes it panic, a file without an agent is not changed, and a second run accepts the result.
 func FuzzMigrate(f *testing.F) {
 	for _, file := range manifests(f) {
 		f.Add(file.Data)
@@ -340,7 +339,7 @@ func FuzzMigrate(f *testing.F) {
 	})
 }
 
-// documents is the trees of all documents, written anew.
+// documents returns the trees of all documents, encoded again.
 func documents(t testing.TB, data []byte) (all [][]byte) {
 	t.Helper()
 	decoder := yaml.NewDecoder(bytes.NewReader(data))

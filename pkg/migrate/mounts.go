@@ -11,11 +11,11 @@ import (
 // planMounts turns the volumes that the agents write into volumes of this driver, and adapts the mounts of the other
 // containers so that each file keeps its path.
 //
-// The root of our volume is where an agent wrote its four folders, which may be below the root of the emptyDir.
+// The root of the new volume is the folder with the agent's four folders, which may be below the root of the emptyDir.
 func (p *plan) planMounts(agents []*agent) {
 	for i, a := range agents {
 		if slices.ContainsFunc(agents[:i], func(b *agent) bool { return b.volume.written == a.volume.written }) {
-			continue // done with the first of them
+			continue // done with the first of the same volume
 		}
 		var together []*agent
 		for _, b := range agents[i:] {
@@ -27,7 +27,7 @@ func (p *plan) planMounts(agents []*agent) {
 	}
 }
 
-// planVolume is about one emptyDir and the agents that write into it: one as a rule, or several in folders apart.
+// planVolume plans one emptyDir and its agents: usually one, or several in different folders.
 func (p *plan) planVolume(writers, agents []*agent) {
 	for i, a := range writers {
 		for _, b := range writers[:i] {
@@ -57,7 +57,7 @@ func (p *plan) planVolume(writers, agents []*agent) {
 	}
 }
 
-// freeName is a volume's name that the pod does not have yet.
+// freeName returns a name of a volume that the pod does not have yet.
 func (p *plan) freeName(name string, number int) string {
 	for {
 		candidate := name + "-" + strconv.Itoa(number)
@@ -119,14 +119,14 @@ func (c container) mountAt(p string) (mount, int, bool) {
 	return mount{}, 0, false
 }
 
-// view is how a container sees a volume of ours: where, and which part of it.
+// view is the path and the part of a new volume that a container sees.
 type view struct {
 	volume, path, sub string
 }
 
-// viewOf says how a mount of the emptyDir sees the folder base of it.
+// viewOf returns what a mount of the emptyDir shows of its folder base.
 func (m mount) viewOf(base string) (view, bool) {
-	if rest, ok := below(base, m.sub); ok { // the mount shows the folder and perhaps what is around it
+	if rest, ok := below(base, m.sub); ok { // the mount shows the folder, and perhaps others
 		return view{path: path.Join(m.path, rest)}, true
 	}
 	if rest, ok := below(m.sub, base); ok { // the mount shows a part of the folder
@@ -135,7 +135,7 @@ func (m mount) viewOf(base string) (view, bool) {
 	return view{}, false
 }
 
-// changeMount makes a mount show the first of the views and adds mounts for the others.
+// changeMount changes a mount to the first of the views and adds mounts for the others.
 func (p *plan) changeMount(m mount, views []view) {
 	var more []*yaml.Node
 	for _, v := range views[1:] {

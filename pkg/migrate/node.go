@@ -6,10 +6,10 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The functions below read a tree the way the API server will: through aliases and merge keys. All of them take nil
-// and nodes of any kind.
+// The functions below read a tree as the API server does: with aliases and merge keys. All of them accept nil and nodes of
+// any kind.
 
-// resolve is the node that an alias stands for.
+// resolve returns the node of an alias, and any other node unchanged.
 func resolve(node *yaml.Node) *yaml.Node {
 	for node != nil && node.Kind == yaml.AliasNode {
 		node = node.Alias
@@ -17,11 +17,11 @@ func resolve(node *yaml.Node) *yaml.Node {
 	return node
 }
 
-// maxMerges bounds merge keys within merge keys: each level multiplies the work, and nobody nests them.
+// maxMerges bounds merge keys within merge keys, because each level multiplies the work.
 const maxMerges = 4
 
-// pair finds a key of a mapping, and its value as it is written there (perhaps an alias). Keys that are merged in count
-// only where the mapping itself has none.
+// pair finds a key of a mapping, and its value as written (perhaps an alias). A key of the mapping comes before one that is
+// merged in.
 func pair(node *yaml.Node, name string) (key, value *yaml.Node) { return pairIn(node, name, 0) }
 
 func pairIn(node *yaml.Node, name string, depth int) (key, value *yaml.Node) {
@@ -53,7 +53,7 @@ func pairIn(node *yaml.Node, name string, depth int) (key, value *yaml.Node) {
 
 func isMerge(key *yaml.Node) bool { return key.Kind == yaml.ScalarNode && key.ShortTag() == "!!merge" }
 
-// get is the value of a key, aliases resolved; nil if there is none.
+// get returns the value of a key with aliases resolved, or nil.
 func get(node *yaml.Node, path ...string) *yaml.Node {
 	for _, name := range path {
 		_, value := pair(node, name)
@@ -64,7 +64,7 @@ func get(node *yaml.Node, path ...string) *yaml.Node {
 	return node
 }
 
-// items is the entries of a list, aliases resolved, and the entries as written.
+// items returns the entries of a list with aliases resolved, and the entries as written.
 func items(node *yaml.Node) (resolved, written []*yaml.Node) {
 	node = resolve(node)
 	if node == nil || node.Kind != yaml.SequenceNode {
@@ -76,7 +76,7 @@ func items(node *yaml.Node) (resolved, written []*yaml.Node) {
 	return resolved, node.Content
 }
 
-// text1 is the text of a scalar; empty for everything else, null included.
+// text1 returns the text of a scalar, or nothing for other nodes and null.
 func text1(node *yaml.Node) string {
 	node = resolve(node)
 	if node == nil || node.Kind != yaml.ScalarNode || node.ShortTag() == "!!null" {
@@ -85,12 +85,12 @@ func text1(node *yaml.Node) string {
 	return node.Value
 }
 
-// isTrue is what the API server takes for true.
+// isTrue reports whether the API server reads a node as true.
 func isTrue(node *yaml.Node) bool {
 	return node != nil && node.ShortTag() == "!!bool" && strings.EqualFold(node.Value, "true")
 }
 
-// doubled finds a key that a mapping below node has twice: readers of YAML differ in which one counts.
+// doubled finds a key that a mapping below node has twice: YAML libraries differ in which one they use.
 func doubled(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.MappingNode {
 		seen := map[string]bool{}
@@ -113,7 +113,7 @@ func doubled(node *yaml.Node) *yaml.Node {
 	return nil
 }
 
-// sameTree compares what two trees mean, not how they are written.
+// sameTree compares the values of two trees, not their style.
 func sameTree(a, b *yaml.Node) bool {
 	if a.Kind != b.Kind || a.Anchor != b.Anchor || a.Value != b.Value || len(a.Content) != len(b.Content) {
 		return false
@@ -139,7 +139,7 @@ func boolean(value string) *yaml.Node {
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!bool", Value: value}
 }
 
-// mapping takes keys and values in turn; a value is a string or a node.
+// mapping takes alternating keys and values; a value is a string or a node.
 func mapping(pairs ...any) *yaml.Node {
 	m := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map"}
 	for i := 0; i+1 < len(pairs); i += 2 {

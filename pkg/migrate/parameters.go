@@ -10,7 +10,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// classReader turns a class's parameters into attributes.
+// classReader turns the parameters of a class into attributes.
 type classReader struct {
 	plan       *plan
 	class      *class
@@ -29,7 +29,7 @@ func (r *classReader) text(names ...string) string {
 
 func (r *classReader) isTrue(name string) bool { return strings.EqualFold(r.text(name), "true") }
 
-// lost tells of what has no counterpart, where it stands in the class.
+// lost reports a parameter without a counterpart, with its line in the class.
 func (r *classReader) lost(format string, args ...any) {
 	r.class.losses++
 	r.plan.findings = append(r.plan.findings, r.plan.finding(r.at.Line, Lost, "%s %s: %s", storeKind, printable(r.class.name), fmt.Sprintf(format, args...)))
@@ -53,7 +53,7 @@ func (r *classReader) settings(secret string) *settings {
 	return s
 }
 
-// vault writes the address in full, so that a reader sees the cloud.
+// vault returns the full URL, which shows the cloud.
 func (r *classReader) vault() string {
 	name := r.text("keyvaultName")
 	if name == "" {
@@ -77,7 +77,7 @@ func (r *classReader) vault() string {
 	return name
 }
 
-// identity follows the provider's order: the node's identity, the pod's, the Secret.
+// identity uses the provider's order: the node's identity, the pod's, the Secret.
 func (r *classReader) identity(s *settings, secret string) {
 	switch {
 	case r.isTrue("usePodIdentity"):
@@ -100,8 +100,8 @@ func (r *classReader) identity(s *settings, secret string) {
 	}
 }
 
-// synced is about the Secrets of Kubernetes that the other driver keeps. A pod that reads one of them would not start
-// any more.
+// synced reports the Kubernetes Secrets that the other driver writes. A pod that reads one of them would not start any
+// more.
 func (r *classReader) synced() {
 	objects, _ := items(get(r.class.node, "spec", "secretObjects"))
 	for _, o := range objects {
@@ -138,7 +138,7 @@ type storeObject struct {
 	name, kind, version, alias, format, encoding, history, mode string
 }
 
-// read takes the class's list, YAML in a string: a mapping with the list array, whose entries are YAML in strings.
+// read reads the list of the class, YAML in a string: a mapping with the list array, whose entries are YAML in strings.
 func (r *classReader) read() (all []storeObject) {
 	var document yaml.Node
 	text := r.text("objects")
@@ -173,7 +173,7 @@ func (r *classReader) read() (all []storeObject) {
 	return all
 }
 
-// objects writes the list anew, in this driver's form.
+// objects returns the list in this driver's form.
 func (r *classReader) objects(s *settings) {
 	all := r.read()
 	if r.plan.blocked {
@@ -212,7 +212,7 @@ func (r *classReader) objects(s *settings) {
 	s.set(volume.AttributeObjects, strings.Join(inBlock(list), "\n")+"\n")
 }
 
-// object is the entry for one object; doubt is set where a secret may be that of a certificate.
+// object returns the entry for one object. doubt is true if a secret may be the one of a certificate.
 func (r *classReader) object(o storeObject, all []storeObject, taken map[string]bool) (node *yaml.Node, doubt bool) {
 	if o.history != "" && o.history != "0" && o.history != "1" {
 		r.lost("object %s: objectVersionHistory has no counterpart, only the newest version is written, as %s", printable(o.name), quote(printable(o.alias+"/0")))
@@ -252,8 +252,8 @@ func (r *classReader) object(o storeObject, all []storeObject, taken map[string]
 	return node, doubt
 }
 
-// files names what an object becomes. A certificate with its key is one file at its alias; the provider can be told to
-// put .crt and .key beside it for every volume (AKS does), so they are written as well.
+// files sets the files of an object. A certificate with its key is one file at its alias. The provider can be configured to
+// write .crt and .key beside it for every volume (AKS does), so they are written as well.
 func (r *classReader) files(node *yaml.Node, o storeObject, taken map[string]bool) {
 	switch {
 	case o.kind == "cert":
@@ -265,12 +265,12 @@ func (r *classReader) files(node *yaml.Node, o storeObject, taken map[string]boo
 				put(node, split.field, path)
 			}
 		}
-	case o.kind == "key" || o.alias != o.name: // a key's own default has another suffix
+	case o.kind == "key" || o.alias != o.name: // the default of a key has another suffix
 		put(node, "path", o.alias)
 	}
 }
 
-// isCertificate says whether other entries show that a certificate of this name exists.
+// isCertificate reports whether another entry shows that a certificate of this name exists.
 func (r *classReader) isCertificate(o storeObject, all []storeObject) bool {
 	if slices.ContainsFunc(all, func(other storeObject) bool { return other.name == o.name && other.kind == "cert" }) {
 		return true

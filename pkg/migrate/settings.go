@@ -10,13 +10,13 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// settings is a volume of this driver to be: its attributes in the order in which they are written, and the Secret.
+// settings is a new volume of this driver: its attributes in the order in which they are written, and the Secret.
 type settings struct {
 	names  []string
 	values map[string]string
 
-	secretRef string     // nodePublishSecretRef; empty without
-	secret    *yaml.Node // the Secret as an object, where the manifests hold all of it
+	secretRef string     // nodePublishSecretRef; empty if there is none
+	secret    *yaml.Node // the Secret as an object, if all of it is in the manifests
 	namespace string     // of the secret
 }
 
@@ -32,7 +32,7 @@ func (s *settings) set(name, value string) {
 
 func (s *settings) secretKey() string { return s.namespace + "/" + s.secretRef }
 
-// csi is the volume's source.
+// csi returns the source of the volume.
 func (s *settings) csi() *yaml.Node {
 	csi := mapping("driver", DriverName, "readOnly", boolean("true"))
 	if s.secretRef != "" {
@@ -54,7 +54,7 @@ func (s *settings) attributes() *yaml.Node {
 	return attributes
 }
 
-// readSettings turns the agent's variables into attributes. What it cannot becomes a problem of the plan.
+// readSettings turns the agent's variables into attributes. Those that it cannot migrate become problems of the plan.
 func (m *migration) readSettings(p *plan, c container, env *environment) settings {
 	var s settings
 	vault, given := env.get(varVault)
@@ -78,7 +78,7 @@ func (m *migration) readSettings(p *plan, c container, env *environment) setting
 	return s
 }
 
-// readLists carries over what is fetched. No list at all meant everything to the agent, an empty one nothing.
+// readLists migrates what is fetched. To the agent, no list means everything, and an empty one nothing.
 func readLists(p *plan, c container, env *environment, s *settings) (names []string, all bool) {
 	list, given := env.get(varSecrets)
 	certificates, _ := env.get(varCerts)
@@ -102,7 +102,7 @@ func readLists(p *plan, c container, env *environment, s *settings) (names []str
 	return names, false
 }
 
-// segments is the entries of a list in the agent's grammar, by their first part.
+// segments returns the first parts of the entries of a list in the agent's grammar.
 func segments(list string) (names []string) {
 	for segment := range strings.SplitSeq(list, ";") {
 		if segment = strings.TrimSpace(segment); segment != "" {
@@ -113,7 +113,7 @@ func segments(list string) (names []string) {
 	return names
 }
 
-// tidy keeps a list as it is, but for white space around the entries; a list of several lines stays one.
+// tidy removes white space around the entries of a list. A list of several lines keeps its lines.
 func tidy(list string) string {
 	var kept []string
 	for segment := range strings.SplitSeq(list, ";") {
@@ -128,7 +128,7 @@ func tidy(list string) string {
 	return strings.Join(kept, separator)
 }
 
-// readCertificates carries over how certificates are written.
+// readCertificates migrates how certificates are written.
 func readCertificates(p *plan, c container, env *environment, s *settings, names []string, all bool) {
 	if !env.isTrue(varCAs, true) {
 		s.set(volume.AttributeDownloadCA, "false")
@@ -157,7 +157,7 @@ func readCertificates(p *plan, c container, env *environment, s *settings, names
 	}
 }
 
-// readTimeout carries over the seconds. The agent's default of 300 is not worth an attribute: the kubelet tries again.
+// readTimeout migrates the seconds. The agent's default of 300 needs no attribute, because the kubelet repeats a publish.
 func readTimeout(p *plan, env *environment, s *settings) {
 	text, given := env.get(varTimeout)
 	if !given {
@@ -178,7 +178,7 @@ func readTimeout(p *plan, env *environment, s *settings) {
 	}
 }
 
-// authorityNote is about the one variable that belongs to the driver and not to a volume.
+// authorityNote reports the variable that is a setting of the driver and not of a volume.
 func authorityNote(p *plan, env *environment, host string) {
 	at := env.variables[varAuthority].node
 	authority := strings.TrimSuffix(strings.TrimPrefix(strings.ToLower(host), "https://"), "/")
@@ -195,7 +195,7 @@ func authorityNote(p *plan, env *environment, host string) {
 
 const publicCloud = "AzurePublicCloud"
 
-// clouds is those that a manifest may name.
+// clouds are the clouds that a manifest may name.
 var clouds = []struct{ name, suffix, authority string }{
 	{publicCloud, "vault.azure.net", "login.microsoftonline.com"},
 	{"AzureUSGovernmentCloud", "vault.usgovcloudapi.net", "login.microsoftonline.us"},

@@ -20,10 +20,10 @@ type stream struct {
 	aliases   []*yaml.Node
 
 	edits   []edit   // of the bytes
-	changes []change // the same, of the tree
+	changes []change // of the tree; the same as edits
 }
 
-// parse reads all documents of a file. The error has one line, with the file and, where it is known, the line.
+// parse reads all documents of a file. The error has one line, with the file and, if known, the line.
 func parse(file File) (*stream, error) {
 	if !utf8.Valid(file.Data) {
 		return nil, fmt.Errorf("%s: is not UTF-8", file.Name)
@@ -59,7 +59,7 @@ type object struct {
 	node                   *yaml.Node
 	apiVersion, kind, name string
 	namespace              string
-	list                   *yaml.Node // the items that it is one of; nil for a document
+	list                   *yaml.Node // the List that it is an item of; nil for a document
 	document               *yaml.Node
 	index                  int // in list
 }
@@ -71,7 +71,7 @@ func (s *stream) objects() (all []*object) {
 	return all
 }
 
-// maxLists bounds how deep Lists may nest; nobody nests them at all.
+// maxLists bounds how deep Lists may nest.
 const maxLists = 8
 
 func (s *stream) objectsIn(document, node, list *yaml.Node, index, depth int) (all []*object) {
@@ -108,13 +108,13 @@ func (o *object) finding(line int, level Level, format string, args ...any) Find
 	return Finding{File: o.stream.file.Name, Line: line, Object: o.String(), Level: level, Text: fmt.Sprintf(format, args...)}
 }
 
-// sameNamespace says whether a reference from one to the other can be meant. A manifest without a namespace gets one
-// when it is applied, so it matches any.
+// sameNamespace reports whether one object can refer to the other. A manifest without a namespace gets one when it is
+// applied, so it matches any.
 func (o *object) sameNamespace(other *object) bool {
 	return o.namespace == other.namespace || o.namespace == "" || other.namespace == ""
 }
 
-// printable keeps a finding on one line whatever a manifest holds.
+// printable makes a text of a manifest safe for a finding of one line.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r == utf8.RuneError || r == 0x85 || r == 0x2028 || r == 0x2029 {

@@ -10,8 +10,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// text finds nodes in the bytes of a file. The library says where a node begins, as a line and a column of characters,
-// and not where it ends.
+// text finds nodes in the bytes of a file. The library has the line and the column (in characters) of the beginning of a
+// node, but not its end.
 type text struct {
 	data  []byte
 	lines []int // offset of the beginning of each line
@@ -28,7 +28,7 @@ func newText(data []byte) *text {
 	return t
 }
 
-// lineBreak is the length of the line end that b begins with; YAML 1.1 has five kinds, and the library counts all.
+// lineBreak returns the length of the line end at the beginning of b. YAML 1.1 has five kinds, and the library counts all.
 func lineBreak(b []byte) int {
 	for _, mark := range []string{"\r\n", "\n", "\r", "\u0085", "\u2028", "\u2029"} {
 		if bytes.HasPrefix(b, []byte(mark)) {
@@ -38,14 +38,14 @@ func lineBreak(b []byte) int {
 	return 0
 }
 
-// unsupported is why a change cannot be made in the text.
+// unsupported is an error for a change that cannot be made in the text.
 func unsupported(node *yaml.Node, format string, args ...any) error {
 	return fmt.Errorf("line %d is written in a way that kvcsi does not edit: %s", node.Line, fmt.Sprintf(format, args...))
 }
 
 const byteOrderMark = "\ufeff"
 
-// start is the offset at which a node begins, its anchor and tag included.
+// start returns the offset of the beginning of a node, including its anchor and tag.
 func (t *text) start(node *yaml.Node) (int, error) {
 	if node.Line < 1 || node.Line > len(t.lines) {
 		return 0, unsupported(node, "its line is not in the file")
@@ -61,7 +61,7 @@ func (t *text) start(node *yaml.Node) (int, error) {
 	return at, nil
 }
 
-// content is where a node begins behind its anchor and tag.
+// content returns the offset of the beginning of a node after its anchor and tag.
 func (t *text) content(node *yaml.Node) (int, error) {
 	at, err := t.start(node)
 	if err != nil {
@@ -82,7 +82,7 @@ func (t *text) content(node *yaml.Node) (int, error) {
 
 func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
-// end is the offset behind the last character of a node; comments behind it are not part of it.
+// end returns the offset after the last character of a node, without the comments after it.
 func (t *text) end(node *yaml.Node) (int, error) {
 	if len(node.Content) > 0 && node.Style&yaml.FlowStyle == 0 {
 		return t.end(node.Content[len(node.Content)-1])
@@ -103,7 +103,7 @@ func (t *text) end(node *yaml.Node) (int, error) {
 	case node.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
 		return t.blockScalarEnd(node, at)
 	}
-	// A plain scalar may run over several lines; white space is what changes then.
+	// A plain scalar can have several lines. Their white space differs from the value.
 	for word := range strings.FieldsSeq(node.Value) {
 		for at < len(t.data) && isSpace(t.data[at]) {
 			at++
@@ -139,7 +139,7 @@ func (t *text) quotedEnd(node *yaml.Node, at int, quote byte) (int, error) {
 	return 0, unsupported(node, "its quotes do not end")
 }
 
-// flowEnd finds the bracket that closes the one at the offset.
+// flowEnd finds the closing bracket for the one at the offset.
 func (t *text) flowEnd(node *yaml.Node, at int) (int, error) {
 	depth := 0
 	for i := at; i < len(t.data); i++ {
@@ -154,7 +154,7 @@ func (t *text) flowEnd(node *yaml.Node, at int) (int, error) {
 		case c == ']' || c == '}':
 			depth--
 		case (c == '"' || c == '\'') && (isSpace(before) || strings.IndexByte("[{,:", before) >= 0):
-			end, err := t.quotedEnd(node, i, c) // a quote within a plain scalar opens nothing
+			end, err := t.quotedEnd(node, i, c) // a quote within a plain scalar is text
 			if err != nil {
 				return 0, err
 			}
@@ -172,7 +172,7 @@ func (t *text) flowEnd(node *yaml.Node, at int) (int, error) {
 	return 0, unsupported(node, "its brackets do not end")
 }
 
-// blockScalarEnd follows the indentation of a literal or folded scalar.
+// blockScalarEnd finds the end of a literal or folded scalar by its indentation.
 func (t *text) blockScalarEnd(node *yaml.Node, at int) (int, error) {
 	end := t.lineContentEnd(at)
 	if strings.Trim(node.Value, "\n") == "" {
@@ -194,7 +194,7 @@ func (t *text) blockScalarEnd(node *yaml.Node, at int) (int, error) {
 	return end, nil
 }
 
-// lineStart is the beginning of the line that holds the offset.
+// lineStart returns the beginning of the line of the offset.
 func (t *text) lineStart(at int) int {
 	i, exact := slices.BinarySearch(t.lines, at)
 	if exact {
@@ -203,7 +203,7 @@ func (t *text) lineStart(at int) int {
 	return t.lines[i-1]
 }
 
-// lineEnd is the beginning of the next line, or the end of the file.
+// lineEnd returns the beginning of the next line, or the end of the file.
 func (t *text) lineEnd(at int) int {
 	i, exact := slices.BinarySearch(t.lines, at)
 	if exact {
@@ -215,7 +215,7 @@ func (t *text) lineEnd(at int) int {
 	return t.lines[i]
 }
 
-// lineContentEnd is the end of the line without its line end.
+// lineContentEnd returns the end of the line before its line end.
 func (t *text) lineContentEnd(at int) int {
 	start := t.lineStart(at)
 	for i := at; i < len(t.data); i++ {
@@ -226,19 +226,19 @@ func (t *text) lineContentEnd(at int) int {
 	return len(t.data)
 }
 
-// indent counts the spaces that a line begins with, and says whether nothing else is in it.
+// indent counts the spaces at the beginning of a line, and reports whether it has nothing else.
 func (t *text) indent(line int) (spaces int, blank bool) {
 	content := t.data[line:t.lineContentEnd(line)]
 	trimmed := bytes.TrimLeft(content, " ")
 	return len(content) - len(trimmed), len(bytes.TrimSpace(trimmed)) == 0
 }
 
-// isComment says whether a line holds a comment and nothing else.
+// isComment reports whether a line has only a comment.
 func (t *text) isComment(line int) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(t.data[line:t.lineContentEnd(line)], " \t"), []byte("#"))
 }
 
-// lineBreakAt is the line end of the file around the offset.
+// lineBreakAt returns the line end that the file uses near the offset.
 func (t *text) lineBreakAt(at int) string {
 	for _, line := range []int{at, t.lineStart(max(at-1, 0)), 0} {
 		if end := t.lineContentEnd(line); end < len(t.data) {

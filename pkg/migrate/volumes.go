@@ -12,28 +12,28 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Volume is a volume of this driver in a manifest, judged by the driver's own parser.
+// Volume is a volume of this driver in a manifest, validated by the driver's own parser.
 type Volume struct {
 	File   string
 	Line   int    // of the volume
 	Object string // "Deployment shop/web"
 	Name   string // of the volume
 
-	// Request is what the volume asks for, if there are no Problems. Its pod, token and, where the manifests do not
-	// hold the Secret, its client secret are placeholders.
+	// Request is the request of the volume if there are no Problems. Its pod and token are placeholders, and its client
+	// secret if the Secret is not in the manifests.
 	Request volume.Request
 
 	Problems []VolumeProblem
 }
 
-// VolumeProblem is one thing that is wrong with a volume, and where.
+// VolumeProblem is one error in a volume.
 type VolumeProblem struct {
 	Line int
-	Text string // with the attribute in front: "objects[0].mode: …"
+	Text string // begins with the attribute: "objects[0].mode: …"
 }
 
-// Volumes finds every volume of this driver in the files and lets [volume.Parse] judge it, with the cloud and the
-// default identity of the defaults. The error is about a file that is not YAML.
+// Volumes finds every volume of this driver in the files and validates it by [volume.Parse], with the cloud and the default
+// identity of the defaults. It returns an error if a file is not YAML.
 func Volumes(files []File, defaults volume.Defaults) ([]Volume, error) {
 	var streams []*stream
 	m := &migration{}
@@ -60,17 +60,17 @@ func Volumes(files []File, defaults volume.Defaults) ([]Volume, error) {
 	for _, w := range m.workloads {
 		for _, v := range w.volumes() {
 			if csi := get(v.node, "csi"); text1(get(csi, "driver")) == DriverName {
-				all = append(all, m.judge(w, v, csi, defaults))
+				all = append(all, m.validate(w, v, csi, defaults))
 			}
 		}
 	}
 	return all, nil
 }
 
-// judge reads one volume as the API server and then the driver would.
-func (m *migration) judge(w *workload, v podVolume, csi *yaml.Node, defaults volume.Defaults) Volume {
-	judged := Volume{File: w.stream.file.Name, Line: v.node.Line, Object: w.String(), Name: v.name}
-	wrong := func(line int, text string) { judged.Problems = append(judged.Problems, VolumeProblem{line, text}) }
+// validate reads one volume as the API server and then the driver do.
+func (m *migration) validate(w *workload, v podVolume, csi *yaml.Node, defaults volume.Defaults) Volume {
+	result := Volume{File: w.stream.file.Name, Line: v.node.Line, Object: w.String(), Name: v.name}
+	wrong := func(line int, text string) { result.Problems = append(result.Problems, VolumeProblem{line, text}) }
 	if twice := doubled(csi); twice != nil {
 		wrong(twice.Line, twice.Value+": is there twice")
 	}
@@ -82,11 +82,11 @@ func (m *migration) judge(w *workload, v podVolume, csi *yaml.Node, defaults vol
 		wrong(line, "readOnly: is not true, and the driver refuses such volumes; set readOnly: true under csi")
 	}
 	attributes := map[string]string{}
-	places := map[string]*yaml.Node{}
+	nodes := map[string]*yaml.Node{}
 	if node := get(csi, "volumeAttributes"); node != nil && node.Kind == yaml.MappingNode {
 		for i := 0; i+1 < len(node.Content); i += 2 {
 			name, value := text1(node.Content[i]), resolve(node.Content[i+1])
-			places[name] = value
+			nodes[name] = value
 			if value.Kind != yaml.ScalarNode || value.ShortTag() != "!!str" {
 				wrong(value.Line, printable(name)+": must be a string, put it in quotes")
 			}
@@ -99,21 +99,21 @@ func (m *migration) judge(w *workload, v podVolume, csi *yaml.Node, defaults vol
 	}
 	who := pod{name: w.name, namespace: w.namespace, serviceAccount: w.serviceAccount()}
 	request, err := volume.Parse(who.complete(attributes), secrets, defaults)
-	judged.Request = request
+	result.Request = request
 	if problems, invalid := errors.AsType[volume.Problems](err); invalid {
 		for _, problem := range problems {
-			wrong(placeOf(problem, places, v.node.Line), problem.String())
+			wrong(lineOf(problem, nodes, v.node.Line), problem.String())
 		}
 	}
-	slices.SortStableFunc(judged.Problems, func(a, b VolumeProblem) int { return a.Line - b.Line })
-	return judged
+	slices.SortStableFunc(result.Problems, func(a, b VolumeProblem) int { return a.Line - b.Line })
+	return result
 }
 
-// placeOf is the line of a problem: that of the attribute, and within a block of text the line there.
-func placeOf(problem volume.Problem, places map[string]*yaml.Node, fallback int) int {
-	node := places[problem.Attribute()]
+// lineOf returns the line of a problem: the line of the attribute, or the line in its block of text.
+func lineOf(problem volume.Problem, nodes map[string]*yaml.Node, fallback int) int {
+	node := nodes[problem.Attribute()]
 	if node == nil {
-		node = places[problem.Field]
+		node = nodes[problem.Field]
 	}
 	switch {
 	case node == nil:
@@ -124,7 +124,7 @@ func placeOf(problem volume.Problem, places map[string]*yaml.Node, fallback int)
 	return node.Line
 }
 
-// secretData is the content of a Secret among the manifests, else a placeholder.
+// secretData returns the content of a Secret among the manifests, or a placeholder.
 func (m *migration) secretData(w *workload, name string, attributes map[string]string) map[string]string {
 	source := m.secret(&plan{workload: w}, name)
 	if source == nil {
@@ -133,7 +133,7 @@ func (m *migration) secretData(w *workload, name string, attributes map[string]s
 	data := maps.Clone(source.plain)
 	for key, value := range source.data {
 		if _, given := data[key]; given {
-			continue // stringData wins, as with the API server
+			continue // stringData wins, as in the API server
 		}
 		decoded, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(value), ""))
 		if err != nil {

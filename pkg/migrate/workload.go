@@ -7,7 +7,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// podPaths is where an object of each kind has its pod. The API groups have changed since 2018, the places have not.
+// podPaths are the paths of the pod in an object of each kind. The API groups have changed since 2018, the paths have not.
 var podPaths = map[string][]string{
 	"Pod":                   {"spec"},
 	"PodTemplate":           {"template", "spec"},
@@ -20,7 +20,7 @@ var podPaths = map[string][]string{
 	"CronJob":               {"spec", "jobTemplate", "spec", "template", "spec"},
 }
 
-// removedGroups is which release of Kubernetes removed an API group that manifests of the agent's time use.
+// removedGroups are the releases of Kubernetes that removed an API group of the agent's time.
 var removedGroups = map[string]string{
 	"extensions/v1beta1": "1.16", "apps/v1beta1": "1.16", "apps/v1beta2": "1.16", "batch/v2alpha1": "1.21", "batch/v1beta1": "1.25",
 }
@@ -28,7 +28,7 @@ var removedGroups = map[string]string{
 // workload is an object with a pod.
 type workload struct {
 	*object
-	spec *yaml.Node // the pod's
+	spec *yaml.Node // of the pod
 }
 
 func newWorkload(o *object) *workload {
@@ -52,9 +52,9 @@ func newWorkload(o *object) *workload {
 	return &workload{object: o, spec: spec}
 }
 
-// container is one container of a pod, of any of the three lists.
+// container is one container of a pod, from any of the three lists.
 type container struct {
-	node, written *yaml.Node // the entry, and as the list has it
+	node, written *yaml.Node // the entry with aliases resolved, and as in the list
 	list          *yaml.Node
 	field         string // the list's name: "initContainers"
 	name          string
@@ -111,7 +111,7 @@ func (c container) mounts() (all []mount) {
 // relative cleans a path below a volume; its root is the empty string.
 func relative(p string) string { return strings.TrimPrefix(path.Clean("/"+p), "/") }
 
-// below says whether a path lies in a folder or is it, and where. Both are clean; the empty string is the root.
+// below returns the path relative to a folder, if it is the folder or below it. Both are clean; the empty string is the root.
 func below(p, folder string) (rest string, ok bool) {
 	switch {
 	case folder == "" || folder == "/":
@@ -122,7 +122,7 @@ func below(p, folder string) (rest string, ok bool) {
 	return strings.CutPrefix(p, folder+"/")
 }
 
-// mountFor is the container's mount that a path lies in: the one with the longest path.
+// mountFor returns the container's mount of a path: the one with the longest mount path.
 func (c container) mountFor(p string) (found mount, rest string, ok bool) {
 	for _, m := range c.mounts() {
 		if r, in := below(path.Clean(p), m.path); in && (!ok || len(m.path) > len(found.path)) {
@@ -165,28 +165,28 @@ func (w *workload) serviceAccount() string {
 	return "default"
 }
 
-// plan is what is to be done with one workload.
+// plan is the planned changes of one workload.
 type plan struct {
 	*workload
 	changes  []change
 	findings []Finding
-	blocked  bool // nothing of it may be done
+	blocked  bool // none of it may be done
 	uses     []use
 	logins   []string
 }
 
-// problem keeps the workload as it is.
+// problem reports why the workload is not changed.
 func (p *plan) problem(at *yaml.Node, format string, args ...any) {
 	p.blocked = true
 	p.findings = append(p.findings, p.finding(line(at, p.node), NotMigrated, format, args...))
 }
 
-// note tells what to know about a workload that is carried over.
+// note reports something about a workload that is migrated.
 func (p *plan) note(at *yaml.Node, format string, args ...any) {
 	p.findings = append(p.findings, p.finding(line(at, p.node), Note, format, args...))
 }
 
-// line is that of a node, or of the one around it where there is none.
+// line returns the line of a node or, if it is nil, of the node around it.
 func line(node, fallback *yaml.Node) int {
 	if node == nil {
 		node = fallback

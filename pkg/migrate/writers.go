@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// writes looks for a sign in a container's commands that it writes below the mount; empty if there is none. It reads
-// shell as a person skims it: it finds the usual ways, and what it misses fails loudly on a read-only volume. The sign
-// is a program or an option, never more of the command, which may hold a password.
+// writes searches the commands of a container for one that writes below the mount, and returns its program or option, or
+// nothing. It knows only the usual ways to write in shell; what it misses fails on the read-only volume. It returns no
+// more of the command, which may hold a password.
 func writes(c container, m mount) (how string) {
 	if m.readOnly {
 		return ""
@@ -53,8 +53,8 @@ func absolute(p, folder string) string {
 	return path.Join(folder, p)
 }
 
-// The programs that write to every argument, or to the last one; the options that name an output; and what stands in
-// front of a program.
+// The programs that write to every argument, or to the last one; the options that name an output; and the words that can
+// stand before a program.
 var (
 	writeAll  = []string{"touch", "mkdir", "rm", "rmdir", "chmod", "chown", "chgrp", "tee", "truncate", "mv", "shred"}
 	writeLast = []string{"cp", "install", "ln", "rsync", "scp"}
@@ -62,7 +62,7 @@ var (
 	wrappers  = []string{"sh", "bash", "ash", "dash", "busybox", "sudo", "exec", "env", "xargs", "nice", "time", "command", "!"}
 )
 
-// program is the index of the word that is run.
+// program returns the index of the word that is run.
 func program(words []string) int {
 	for i, word := range words {
 		if !slices.Contains(wrappers, path.Base(word)) && !strings.HasPrefix(word, "-") && !assignment.MatchString(word) {
@@ -72,7 +72,7 @@ func program(words []string) int {
 	return len(words)
 }
 
-// writesTo judges one simple command.
+// writesTo reads one simple command.
 func writesTo(words []string, folder, mount string) (how string) {
 	inside := func(word string) bool {
 		if word == "" || !path.IsAbs(word) && !path.IsAbs(folder) {
@@ -106,7 +106,7 @@ func writesTo(words []string, folder, mount string) (how string) {
 	return ""
 }
 
-// output is the file that a word stands for as an output, and what makes it one: ">", "-out", "of=".
+// output returns the file that a word names as an output, and what makes it one: ">", "-out", "of=".
 func output(words []string, i int) (option, file string) {
 	if i > 0 && (words[i-1] == ">" || slices.Contains(outputs, words[i-1])) {
 		return words[i-1], words[i]
@@ -118,7 +118,7 @@ func output(words []string, i int) (option, file string) {
 	return "", ""
 }
 
-// writesAll says whether a command writes to all files that it names.
+// writesAll reports whether a command writes to all files that it names.
 func writesAll(name string, words []string) bool {
 	has := func(flags ...string) bool {
 		return slices.ContainsFunc(words, func(word string) bool {
