@@ -1,7 +1,6 @@
-// Package rc2 is the block cipher of RFC 2268. Windows, and OpenSSL when it is asked for the old algorithms, encrypt the
-// certificates of a PKCS#12 file with it. It is here because no public Go package has one (go-pkcs12 keeps its own to
-// itself), and a part of a file that stays closed could hide for how long the library will work on it. It knows nothing of
-// PKCS#12, and is for reading what has no password anyway: no secret should be encrypted with it.
+// Package rc2 is the block cipher of RFC 2268. Older Windows and OpenSSL encrypt the certificates of a PKCS#12 file with it, and
+// no public Go package has it. It is for reading such files: RC2 is broken, and nothing should be encrypted with it. The package
+// does not know PKCS#12.
 package rc2
 
 import (
@@ -14,9 +13,9 @@ import (
 // BlockSize is in bytes.
 const BlockSize = 8
 
-type block struct{ key [64]uint16 }
+type block [64]uint16 // the expanded key
 
-// New takes a key of 1 to 128 bytes, of which all bits count.
+// New takes a key of 1 to 128 bytes; all bits of it count.
 func New(key []byte) (cipher.Block, error) {
 	if len(key) < 1 || len(key) > 128 {
 		return nil, errors.New("an RC2 key has 1 to 128 bytes")
@@ -24,8 +23,8 @@ func New(key []byte) (cipher.Block, error) {
 	return expand(key, 8*len(key)), nil
 }
 
-// expand is section 2 of the RFC. effective is its T1: how many bits of the key count.
-func expand(key []byte, effective int) block {
+// expand is section 2 of the RFC. effective is T1 there, the bits of the key that count.
+func expand(key []byte, effective int) (c block) {
 	var l [128]byte
 	n := copy(l[:], key)
 	for i := n; i < len(l); i++ {
@@ -37,72 +36,70 @@ func expand(key []byte, effective int) block {
 	for i := last - 1; i >= 0; i-- {
 		l[i] = piTable[l[i+1]^l[i+t8]]
 	}
-	var c block
-	for i := range c.key {
-		c.key[i] = binary.LittleEndian.Uint16(l[2*i:])
+	for i := range c {
+		c[i] = binary.LittleEndian.Uint16(l[2*i:])
 	}
 	return c
 }
 
-// mashed says whether a round of mashing follows the word: after 5 rounds of mixing, and after 6 more, of 4 words each.
-func mashed(word int) bool { return word == 4*5-1 || word == 4*(5+6)-1 }
+// mashes reports whether a mashing round follows the step: after 5 mixing rounds, and after 6 more, of 4 steps each.
+func mashes(step int) bool { return step == 4*5-1 || step == 4*(5+6)-1 }
 
-// turns are the bits by which the words are turned, s in section 3 of the RFC.
-var turns = [4]int{1, 2, 3, 5}
+// rotations are s in section 3 of the RFC, in bits.
+var rotations = [4]int{1, 2, 3, 5}
 
 // BlockSize is in bytes.
 func (block) BlockSize() int { return BlockSize }
 
-// Encrypt is section 3 of the RFC: 5, 6 and 5 rounds of mixing, between them one of mashing.
+// Encrypt is section 3 of the RFC: 5, 6 and 5 mixing rounds with a mashing round between.
 func (c block) Encrypt(dst, src []byte) {
-	r := words(src)
-	for j, k := range c.key {
-		i := j % 4
-		r[i] = bits.RotateLeft16(r[i]+k+mixed(r, i), turns[i])
-		if mashed(j) {
+	r := load(src)
+	for step, k := range c {
+		i := step % 4
+		r[i] = bits.RotateLeft16(r[i]+k+mix(r, i), rotations[i])
+		if mashes(step) {
 			for i := range r {
-				r[i] += c.key[r[(i+3)%4]&63]
+				r[i] += c[r[(i+3)%4]&63]
 			}
 		}
 	}
-	put(dst, r)
+	store(dst, r)
 }
 
-// Decrypt is section 4 of the RFC, the same backwards.
+// Decrypt is section 4 of the RFC: the same in reverse.
 func (c block) Decrypt(dst, src []byte) {
-	r := words(src)
-	for j := len(c.key) - 1; j >= 0; j-- {
-		if mashed(j) {
+	r := load(src)
+	for step := len(c) - 1; step >= 0; step-- {
+		if mashes(step) {
 			for i := 3; i >= 0; i-- {
-				r[i] -= c.key[r[(i+3)%4]&63]
+				r[i] -= c[r[(i+3)%4]&63]
 			}
 		}
-		i := j % 4
-		r[i] = bits.RotateLeft16(r[i], -turns[i]) - c.key[j] - mixed(r, i)
+		i := step % 4
+		r[i] = bits.RotateLeft16(r[i], -rotations[i]) - c[step] - mix(r, i)
 	}
-	put(dst, r)
+	store(dst, r)
 }
 
-// mixed is what the other words add to a word in a round of mixing.
-func mixed(r [4]uint16, i int) uint16 {
-	above, beyond, next := r[(i+3)%4], r[(i+2)%4], r[(i+1)%4]
-	return above&beyond + ^above&next
+// mix is what the other words add to a word.
+func mix(r [4]uint16, i int) uint16 {
+	return r[(i+3)%4]&r[(i+2)%4] + ^r[(i+3)%4]&r[(i+1)%4]
 }
 
-func words(from []byte) (r [4]uint16) {
+func load(from []byte) (r [4]uint16) {
 	for i := range r {
 		r[i] = binary.LittleEndian.Uint16(from[2*i:])
 	}
 	return r
 }
 
-func put(into []byte, r [4]uint16) {
+func store(into []byte, r [4]uint16) {
 	for i, word := range r {
 		binary.LittleEndian.PutUint16(into[2*i:], word)
 	}
 }
 
-// piTable is PITABLE of section 2 of the RFC: a permutation, by the digits of pi.
+// piTable is PITABLE of section 2 of the RFC.
 var piTable = [256]byte{
 	0xd9, 0x78, 0xf9, 0xc4, 0x19, 0xdd, 0xb5, 0xed, 0x28, 0xe9, 0xfd, 0x79, 0x4a, 0xa0, 0xd8, 0x9d,
 	0xc6, 0x7e, 0x37, 0x83, 0x2b, 0x76, 0x53, 0x8e, 0x62, 0x4c, 0x64, 0x88, 0x44, 0x8b, 0xfb, 0xa2,

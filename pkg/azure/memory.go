@@ -12,10 +12,9 @@ const (
 	// namespaceBytes bounds the bytes of all answers that are read and parsed for one namespace at the same time. That takes
 	// milliseconds and, with what the SDK makes of a body, three to four times as much memory.
 	namespaceBytes = 256 << 10
-	// leastAnswer is what an answer counts at least: its head and its buffers. unknownAnswer is the size of the largest
-	// secret, for an answer without Content-Length. Of those that become longer, a namespace has one at a time.
-	leastAnswer   = 4 << 10
-	unknownAnswer = 48 << 10
+	// leastAnswer is what an answer counts at least: its head and its buffers. One without Content-Length, which Azure always
+	// sends, counts as all that a namespace has.
+	leastAnswer = 4 << 10
 	// stalledAnswer is how long an answer counts: one that takes longer waits for the network, and must not keep others
 	// waiting.
 	stalledAnswer = time.Second
@@ -29,9 +28,8 @@ type Memory struct {
 }
 
 type namespaceMemory struct {
-	bytes  *semaphore.Weighted
-	longer *semaphore.Weighted // for the one that becomes longer
-	users  int
+	bytes *semaphore.Weighted
+	users int
 }
 
 // NewMemory makes a Memory of which nothing is in use.
@@ -58,8 +56,7 @@ type callMemory struct {
 
 	mu    sync.Mutex
 	held  int64
-	long  bool        // it is the one that may become longer
-	stall *time.Timer // ends both
+	stall *time.Timer // gives it back
 }
 
 // Call gives a context in which the answers to one call are counted for the namespace, and the end of the call: then they
@@ -70,7 +67,7 @@ func (m *Memory) Call(ctx context.Context) (_ context.Context, end func()) {
 	defer m.mu.Unlock()
 	n, ok := m.namespaces[namespace]
 	if !ok {
-		n = &namespaceMemory{bytes: semaphore.NewWeighted(namespaceBytes), longer: semaphore.NewWeighted(1)}
+		n = &namespaceMemory{bytes: semaphore.NewWeighted(namespaceBytes)}
 		m.namespaces[namespace] = n
 	}
 	n.users++
@@ -96,41 +93,17 @@ func callMemoryOf(ctx context.Context) *callMemory {
 func (m *callMemory) reserve(ctx context.Context, bytes int64) error {
 	m.release()
 	if bytes < 0 {
-		bytes = unknownAnswer
+		bytes = namespaceBytes
 	}
 	bytes = min(max(bytes, leastAnswer), namespaceBytes)
 	if err := m.of.bytes.Acquire(ctx, bytes); err != nil {
 		return err
 	}
-	m.hold(bytes, false)
-	return nil
-}
-
-// grow waits until an answer of which so many bytes have come may become longer, if that is more than was reserved for it.
-// It asks only once, so that no two answers wait for each other; maxBody bounds the rest.
-func (m *callMemory) grow(ctx context.Context, come int64) error {
-	m.mu.Lock()
-	enough := come <= m.held || m.long
-	m.mu.Unlock()
-	if enough {
-		return nil
-	}
-	if err := m.of.longer.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	m.hold(0, true)
-	return nil
-}
-
-func (m *callMemory) hold(bytes int64, long bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.held += bytes
-	m.long = m.long || long
-	if m.stall != nil {
-		m.stall.Stop()
-	}
+	m.held = bytes
 	m.stall = time.AfterFunc(stalledAnswer, m.release)
+	return nil
 }
 
 func (m *callMemory) release() {
@@ -141,8 +114,4 @@ func (m *callMemory) release() {
 	}
 	m.of.bytes.Release(m.held)
 	m.held = 0
-	if m.long {
-		m.of.longer.Release(1)
-		m.long = false
-	}
 }

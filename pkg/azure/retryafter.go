@@ -21,6 +21,12 @@ func throttles(status int, named bool) bool {
 	return status == http.StatusTooManyRequests || named && retriable(status)
 }
 
+// Throttles says whether an answer closes a throttle, so that the SDK need not wait and try again.
+func Throttles(resp *http.Response) bool {
+	_, named := retryAfter(resp.Header, time.Now())
+	return throttles(resp.StatusCode, named)
+}
+
 // retriable are the answers upon which the SDK asks again.
 func retriable(status int) bool {
 	switch status {

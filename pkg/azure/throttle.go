@@ -15,9 +15,10 @@ import (
 // chance, so that the nodes of a cluster do not come back together. Then it lets one request through, and with each that
 // the service has processed one more at the same time.
 type Throttle struct {
-	now   func() time.Time
-	after func(time.Duration) <-chan time.Time
-	most  int
+	service Service
+	most    int
+	now     func() time.Time
+	after   func(time.Duration) <-chan time.Time
 
 	mu          sync.Mutex
 	notBefore   time.Time
@@ -30,9 +31,10 @@ type Throttle struct {
 	left        chan struct{} // closed when a request has ended; nil when nobody waits for that
 }
 
-// NewThrottle makes an open throttle for at most so many requests at the same time. after is the timer of the clock now.
-func NewThrottle(most int, now func() time.Time, after func(time.Duration) <-chan time.Time) *Throttle {
-	return &Throttle{now: now, after: after, most: most, limit: most, changed: make(chan struct{})}
+// NewThrottle makes an open throttle of a service for at most so many requests at the same time. after is the timer of the
+// clock now.
+func NewThrottle(service Service, most int, now func() time.Time, after func(time.Duration) <-chan time.Time) *Throttle {
+	return &Throttle{service: service, now: now, after: after, most: most, limit: most, changed: make(chan struct{})}
 }
 
 // Attempt is one call through a throttle, with what the transport saw last on its behalf. It is found in the context of
@@ -45,7 +47,8 @@ type Attempt struct {
 	host      string
 	status    int
 	err       error
-	throttled bool // the service throttles, or the throttle closed before the request could be sent
+	closed    int  // the status of the answer that closed the throttle; 0 if there was none
+	throttled bool // that, or the throttle was closed before a request could be sent
 }
 
 type attemptKey struct{}
@@ -117,21 +120,26 @@ func (t *Throttle) enter(ctx context.Context, end time.Time) (*Attempt, error) {
 			t.mu.Unlock()
 			return a, nil
 		}
-		if t.left == nil {
-			t.left = make(chan struct{})
+		changed := t.changed
+		var left chan struct{}
+		if wait <= 0 {
+			if t.left == nil {
+				t.left = make(chan struct{})
+			}
+			left = t.left
 		}
-		left := t.left
 		t.mu.Unlock()
-		if reason != nil && wait > end.Sub(t.now()) {
+		if wait > end.Sub(t.now()) {
 			return nil, reason
 		}
 		var over <-chan time.Time
 		if wait > 0 {
-			over, left = t.after(wait), nil
+			over = t.after(wait)
 		}
 		select {
 		case <-over:
 		case <-left:
+		case <-changed:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -142,17 +150,22 @@ func (t *Throttle) enter(ctx context.Context, end time.Time) (*Attempt, error) {
 func (t *Throttle) leave(a *Attempt, err error) (again bool) {
 	a.mu.Lock()
 	again = a.throttled && err != nil
-	answered := a.status != 0
+	closed, sent := a.closed, a.status != 0
 	a.mu.Unlock()
+	said, answered := errors.AsType[*Answer](err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.running--
+	// A 403 or a 404 is as good a sign as a value that the service no longer throttles, and may be its only answer for hours.
+	processed := err == nil || sent && answered && said.Service == t.service && !retriable(said.Status)
 	switch {
-	case again && answered:
-		t.reason = err
+	case closed != 0:
+		if answered && said.Status == closed { // else the body broke, and the status has to do
+			t.reason = err
+		}
 		close(t.changed)
 		t.changed = make(chan struct{})
-	case !again && processed(err) && a.epoch == t.epoch:
+	case !again && processed && a.epoch == t.epoch:
 		t.consecutive = 0
 		t.limit = min(t.limit+1, t.most)
 	}
@@ -163,18 +176,12 @@ func (t *Throttle) leave(a *Attempt, err error) (again bool) {
 	return again
 }
 
-// processed says that the service has looked at a request. A 403 or a 404 is as good a sign as a value that it no longer
-// throttles, and may be its only answer for hours.
-func processed(err error) bool {
-	said, ok := errors.AsType[*Answer](err)
-	return err == nil || ok && !retriable(said.Status)
-}
-
-// close closes the throttle for a pause that the service has named, or chosen here. Requests that were sent together are
-// refused together, so only the first of them counts.
-func (t *Throttle) close(epoch int, pause time.Duration, named bool) {
+// close closes the throttle after an answer, for a pause that the service has named, or chosen here. Requests that were sent
+// together are refused together, so only the first of them counts.
+func (t *Throttle) close(epoch, status int, pause time.Duration, named bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.reason = &Answer{Service: t.service, Status: status} // until its body has been read
 	if epoch == t.epoch {
 		t.epoch++
 		t.consecutive++
@@ -200,10 +207,14 @@ func (a *Attempt) blocked() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.throttled = true
-	if reason == nil { // the body of the answer is still being read
-		reason = &Answer{Service: Vault, Status: http.StatusTooManyRequests}
-	}
 	return reason
+}
+
+// Unsent says that the throttle closed before a request could be sent.
+func (a *Attempt) Unsent() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.throttled && a.host == ""
 }
 
 // record keeps how a request ended, and closes the throttle if the answer asks for it. resp is nil when nobody answered.
@@ -219,8 +230,8 @@ func (a *Attempt) record(req *http.Request, resp *http.Response, err error) {
 	}
 	a.status = resp.StatusCode
 	if pause, named := retryAfter(resp.Header, a.throttle.now()); throttles(resp.StatusCode, named) {
-		a.throttled = true
-		a.throttle.close(a.epoch, pause, named)
+		a.throttled, a.closed = true, resp.StatusCode
+		a.throttle.close(a.epoch, resp.StatusCode, pause, named)
 	}
 }
 

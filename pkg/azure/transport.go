@@ -111,8 +111,7 @@ func Retries(longest time.Duration) policy.RetryOptions {
 			if err != nil {
 				return true // those that are final say so themselves
 			}
-			_, named := retryAfter(resp.Header, time.Now())
-			return retriable(resp.StatusCode) && !throttles(resp.StatusCode, named)
+			return retriable(resp.StatusCode) && !Throttles(resp)
 		},
 	}
 }
@@ -133,16 +132,13 @@ func (s *Sender) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	s.Log.V(4).Info("answer", "host", req.URL.Host, "path", req.URL.Path, "status", resp.StatusCode)
-	body := &boundedBody{ReadCloser: resp.Body, left: maxBody, req: req}
-	if !s.Plain {
-		if body.memory = callMemoryOf(req.Context()); body.memory != nil {
-			if err := body.memory.reserve(req.Context(), resp.ContentLength); err != nil {
-				_ = resp.Body.Close()
-				return nil, err
-			}
+	if memory := callMemoryOf(req.Context()); memory != nil {
+		if err := memory.reserve(req.Context(), resp.ContentLength); err != nil {
+			_ = resp.Body.Close()
+			return nil, err
 		}
 	}
-	resp.Body = body
+	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxBody, req: req}
 	return resp, nil
 }
 
@@ -151,9 +147,8 @@ var errBodyTooLarge = errors.New("the answer is larger than any answer of a key 
 
 type boundedBody struct {
 	io.ReadCloser
-	left   int64
-	req    *http.Request
-	memory *callMemory // nil: not counted
+	left int64
+	req  *http.Request
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
@@ -167,11 +162,6 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.left -= int64(n)
-	if b.memory != nil {
-		if err := b.memory.grow(b.req.Context(), maxBody-b.left); err != nil {
-			return 0, err
-		}
-	}
 	if err != nil && err != io.EOF {
 		attempt.record(b.req, nil, err)
 	}

@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -34,12 +35,14 @@ func (f *fetch) ask(ctx context.Context, waitFor waitFor, request vault.Request,
 	if err != nil {
 		return cache.Result[*value]{At: at, Failure: f.vaultFailure(o, err, "", "")}
 	}
-	tenant := f.tenant(o.Vault)
+	tenant := cmp.Or(f.Identity.TenantID, vaultTenant)
 	for retried := false; ; retried = true {
 		l, err := f.logins.Of(f.Request, tenant)
 		held := err == nil && l.HoldsToken()
 		if err == nil {
-			waitFor(loginService(f.Identity), l.Throttle())
+			if !l.Ready(ctx) {
+				waitFor(loginService(f.Identity), l.Throttle())
+			}
 			err = f.logIn(ctx, l)
 		}
 		if err != nil {
@@ -50,7 +53,11 @@ func (f *fetch) ask(ctx context.Context, waitFor waitFor, request vault.Request,
 		if err == nil {
 			return cache.Result[*value]{Value: f.valueOf(key, read), At: asked, Tenant: tenant}
 		}
-		if refused(err) == http.StatusUnauthorized {
+		answer, answered := errors.AsType[*azure.Answer](err)
+		switch {
+		case answered && answer.IsLogin(): // the SDK asked for a token: the vault has revoked the one it was given
+			return f.loginRefused(at, f.loginFailure(l, err, tenant, vaultTenant), tenant)
+		case answered && answer.Status == http.StatusUnauthorized:
 			l.Reject()
 			if now, ok := f.Client.vaults.Tenant(o.Vault); ok {
 				vaultTenant = now
@@ -80,14 +87,6 @@ func (f *fetch) revoke(match func(key cache.Key, tenant string) bool) {
 	f.cache.Revoke(func(key cache.Key, tenant string) bool {
 		return sameIdentity(key.Identity, f.key) && match(key, tenant)
 	})
-}
-
-// refused gives the status of a vault's refusal, or 0.
-func refused(err error) int {
-	if answer, ok := errors.AsType[*azure.Answer](err); ok && !answer.IsLogin() {
-		return answer.Status
-	}
-	return 0
 }
 
 // logIn waits for a token that belongs to the identity which the policy has permitted. The SDK's clients would ask for the

@@ -51,7 +51,7 @@ func (w *world) addFile(path string) (name string) {
 		value = base64.StdEncoding.EncodeToString(content)
 		value = value[:100] + "\r\n " + value[100:] + "\n" // white space is tolerated
 	}
-	name = strings.NewReplacer("testdata/", "", "/", "-", ".", "-").Replace(path)
+	name = strings.NewReplacer("certificate/testdata/", "", "/", "-", ".", "-").Replace(path)
 	w.vault.SetSecret(name, value, options)
 	return name
 }
@@ -80,7 +80,7 @@ func parts(described string) (key, leaf, cas string) {
 func TestPKCS12IsSplitAsOpenSSLDoes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	described, err := filepath.Glob("testdata/pfx/*.pem")
+	described, err := filepath.Glob("certificate/testdata/pfx/*.pem")
 	if err != nil || len(described) < 20 {
 		t.Fatal(described, err)
 	}
@@ -109,7 +109,7 @@ func describe(t *testing.T, pfx string) string {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		return ""
 	}
-	out, err := exec.CommandContext(t.Context(), "sh", "testdata/pfx/describe.sh", pfx).Output()
+	out, err := exec.CommandContext(t.Context(), "sh", "certificate/testdata/pfx/describe.sh", pfx).Output()
 	if err != nil {
 		t.Logf("OpenSSL cannot read %s here: %v", pfx, err)
 		return ""
@@ -146,20 +146,20 @@ func TestChainOrder(t *testing.T) {
 		order volume.ChainOrder
 		want  string
 	}{
-		{"testdata/pfx/rsa-2048.pfx", volume.ChainOrderChain, chain},
-		{"testdata/pfx/rsa-2048.pfx", volume.ChainOrderPFX, chain},
-		{"testdata/pfx/rsa-2048.pfx", volume.ChainOrderReverse, strange},
-		{"testdata/pfx/root-first.pfx", volume.ChainOrderChain, chain},
-		{"testdata/pfx/root-first.pfx", volume.ChainOrderPFX, strange},
-		{"testdata/pfx/root-first.pfx", volume.ChainOrderReverse, chain},
-		{"testdata/pfx/leaf-last.pfx", volume.ChainOrderChain, chain},
-		{"testdata/pfx/leaf-last.pfx", volume.ChainOrderPFX, strange},
-		{"testdata/pfx/leaf-middle.pfx", volume.ChainOrderChain, "ec-p384.example.com, Test Intermediate, Test Root"},
-		{"testdata/pfx/leaf-middle.pfx", volume.ChainOrderPFX, "ec-p384.example.com, Test Root, Test Intermediate"},
-		{"testdata/pfx/secp256k1-leaf-last.pfx", volume.ChainOrderChain, "?, Test Intermediate, Test Root"},
-		{"testdata/pfx/secp256k1-leaf-last.pfx", volume.ChainOrderPFX, "?, Test Root, Test Intermediate"},
-		{"testdata/pem/leaf-last.pem", volume.ChainOrderChain, chain},
-		{"testdata/pem/leaf-last.pem", volume.ChainOrderPFX, strange},
+		{"certificate/testdata/pfx/rsa-2048.pfx", volume.ChainOrderChain, chain},
+		{"certificate/testdata/pfx/rsa-2048.pfx", volume.ChainOrderPFX, chain},
+		{"certificate/testdata/pfx/rsa-2048.pfx", volume.ChainOrderReverse, strange},
+		{"certificate/testdata/pfx/root-first.pfx", volume.ChainOrderChain, chain},
+		{"certificate/testdata/pfx/root-first.pfx", volume.ChainOrderPFX, strange},
+		{"certificate/testdata/pfx/root-first.pfx", volume.ChainOrderReverse, chain},
+		{"certificate/testdata/pfx/leaf-last.pfx", volume.ChainOrderChain, chain},
+		{"certificate/testdata/pfx/leaf-last.pfx", volume.ChainOrderPFX, strange},
+		{"certificate/testdata/pfx/leaf-middle.pfx", volume.ChainOrderChain, "ec-p384.example.com, Test Intermediate, Test Root"},
+		{"certificate/testdata/pfx/leaf-middle.pfx", volume.ChainOrderPFX, "ec-p384.example.com, Test Root, Test Intermediate"},
+		{"certificate/testdata/pfx/secp256k1-leaf-last.pfx", volume.ChainOrderChain, "?, Test Intermediate, Test Root"},
+		{"certificate/testdata/pfx/secp256k1-leaf-last.pfx", volume.ChainOrderPFX, "?, Test Root, Test Intermediate"},
+		{"certificate/testdata/pem/leaf-last.pem", volume.ChainOrderChain, chain},
+		{"certificate/testdata/pem/leaf-last.pem", volume.ChainOrderPFX, strange},
 	} {
 		object := only(allParts(w.addFile(test.file)), volume.PartChain)
 		object.ChainOrder = test.order
@@ -176,9 +176,9 @@ func TestPEMContent(t *testing.T) {
 	for file, like := range map[string]string{
 		"rsa-2048": "rsa-2048", "pkcs1": "rsa-2048", "leaf-last": "leaf-last", "ec-p256": "ec-p256", "sec1": "ec-p256", "ed25519": "ed25519",
 	} {
-		key, leaf, cas := parts(string(read(t, "testdata/pfx/"+like+".pem")))
+		key, leaf, cas := parts(string(read(t, "certificate/testdata/pfx/"+like+".pem")))
 		want := map[string]string{"key": key, "cert": leaf, "ca": cas, "chain": leaf + cas, "pem": key + leaf + cas}
-		object := allParts(w.addFile("testdata/pem/" + file + ".pem"))
+		object := allParts(w.addFile("certificate/testdata/pem/" + file + ".pem"))
 		got := w.fetch(w.asServicePrincipal(object))
 		pfx := got["pfx"]
 		delete(got, "pfx")
@@ -200,9 +200,9 @@ func TestPEMContent(t *testing.T) {
 func TestP256K(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	wanted := string(read(t, "testdata/pem/secp256k1.pem"))
+	wanted := string(read(t, "certificate/testdata/pem/secp256k1.pem"))
 	key, leaf, cas := parts(wanted)
-	fromPEM := w.addFile("testdata/pem/secp256k1.pem")
+	fromPEM := w.addFile("certificate/testdata/pem/secp256k1.pem")
 	object := only(allParts(fromPEM), volume.PartKey, volume.PartCert, volume.PartCA, volume.PartChain, volume.PartPEM)
 	want := map[string]string{"key": key, "cert": leaf, "ca": cas, "chain": leaf + cas, "pem": wanted}
 	if diff := cmp.Diff(want, w.fetch(w.asServicePrincipal(object))); diff != "" {
@@ -216,9 +216,9 @@ func TestP256K(t *testing.T) {
 func TestCertificateThatIsNotDER(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	_, leaf, _ := parts(string(read(t, "testdata/pfx/rsa-2048.pem")))
+	_, leaf, _ := parts(string(read(t, "certificate/testdata/pfx/rsa-2048.pem")))
 	block, _ := pem.Decode([]byte(leaf))
-	key, _, err := pkcs12.Decode(read(t, "testdata/pfx/leaf-only.pfx"), "")
+	key, _, err := pkcs12.Decode(read(t, "certificate/testdata/pfx/leaf-only.pfx"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,8 +240,8 @@ func TestCertificateThatIsNotDER(t *testing.T) {
 func TestKeyFormat(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	pkcs1, _, _ := parts(string(read(t, "testdata/pem/pkcs1.pem")))
-	_, sec1, _ := strings.Cut(string(read(t, "testdata/pem/sec1.pem")), "-----END EC PARAMETERS-----\n")
+	pkcs1, _, _ := parts(string(read(t, "certificate/testdata/pem/pkcs1.pem")))
+	_, sec1, _ := strings.Cut(string(read(t, "certificate/testdata/pem/sec1.pem")), "-----END EC PARAMETERS-----\n")
 	sec1, _, _ = parts(sec1)
 	for _, test := range []struct {
 		file   string
@@ -249,12 +249,12 @@ func TestKeyFormat(t *testing.T) {
 		want   string
 		err    string
 	}{
-		{"testdata/pfx/rsa-2048.pfx", volume.PKCS1, pkcs1, ""},
-		{"testdata/pfx/ec-p256.pfx", volume.SEC1, sec1, ""},
-		{"testdata/pfx/rsa-2048.pfx", volume.SEC1, "", "has no EC key that can be written as keyFormat sec1; use pkcs8"},
-		{"testdata/pfx/ec-p256.pfx", volume.PKCS1, "", "has no RSA key, so that keyFormat pkcs1 is not possible; use pkcs8"},
-		{"testdata/pfx/ed25519.pfx", volume.SEC1, "", "has no EC key that can be written as keyFormat sec1; use pkcs8"},
-		{"testdata/pem/secp256k1.pem", volume.PKCS1, "", "has no RSA key, so that keyFormat pkcs1 is not possible; use pkcs8"},
+		{"certificate/testdata/pfx/rsa-2048.pfx", volume.PKCS1, pkcs1, ""},
+		{"certificate/testdata/pfx/ec-p256.pfx", volume.SEC1, sec1, ""},
+		{"certificate/testdata/pfx/rsa-2048.pfx", volume.SEC1, "", "has no EC key that can be written as keyFormat sec1; use pkcs8"},
+		{"certificate/testdata/pfx/ec-p256.pfx", volume.PKCS1, "", "has no RSA key, so that keyFormat pkcs1 is not possible; use pkcs8"},
+		{"certificate/testdata/pfx/ed25519.pfx", volume.SEC1, "", "has no EC key that can be written as keyFormat sec1; use pkcs8"},
+		{"certificate/testdata/pem/secp256k1.pem", volume.PKCS1, "", "has no RSA key, so that keyFormat pkcs1 is not possible; use pkcs8"},
 	} {
 		object := only(allParts(w.addFile(test.file)), volume.PartKey)
 		object.KeyFormat = test.format
@@ -274,13 +274,13 @@ func TestCertificatesThatCannotBeUsed(t *testing.T) {
 	w := newWorld(t)
 	notExportable := "holds no private key: the certificate's key is not exportable; make it exportable, or ask for the public certificate"
 	for file, want := range map[string]string{
-		"testdata/pfx/cert-only.pfx": notExportable,
-		"testdata/pem/no-key.pem":    notExportable,
-		"testdata/pfx/key-only.pfx":  "holds no certificate",
-		"testdata/pfx/password.pfx":  "is not a readable PKCS#12 file without a password",
-		"testdata/pfx/iterations.pfx": "takes too long to decode: its key derivations have more than 100,000 iterations together; " +
+		"certificate/testdata/pfx/cert-only.pfx": notExportable,
+		"certificate/testdata/pem/no-key.pem":    notExportable,
+		"certificate/testdata/pfx/key-only.pfx":  "holds no certificate",
+		"certificate/testdata/pfx/password.pfx":  "is not a readable PKCS#12 file without a password",
+		"certificate/testdata/pfx/iterations.pfx": "takes too long to decode: its key derivations have more than 100,000 iterations together; " +
 			"export it with fewer (openssl pkcs12 -export -iter 2048), or use the content type application/x-pem-file",
-		"testdata/pem/encrypted.pem": "holds an encrypted private key; store it without a password",
+		"certificate/testdata/pem/encrypted.pem": "holds an encrypted private key; store it without a password",
 	} {
 		name := w.addFile(file)
 		w.fails(w.asServicePrincipal(allParts(name)), volume.ErrPrecondition,
@@ -291,9 +291,9 @@ func TestCertificatesThatCannotBeUsed(t *testing.T) {
 		{"noise", "bm9pc2U=", devcloud.PKCS12, "is not a readable PKCS#12 file without a password"},
 		{"no-pem", "no PEM at all", devcloud.PEMFile, "is not readable PEM"},
 		{"plain", "x", "text/plain", "holds no certificate: its content type is neither application/x-pkcs12 nor application/x-pem-file"},
-		{"mixed", string(read(t, "testdata/pem/no-key.pem")) + firstBlock(read(t, "testdata/pem/ec-p256.pem")), devcloud.PEMFile,
+		{"mixed", string(read(t, "certificate/testdata/pem/no-key.pem")) + firstBlock(read(t, "certificate/testdata/pem/ec-p256.pem")), devcloud.PEMFile,
 			"holds no certificate that belongs to its private key"},
-		{"two-keys", string(read(t, "testdata/pem/rsa-2048.pem")) + firstBlock(read(t, "testdata/pem/ec-p256.pem")), devcloud.PEMFile,
+		{"two-keys", string(read(t, "certificate/testdata/pem/rsa-2048.pem")) + firstBlock(read(t, "certificate/testdata/pem/ec-p256.pem")), devcloud.PEMFile,
 			"holds several private keys"},
 	} {
 		w.vault.SetSecret(test.name, test.value, devcloud.SecretOptions{ContentType: test.contentType, Kid: "https://shop.vault.azure.net/keys/x"})

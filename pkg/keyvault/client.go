@@ -39,7 +39,7 @@ type Options struct {
 	// LastKnownGood is how old an object may be that a first mount is served with while the vault cannot be reached. 0
 	// means never. Nothing survives a refusal, and a pod of identity workload must have proven itself.
 	LastKnownGood time.Duration
-	// CacheBytes bounds the memory that objects are kept in, about; 0 means 4 MiB.
+	// CacheBytes bounds the memory that objects are kept in, about; 0 means 8 MiB.
 	CacheBytes int
 	// Metrics is where the client registers what it counts; nil means nowhere.
 	Metrics prometheus.Registerer

@@ -13,12 +13,12 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// The files of testdata/login are openssl's; make.sh there says how they were made.
+// The files of certificate/testdata/login are openssl's; make.sh there says how they were made.
 const certificatePassword = "the password"
 
 func loginFile(t *testing.T, name string) []byte {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join("testdata/login", name))
+	content, err := os.ReadFile(filepath.Join("certificate/testdata/login", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,9 +54,10 @@ func TestClientCertificate(t *testing.T) {
 	const says = asSP + "nodePublishSecretRef[clientcertificate] "
 	for name, want := range map[string]string{ // the error; empty: it works
 		"plain.pem": "", "leaf-last.pem": "", "pkcs1.pem": "", "plain.pfx": "",
-		"aes256-password.pem": "", "aes128-password.pem": "", "des3-password.pem": "", "traditional-password.pem": "",
+		"aes256-password.pem": "", "aes128-password.pem": "", "des3-password.pem": "",
 		"modern-password.pfx": "", "legacy-password.pfx": "",
-		"scrypt-password.pem": says + "has a private key that is encrypted in a way which is not read; use PBES2 with PBKDF2 and AES (openssl pkcs8 -topk8)",
+		"traditional-password.pem": says + "has a private key that is encrypted in a way which is not read; use PBES2 with PBKDF2 and AES (openssl pkcs8 -topk8)",
+		"scrypt-password.pem":      says + "has a private key that is encrypted in a way which is not read; use PBES2 with PBKDF2 and AES (openssl pkcs8 -topk8)",
 		"slow-password.pem": says + "takes too long to decrypt: its key derivations have more than 100,000 iterations together; encrypt it with fewer " +
 			"(openssl pkcs12 -export -iter 2048; openssl pkcs8 -topk8 -iter 2048)",
 		"no-key.pem":         says + "holds no private key",
@@ -105,7 +106,7 @@ func TestClientCertificateThatHidesItsIterations(t *testing.T) {
 			"(openssl pkcs12 -export -iter 2048; openssl pkcs8 -topk8 -iter 2048)")
 	w.fails(byCertificate(content, "another"), volume.ErrInvalid, says+"cannot be decrypted: the password is wrong or missing")
 	few := forge.PFX{PBMAC1: 1, Outer: 1, Inner: 1, Password: certificatePassword}.DER()
-	w.fails(byCertificate(few, certificatePassword), volume.ErrInvalid, says+"holds no certificate")
+	w.fails(byCertificate(few, certificatePassword), volume.ErrInvalid, says+"cannot be decrypted: the password is wrong or missing") // noise as its key
 }
 
 // The chain is sent: an application that trusts a name and its root, and not one certificate, lets in who has such.

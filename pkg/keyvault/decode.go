@@ -148,12 +148,28 @@ type decoded struct {
 	mu     sync.Mutex
 	bundle *certificate.Bundle
 	err    error // why it cannot be used
+	late   bool  // its decoding was given up, and may still run
 }
 
 func (d *decoded) get() (*certificate.Bundle, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.bundle == nil && d.err == nil && d.late {
+		return nil, errGivenUp
+	}
 	return d.bundle, d.err
+}
+
+func (d *decoded) set(bundle *certificate.Bundle, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bundle, d.err = bundle, err
+}
+
+func (d *decoded) giveUp() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.late = true
 }
 
 // split takes the certificate of a value apart, unless that has been done.
@@ -161,23 +177,31 @@ func (d *decoders) split(ctx context.Context, namespace string, v *value) (*cert
 	if v.DER != nil {
 		return certificate.FromDER(v.DER), nil
 	}
-	if bundle, err := v.get(); bundle != nil || err != nil {
+	return d.once(ctx, namespace, v.decoded, func() (*certificate.Bundle, error) {
+		return certificate.Split(v.ContentType, v.Secret.Reveal())
+	})
+}
+
+// once gives what was decoded, or does the work. While work that was given up still runs, the error is errGivenUp.
+func (d *decoders) once(ctx context.Context, namespace string, known *decoded, work func() (*certificate.Bundle, error)) (*certificate.Bundle, error) {
+	if bundle, err := known.get(); bundle != nil || err != nil {
 		return bundle, err
 	}
 	err := d.run(ctx, namespace, func() error {
-		if bundle, err := v.get(); bundle != nil || err != nil { // another caller had the slot before
+		if bundle, err := known.get(); bundle != nil || err != nil { // another caller had the slot before
 			return err
 		}
-		bundle, err := certificate.Split(v.ContentType, v.Secret.Reveal())
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		v.bundle, v.err = bundle, err
+		bundle, err := work()
+		known.set(bundle, err)
 		return err
 	})
+	if errors.Is(err, errGivenUp) {
+		known.giveUp()
+	}
 	if err != nil {
 		return nil, err
 	}
-	return v.get()
+	return known.get()
 }
 
 // sameContent says whether another value would be taken apart into the same.

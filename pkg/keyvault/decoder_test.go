@@ -20,9 +20,9 @@ func (w *world) setPFX(name string, content []byte) {
 func TestUnchangedCertificatesAreDecodedOnce(t *testing.T) {
 	t.Parallel()
 	for file, decodings := range map[string]int{
-		"testdata/pfx/rsa-2048.pfx":  1,
-		"testdata/pfx/secp256k1.pfx": 1,
-		"testdata/pem/rsa-2048.pem":  2, // and the PKCS#12 file is made once
+		"certificate/testdata/pfx/rsa-2048.pfx":  1,
+		"certificate/testdata/pfx/secp256k1.pfx": 1,
+		"certificate/testdata/pem/rsa-2048.pem":  2, // and the PKCS#12 file is made once
 	} {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
@@ -55,9 +55,9 @@ func TestAChangedCertificateIsDecoded(t *testing.T) {
 	w := newWorld(t)
 	r := w.asServicePrincipal(only(allParts("a"), volume.PartCert))
 	for i, file := range []string{"rsa-2048", "ec-p256", "ed25519"} {
-		w.setPFX("a", read(t, "testdata/pfx/"+file+".pfx"))
+		w.setPFX("a", read(t, "certificate/testdata/pfx/"+file+".pfx"))
 		w.later(time.Hour)
-		_, want, _ := parts(string(read(t, "testdata/pfx/"+file+".pem")))
+		_, want, _ := parts(string(read(t, "certificate/testdata/pfx/"+file+".pem")))
 		if got := w.fetch(refresh("one", r))["cert"]; got != want {
 			t.Errorf("%s: got %s", file, got)
 		}

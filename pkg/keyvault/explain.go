@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,8 +91,11 @@ func (f *fetch) explain(ctx context.Context, o volume.Object, failure *cache.Fai
 		certificate certificate.Unusable
 	)
 	errors.As(err, &tenants)
-	if errors.Is(err, cache.ErrImpatient) {
+	switch {
+	case errors.Is(err, cache.ErrImpatient):
 		err = azure.NewUnreached(hostOf(o.Vault), context.DeadlineExceeded)
+	case errors.Is(err, context.DeadlineExceeded): // of the fetch, if not of ctx
+		err = azure.NewUnreached(cmp.Or(failure.Asked, theVault), err)
 	}
 	switch {
 	case errors.As(err, &answer) && answer.IsLogin():
@@ -106,7 +110,7 @@ func (f *fetch) explain(ctx context.Context, o volume.Object, failure *cache.Fai
 		}
 		return volume.Errorf(refused.Sentinel(), "%s: %v: %s", about, answer, refused.Hint())
 	case ctx.Err() != nil:
-		return fmt.Errorf("%s: waiting for %s: %w", about, failure.Asked, ctx.Err())
+		return fmt.Errorf("%s: waiting for %s: %w", about, cmp.Or(failure.Asked, theVault), ctx.Err())
 	case errors.Is(err, login.ErrNoLogin):
 		return volume.Errorf(volume.ErrInvalid, "%s: no login can be made of clientID and tenantID; check them", about)
 	case errors.As(err, &certificate) && f.Identity.Kind == volume.Cluster:

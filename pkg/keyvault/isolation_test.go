@@ -261,12 +261,12 @@ func (w *world) principals(tenant, vault, id string) []actor {
 		with(me+"secret 2", bySecret("of "+tenant)),
 		with(me+"secret 0", func(i *volume.Identity) { bySecret(clientSecret)(i); i.TenantID = tenant }),
 		with(me+"certificate", byFile("plain.pem", "")),
-		with(me+"certificate", byFile("traditional-password.pem", certificatePassword)),
+		with(me+"certificate", byFile("aes256-password.pem", certificatePassword)),
 		with("", bySecret("wrong")),
 		with("", bySecret("of "+theirs)),
 		with("", bySecret(clientSecret[1:])),
 		with("", func(i *volume.Identity) { bySecret(clientSecret)(i); i.TenantID = theirs }), // a token that this vault does not take
-		with("", byFile("traditional-password.pem", "wrong")),
+		with("", byFile("aes256-password.pem", "wrong")),
 	}
 }
 

@@ -1,6 +1,7 @@
 package keyvault
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -36,6 +37,7 @@ func (f *fetch) cached(ctx context.Context, reads []*read) (left []*read) {
 			left = append(left, r)
 			continue
 		}
+		f.cache.Count(cache.Hit)
 		r.err = f.accept(ctx, r, known)
 	}
 	return left
@@ -118,26 +120,31 @@ func (f *fetch) proven(vault string) bool { return f.logins.Proven(f.owner, f.te
 // prove asks Entra ID whether the pod is who it says, with its own assertion. Nobody else's read can fail by it; only the
 // failure of a vault that cannot name its tenant is remembered for all.
 func (f *fetch) prove(ctx context.Context, r *read) *cache.Failure {
-	key, demand := f.cacheKey(r), f.demandOf(r)
-	if known, ok := f.cache.Find(key, demand); ok && known.Failure != nil && vaultTenantOf(known.Failure) == "" {
-		return known.Failure
+	key := f.cacheKey(r)
+	if known := f.cache.Paused(key); known != nil && vaultTenantOf(known) == "" {
+		return known
 	}
-	ctx = login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request)
-	began := f.now()
-	vaultTenant, err := f.Client.vaults.Challenge(ctx, r.request)
-	if err != nil {
-		failure := f.vaultFailure(r.object(), err, "", "")
-		if ctx.Err() == nil {
-			f.cache.Store(key, demand, cache.Result[*value]{At: began, Failure: failure})
+	return f.cache.Alone(ctx, func(ctx context.Context, waitFor waitFor) (result cache.Result[*value]) {
+		ctx = login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request)
+		began := f.now()
+		waitFor(theVault, f.Client.vaults.Throttle(r.request.Vault))
+		vaultTenant, err := f.Client.vaults.Challenge(ctx, r.request)
+		if err != nil {
+			result = cache.Result[*value]{At: began, Failure: f.vaultFailure(r.object(), err, "", "")}
+			if ctx.Err() == nil {
+				f.cache.Store(key, f.demandOf(r), result)
+			}
+			return result
 		}
-		return failure
-	}
-	l, err := f.logins.Of(f.Request, f.tenant(r.request.Vault))
-	if err == nil {
-		err = l.Prove(ctx)
-	}
-	if err != nil {
-		return f.loginFailure(l, err, f.tenant(r.request.Vault), vaultTenant)
-	}
-	return nil
+		tenant := cmp.Or(f.Identity.TenantID, vaultTenant)
+		l, err := f.logins.Of(f.Request, tenant)
+		if err == nil {
+			waitFor(loginService(f.Identity), l.Throttle())
+			err = l.Prove(ctx)
+		}
+		if err != nil {
+			result.Failure = f.loginFailure(l, err, tenant, vaultTenant)
+		}
+		return result
+	}).Failure
 }

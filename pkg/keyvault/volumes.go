@@ -53,9 +53,10 @@ func newVolumes() *volumes {
 
 // replace remembers a volume, and gives what was remembered of it before.
 func (v *volumes) replace(id string, now mounted) (before mounted, known bool) {
-	before, known = v.remove(id)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	before, known = v.known[id]
+	v.certificates -= len(before.certificates)
 	if v.certificates+len(now.certificates) > maxCertificates {
 		now.certificates = soonest(now.certificates)
 	}

@@ -16,7 +16,7 @@ import (
 
 // pfxFolder has PKCS#12 files of every kind, and beside each what OpenSSL says that it holds: the key, the
 // certificate of the key, the others in the order of the file. Its make.sh made them.
-const pfxFolder = "../../pkg/keyvault/testdata/pfx/"
+const pfxFolder = "../../pkg/keyvault/certificate/testdata/pfx/"
 
 // pfx is one of these files.
 type pfx struct {

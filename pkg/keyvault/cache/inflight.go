@@ -75,13 +75,28 @@ func (c *Cache[V]) Get(ctx context.Context, key Key, d Demand, patience time.Dur
 	return r, Miss
 }
 
+// Alone makes a fetch that is not shared and whose result is not stored. It waits like [Cache.Get].
+func (c *Cache[V]) Alone(ctx context.Context, fetch Fetch[V]) Result[V] {
+	own, f := newInflight[V](ctx)
+	go func() {
+		defer f.cancel()
+		f.result = fetch(own, f.waitFor)
+		close(f.done)
+	}()
+	return c.await(ctx, Key{}, f, 0)
+}
+
+func newInflight[V Value](ctx context.Context) (context.Context, *inflight[V]) {
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), FetchTimeout) //nolint:gosec // G118: the fetch calls it
+	return own, &inflight[V]{done: make(chan struct{}), moved: make(chan struct{}), cancel: cancel, waiting: 1}
+}
+
 // start begins a fetch. The caller holds c.mu.
 func (c *Cache[V]) start(ctx context.Context, key Key, d Demand, fetch Fetch[V]) *inflight[V] {
-	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), FetchTimeout)
-	f := &inflight[V]{done: make(chan struct{}), moved: make(chan struct{}), cancel: cancel, waiting: 1}
+	own, f := newInflight[V](ctx)
 	c.inflight[key] = f
 	go func() {
-		defer cancel()
+		defer f.cancel()
 		r := fetch(own, f.waitFor)
 		if r.Failure == nil || !errors.Is(own.Err(), context.Canceled) { // else it was given up, which says nothing
 			c.Store(key, d, r)

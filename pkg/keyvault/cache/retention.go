@@ -37,16 +37,20 @@ func (c *Cache[V]) Tidy() (bytes int) {
 // sweep is the rule of retention. The caller holds c.mu.
 func (c *Cache[V]) sweep(now time.Time) {
 	c.swept = now
+	var none V
 	for _, e := range c.entries {
-		since := latest(e.at, e.tried)
-		if e.key.Version != "" {
-			since = latest(since, e.used)
-		}
 		keep := max(c.options.MountMaxAge, c.options.LastKnownGood)
 		if !e.departed {
 			keep = max(keep, e.interval+CallTime)
 		}
-		if !younger(now.Sub(since), keep) {
+		since := e.at
+		if e.key.Version != "" {
+			since = latest(since, e.used)
+		}
+		if e.value != none && !younger(now.Sub(since), keep) {
+			c.clear(e)
+		}
+		if e.value == none && !younger(now.Sub(latest(e.tried, e.used)), keep) {
 			c.drop(e)
 		}
 	}

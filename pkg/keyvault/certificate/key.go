@@ -1,100 +1,147 @@
 package certificate
 
 import (
-	"bytes"
+	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"errors"
-	"math/big"
+	"encoding/pem"
 )
 
-// JSONWebKey is the public half of a key in the terms of RFC 7517, as the vault names them.
-type JSONWebKey struct {
-	Type  string // RSA, RSA-HSM, EC, EC-HSM, oct, ...
-	Curve string // of an EC key: P-256, P-256K, ...
-	N, E  []byte // of an RSA key
-	X, Y  []byte // of an EC key
+// maxKeyBytes is the most of a private key, as DER. An RSA key of 16,384 bits has 9 KiB. The time to validate a key grows with
+// the square of its size.
+const maxKeyBytes = 16 << 10
+
+// privateKey is a key while its file is read.
+type privateKey struct {
+	parsed crypto.PrivateKey // nil: Go does not know its kind
+	block  pem.Block
+	exact  bool   // block is PKCS#8 with the bytes that OpenSSL writes
+	id     []byte // by which its certificate can be found; nil: unknown
 }
 
-// PublicKeyPEM writes a key as PEM "PUBLIC KEY" (SubjectPublicKeyInfo, RFC 5280).
-func PublicKeyPEM(key JSONWebKey) ([]byte, error) {
-	der, err := publicKeyDER(key)
-	if err != nil {
-		return nil, err
+// newPrivateKey reads a key by its DER; the type of its PEM block may be wrong. A key of a kind that Go does not know stays
+// DER.
+func newPrivateKey(kind string, der []byte) (*privateKey, error) {
+	if len(der) > maxKeyBytes {
+		return nil, errBigKey
 	}
-	return encode("PUBLIC KEY", der), nil
+	key := &privateKey{block: pem.Block{Type: kind, Bytes: der}}
+	if parsed, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		key.parsed = parsed
+	} else if parsed, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		key.parsed = parsed
+	} else if parsed, err := x509.ParseECPrivateKey(der); err == nil {
+		key.parsed = parsed
+	}
+	var value asn1.RawValue
+	if key.parsed == nil && (unmarshal(der, &value) != nil || value.Tag != asn1.TagSequence) {
+		return nil, errBrokenPEM
+	}
+	return key, nil
 }
 
-func publicKeyDER(key JSONWebKey) ([]byte, error) {
-	switch key.Type {
-	case "":
-		return nil, errors.New("is no key")
-	case "RSA", "RSA-HSM":
-		exponent := new(big.Int).SetBytes(key.E)
-		if len(key.N) == 0 || !exponent.IsInt64() || exponent.Int64() < 2 || exponent.Int64() > 1<<31-1 {
-			return nil, errors.New("is not a readable RSA key")
+// blocks gives the key as PKCS#8, with the bytes that OpenSSL writes, and as PKCS#1 or SEC 1 where it has that form. A key
+// that Go does not know is given as it was read.
+func (k *privateKey) blocks() (pkcs8, traditional *pem.Block, err error) {
+	pkcs8 = &k.block
+	switch key := k.parsed.(type) {
+	case nil:
+		if k.block.Type == "EC PRIVATE KEY" {
+			traditional = &k.block
 		}
-		return x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: new(big.Int).SetBytes(key.N), E: int(exponent.Int64())})
-	case "EC", "EC-HSM":
-		return ecPublicKeyDER(key)
-	default:
-		return nil, errors.New("is a symmetric key, which has no public half")
+		return pkcs8, traditional, nil
+	case *rsa.PrivateKey:
+		traditional = &pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}
+	case *ecdsa.PrivateKey:
+		der, err := x509.MarshalECPrivateKey(key)
+		if err != nil {
+			return nil, nil, err
+		}
+		traditional = &pem.Block{Type: "EC PRIVATE KEY", Bytes: der}
 	}
+	if !k.exact {
+		der, err := x509.MarshalPKCS8PrivateKey(k.parsed)
+		if err != nil {
+			return nil, nil, err
+		}
+		pkcs8 = &pem.Block{Type: "PRIVATE KEY", Bytes: der}
+	}
+	return pkcs8, traditional, nil
 }
 
-func ecPublicKeyDER(key JSONWebKey) ([]byte, error) {
-	var curve elliptic.Curve
-	size := 32
-	switch key.Curve {
-	case "P-256":
-		curve = elliptic.P256()
-	case "P-384":
-		curve, size = elliptic.P384(), 48
-	case "P-521":
-		curve, size = elliptic.P521(), 66
-	case "P-256K":
-	default:
-		return nil, errors.New("is on a curve that is not known")
+// public is the public key as certificate.public has it. It is nil if it is not known: of the keys that Go does not know, only
+// those of EC may have a copy of it.
+func (k *privateKey) public() []byte {
+	if k.parsed != nil {
+		pair, ok := k.parsed.(interface{ Public() crypto.PublicKey }) // no crypto.Signer: X25519 keys do not sign
+		if !ok {
+			return nil
+		}
+		der, err := x509.MarshalPKIXPublicKey(pair.Public())
+		if err != nil {
+			return nil
+		}
+		return publicKeyBits(der)
 	}
-	if len(key.X) > size || len(key.Y) > size {
-		return nil, errors.New("is not a readable EC key")
+	der := k.block.Bytes
+	var wrapped pkcs8
+	if unmarshal(der, &wrapped) == nil {
+		if !wrapped.isEC() {
+			return nil
+		}
+		der = wrapped.Key
 	}
-	point := make([]byte, 1+2*size) // uncompressed, SEC 1 section 2.3.3
-	point[0] = 4
-	copy(point[1+size-len(key.X):], key.X)
-	copy(point[1+2*size-len(key.Y):], key.Y)
-	if curve == nil {
-		return secp256k1DER(point)
+	var key ecPrivateKey
+	if unmarshal(der, &key) != nil {
+		return nil
 	}
-	public, err := ecdsa.ParseUncompressedPublicKey(curve, point)
-	if err != nil {
-		return nil, errors.New("is not a readable EC key")
-	}
-	return x509.MarshalPKIXPublicKey(public)
+	return key.Public.Bytes
 }
 
-// secp256k1DER writes the one curve of Key Vault that Go does not know (there P-256K), by RFC 5480. Whether the
-// point is on the curve is the vault's word.
-func secp256k1DER(point []byte) ([]byte, error) {
-	curve, err := asn1.Marshal(asn1.ObjectIdentifier{1, 3, 132, 0, 10})
-	if err != nil {
+// pkcs8 is a PrivateKeyInfo (RFC 5208). Attributes and a copy of the public key may follow; they are not read.
+type pkcs8 struct {
+	Version   int
+	Algorithm pkix.AlgorithmIdentifier
+	Key       []byte
+}
+
+var oidECPublicKey = asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}
+
+func (k pkcs8) isEC() bool { return k.Algorithm.Algorithm.Equal(oidECPublicKey) }
+
+// ecPrivateKey is the structure of RFC 5915.
+type ecPrivateKey struct {
+	Version    int
+	Key        []byte
+	Parameters asn1.RawValue  `asn1:"optional,explicit,tag:0"`
+	Public     asn1.BitString `asn1:"optional,explicit,tag:1"`
+}
+
+// newPKCS8Key reads the PKCS#8 of a PKCS#12 file. It becomes what OpenSSL writes: no attributes, and no curve parameters in
+// an EC key, because the algorithm has them. Go would also add the public key to an EC key that has none, as Java writes it.
+func newPKCS8Key(der []byte) (*privateKey, error) {
+	var info pkcs8
+	if err := unmarshal(der, &info); err != nil {
 		return nil, err
 	}
-	if bytes.Count(point[1:], []byte{0}) == len(point)-1 {
-		return nil, errors.New("is not a readable EC key")
+	info.Version = 0
+	var ec ecPrivateKey
+	if info.isEC() && unmarshal(info.Key, &ec) == nil {
+		ec.Parameters = asn1.RawValue{}
+		if written, err := asn1.Marshal(ec); err == nil {
+			info.Key = written
+		}
 	}
-	return asn1.Marshal(struct {
-		Algorithm pkix.AlgorithmIdentifier
-		Key       asn1.BitString
-	}{
-		pkix.AlgorithmIdentifier{
-			Algorithm:  asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1},
-			Parameters: asn1.RawValue{FullBytes: curve},
-		},
-		asn1.BitString{Bytes: point, BitLength: 8 * len(point)},
-	})
+	written, err := asn1.Marshal(info)
+	if err != nil {
+		return nil, errNotDER
+	}
+	key, err := newPrivateKey("PRIVATE KEY", written)
+	if err == nil {
+		key.exact = info.isEC()
+	}
+	return key, err
 }

@@ -1,94 +1,186 @@
 package certificate
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/hkdf"
-	"crypto/sha256"
-	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
-	"fmt"
+)
 
-	"software.sslmate.com/src/go-pkcs12"
+// The structures of a PKCS#12 file: a MAC around parts, parts that may be encrypted around bags, bags of one key or
+// certificate each (RFC 7292 section 4, RFC 2315 for the parts).
+type (
+	pfxFile struct {
+		Version int
+		Safe    contentInfo
+		MAC     macData `asn1:"optional"`
+	}
+	contentInfo struct {
+		ID      asn1.ObjectIdentifier
+		Content asn1.RawValue `asn1:"tag:0,explicit,optional"`
+	}
+	encryptedData struct {
+		Version int
+		Info    struct {
+			ID        asn1.ObjectIdentifier
+			Algorithm pkix.AlgorithmIdentifier
+			Data      []byte `asn1:"tag:0,optional"`
+		}
+	}
+	safeBag struct {
+		ID         asn1.ObjectIdentifier
+		Value      asn1.RawValue `asn1:"tag:0,explicit"`
+		Attributes []struct {
+			ID     asn1.ObjectIdentifier
+			Values asn1.RawValue `asn1:"set"`
+		} `asn1:"set,optional"`
+	}
+	certBag struct {
+		ID   asn1.ObjectIdentifier
+		Data []byte `asn1:"tag:0,explicit"`
+	}
 )
 
 var (
-	errBrokenPFX = errors.New("is not a readable PKCS#12 file without a password")
-	errSlow      = fmt.Errorf("takes too long to decode: its key derivations have more than %s iterations together; "+
-		"export it with fewer (openssl pkcs12 -export -iter 2048), or use the content type "+contentPEM, thousands(maxIterations))
-	errBigKey = fmt.Errorf("holds a private key of more than %d KiB, which is not read", maxKeyBytes>>10)
+	oidData           = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
+	oidEncryptedData  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 6}
+	oidKeyBag         = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 1}
+	oidShroudedKeyBag = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 2}
+	oidCertBag        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 12, 10, 1, 3}
+	oidLocalKeyID     = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 21}
 )
 
-// thousands writes a number for reading.
-func thousands(n int) string { return fmt.Sprintf("%d,%03d", n/1000, n%1000) }
+// readPFX reads a PKCS#12 file. An empty password has two forms there (RFC 7292 appendix B.1): the two zero bytes that end a
+// string, and nothing at all.
+func readPFX(content, password []byte) (*contents, error) {
+	d := newDeriver(password)
+	found, err := d.readPFX(content)
+	if len(password) == 0 && d.usedBMP && errors.Is(err, errWrongPassword) {
+		d = &deriver{left: maxIterations}
+		found, err = d.readPFX(content)
+	}
+	return found, err
+}
 
-// splitPFX reads a PKCS#12 file (RFC 7292) with an empty password, in either of the two forms that this has.
-func splitPFX(content []byte) (*Bundle, error) {
-	file, err := openPFX(content, nil)
-	switch {
-	case errors.Is(err, errSlow), errors.Is(err, errBigKey):
+func (d *deriver) readPFX(content []byte) (*contents, error) {
+	var file pfxFile
+	if err := unmarshal(content, &file); err != nil {
 		return nil, err
-	case err != nil:
-		return nil, errBrokenPFX
 	}
-	key, first, others, err := pkcs12.DecodeChain(content, "")
-	switch {
-	case errors.Is(err, pkcs12.ErrIncorrectPassword):
-		return nil, errBrokenPFX
-	case err != nil:
-		return file.splitUnknown(err)
+	safe := octets(file.Safe.Content.Bytes)
+	if err := d.verify(file.MAC, safe); err != nil {
+		return nil, err
 	}
-	b := &Bundle{pfx: content, key: privateKey{parsed: key}}
-	if _, ok := key.(*ecdsa.PrivateKey); ok {
-		// Java and others write an EC key without a copy of its public half. Go would add one, OpenSSL does not.
-		if bags, err := file.bundle(); err == nil && bags.opaque == nil {
-			return bags, nil
+	var parts []contentInfo
+	if err := unmarshal(safe, &parts); err != nil {
+		return nil, err
+	}
+	var found contents
+	for _, part := range parts {
+		bags, err := d.open(part)
+		if err != nil {
+			return nil, err
+		}
+		for _, bag := range bags {
+			if err := d.add(&found, bag); err != nil {
+				return nil, err
+			}
 		}
 	}
-	certs := make([]certificate, 0, 1+len(others))
-	for _, cert := range append([]*x509.Certificate{first}, others...) {
-		certs = append(certs, certificate{der: cert.Raw, parsed: cert})
-	}
-	err = b.settle(certs)
-	return b, err
-}
-
-// splitUnknown reads a file at which the library gave up: for what it holds, or perhaps only because Go knows no such key
-// or certificate. The library's errors about that have no values, so the bags decide.
-func (f *pfxFile) splitUnknown(refused error) (*Bundle, error) {
-	b, err := f.bundle()
-	_, unknown := errors.AsType[pkcs12.NotImplementedError](refused)
 	switch {
-	case errors.Is(err, errNotDER), errors.Is(err, errBrokenPEM), err == nil && b.opaque != nil && unknown:
-		return nil, errBrokenPFX
-	default:
-		return b, err
+	case found.key == nil:
+		return nil, errNoKey
+	case len(found.certs) == 0:
+		return nil, errNoCert
 	}
+	return &found, nil
 }
 
-// encodePFX makes a PKCS#12 file with an empty password, of the algorithms that OpenSSL 3 uses. Its salts come from
-// the content: the same certificate gives the same bytes, or else each refresh would look like a rotation. Nothing
-// depends on their being random, for an empty password protects nothing.
-func encodePFX(key privateKey, chain []certificate) ([]byte, error) {
-	seed := sha256.New()
-	var certs []*x509.Certificate
-	for _, cert := range chain {
-		seed.Write(cert.der)
-		certs = append(certs, &x509.Certificate{Raw: cert.der}) // no more of it is looked at
+// open gives the bags of a part.
+func (d *deriver) open(part contentInfo) (bags []safeBag, err error) {
+	if part.ID.Equal(oidData) {
+		err := unmarshal(octets(part.Content.Bytes), &bags)
+		return bags, err
 	}
-	parsed, err := newPrivateKey(key.block)
-	if err != nil || parsed.parsed == nil {
-		return nil, errors.New("has a key of a kind that cannot be written as PKCS#12")
+	var held encryptedData
+	if !part.ID.Equal(oidEncryptedData) || unmarshal(part.Content.Bytes, &held) != nil {
+		return nil, errNotDER
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(parsed.parsed)
-	if err != nil {
-		return nil, errors.New("has a key of a kind that cannot be written as PKCS#12")
-	}
-	seed.Write(der)
-	const salts = 1024 // bytes; the encoder takes 80
-	random, err := hkdf.Key(sha256.New, seed.Sum(nil), nil, "keyvault-csi pfx", salts)
+	der, err := d.decrypt(encrypted{held.Info.Algorithm, held.Info.Data})
 	if err != nil {
 		return nil, err
 	}
-	return pkcs12.Modern2023.WithRand(bytes.NewReader(random)).Encode(parsed.parsed, certs[0], certs[1:], "")
+	if unmarshal(der, &bags) != nil {
+		return nil, errWrongPassword
+	}
+	return bags, nil
+}
+
+// add reads a bag of a key or of a certificate. Bags of other types are skipped.
+func (d *deriver) add(found *contents, bag safeBag) error {
+	der := bag.Value.Bytes
+	shrouded := bag.ID.Equal(oidShroudedKeyBag)
+	switch {
+	case bag.ID.Equal(oidCertBag):
+		var held certBag
+		if err := unmarshal(der, &held); err != nil {
+			return err
+		}
+		cert := newCertificate(held.Data)
+		cert.id = bag.localKeyID()
+		found.opaque = found.opaque || cert.public == nil
+		return found.addCert(cert)
+	case !shrouded && !bag.ID.Equal(oidKeyBag):
+		return nil
+	case found.key != nil:
+		return errManyKeys
+	case len(der) > maxKeyBytes:
+		return errBigKey
+	case shrouded:
+		var held encrypted
+		err := unmarshal(der, &held)
+		if err != nil {
+			return err
+		}
+		if der, err = d.decrypt(held); err != nil {
+			return err
+		}
+	}
+	key, err := newPKCS8Key(der)
+	if err != nil {
+		if unmarshal(der, new(asn1.RawValue)) != nil {
+			return errWrongPassword
+		}
+		key, found.opaque = &privateKey{}, true
+	}
+	key.id = bag.localKeyID()
+	found.key = key
+	return nil
+}
+
+// localKeyID is the id that a key and its certificate have in common, or nil.
+func (b safeBag) localKeyID() []byte {
+	for _, a := range b.Attributes {
+		if a.ID.Equal(oidLocalKeyID) {
+			return octets(a.Values.Bytes)
+		}
+	}
+	return nil
+}
+
+var errNotDER = errors.New("is not the DER that it should be")
+
+// unmarshal reads one value and nothing after it.
+func unmarshal(der []byte, into any) error {
+	if rest, err := asn1.Unmarshal(der, into); err != nil || len(rest) > 0 {
+		return errNotDER
+	}
+	return nil
+}
+
+// octets gives the content of an OCTET STRING, or nil.
+func octets(der []byte) (content []byte) {
+	if unmarshal(der, &content) != nil {
+		return nil
+	}
+	return content
 }

@@ -67,7 +67,7 @@ func (l *Logins) newLogin(key Key, credential azcore.TokenCredential) *Login {
 		tenant: key.tenant, scopes: []string{l.options.Cloud.Resource() + "/.default"}, host: l.host, service: service,
 		inner: credential, now: l.options.Now,
 		counted:  func(err error) { l.count(key.kind, err) },
-		throttle: azure.NewThrottle(azure.ConnsPerHost, l.options.Now, l.options.After),
+		throttle: azure.NewThrottle(service, azure.ConnsPerHost, l.options.Now, l.options.After),
 		proofs:   newProofs(l.options.Now),
 	}
 }
@@ -101,6 +101,15 @@ func (l *Login) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azc
 
 // usable says whether the token can still be sent. The caller holds l.mu.
 func (l *Login) usable() bool { return l.now().Before(l.token.ExpiresOn.Add(-lastUse)) }
+
+// Ready says whether the pod of ctx gets a token without a request.
+func (l *Login) Ready(ctx context.Context) bool {
+	who, ok := proverOf(ctx)
+	l.mu.Lock()
+	usable := l.usable()
+	l.mu.Unlock()
+	return usable && (!ok || l.proofs.has(who.pod))
+}
 
 // HoldsToken says whether there is a token from an earlier request.
 func (l *Login) HoldsToken() bool {
@@ -201,9 +210,13 @@ func (l *Login) request(ctx context.Context, claims string, stop func() error) (
 			err = azure.Reduce(err, azure.AttemptOf(ctx))
 		}
 		if said, ok := errors.AsType[*azure.Answer](err); ok {
-			said.Service = l.service // also where only the status was seen
+			by := *said            // which others may hold
+			by.Service = l.service // also where only the status was seen
+			err = &by
 		}
-		l.counted(err)
+		if !azure.AttemptOf(ctx).Unsent() {
+			l.counted(err)
+		}
 		return err
 	})
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {

@@ -48,10 +48,17 @@ func newMetadataService(s *azure.Sender) *metadataService {
 		Transport: s,
 		Retry: policy.RetryOptions{
 			MaxRetries: 3, TryTimeout: azure.TryTimeout, RetryDelay: azure.RetryDelay, MaxRetryDelay: MetadataDial,
-			// 404 and 410 are said while the service is being updated. 429 is left to the throttle.
-			StatusCodes: []int{
-				http.StatusNotFound, http.StatusRequestTimeout, http.StatusGone,
-				http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+			ShouldRetry: func(resp *http.Response, err error) bool {
+				if err != nil || azure.Throttles(resp) {
+					return err != nil
+				}
+				switch resp.StatusCode {
+				case http.StatusNotFound, http.StatusGone, // while the service is being updated
+					http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway,
+					http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+					return true
+				}
+				return false
 			},
 		},
 	})}

@@ -60,7 +60,7 @@ func New(o Options, r prometheus.Registerer) (*Vaults, error) {
 func (v *Vaults) of(vault string) *state {
 	s, ok := v.known[vault]
 	if !ok {
-		s = &state{throttle: azure.NewThrottle(azure.ConnsPerHost, v.options.Now, v.options.After)}
+		s = &state{throttle: azure.NewThrottle(azure.Vault, azure.ConnsPerHost, v.options.Now, v.options.After)}
 		v.known[vault] = s
 	}
 	s.used = v.options.Now()

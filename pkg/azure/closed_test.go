@@ -1,0 +1,81 @@
+package azure
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// throttledAnswer is what the transport records of a 429 with a Retry-After in seconds.
+func throttledAnswer(ctx context.Context, seconds string) {
+	req := &http.Request{URL: &url.URL{Scheme: "https", Host: "login.example.com"}}
+	attemptOf(ctx).record(req, &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {seconds}}}, nil)
+}
+
+func isThrottled(t *testing.T, what string, err error) {
+	t.Helper()
+	if answer, ok := errors.AsType[*Answer](err); !ok || answer.Status != http.StatusTooManyRequests || answer.Service != Entra {
+		t.Errorf("%s: %v, want HTTP 429 of Entra ID", what, err)
+	}
+}
+
+// An answer that throttles is the reason as soon as its head is there, also when its body breaks; nobody waits longer than
+// it allows.
+func TestTheReasonOfAClosedThrottle(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		throttle := NewThrottle(Entra, 16, time.Now, time.After)
+		began := time.Now()
+		_, changed, _ := throttle.State()
+		err := throttle.Do(t.Context(), time.Second, func(ctx context.Context) error {
+			throttledAnswer(ctx, "60")
+			isThrottled(t, "another call", throttle.Do(t.Context(), time.Second, func(context.Context) error {
+				t.Error("a call through a closed throttle")
+				return nil
+			}))
+			req := &http.Request{URL: &url.URL{Host: "login.example.com"}}
+			attemptOf(ctx).record(req, nil, io.ErrUnexpectedEOF)
+			return io.ErrUnexpectedEOF
+		})
+		isThrottled(t, "the call whose answer breaks", err)
+		select {
+		case <-changed:
+		default:
+			t.Error("those who wait do not learn that the throttle has closed")
+		}
+		isThrottled(t, "the reason", throttle.Throttled())
+		if time.Since(began) > 0 {
+			t.Errorf("waited %v for a service that is not to be asked for longer than there is time", time.Since(began))
+		}
+	})
+}
+
+// A call whose request could not be sent any more, and that makes another error of it as the SDK does, does not change the
+// reason. Nor does a call that sends nothing open the throttle.
+func TestACallThatSendsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		throttle := NewThrottle(Entra, 16, time.Now, time.After)
+		err := throttle.Do(t.Context(), time.Second, func(ctx context.Context) error {
+			req := &http.Request{URL: &url.URL{Host: "login.example.com"}}
+			attemptOf(ctx).record(req, &http.Response{StatusCode: http.StatusOK}, nil)
+			isThrottled(t, "another call", throttle.Do(t.Context(), time.Second, func(ctx context.Context) error {
+				throttledAnswer(ctx, "60")
+				return &Answer{Service: Entra, Status: http.StatusTooManyRequests}
+			}))
+			isThrottled(t, "a request through the closed throttle", attemptOf(ctx).blocked())
+			return errors.New("the SDK keeps the text alone")
+		})
+		isThrottled(t, "the call that was cut off", err)
+		<-time.After(time.Hour)
+		_ = throttle.Do(t.Context(), time.Second, func(context.Context) error {
+			return &Answer{Service: Entra, Status: http.StatusBadRequest}
+		})
+		isThrottled(t, "after a call without a request", throttle.Throttled())
+	})
+}

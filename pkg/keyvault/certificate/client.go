@@ -1,0 +1,80 @@
+package certificate
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+)
+
+// Unusable says why a client certificate cannot be used to log in, as the end of a sentence about it.
+type Unusable string
+
+// Error gives the end of the sentence.
+func (u Unusable) Error() string { return string(u) }
+
+const (
+	errNotACertificate  Unusable = "is neither PEM nor a readable PKCS#12 file"
+	errWrongPassword    Unusable = "cannot be decrypted: the password is wrong or missing" //nolint:gosec // G101: a sentence, no password
+	errCertificateNoKey Unusable = "holds no private key"
+	errForeignKey       Unusable = "has a private key that belongs to none of its certificates"
+	errNotRSA           Unusable = "has a key that is not RSA, and Entra ID takes no other"
+	errUnknownCipher    Unusable = "has a private key that is encrypted in a way which is not read; use PBES2 with PBKDF2 and AES (openssl pkcs8 -topk8)"
+	errSlowCertificate  Unusable = "takes too long to decrypt: its key derivations have more than 100,000 iterations together; encrypt it with fewer " +
+		"(openssl pkcs12 -export -iter 2048; openssl pkcs8 -topk8 -iter 2048)"
+)
+
+// maxSent is the most certificates of a client certificate's chain. A login keeps them parsed, and a file may have hundreds.
+const maxSent = 16
+
+// ParseClient reads a client certificate from PEM or PKCS#12, with the password of its key if it has one, and gives the chain
+// from the leaf upwards and the key. The error is an [Unusable].
+func ParseClient(content, password []byte) ([]*x509.Certificate, crypto.PrivateKey, error) {
+	read := readPFX
+	if bytes.Contains(content, []byte("-----BEGIN ")) {
+		read = readPEM
+	}
+	found, err := read(content, password)
+	if err != nil {
+		return nil, nil, unusable(err)
+	}
+	if found.opaque || found.key.parsed == nil {
+		return nil, nil, errNotACertificate
+	}
+	if _, ok := found.key.parsed.(*rsa.PrivateKey); !ok {
+		return nil, nil, errNotRSA
+	}
+	for _, cert := range found.certs {
+		if cert.parsed == nil {
+			return nil, nil, errNotACertificate
+		}
+	}
+	if err := found.leafFirst(); err != nil {
+		return nil, nil, errForeignKey
+	}
+	var chain []*x509.Certificate
+	for _, index := range issued(found.certs) {
+		if len(chain) < maxSent {
+			chain = append(chain, found.certs[index].parsed)
+		}
+	}
+	return chain, found.key.parsed, nil
+}
+
+// unusable says in the words for a client certificate why a file cannot be read.
+func unusable(err error) Unusable {
+	switch {
+	case errors.Is(err, errNoKey):
+		return errCertificateNoKey
+	case errors.Is(err, errSlow):
+		return errSlowCertificate
+	case errors.Is(err, errEncryptedKey):
+		return errWrongPassword
+	case errors.Is(err, errNoCert), errors.Is(err, errManyCerts), errors.Is(err, errBigKey),
+		errors.Is(err, errWrongPassword), errors.Is(err, errUnknownCipher):
+		return Unusable(err.Error())
+	default:
+		return errNotACertificate
+	}
+}

@@ -1,0 +1,93 @@
+package certificate
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+func seeds(f *testing.F, pattern string) {
+	f.Helper()
+	paths, err := filepath.Glob(pattern)
+	if err != nil || len(paths) == 0 {
+		f.Fatal(paths, err)
+	}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
+}
+
+// checkBundle: a bundle has a leaf and a key, in every order all its certificates, and each part can be written.
+func checkBundle(t *testing.T, b *Bundle) {
+	t.Helper()
+	if len(b.certs) == 0 {
+		if b.pfx == nil {
+			t.Fatal("a bundle of nothing")
+		}
+		return
+	}
+	if b.key == nil {
+		t.Fatal("a bundle without a key")
+	}
+	for _, order := range []volume.ChainOrder{volume.ChainOrderChain, volume.ChainOrderPFX, volume.ChainOrderReverse} {
+		chain := b.ordered(order)
+		if len(chain) != len(b.certs) || !bytes.Equal(chain[0], b.certs[0]) {
+			t.Errorf("%s: %d of %d certificates", order, len(chain), len(b.certs))
+		}
+	}
+	for _, part := range []volume.Part{volume.PartKey, volume.PartCert, volume.PartChain, volume.PartPEM} {
+		if data, err := b.Part(part, volume.ChainOrderChain, volume.PKCS8); err != nil || len(data) == 0 {
+			t.Errorf("no %s: %v", part, err)
+		}
+	}
+}
+
+func FuzzPKCS12(f *testing.F) {
+	seeds(f, "testdata/pfx/*.pfx")
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if b, err := splitPFX(content); err == nil {
+			checkBundle(t, b)
+		}
+	})
+}
+
+func FuzzPEM(f *testing.F) {
+	seeds(f, "testdata/pem/*.pem")
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if b, err := splitPEM(content); err == nil {
+			checkBundle(t, b)
+		}
+	})
+}
+
+// One of the files has too many iterations, and only that one is refused for them.
+func TestSlowFilesAreFound(t *testing.T) {
+	t.Parallel()
+	paths, err := filepath.Glob("testdata/pfx/*.pfx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_, err = splitPFX(content)
+		if got, want := errors.Is(err, errSlow), filepath.Base(path) == "iterations.pfx"; got != want {
+			t.Errorf("%s: %v", path, err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("%s: looked at for %v", path, took)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+package certificate
+
+import (
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"mime"
+	"strings"
+)
+
+// The content types of a secret that holds a certificate with its key.
+// https://learn.microsoft.com/azure/key-vault/certificates/about-certificates
+const (
+	contentPFX = "application/x-pkcs12"
+	contentPEM = "application/x-pem-file"
+)
+
+// The reasons why content cannot be used.
+var (
+	errNoKey        = errors.New("holds no private key: the certificate's key is not exportable; make it exportable, or ask for the public certificate")
+	errNoCert       = errors.New("holds no certificate")
+	errManyCerts    = fmt.Errorf("holds more than %d certificates", maxCerts)
+	errManyKeys     = errors.New("holds several private keys")
+	errEncryptedKey = errors.New("holds an encrypted private key; store it without a password")
+	errBigKey       = fmt.Errorf("holds a private key of more than %d KiB, which is not read", maxKeyBytes>>10)
+	errNoLeaf       = errors.New("holds no certificate that belongs to its private key")
+	errBrokenPEM    = errors.New("is not readable PEM")
+	errBrokenPFX    = errors.New("is not a readable PKCS#12 file without a password")
+	errSlow         = errors.New("takes too long to decode: its key derivations have more than 100,000 iterations together; " +
+		"export it with fewer (openssl pkcs12 -export -iter 2048), or use the content type " + contentPEM)
+	errOpaque = errors.New("holds a key or a certificate that is not read here (such as a certificate that is not DER); issue it with the content type " +
+		contentPEM + ", or ask for its PFX alone")
+)
+
+// Split reads the value of a certificate's secret: PEM, or the base64 text of PKCS#12, by its content type.
+func Split(contentType string, value []byte) (*Bundle, error) {
+	switch mediaType(contentType) {
+	case contentPEM:
+		return splitPEM(value)
+	case contentPFX:
+		// White space may be anywhere, as in the base64 modules of Python and az.
+		raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(value)), ""))
+		if err != nil {
+			return nil, errors.New("is not the base64 text of a PKCS#12 file")
+		}
+		return splitPFX(raw)
+	default:
+		return nil, errors.New("holds no certificate: its content type is neither " + contentPFX + " nor " + contentPEM)
+	}
+}
+
+// IsContent reports whether a secret of that content type holds a certificate with its key.
+func IsContent(contentType string) bool {
+	media := mediaType(contentType)
+	return media == contentPFX || media == contentPEM
+}
+
+func mediaType(s string) string {
+	if media, _, err := mime.ParseMediaType(s); err == nil {
+		return media
+	}
+	return strings.ToLower(strings.TrimSpace(s))
+}
+
+func splitPEM(content []byte) (*Bundle, error) {
+	found, err := readPEM(content, nil)
+	switch {
+	case err != nil:
+		return nil, err
+	case found.severalKeys:
+		return nil, errManyKeys
+	}
+	return found.bundle(nil)
+}
+
+func splitPFX(content []byte) (*Bundle, error) {
+	found, err := readPFX(content, nil)
+	switch {
+	case errors.Is(err, errNotDER), errors.Is(err, errWrongPassword), errors.Is(err, errUnknownCipher):
+		return nil, errBrokenPFX
+	case err != nil:
+		return nil, err
+	}
+	return found.bundle(content)
+}
+
+// contents are the private key and the certificates of a file, in the order of the file.
+type contents struct {
+	key         *privateKey
+	severalKeys bool // key is the first
+	certs       []certificate
+	opaque      bool // there is DER which is neither a key nor a certificate
+}
+
+func (c *contents) addCert(cert certificate) error {
+	if len(c.certs) == maxCerts {
+		return errManyCerts
+	}
+	c.certs = append(c.certs, cert)
+	return nil
+}
+
+// readPEM reads keys and certificates in any order. It skips blocks of other types, such as EC PARAMETERS, which the key
+// repeats. The password is that of the key, if it has one.
+func readPEM(content, password []byte) (*contents, error) {
+	var found contents
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		switch {
+		case block.Type == "CERTIFICATE":
+			if err := found.addCert(newCertificate(block.Bytes)); err != nil {
+				return nil, err
+			}
+		case !strings.HasSuffix(block.Type, "PRIVATE KEY"):
+		case found.key != nil:
+			found.severalKeys = true
+		default:
+			key, err := readPEMKey(block, password)
+			if err != nil {
+				return nil, err
+			}
+			found.key = key
+		}
+	}
+	switch {
+	case found.key == nil && len(found.certs) == 0:
+		return nil, errBrokenPEM
+	case found.key == nil:
+		return nil, errNoKey
+	case len(found.certs) == 0:
+		return nil, errNoCert
+	}
+	return &found, nil
+}
+
+// readPEMKey reads a private key, which may be encrypted as PKCS#8 (RFC 5958). The older encryption of PEM itself (RFC 1421)
+// is not read: its key derivation is one round of MD5.
+func readPEMKey(block *pem.Block, password []byte) (*privateKey, error) {
+	isPKCS8 := block.Type == "ENCRYPTED PRIVATE KEY"
+	isPEM := strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED")
+	switch {
+	case !isPKCS8 && !isPEM:
+		return newPrivateKey(block.Type, block.Bytes)
+	case len(password) == 0:
+		return nil, errEncryptedKey
+	case isPEM:
+		return nil, errUnknownCipher
+	}
+	var held encrypted
+	if err := unmarshal(block.Bytes, &held); err != nil {
+		return nil, err
+	}
+	der, err := newDeriver(password).decrypt(held)
+	if err != nil {
+		return nil, err
+	}
+	key, err := newPrivateKey("PRIVATE KEY", der)
+	if errors.Is(err, errBrokenPEM) {
+		return nil, errWrongPassword
+	}
+	return key, err
+}

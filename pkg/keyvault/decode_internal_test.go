@@ -1,0 +1,219 @@
+package keyvault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/certificate"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+func newTestDecoders(slots int) *decoders {
+	d := newDecoders()
+	d.node = semaphore.NewWeighted(int64(slots))
+	return d
+}
+
+// unused checks, in a bubble of synctest, that every slot was given back.
+func (d *decoders) unused(t *testing.T, slots int) {
+	t.Helper()
+	synctest.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.node.TryAcquire(int64(slots)) || len(d.namespaces) != 0 {
+		t.Errorf("slots are taken, or remembered of namespaces: %v", d.namespaces)
+	}
+}
+
+// works for a second in a bubble of synctest.
+func works() error {
+	<-time.After(time.Second)
+	return nil
+}
+
+// The hundreds of certificates of one namespace do not come before the one of another.
+func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	for slots, each := range map[int]time.Duration{
+		1: 2 * time.Second, // in turn with the busy namespace
+		3: time.Second,     // beside it
+	} {
+		t.Run(fmt.Sprint(slots), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const many = 250
+				d := newTestDecoders(slots)
+				began := time.Now()
+				var callers sync.WaitGroup
+				run := func(namespace string, by time.Duration) {
+					callers.Go(func() {
+						if err := d.run(t.Context(), namespace, works); err != nil {
+							t.Error(err)
+						}
+						if took := time.Since(began); took > by {
+							t.Errorf("a decoding of the %s namespace ended after %v, want %v at most", namespace, took, by)
+						}
+					})
+					synctest.Wait()
+				}
+				for range many {
+					run("busy", (many+3)*time.Second)
+				}
+				for i := range 3 {
+					run("quiet", time.Duration(i+1)*each)
+				}
+				callers.Wait()
+				d.unused(t, slots)
+			})
+		})
+	}
+}
+
+// A decoding that is given up keeps its slot until it ends. Others wait for the slot as long as their contexts last, and those
+// of other namespaces only if there is no other slot.
+func TestAGivenUpDecodingKeepsItsSlot(t *testing.T) {
+	t.Parallel()
+	for slots, wait := range map[int]time.Duration{1: time.Hour - decodeTimeout, 2: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newTestDecoders(slots)
+			began := time.Now()
+			err := d.run(t.Context(), "slow", func() error { <-time.After(time.Hour); return nil })
+			if took := time.Since(began); !errors.Is(err, errGivenUp) || took != decodeTimeout {
+				t.Errorf("%v after %v, want %v after %v", err, took, errGivenUp, decodeTimeout)
+			}
+			var callers sync.WaitGroup
+			callers.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				if err := d.run(ctx, "slow", works); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%v, want %v", err, context.DeadlineExceeded)
+				}
+			})
+			began = time.Now()
+			if err := d.run(t.Context(), "other", works); err != nil || time.Since(began) != wait+time.Second {
+				t.Errorf("%d slots: %v after %v, want a wait of %v", slots, err, time.Since(began), wait)
+			}
+			callers.Wait()
+			<-time.After(time.Hour)
+			d.unused(t, slots)
+		})
+	}
+}
+
+// Those who give up waiting take no slot, and their namespace does not wait for others as if they had.
+func TestGivingUpCostsNoSlot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := newTestDecoders(1)
+		began := time.Now()
+		impatient, giveUp := context.WithCancel(t.Context())
+		var callers sync.WaitGroup
+		run := func(ctx context.Context, namespace string, want error, by time.Duration) {
+			callers.Go(func() {
+				if err := d.run(ctx, namespace, works); !errors.Is(err, want) || time.Since(began) > by {
+					t.Errorf("%s: %v after %v, want %v after %v", namespace, err, time.Since(began), want, by)
+				}
+			})
+			synctest.Wait()
+		}
+		run(t.Context(), "busy", nil, time.Second)
+		for range 100 {
+			run(impatient, "quiet", context.Canceled, 0)
+		}
+		run(t.Context(), "quiet", nil, 2*time.Second)
+		giveUp()
+		synctest.Wait()
+		for range 10 {
+			run(t.Context(), "busy", nil, 12*time.Second)
+		}
+		callers.Wait()
+		d.unused(t, 1)
+	})
+}
+
+// A panic is the error of one certificate, and gives the slot back.
+func TestADecodingThatPanics(t *testing.T) {
+	t.Parallel()
+	d := newTestDecoders(1)
+	for range 2 {
+		if err := d.run(t.Context(), "shop", func() error { panic("the key") }); !errors.Is(err, errUnreadable) {
+			t.Errorf("%v, want %v", err, errUnreadable)
+		}
+	}
+}
+
+// A value is taken apart once, however many callers want it at the same time; the file of another value is its own.
+func TestOneDecodingForAll(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("certificate/testdata/pem/rsa-2048.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	newValue := func() *value {
+		return &value{&vault.Value{Secret: volume.NewSecret(content), ContentType: "application/x-pem-file"}, &decoded{}}
+	}
+	d, v := newTestDecoders(4), newValue()
+	bundles := make([]*certificate.Bundle, 50)
+	var callers sync.WaitGroup
+	for i := range bundles {
+		callers.Go(func() {
+			var err error
+			if bundles[i], err = d.split(t.Context(), "shop", v); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	callers.Wait()
+	for _, bundle := range bundles {
+		if bundle == nil || bundle != bundles[0] {
+			t.Fatal("more than one was made")
+		}
+	}
+	if other, err := d.split(t.Context(), "shop", newValue()); err != nil || other == bundles[0] {
+		t.Errorf("another value has the same bundle: %t, %v", other == bundles[0], err)
+	}
+}
+
+// While a decoding that was given up still runs, the next callers do not wait for it; its result is not lost.
+func TestTheResultOfAGivenUpDecoding(t *testing.T) {
+	t.Parallel()
+	for _, result := range []error{nil, errors.New("cannot be used")} {
+		synctest.Test(t, func(t *testing.T) {
+			d, known := newTestDecoders(1), &decoded{}
+			begun := 0
+			decode := func() error {
+				bundle, err := d.once(t.Context(), "shop", known, func() (*certificate.Bundle, error) {
+					begun++
+					<-time.After(time.Minute)
+					if result != nil {
+						return nil, result
+					}
+					return &certificate.Bundle{}, nil
+				})
+				if (bundle == nil) == (err == nil) {
+					t.Errorf("%v with a bundle %t", err, bundle != nil)
+				}
+				return err
+			}
+			began := time.Now()
+			for range 3 {
+				if err := decode(); !errors.Is(err, errGivenUp) || time.Since(began) != decodeTimeout {
+					t.Errorf("%v after %v, want %v after %v", err, time.Since(began), errGivenUp, decodeTimeout)
+				}
+			}
+			<-time.After(time.Minute)
+			if err := decode(); !errors.Is(err, result) || begun != 1 {
+				t.Errorf("%v after %d decodings, want %v after one", err, begun, result)
+			}
+		})
+	}
+}

@@ -1,0 +1,123 @@
+package vault
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+)
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
+// answers makes the vaults answer every request with a status, and headers if there are any.
+func (v *Vaults) answers(status int, headers http.Header, asked func(*http.Request)) {
+	v.options.Sender = &azure.Sender{HTTP: &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
+		asked(req)
+		return &http.Response{StatusCode: status, Header: headers.Clone(), Body: io.NopCloser(strings.NewReader("{}")), Request: req}, nil
+	})}}
+}
+
+// A vault that nothing is known of is forgotten when the calls that have used it are over; one that throttles, or whose
+// tenant is known, stays for an hour.
+func TestTidy(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	v := newVaults(t, func() time.Time { return now })
+	v.answers(http.StatusTooManyRequests, http.Header{"Retry-After": {"60"}}, func(*http.Request) {})
+	throttled := v.Throttle("https://throttled.vault.azure.net")
+	_ = throttled.Do(t.Context(), 0, func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://throttled.vault.azure.net", http.NoBody)
+		if err != nil {
+			return err
+		}
+		resp, err := v.options.Sender.Do(req)
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close()
+		return &azure.Answer{Service: azure.Vault, Status: resp.StatusCode}
+	})
+	v.Throttle("https://named.vault.azure.net")
+	v.of(shop).tenant = "contoso"
+	for _, step := range []struct {
+		after time.Duration
+		left  int
+	}{{FetchTimeout, 3}, {time.Second, 2}, {idleVault - FetchTimeout - time.Second, 2}, {time.Second, 0}} {
+		now = now.Add(step.after)
+		if v.Tidy(); len(v.known) != step.left {
+			t.Errorf("%v later %d vaults are known, want %d", step.after, len(v.known), step.left)
+		}
+	}
+}
+
+// However many want to know a vault's tenant, it is asked once, and then no more.
+func TestChallengeIsAskedOnce(t *testing.T) {
+	t.Parallel()
+	v := newVaults(t, time.Now)
+	var mu sync.Mutex
+	asked := 0
+	begun := make(chan struct{})
+	v.answers(http.StatusUnauthorized, http.Header{
+		"Www-Authenticate": {`Bearer authorization="https://login.microsoftonline.com/Contoso", resource="https://vault.azure.net"`},
+	}, func(req *http.Request) {
+		<-begun
+		mu.Lock()
+		defer mu.Unlock()
+		asked++
+		if req.Header.Get("Authorization") != "" || req.URL.Path != "/secrets/web/" {
+			t.Errorf("asked for %s", req.URL)
+		}
+	})
+	var callers sync.WaitGroup
+	challenge := func() {
+		if tenant, err := v.Challenge(t.Context(), Request{shop, Secrets, "web", ""}); err != nil || tenant != "contoso" {
+			t.Errorf("%q, %v", tenant, err)
+		}
+	}
+	for range 20 {
+		callers.Go(challenge)
+	}
+	close(begun)
+	callers.Wait()
+	challenge()
+	if asked != 1 {
+		t.Errorf("asked %d times, want 1", asked)
+	}
+}
+
+// A request of the SDK that would go to another host than the vault is not sent: it has the vault's token.
+func TestNoTokenLeavesItsVault(t *testing.T) {
+	t.Parallel()
+	v := newVaults(t, time.Now)
+	asked := 0
+	v.answers(http.StatusOK, nil, func(*http.Request) { asked++ })
+	s := &sender{vaults: v, vault: shop}
+	for url, sent := range map[string]bool{
+		shop + "/secrets/web":                   true,
+		shop + ":443/secrets?page=2":            true,
+		shop + ":444/secrets?page=2":            false,
+		"https://other.vault.azure.net/secrets": false,
+		"https://evil.example/secrets":          false,
+	} {
+		before := asked
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer token")
+		resp, err := s.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		if (asked > before) != sent || (err == nil) != sent {
+			t.Errorf("%s: sent %t, %v; want %t", url, asked > before, err, sent)
+		}
+	}
+}
