@@ -1,8 +1,8 @@
-// Package aging reaches into a published volume behind the driver's back, so that tests and the demo see what happens after a
-// rotation interval without waiting for it, or after somebody has changed a file.
+// Package aging changes a published volume without the driver, so that tests and the demo need not wait for a rotation
+// interval, and can change files as an attacker would.
 //
-// Nobody else can: the file system of a volume is read-only. This package makes it writable for a moment, as the driver does for a
-// rotation, through a private clone of its mount. It needs CAP_SYS_ADMIN over the mount, and Linux 5.12.
+// The file system of a volume is read-only. This package makes it writable for a moment through a private clone of its
+// mount, as the driver does for a rotation. It needs CAP_SYS_ADMIN over the mount, and Linux 5.12.
 package aging
 
 import (
@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Set gives the volume mounted at target the age it would have, had it been fetched at the time fetched.
+// Set makes the volume mounted at target as old as if it had been fetched at the time fetched.
 func Set(target string, fetched time.Time) error {
 	return Writable(target, func(dir string) error {
 		times := []unix.Timespec{unix.NsecToTimespec(fetched.UnixNano()), unix.NsecToTimespec(fetched.UnixNano())}
@@ -25,8 +25,8 @@ func Set(target string, fetched time.Time) error {
 	})
 }
 
-// Writable calls fn with a folder through which the volume mounted at target can be written, and makes its file system read-only
-// afterwards.
+// Writable calls fn with a folder through which the volume mounted at target can be written. It makes the file system
+// read-only again afterwards.
 func Writable(target string, fn func(dir string) error) (err error) {
 	clone, err := unix.OpenTree(unix.AT_FDCWD, target, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
@@ -47,8 +47,8 @@ func Writable(target string, fn func(dir string) error) (err error) {
 	return fn(filepath.Join("/proc/self/fd", fmt.Sprint(clone)))
 }
 
-// reconfigure makes the file system writable or read-only. Linux 6.4 to 6.17 insist that noswap is given again where it was given
-// first, others refuse it.
+// reconfigure makes the file system writable or read-only. Linux 6.4 to 6.17 require noswap again if it was set at the mount,
+// other versions refuse it.
 func reconfigure(mnt int, access string) error {
 	var failed error
 	for _, flags := range [][]string{{access, "noswap"}, {access}} {

@@ -1,10 +1,10 @@
-// Package axis is what the programs share that draw plots for the documentation. It may not know what was measured.
+// Package axis divides the axes of the plots in the documentation. It must not depend on what was measured.
 package axis
 
 import "math"
 
-// Step is the distance between the marks of an axis from 0 to most: 1, 2 or 5 times a power of ten, so that about five of
-// them reach most. It is 1 for an axis without length.
+// Step returns the distance between the marks of an axis from 0 to most: 1, 2 or 5 times a power of ten, for about five
+// marks. It is 1 if most is not positive.
 func Step(most float64) float64 {
 	if most <= 0 {
 		return 1

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// Entangled is a key and its certificate, and a chain of CAs above it of which every other one has the same name, in the
-// order that makes whoever looks for an issuer try all others first. There are n certificates.
+// Entangled returns a key, its certificate, and a chain of CAs in which every second one has the same name. The order of
+// the n certificates makes a search for an issuer try all others first.
 func Entangled(n int) []byte {
 	keys := make([]*ecdsa.PrivateKey, n)
 	templates := make([]*x509.Certificate, n)
@@ -44,7 +44,7 @@ func names(i int) string {
 	}
 }
 
-// Loop is a key and its certificate, with two CAs that have issued each other.
+// Loop returns a key, its certificate, and two CAs that have issued each other.
 func Loop() []byte {
 	leaf, a, b := newKey(), newKey(), newKey()
 	tl, ta, tb := template(1, "leaf", false), template(2, "a", true), template(3, "b", true)
@@ -53,7 +53,7 @@ func Loop() []byte {
 	})
 }
 
-// ManyNames is a key and its certificate for n host names.
+// ManyNames returns a key and its certificate for n host names.
 func ManyNames(n int) []byte {
 	key, t := newKey(), template(1, "leaf", false)
 	for i := range n {
@@ -62,8 +62,8 @@ func ManyNames(n int) []byte {
 	return bundle(key, [][]byte{sign(t, t, &key.PublicKey, key)})
 }
 
-// HugeIssuer is a key and its certificate, signed so it says by a CA whose RSA key has so many bits that to check one
-// signature takes minutes. The signature is not one.
+// HugeIssuer returns a key, its certificate, and a CA as its issuer whose RSA key has so many bits that verifying one
+// signature takes minutes. The signature is invalid.
 func HugeIssuer(bits int) []byte {
 	leaf, ca := newKey(), newKey()
 	modulus := odd(bits)
@@ -73,7 +73,7 @@ func HugeIssuer(bits int) []byte {
 	return bundle(leaf, [][]byte{below, above})
 }
 
-// HugeKey is an RSA key of so many bits, whose factors are no primes but otherwise behave, and its certificate.
+// HugeKey returns an RSA key with this number of bits and its certificate. The factors are not prime but otherwise valid.
 func HugeKey(bits int) []byte {
 	const e = 65537
 	one := big.NewInt(1)
@@ -95,7 +95,7 @@ func HugeKey(bits int) []byte {
 	return append(block("RSA PRIVATE KEY", key), block("CERTIFICATE", cert)...)
 }
 
-// odd is a random odd number of so many bits.
+// odd returns a random odd number with this number of bits.
 func odd(bits int) *big.Int {
 	b := make([]byte, bits/8)
 	_, _ = rand.Read(b)
@@ -104,7 +104,7 @@ func odd(bits int) *big.Int {
 	return new(big.Int).SetBytes(b)
 }
 
-// coprime is such a number that is, less one, coprime to e.
+// coprime returns an odd number n for which n-1 is coprime to e.
 func coprime(bits int, e *big.Int) *big.Int {
 	one := big.NewInt(1)
 	for {
@@ -138,7 +138,7 @@ func sign(t, parent *x509.Certificate, public any, key *ecdsa.PrivateKey) []byte
 	return cert
 }
 
-// resign gives a certificate a signature of random bytes that is said to be RSA's with SHA-256.
+// resign replaces the signature of a certificate by random bytes, with the algorithm RSA with SHA-256.
 func resign(cert []byte, size int) []byte {
 	algorithm := asn1.RawValue{FullBytes: der(pkix.AlgorithmIdentifier{
 		Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 11}, Parameters: asn1.NullRawValue,

@@ -1,5 +1,5 @@
-// Package forge makes certificates, keys and PKCS#12 files that no tool would write: the gifts of somebody who may write to
-// a vault and wishes its readers ill. Tests use it, nothing else.
+// Package forge makes hostile certificates, keys and PKCS#12 files, as an attacker with the right to write to a vault can.
+// Only tests use it.
 package forge
 
 import (
@@ -8,7 +8,7 @@ import (
 	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/pbkdf2"
-	"crypto/sha1" //nolint:gosec // G505: what the key of RC2 is derived with
+	"crypto/sha1" //nolint:gosec // G505: the key derivation for RC2 uses it
 	"crypto/sha256"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -16,19 +16,19 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/rc2"
 )
 
-// PFX is a PKCS#12 file (RFC 7292) that asks for a lot of work before it shows that it holds nothing.
-// Only Outer is work for its maker, too.
+// PFX is a PKCS#12 file (RFC 7292) that takes a lot of CPU time to read and holds nothing. Only Outer takes as much time to
+// write.
 type PFX struct {
-	MAC    int64 // iterations of the key derivation of the MAC; 0 leaves the MAC out
-	PBMAC1 int64 // iterations of that of the other kind of MAC (RFC 9579), which then takes the place of MAC
-	Outer  int   // of that of its part, which is encrypted; at least 1
-	Inner  int64 // of that of the key in that part, which is encrypted once more
-	Bulk   int   // bytes of a bag of no known type in that part
-	RC2    int   // bits of the key by which that part is encrypted, 40 or 128; 0 encrypts it with AES instead
-	Odd    bool  // the salt of the key in that part has tag 4 as an OCTET STRING has, but of another class
+	MAC    int64 // iterations of the key derivation of the MAC; 0 means no MAC
+	PBMAC1 int64 // iterations of the key derivation of a MAC of RFC 9579, which replaces MAC
+	Outer  int   // iterations for the encrypted part; at least 1
+	Inner  int64 // iterations for the key in that part, which is encrypted as well
+	Bulk   int   // bytes of a bag of an unknown type in that part
+	RC2    int   // bits of the RC2 key of that part, 40 or 128; 0 means AES
+	Odd    bool  // the salt of the key in that part has tag 4, like an OCTET STRING, but another class
 
-	// Password is that of the file, unless it is for RC2. With one, a MAC by PBMAC1 is the right one: nobody reads further
-	// than a wrong one.
+	// Password is the password of the file, except for RC2. With a password, a MAC by PBMAC1 is correct, because readers stop
+	// at a wrong one.
 	Password string
 }
 
@@ -62,7 +62,7 @@ type (
 	}
 )
 
-// DER writes the file.
+// DER returns the file.
 func (p PFX) DER() []byte {
 	inner := asn1.RawValue{Tag: asn1.TagOctetString, Bytes: salt()}
 	if p.Odd {
@@ -125,7 +125,7 @@ func (p PFX) sum(parts []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// mac is the algorithm of the MAC. PBMAC1 says itself how its key is derived, here so that it takes most work.
+// mac returns the algorithm of the MAC. PBMAC1 includes the key derivation, here the slowest one.
 func (p PFX) mac() pkix.AlgorithmIdentifier {
 	if p.PBMAC1 == 0 {
 		return pkix.AlgorithmIdentifier{Algorithm: oidSHA256}
@@ -134,7 +134,7 @@ func (p PFX) mac() pkix.AlgorithmIdentifier {
 		Salt       []byte
 		Iterations int64
 		KeyLength  int
-	}{salt(), p.PBMAC1, macKeySize})}} // by SHA-1, which is left out
+	}{salt(), p.PBMAC1, macKeySize})}} // SHA-1, the default, is omitted
 	return pkix.AlgorithmIdentifier{Algorithm: oidPBMAC1, Parameters: asn1.RawValue{FullBytes: der([]pkix.AlgorithmIdentifier{
 		derivation, {Algorithm: oidHMACSHA256},
 	})}}
@@ -160,7 +160,7 @@ func (p PFX) encrypt(plain []byte) (algorithm pkix.AlgorithmIdentifier, encrypte
 			panic(err)
 		}
 		iv := make([]byte, aes.BlockSize)
-		return pbes2(asn1.RawValue{FullBytes: der(salt())}, int64(p.Outer)), encryptCBC(aes.NewCipher, key, iv, plain) //nolint:gosec // G407: nothing to hide
+		return pbes2(asn1.RawValue{FullBytes: der(salt())}, int64(p.Outer)), encryptCBC(aes.NewCipher, key, iv, plain) //nolint:gosec // G407: nothing secret
 	case 40:
 		algorithm.Algorithm = oidRC2With40Bits
 	case 128:
@@ -176,7 +176,7 @@ func (p PFX) encrypt(plain []byte) (algorithm pkix.AlgorithmIdentifier, encrypte
 	return algorithm, encryptCBC(rc2.New, p.derive(forKey)[:p.RC2/8], p.derive(forIV)[:rc2.BlockSize], plain)
 }
 
-// derive is the first block of the key derivation of RFC 7292 appendix B.2, for the empty password.
+// derive returns the first block of the key derivation of RFC 7292 appendix B.2, for the empty password.
 func (p PFX) derive(purpose byte) []byte {
 	input := bytes.Repeat([]byte{purpose}, sha1.BlockSize)
 	input = append(input, bytes.Repeat(salt(), sha1.BlockSize/len(salt()))...)
@@ -203,7 +203,7 @@ func explicit(content []byte) asn1.RawValue {
 	return asn1.RawValue{Class: asn1.ClassContextSpecific, IsCompound: true, Bytes: content}
 }
 
-// der panics where the types above are wrong, which no input changes.
+// der panics only if the types above are wrong, whatever the input.
 func der(value any) []byte {
 	b, err := asn1.Marshal(value)
 	if err != nil {

@@ -11,16 +11,16 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// startTimeout is how long a driver may take until it answers.
+// startTimeout bounds the start of a driver.
 const startTimeout = 30 * time.Second
 
-// Dial connects to the CSI socket of a driver that is just starting, and waits until it answers a Probe or has exited.
+// Dial connects to the CSI socket of a starting driver, and waits until it answers a Probe or has exited.
 func Dial(ctx context.Context, socket string, exited <-chan struct{}) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		// gRPC's own first pause of a second is made for networks.
+		// The default first pause of a second is for networks.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 50 * time.Millisecond},
-			// Without it an attempt would have no more time than the pause, which on a busy machine is too little.
+			// The default is the pause, which is too short on a busy machine.
 			MinConnectTimeout: startTimeout,
 		}))
 	if err != nil {

@@ -1,8 +1,8 @@
-// Package kubelet plays the kubelet towards a CSI node driver: it builds the calls that a real one makes for an
-// inline volume of a pod, and prepares and clears the folders around them as a real one does.
+// Package kubelet simulates the kubelet for a CSI node driver: it makes the calls of a real one for an inline volume of a
+// pod, and creates and removes the folders around the volume as a real one does.
 //
-// The demo, the tests and the benchmarks use it. What a kubelet sends was read from Kubernetes 1.35 (pkg/volume/csi);
-// the proof that a real one agrees is the end-to-end test on a cluster.
+// The demo, the tests and the benchmarks use it. The calls are those of Kubernetes 1.35 (pkg/volume/csi); the end-to-end
+// test uses a real kubelet.
 package kubelet
 
 import (
@@ -25,7 +25,7 @@ import (
 	"k8s.io/mount-utils"
 )
 
-// The keys that the kubelet adds to what a user wrote.
+// The keys that the kubelet adds to the attributes of a user.
 const (
 	keyPodName        = "csi.storage.k8s.io/pod.name"
 	keyPodNamespace   = "csi.storage.k8s.io/pod.namespace"
@@ -35,43 +35,43 @@ const (
 	keyTokens         = "csi.storage.k8s.io/serviceAccount.tokens" //nolint:gosec // G101: a key, no credential
 )
 
-// Audience is what Entra ID wants to see in a service account token, in the public cloud.
+// Audience is the audience of service account tokens for Entra ID in the public cloud.
 const Audience = "api://AzureADTokenExchange"
 
-// Kubelet is one node's kubelet.
+// Kubelet is the kubelet of one node.
 type Kubelet struct {
 	Root   string // of its folders, /var/lib/kubelet on a real node
 	Driver csi.NodeClient
 
 	// Audience of the service account tokens that the CSIDriver object asks for; empty means [Audience].
 	Audience string
-	// Token gives a service account token with the audience, as the API server would.
+	// Token returns a service account token with the audience, as the API server does.
 	Token func(ctx context.Context, v Volume) (string, error)
 }
 
 // Volume is an inline CSI volume in a pod spec, and the pod around it.
 type Volume struct {
 	Name           string // of the volume; the pod's name and UID follow from it
-	Recreated      int    // how often a pod of this name has been made before; the UID depends on it
+	Recreated      int    // number of earlier pods with this name; the UID depends on it
 	Namespace      string
 	ServiceAccount string
 	Attributes     map[string]string // volumeAttributes
 	Secret         map[string]string // data of the nodePublishSecretRef
-	FSGroup        string            // of the pod's security context; empty when it has none
+	FSGroup        string            // of the pod's security context; empty if it has none
 
-	// Writable leaves readOnly out of the volume.
+	// Writable omits readOnly.
 	Writable bool
-	// TokenInContext hands the token over as before Kubernetes 1.35, in the volume context instead of the secrets.
+	// TokenInContext passes the token in the volume context instead of the secrets, as before Kubernetes 1.35.
 	TokenInContext bool
-	// NoToken leaves it out, as when the CSIDriver object has no tokenRequests; NoPodInfo leaves out who the pod is,
-	// as without podInfoOnMount.
+	// NoToken omits the token, as for a CSIDriver object without tokenRequests. NoPodInfo omits the pod, as without
+	// podInfoOnMount.
 	NoToken, NoPodInfo bool
 }
 
 // PodName is the name of the pod around the volume.
 func (v Volume) PodName() string { return v.Name + "-0" }
 
-// PodUID depends on what the volume says alone, so that the same volume always has the same target.
+// PodUID depends only on the volume, so that the same volume always has the same target.
 func (v Volume) PodUID() string {
 	name := v.Namespace + "/" + v.Name
 	if v.Recreated > 0 {
@@ -81,23 +81,23 @@ func (v Volume) PodUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", h[:4], h[4:6], h[6:8], h[8:10], h[10:16])
 }
 
-// ID is the volume's id, which the kubelet derives from pod and volume.
+// ID is the id of the volume, which the kubelet derives from pod and volume.
 func (v Volume) ID() string {
 	h := sha256.Sum256([]byte(v.PodUID() + v.Name))
 	return "csi-" + hex.EncodeToString(h[:])
 }
 
-// PodDir is the folder that the kubelet keeps for the pod.
+// PodDir is the kubelet's folder for the pod.
 func (k *Kubelet) PodDir(v Volume) string { return filepath.Join(k.Root, "pods", v.PodUID()) }
 
-// Target is where the driver is asked to mount the volume.
+// Target is the path at which the driver mounts the volume.
 func (k *Kubelet) Target(v Volume) string {
 	return filepath.Join(k.PodDir(v), "volumes", "kubernetes.io~csi", v.Name, "mount")
 }
 
 // Request is the NodePublishVolume call for the volume.
 func (k *Kubelet) Request(ctx context.Context, v Volume) (*csi.NodePublishVolumeRequest, error) {
-	// The kubelet's own keys are merged over the user's, so that no pod can pretend to be another.
+	// The kubelet's own keys replace those of the user, so that no pod can pretend to be another.
 	volumeContext := map[string]string{}
 	maps.Copy(volumeContext, v.Attributes)
 	if !v.NoPodInfo {
@@ -147,8 +147,7 @@ func (k *Kubelet) tokens(ctx context.Context, v Volume) (string, error) {
 	return string(text), err
 }
 
-// Publish mounts the volume, or refreshes it if it is there: it makes the folder around the target, then calls the
-// driver.
+// Publish mounts the volume, or refreshes it if it exists: it makes the folder of the target, then calls the driver.
 func (k *Kubelet) Publish(ctx context.Context, v Volume) error {
 	request, err := k.Request(ctx, v)
 	if err != nil {
@@ -167,7 +166,7 @@ func (k *Kubelet) Unpublish(ctx context.Context, v Volume) error {
 	if _, err := k.Driver.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: v.ID(), TargetPath: target}); err != nil {
 		return err
 	}
-	// As the kubelet judges it, which keeps the folder of what is still mounted.
+	// The same check as in the kubelet, which keeps the folder of a mounted volume.
 	mounted, err := (&mount.Mounter{}).IsMountPoint(target)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -190,7 +189,7 @@ type Mount struct {
 	Super        []string // of the file system: size=…, …
 }
 
-// Mounts lists what is mounted below the folder root.
+// Mounts returns the mounts below the folder root.
 func Mounts(root string) ([]Mount, error) {
 	infos, err := mountinfo.GetMounts(mountinfo.PrefixFilter(root))
 	if err != nil {

@@ -1,11 +1,11 @@
-// Package mountns runs a program in a mount namespace of its own, so that what it mounts is seen by nobody else and
-// is gone when it ends, whatever ended it.
+// Package mountns runs a program in a mount namespace of its own, so that no other process sees its mounts, and they
+// disappear with the program, however it ends.
 //
-// As root that takes a new mount namespace. An ordinary user first needs a user namespace in which he is root, which
-// the kernel grants since 3.8 unless the distribution forbids it. In there only his own user and group exist, and
-// some options of tmpfs (noswap) are refused.
+// Root needs only a new mount namespace. An ordinary user also needs a user namespace with the rights of root, which the
+// kernel allows since 3.8 unless the distribution forbids it. It has only one user and one group, and tmpfs refuses some
+// options there (noswap).
 //
-// Tests that mount, the demo and the benchmarks use it. The daemon does not: its mounts are meant to be seen.
+// Tests that mount, the demo and the benchmarks use it. The daemon does not: pods must see its mounts.
 package mountns
 
 import (
@@ -19,7 +19,7 @@ import (
 	"syscall"
 )
 
-// marker is the environment variable by which the second run of a program knows that it is inside.
+// marker is the environment variable that the second run of a program gets.
 const marker = "KEYVAULT_CSI_MOUNT_NAMESPACE"
 
 // The values of marker.
@@ -28,27 +28,27 @@ const (
 	ofUser = "user"
 )
 
-// Inside says whether this process, or one that started it, was started by [Again].
+// Inside reports whether this process, or one that started it, was started by [Again].
 func Inside() bool { return os.Getenv(marker) != "" }
 
-// InUserNamespace says whether the namespace is that of an ordinary user: only his own user and group, as 0, can be
-// named there.
+// InUserNamespace reports whether the process is in the user namespace of an ordinary user, with only one user and group,
+// which are 0 there.
 func InUserNamespace() bool { return os.Getenv(marker) == ofUser }
 
-// ErrForbidden is in the chain of the error of [Again] when the machine does not allow the namespace.
+// ErrForbidden is the error of [Again], by errors.Is, if the machine does not allow the namespace.
 var ErrForbidden = errors.New("this machine does not let an ordinary user make a user and mount namespace; run as root, " +
 	"or allow it (sysctl kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu, kernel.unprivileged_userns_clone=1 on Debian)")
 
-// Again runs this same program, with the same arguments and files, in a new private mount namespace, hands it the
-// SIGINT and SIGTERM that arrive here, and gives its exit code. The second run dies with this process.
+// Again runs this program with the same arguments and files in a new private mount namespace, passes SIGINT and SIGTERM on
+// to it, and returns its exit code. The second run ends with this process.
 func Again(ctx context.Context) (exitCode int, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, fmt.Errorf("find this program: %w", err)
 	}
 	kind, attr := ofRoot, &syscall.SysProcAttr{
-		// Unshareflags, not Cloneflags: the runtime then makes / private in the child, so that nothing that is
-		// mounted in there travels back through shared propagation.
+		// Unshareflags, not Cloneflags: with it the runtime makes / private in the child, so that mounts do not
+		// propagate back.
 		Unshareflags: syscall.CLONE_NEWNS,
 		Pdeathsig:    syscall.SIGKILL,
 	}
@@ -85,7 +85,7 @@ func run(cmd *exec.Cmd) (int, error) {
 		for {
 			select {
 			case s := <-signals:
-				_ = cmd.Process.Signal(s) // it may have ended in this moment
+				_ = cmd.Process.Signal(s) // an error means that it has ended
 			case <-done:
 				return
 			}
@@ -101,8 +101,8 @@ func run(cmd *exec.Cmd) (int, error) {
 	return 0, err
 }
 
-// Main is for TestMain: it runs the tests of m inside a mount namespace. Where the machine forbids that to an
-// ordinary user it says so and passes, but not in CI, where a missing right is a fault of the set-up.
+// Main is for TestMain: it runs the tests of m in a mount namespace. If the machine forbids that to an ordinary user, it
+// prints a message and passes, except in CI, where the machine must allow it.
 func Main(m interface{ Run() int }) int {
 	if Inside() {
 		return m.Run()
