@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 )
 
 // Variable selects the long form of every suite when it is "1".
@@ -30,4 +31,17 @@ func Rounds(short, long int) int {
 func Verdict(t testing.TB, format string, args ...any) {
 	t.Helper()
 	t.Logf("verdict: %s", fmt.Sprintf(format, args...))
+}
+
+// Eventually polls until the condition holds, and ends the test if it never does. What it waits for has no time limit of its own, so
+// the two minutes are only there to end a test that would hang, on however busy a machine.
+func Eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(2 * time.Minute); !condition(); <-again.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
 }

@@ -146,10 +146,14 @@ func TestBodiesWithoutAnEnd(t *testing.T) {
 func TestFaultsOfTheProxy(t *testing.T) {
 	t.Parallel()
 	cloud, vault := newCloud(t, devcloud.Options{})
-	ask := func() error {
+	ask := func(fault devcloud.Action) error {
 		client := cloud.HTTPClient()
 		defer client.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		patience := time.Minute
+		if fault == devcloud.Hang {
+			patience = 500 * time.Millisecond
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		r, _ := http.NewRequestWithContext(ctx, http.MethodGet, vault.URL()+"/secrets/a", nil)
 		resp, err := client.Do(r)
@@ -169,16 +173,16 @@ func TestFaultsOfTheProxy(t *testing.T) {
 	} {
 		test.fault.Service, test.fault.Host = devcloud.ServiceProxy, "shop"
 		stop := inject(t, cloud, test.fault)
-		if err := ask(); err == nil || !strings.Contains(err.Error(), test.want) {
+		if err := ask(test.fault.Action); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v", test.fault.Action, err)
 		}
 		stop()
-		if err := ask(); err != nil {
+		if err := ask(""); err != nil {
 			t.Errorf("after %s: %v", test.fault.Action, err)
 		}
 	}
 	inject(t, cloud, devcloud.Fault{Action: devcloud.Fail})
-	if err := ask(); err != nil {
+	if err := ask(""); err != nil {
 		t.Errorf("a fault of all services: %v", err)
 	}
 	if _, err := cloud.Inject(devcloud.Fault{Service: devcloud.ServiceProxy, Action: devcloud.Malformed}); err == nil {

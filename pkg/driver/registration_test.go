@@ -123,7 +123,7 @@ func (k *fakeKubelet) wantPause(t *testing.T, want time.Duration) {
 		if got != want {
 			t.Errorf("the driver waits for %v, want %v", got, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the driver does not wait for anything")
 	}
 }

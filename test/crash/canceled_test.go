@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
@@ -25,14 +26,14 @@ func TestCanceledBeforeEverySystemCall(t *testing.T) {
 		publish(t, n, p) // warms all connections up
 		unpublish(t, n, p)
 		p.floor = 0
-		before := footprint(t, n)
+		before := n.AtRest(t)
 		total := 0
 		for _, op := range operations() {
 			steps := cancelAtEach(t, w, n, tracer, p, op)
 			total += steps
 			t.Logf("%s: canceled before each of %d calls", op.name, steps)
 		}
-		settles(t, n, before)
+		n.AwaitRest(t, before)
 		say(t, "canceled calls (%s): before each of %d system calls, every volume whole or absent, the next call works, nothing leaked", w.name, total)
 	})
 }
@@ -93,7 +94,7 @@ func untilFree(t *testing.T, n *node.Node, p *pod) {
 	t.Helper()
 	bad := p.Volume
 	bad.Attributes = map[string]string{"nonsense": ""}
-	soon(t, "a call that was given up ends", func() bool { return status.Code(n.Publish(t.Context(), bad)) != codes.Aborted })
+	suite.Eventually(t, "a call that was given up ends", func() bool { return status.Code(n.Publish(t.Context(), bad)) != codes.Aborted })
 }
 
 // A caller gives up, or runs out of time, where the daemon waits for Entra ID or the vault, and before it has been called.
@@ -102,7 +103,7 @@ func TestCanceledInTheFetch(t *testing.T) {
 	n := start(t, node.Options{Flags: []string{"--mount-max-age=0"}})
 	p := newPod(n, "pod", 3, 100)
 	publish(t, n, p)
-	before := footprint(t, n)
+	before := n.AtRest(t)
 	for name, test := range map[string]struct {
 		end  func(t *testing.T, n *node.Node, p *pod) error // a call that ends too early
 		code codes.Code
@@ -134,7 +135,7 @@ func TestCanceledInTheFetch(t *testing.T) {
 			}
 		}
 	}
-	settles(t, n, before)
+	n.AwaitRest(t, before)
 }
 
 func canceledBefore(t *testing.T, n *node.Node, p *pod) error {
@@ -202,7 +203,7 @@ func hanging(ctx context.Context, t *testing.T, n *node.Node, p *pod, asked func
 func publishSoon(t *testing.T, n *node.Node, p *pod) {
 	t.Helper()
 	var err error
-	soon(t, "a publish answers OK again", func() bool {
+	suite.Eventually(t, "a publish answers OK again", func() bool {
 		err = n.Publish(t.Context(), p.Volume)
 		return err == nil
 	})

@@ -128,7 +128,7 @@ func (s *storm) live() {
 	instant := time.Duration(s.random.Int64N(int64(100 * time.Millisecond)))
 	if s.random.IntN(4) > 0 {
 		instant /= 20
-		late := time.After(45 * time.Second)
+		late := time.After(2 * time.Minute)
 		for range s.random.IntN(2 * len(s.workers)) {
 			select {
 			case <-s.answers:

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
@@ -90,7 +91,7 @@ func TestMemoryLimit(t *testing.T) {
 // ended says whether the daemon has been killed. A kill breaks the connection first.
 func ended(t *testing.T, n *node.Node) (yes bool) {
 	t.Helper()
-	soon(t, "the daemon answers, or has ended", func() bool {
+	suite.Eventually(t, "the daemon answers, or has ended", func() bool {
 		_, err := n.Identity.Probe(t.Context(), &csi.ProbeRequest{})
 		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.PID()))
 		yes = len(stat) == 0
@@ -109,7 +110,7 @@ func newMemoryGroup(t *testing.T) memoryGroup {
 		t.Skipf("needs a memory cgroup that it may divide: %v", err)
 	}
 	t.Cleanup(func() {
-		soon(t, "the cgroup is empty", func() bool { return g.Remove() == nil })
+		suite.Eventually(t, "the cgroup is empty", func() bool { return g.Remove() == nil })
 	})
 	return memoryGroup{g}
 }

@@ -148,8 +148,8 @@ func TestStopWithCallsInFlight(t *testing.T) {
 		if err := unix.Kill(n.PID(), unix.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		soon(t, "the daemon stops", func() bool { return strings.Contains(n.Output(), `"stopping"`) })
-		soon(t, "a new call is refused", func() bool { return status.Code(n.Publish(t.Context(), late.Volume)) == codes.Unavailable })
+		suite.Eventually(t, "the daemon stops", func() bool { return strings.Contains(n.Output(), `"stopping"`) })
+		suite.Eventually(t, "a new call is refused", func() bool { return status.Code(n.Publish(t.Context(), late.Volume)) == codes.Unavailable })
 		clear()
 		calls.Wait()
 		quit(t, n)
@@ -189,7 +189,7 @@ func TestReadOnlyKubeletRoot(t *testing.T) {
 		publish(t, n, gone)
 		makeFolder(t, filepath.Dir(n.Target(fresh.Volume)))
 		makeFolder(t, n.Target(again.Volume))
-		before := footprint(t, n)
+		before := n.AtRest(t)
 		setReadOnly(t, n.Root, true)
 
 		fails(t, n.Publish(t.Context(), fresh.Volume), codes.Internal,
@@ -209,7 +209,7 @@ func TestReadOnlyKubeletRoot(t *testing.T) {
 		for _, p := range []*pod{old, gone, fresh, again} {
 			unpublish(t, n, p)
 		}
-		settles(t, n, before)
+		n.AwaitRest(t, before)
 		say(t, "read-only kubelet root (%s): Internal with the reason, rotations go on, and all works again without a restart", w.name)
 	})
 }

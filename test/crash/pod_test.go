@@ -302,22 +302,10 @@ func quit(t *testing.T, n *node.Node) {
 	}
 }
 
-// soon calls look until it says that it has seen what it wants.
-func soon(t *testing.T, what string, look func() bool) {
-	t.Helper()
-	again := time.NewTicker(5 * time.Millisecond)
-	defer again.Stop()
-	for deadline := time.Now().Add(45 * time.Second); !look(); <-again.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
-}
-
 // vaultAsked waits until the vaults have been asked so many times since the cloud began.
 func vaultAsked(t *testing.T, n *node.Node, times int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := n.Cloud.Wait(ctx, devcloud.CountKey{Service: devcloud.ServiceVault}, times); err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func TestNoRoomForASwap(t *testing.T) {
 				n := w.start(t, node.Options{Flags: append(test.flags, "--mount-max-age=0")})
 				p := newPod(n, "pod", test.copies, test.size)
 				publish(t, n, p)
-				before := footprint(t, n)
+				before := n.AtRest(t)
 				var open []*os.File
 				defer closeAll(&open)
 				full := false
@@ -59,7 +59,7 @@ func TestNoRoomForASwap(t *testing.T) {
 				}
 				closeAll(&open)
 				publish(t, n, p)
-				settles(t, n, before)
+				n.AwaitRest(t, before)
 				unpublish(t, n, p)
 				say(t, "no %s left for a swap (%s): the set before stays whole, Unavailable says why, and it swaps when there is room again", name, w.name)
 			})

@@ -25,7 +25,7 @@ func TestTargets(t *testing.T) {
 		warm := newPod(n, "warm", 3, 100)
 		publish(t, n, warm)
 		unpublish(t, n, warm)
-		before := footprint(t, n)
+		before := n.AtRest(t)
 		for name, trouble := range troubles {
 			t.Run(name, func(t *testing.T) {
 				p := newPod(n, strings.ReplaceAll(name, " ", "-"), 3, 100)
@@ -33,7 +33,7 @@ func TestTargets(t *testing.T) {
 				trouble(t, n, p)
 				publish(t, n, p)
 				unpublish(t, n, p)
-				settles(t, n, before)
+				n.AwaitRest(t, before)
 			})
 		}
 		say(t, "targets (%s): %d troubles, each answered with its code and text, nothing of others touched, nothing leaked, recovered without a restart", w.name, len(troubles))

@@ -48,7 +48,7 @@ func TestMountedButNotPublished(t *testing.T) {
 		warm := newPod(n, "warm", 3, 100)
 		publish(t, n, warm)
 		unpublish(t, n, warm)
-		before := footprint(t, n)
+		before := n.AtRest(t)
 		for name, trap := range traps {
 			p := newPod(n, "pod", 3, 100)
 			target := n.Target(p.Volume)
@@ -80,7 +80,7 @@ func TestMountedButNotPublished(t *testing.T) {
 			}
 			unpublish(t, n, p)
 		}
-		settles(t, n, before)
+		n.AwaitRest(t, before)
 		say(t, "mounted but not published (%s): %d kinds of a mount without a set, none answered with OK, each healed by the next publish", w.name, len(traps))
 	})
 }

@@ -219,6 +219,7 @@ func publishWhenFree(ctx context.Context, n *node.Node, v kubelet.Volume) error 
 		if err := n.Publish(ctx, v); status.Code(err) != codes.Aborted {
 			return err
 		}
+		<-time.After(10 * time.Millisecond)
 	}
 }
 

@@ -79,7 +79,7 @@ func unpublish(t *testing.T, n *node.Node, v kubelet.Volume) {
 // refused publishes a volume that must fail with just this code and text, and leave nothing behind.
 func refused(t *testing.T, n *node.Node, v kubelet.Volume, code codes.Code, text string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	err := n.Publish(ctx, v)
 	if status.Code(err) != code || status.Convert(err).Message() != text {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
@@ -39,16 +38,12 @@ func TestValuesLeaveTheMemory(t *testing.T) {
 		t.Fatalf("the search is blind: only %d of %d values found", before, values)
 	}
 	unpublish(t, n, v)
-	left, cached := before, 0
-	for deadline := time.Now().Add(3 * time.Minute); left > most && time.Now().Before(deadline); {
-		if cached = cacheBytes(t, n); cached > values*1000 { // not only what is known about them
-			continue
-		}
+	suite.Eventually(t, "nothing but what is known about the values is in the cache", func() bool { return cacheBytes(t, n) <= values*1000 })
+	var left int
+	suite.Eventually(t, "hardly a value is left in memory", func() bool {
 		left = inMemory(t, n.PID(), size/2)
-	}
-	if left > most {
-		t.Errorf("%d of %d values are left in memory, the cache has %d bytes", left, values, cached)
-	}
+		return left <= most
+	})
 	suite.Verdict(t, "memory: of %d values of a volume that is gone, %d are left in the driver's memory", values, left)
 }
 

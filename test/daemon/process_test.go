@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
@@ -90,7 +91,7 @@ func TestBadProxy(t *testing.T) {
 			if strings.HasSuffix(name, "_proxy") {
 				variable = name
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // a daemon that starts would stay
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a daemon that starts would stay
 			defer cancel()
 			cmd := exec.CommandContext(ctx, binary, "--node-id=n", "--http-address=", "--endpoint=unix://"+t.TempDir()+"/csi.sock")
 			cmd.Env = []string{variable + "=" + value, "NO_PROXY=*"}
@@ -123,11 +124,10 @@ func TestTheSocketsArePrivate(t *testing.T) {
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password")
 	publish(t, n, v)
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		if _, err := os.Lstat(registration); err == nil || time.Now().After(deadline) {
-			break
-		}
-	}
+	suite.Eventually(t, "the daemon listens for the kubelet", func() bool {
+		_, err := os.Lstat(registration)
+		return err == nil
+	})
 	for path, want := range map[string]string{
 		n.Socket:                   "Srw-------",
 		registration:               "Srw-------",
@@ -223,11 +223,7 @@ func TestGracefulStop(t *testing.T) {
 
 func awaitOutput(t *testing.T, n *node.Node, part string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(n.Output(), part); {
-		if time.Now().After(deadline) {
-			t.Fatalf("the daemon never wrote %s", part)
-		}
-	}
+	suite.Eventually(t, "the daemon writes "+part, func() bool { return strings.Contains(n.Output(), part) })
 }
 
 // The kubelet finds the daemon by its registration socket, and is told of the CSI socket where the kubelet sees it.
@@ -246,7 +242,7 @@ func TestRegistration(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	kubelet := registration.NewRegistrationClient(conn)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	info, err := kubelet.GetInfo(ctx, &registration.InfoRequest{}, grpc.WaitForReady(true))
 	if err != nil {

@@ -14,15 +14,11 @@
 package faults_test
 
 import (
-	"context"
-	"fmt"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -43,13 +39,15 @@ func TestFaults(t *testing.T) {
 		group.Go(func() error {
 			t.Run(p.name, func(t *testing.T) {
 				w := p.start(t)
-				before := w.floor(t)
+				before := w.AtRest(t)
 				neighbours := w.startNeighbours(t, p)
 				for range rounds {
 					cells.Add(int64(w.matrix(t, faultsAt(p.name), &slowest)))
 				}
 				neighbours.stop(t)
-				w.settles(t, before)
+				after := w.AwaitRest(t, before)
+				suite.Verdict(t, "%s: goroutines %d before, %d after; descriptors %d, %d; mounts %d, %d", t.Name(),
+					before.Goroutines, after.Goroutines, before.Descriptors, after.Descriptors, before.Mounts, after.Mounts)
 			})
 			return nil
 		})
@@ -114,68 +112,4 @@ func (w *world) row(t *testing.T, f fault, slowest *slowest) {
 	each(func(c *cell) { slowest.add(c.meets()) })
 	clear()
 	each((*cell).recovers)
-}
-
-// floor is what the daemon mostly holds in half a second in which nobody wants anything of it. The least would not do: between
-// the end of one connection for the metrics and the begin of the next there are two goroutines fewer.
-func (w *world) floor(t *testing.T) node.Footprint {
-	t.Helper()
-	w.disconnect()
-	again := time.NewTicker(50 * time.Millisecond)
-	defer again.Stop()
-	var floor node.Footprint
-	var goroutines, descriptors []int
-	for range 11 {
-		floor = w.footprint(t)
-		goroutines, descriptors = append(goroutines, floor.Goroutines), append(descriptors, floor.Descriptors)
-		<-again.C
-	}
-	slices.Sort(goroutines)
-	slices.Sort(descriptors)
-	floor.Goroutines, floor.Descriptors = goroutines[len(goroutines)/2], descriptors[len(descriptors)/2]
-	return floor
-}
-
-func (w *world) footprint(t *testing.T) node.Footprint {
-	t.Helper()
-	f, err := w.Footprint(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
-// disconnect ends the daemon's connections, from the other side.
-func (w *world) disconnect() {
-	w.Cloud.Disconnect("")
-	if w.relay != nil {
-		w.relay.silence(false)
-	}
-}
-
-// settles waits until the daemon holds no more than before. Its idle connections are ended from the other side: it would
-// keep them for minutes, and rightly so.
-func (w *world) settles(t *testing.T, before node.Footprint) {
-	t.Helper()
-	// net/http waits a minute for the answer of a proxy to CONNECT, also when nobody waits for it any more: if a proxy that does not
-	// answer was the last fault, its goroutine is there for that long.
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	again := time.NewTicker(50 * time.Millisecond)
-	defer again.Stop()
-	for {
-		w.disconnect()
-		after := w.footprint(t)
-		if after.Goroutines <= before.Goroutines && after.Descriptors <= before.Descriptors && after.Mounts <= before.Mounts {
-			suite.Verdict(t, "%s: goroutines %d before, %d after; descriptors %d, %d; mounts %d, %d", t.Name(),
-				before.Goroutines, after.Goroutines, before.Descriptors, after.Descriptors, before.Mounts, after.Mounts)
-			return
-		}
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			t.Errorf("the daemon holds more than before:\n%s", fmt.Sprintf("before %+v\nafter  %+v", before, after))
-			return
-		}
-	}
 }

@@ -7,8 +7,11 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"testing"
+	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 )
 
 // Footprint is what a daemon holds at one moment. Two of them, before and after, show a leak.
@@ -51,6 +54,51 @@ func (n *Node) Footprint(ctx context.Context) (f Footprint, err error) {
 	mounts, err := kubelet.Mounts(n.Dir)
 	f.Mounts = len(mounts)
 	return f, err
+}
+
+// AtRest is the least that the daemon holds while nobody wants anything of it. The least, because the number of goroutines that
+// answer the question itself varies.
+func (n *Node) AtRest(t testing.TB) (least Footprint) {
+	t.Helper()
+	again := time.NewTicker(25 * time.Millisecond)
+	defer again.Stop()
+	for i := range 20 {
+		f := n.idle(t)
+		if i == 0 {
+			least = f
+		}
+		least.Goroutines, least.Descriptors = min(least.Goroutines, f.Goroutines), min(least.Descriptors, f.Descriptors)
+		<-again.C
+	}
+	return least
+}
+
+// AwaitRest waits until the daemon holds no more than before, as [Node.AtRest] has counted. Memory is not compared. It may take a minute: net/http keeps
+// a goroutine for so long for a proxy that does not answer CONNECT, also when the caller has given up.
+func (n *Node) AwaitRest(t testing.TB, before Footprint) (after Footprint) {
+	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("before %+v\nafter  %+v", before, after)
+		}
+	}()
+	suite.Eventually(t, "the daemon holds no more than before", func() bool {
+		after = n.idle(t)
+		return after.Goroutines <= before.Goroutines && after.Descriptors <= before.Descriptors && after.Mounts <= before.Mounts
+	})
+	return after
+}
+
+// idle ends the connections to the cloud first, from its side. The daemon would keep them for minutes, and rightly so, and they
+// would hide a leak of as many descriptors.
+func (n *Node) idle(t testing.TB) Footprint {
+	t.Helper()
+	n.Cloud.Disconnect("")
+	f, err := n.Footprint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // Metric reads a metric of the daemon that has no labels.

@@ -231,6 +231,8 @@ func (n *Node) Get(ctx context.Context, path string) (code int, body string, err
 	if err != nil {
 		return 0, "", err
 	}
+	// With a connection of its own, which is gone afterwards: a kept one would be a descriptor and goroutines of the daemon.
+	request.Close = true
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return 0, "", err

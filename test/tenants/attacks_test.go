@@ -22,6 +22,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/internal/aging"
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
@@ -102,7 +103,7 @@ func (h *hostile) pod(ctx context.Context, a attack, number int) {
 	}
 	// The kubelet tries again while a publish that it has given up still ends.
 	var err error
-	soon(func() bool {
+	suite.Eventually(h.t, "a publish that was given up ends", func() bool {
 		err = h.node.Unpublish(context.WithoutCancel(ctx), v)
 		return grpcstatus.Code(err) != codes.Aborted
 	})

@@ -103,27 +103,11 @@ func limitMemory(t *testing.T, n *node.Node) {
 	}
 	// It is removed when the daemon has ended: this runs after the test's own deferred calls.
 	t.Cleanup(func() {
-		if !soon(func() bool { err = group.Remove(); return err == nil }) {
-			t.Error(err)
-		}
+		suite.Eventually(t, "the cgroup is empty", func() bool { return group.Remove() == nil })
 	})
 	if err := errors.Join(group.Add(n.PID()), group.Limit(chartLimit)); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// soon tries until it works, for half a minute.
-func soon(works func() bool) bool {
-	ticker, end := time.NewTicker(50*time.Millisecond), time.After(30*time.Second)
-	defer ticker.Stop()
-	for !works() {
-		select {
-		case <-ticker.C:
-		case <-end:
-			return false
-		}
-	}
-	return true
 }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
