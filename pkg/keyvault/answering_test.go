@@ -31,7 +31,7 @@ func permitted(r volume.Request, permit volume.Permit) volume.Request {
 	return r
 }
 
-// The policy is told who answers, however the identity is named, before the vault is asked for anything.
+// The policy learns which identity answers, however the pod names it, before the vault is asked.
 func TestPermitIsAskedWithWhoAnswers(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -83,7 +83,7 @@ func TestPermitIsAskedWithWhoAnswers(t *testing.T) {
 	}
 }
 
-// A value that is in memory is given to nobody whom the policy does not permit now, fresh or last known, in an outage too.
+// A value in memory is not given to an identity that the policy does not permit now, fresh or last known, also in an outage.
 func TestPermitGuardsTheCache(t *testing.T) {
 	t.Parallel()
 	w := newVM(t, func(o *keyvault.Options) { o.MountMaxAge, o.LastKnownGood = time.Hour, 24*time.Hour })

@@ -45,13 +45,13 @@ func ten() []volume.Object {
 }
 
 // gets counts what the vaults answered with an object or a list.
-func (w *world) gets() int {
+func (w *fixture) gets() int {
 	return w.Count(devcloud.CountKey{Service: devcloud.ServiceVault, Status: 200})
 }
 
 func TestTwoHundredPodsAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(time.Hour))
+	w := newFixture(t, maxAge(time.Hour))
 	for _, object := range ten() {
 		w.vault.SetSecret(object.Name, "x", devcloud.SecretOptions{})
 	}
@@ -76,7 +76,7 @@ func TestTwoHundredPodsAtOnce(t *testing.T) {
 // A thousand volumes of twenty identities: each object is asked for once for each identity, in every round.
 func TestRoundsOfRotation(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(time.Hour))
+	w := newFixture(t, maxAge(time.Hour))
 	for _, object := range ten() {
 		w.vault.SetSecret(object.Name, "x", devcloud.SecretOptions{})
 	}
@@ -124,7 +124,7 @@ func TestRoundsOfRotation(t *testing.T) {
 
 func TestFirstMountsShareForAMoment(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(10*time.Second))
+	w := newFixture(t, maxAge(10*time.Second))
 	pinned := secret("a")
 	pinned.Version = w.vault.SetSecret("a", "first", devcloud.SecretOptions{})
 	pinned.Outputs[0].Path = "pinned"
@@ -154,10 +154,10 @@ func TestFirstMountsShareForAMoment(t *testing.T) {
 	}
 }
 
-// A refresh costs one request for each object and all volumes, tells the true age, and leaves pinned versions alone.
+// A refresh costs one request for each object and all volumes, reports the true age, and does not read pinned versions.
 func TestRefresh(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(10*time.Second))
+	w := newFixture(t, maxAge(10*time.Second))
 	pinned := secret("p")
 	pinned.Version = w.vault.SetSecret("p", "for ever", devcloud.SecretOptions{})
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
@@ -202,9 +202,9 @@ func TestRefresh(t *testing.T) {
 // Volumes that come of age on this node and on others at the same moment do not all ask at this moment.
 func TestRefreshesAreSpread(t *testing.T) {
 	t.Parallel()
-	var w *world
+	var w *fixture
 	var waits []time.Duration
-	w = newWorld(t, func(o *keyvault.Options) {
+	w = newFixture(t, func(o *keyvault.Options) {
 		o.After = func(d time.Duration) <-chan time.Time {
 			waits = append(waits, d)
 			w.later(d)
@@ -232,7 +232,7 @@ func TestRefreshesAreSpread(t *testing.T) {
 // However fresh and however much in common: what one identity was given is not shown to another.
 func TestTheCacheIsNotShared(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(24*time.Hour), func(o *keyvault.Options) { o.LastKnownGood = 24 * time.Hour })
+	w := newFixture(t, maxAge(24*time.Hour), func(o *keyvault.Options) { o.LastKnownGood = 24 * time.Hour })
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(first("sp", w.asServicePrincipal(secret("a"))))
 	w.fetch(first("wl", w.asWorkload(secret("a"))))
@@ -281,7 +281,7 @@ func TestFailuresPause(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			skew := w.now() // the test's own time does not count
 			w.client = w.newClient(func(o *keyvault.Options) {
 				o.Now = func() time.Time { return skew.Add(time.Duration(w.ahead.Load())) }
@@ -309,7 +309,7 @@ func TestFailuresPause(t *testing.T) {
 // An optional object that is not there costs no more than one that is.
 func TestAbsentObjectsAreRemembered(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(10*time.Second))
+	w := newFixture(t, maxAge(10*time.Second))
 	absent := secret("absent")
 	absent.Optional = true
 	one, two := first("one", w.asServicePrincipal(absent)), first("two", w.asServicePrincipal(absent))
@@ -333,7 +333,7 @@ func TestLastKnownGood(t *testing.T) {
 	t.Parallel()
 	const text = asSP + "no answer from shop.vault.azure.net: the connection broke; check the network between the node and it"
 	on := func(o *keyvault.Options) { o.LastKnownGood = time.Hour }
-	w := newWorld(t, on)
+	w := newFixture(t, on)
 	w.vault.SetSecret("a", "seen", devcloud.SecretOptions{})
 	before := w.now()
 	w.fetch(w.asServicePrincipal(secret("a")))
@@ -371,20 +371,20 @@ func TestLastKnownGoodIsLostWithARefusal(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
-		refuse func(*world)
+		refuse func(*fixture)
 	}{
-		{"403", func(w *world) { w.vault.Deny(clientID) }},
-		{"404", func(w *world) {
+		{"403", func(w *fixture) { w.vault.Deny(clientID) }},
+		{"404", func(w *fixture) {
 			w.must(w.vault.Delete(devcloud.Secrets, "a"))
 			w.must(w.vault.Delete(devcloud.Secrets, "b"))
 		}},
-		{"401 for another object", func(w *world) {
+		{"401 for another object", func(w *fixture) {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Path: "/secrets/b", Action: devcloud.Fail, Status: 401, Times: 2}) // also with a new token
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(o *keyvault.Options) { o.LastKnownGood = time.Hour })
+			w := newFixture(t, func(o *keyvault.Options) { o.LastKnownGood = time.Hour })
 			w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 			w.vault.SetSecret("b", "x", devcloud.SecretOptions{})
 			w.fetch(w.asServicePrincipal(secret("a"), secret("b")))
@@ -409,14 +409,14 @@ func TestLastKnownGoodIsLostWithARefusal(t *testing.T) {
 	}
 }
 
-// One 429 stops every identity's requests to this vault, and nobody else's. Whoever cannot wait for so long is told at
+// One 429 stops every identity's requests to this vault, and to no other. Whoever cannot wait for so long gets the answer at
 // once; the others get their files when the time has passed, and nothing is sent before.
 func TestA429StopsTheNode(t *testing.T) {
 	t.Parallel()
-	var w *world
+	var w *fixture
 	waited := make(chan time.Duration, 100)
 	release := make(chan struct{})
-	w = newWorld(t, func(o *keyvault.Options) {
+	w = newFixture(t, func(o *keyvault.Options) {
 		o.After = func(d time.Duration) <-chan time.Time {
 			waited <- d
 			timer := make(chan time.Time, 1)
@@ -471,10 +471,10 @@ func TestA429StopsTheNode(t *testing.T) {
 	}
 }
 
-// Memory is bounded: what was used last is kept, and nothing that can serve nobody.
+// Memory is bounded: the value that was used last is kept.
 func TestTheCacheIsBounded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(time.Hour), func(o *keyvault.Options) { o.CacheBytes = 100_000 })
+	w := newFixture(t, maxAge(time.Hour), func(o *keyvault.Options) { o.CacheBytes = 100_000 })
 	for i := range 10 {
 		w.vault.SetSecret(fmt.Sprintf("s%d", i), strings.Repeat("x", 20_000), devcloud.SecretOptions{})
 	}
@@ -519,7 +519,7 @@ func TestTheCacheIsBounded(t *testing.T) {
 // A fetch outlives the one who began it, if others wait for it, and ends with the last.
 func TestAFetchEndsWithTheLastWhoWaits(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(w.asServicePrincipal(secret("a")))
 	stop := w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Hang})

@@ -41,7 +41,7 @@ func only(o volume.Object, parts ...volume.Part) volume.Object {
 }
 
 // addFile puts a file into the vault as the secret behind a certificate.
-func (w *world) addFile(path string) (name string) {
+func (w *fixture) addFile(path string) (name string) {
 	w.t.Helper()
 	content := read(w.t, path)
 	options := devcloud.SecretOptions{ContentType: devcloud.PEMFile, Kid: "https://shop.vault.azure.net/keys/x", Managed: true}
@@ -79,7 +79,7 @@ func parts(described string) (key, leaf, cas string) {
 // A PKCS#12 file holds what OpenSSL says that it holds, to the byte.
 func TestPKCS12IsSplitAsOpenSSLDoes(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	described, err := filepath.Glob("certificate/testdata/pfx/*.pem")
 	if err != nil || len(described) < 20 {
 		t.Fatal(described, err)
@@ -136,7 +136,7 @@ func subjects(t *testing.T, chain string) string {
 
 func TestChainOrder(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	const (
 		chain   = "rsa-2048.example.com, Test Intermediate, Test Root"
 		strange = "rsa-2048.example.com, Test Root, Test Intermediate"
@@ -172,7 +172,7 @@ func TestChainOrder(t *testing.T) {
 // PEM content gives the same as the PKCS#12 file of the same certificate, whatever form its key has.
 func TestPEMContent(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	for file, like := range map[string]string{
 		"rsa-2048": "rsa-2048", "pkcs1": "rsa-2048", "leaf-last": "leaf-last", "ec-p256": "ec-p256", "sec1": "ec-p256", "ed25519": "ed25519",
 	} {
@@ -199,7 +199,7 @@ func TestPEMContent(t *testing.T) {
 // Go knows no P-256K: what can be passed on unread is passed on. PKCS#12 files are in TestPKCS12IsSplitAsOpenSSLDoes.
 func TestP256K(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	wanted := string(read(t, "certificate/testdata/pem/secp256k1.pem"))
 	key, leaf, cas := parts(wanted)
 	fromPEM := w.addFile("certificate/testdata/pem/secp256k1.pem")
@@ -212,10 +212,10 @@ func TestP256K(t *testing.T) {
 		`objects[0]: certificate "pem-secp256k1-pem" of https://shop.vault.azure.net has a certificate of a kind that cannot be written as PKCS#12`)
 }
 
-// A certificate that OpenSSL reads and nobody here does: BER, with its length in more bytes than DER would take.
+// A certificate that OpenSSL reads and this package does not: BER, with its length in more bytes than DER would take.
 func TestCertificateThatIsNotDER(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	_, leaf, _ := parts(string(read(t, "certificate/testdata/pfx/rsa-2048.pem")))
 	block, _ := pem.Decode([]byte(leaf))
 	key, _, err := pkcs12.Decode(read(t, "certificate/testdata/pfx/leaf-only.pfx"), "")
@@ -239,7 +239,7 @@ func TestCertificateThatIsNotDER(t *testing.T) {
 
 func TestKeyFormat(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	pkcs1, _, _ := parts(string(read(t, "certificate/testdata/pem/pkcs1.pem")))
 	_, sec1, _ := strings.Cut(string(read(t, "certificate/testdata/pem/sec1.pem")), "-----END EC PARAMETERS-----\n")
 	sec1, _, _ = parts(sec1)
@@ -271,7 +271,7 @@ func TestKeyFormat(t *testing.T) {
 
 func TestCertificatesThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	notExportable := "holds no private key: the certificate's key is not exportable; make it exportable, or ask for the public certificate"
 	for file, want := range map[string]string{
 		"certificate/testdata/pfx/cert-only.pfx": notExportable,
@@ -308,7 +308,7 @@ func firstBlock(content []byte) string {
 }
 
 // fails asserts the sentinel and the exact text.
-func (w *world) fails(r volume.Request, sentinel error, text string) {
+func (w *fixture) fails(r volume.Request, sentinel error, text string) {
 	w.t.Helper()
 	content, err := w.client.Fetch(w.t.Context(), r)
 	switch {

@@ -69,7 +69,7 @@ func TestClientCertificate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID, Certificates: []*x509.Certificate{firstCertificate(t, "plain.pem")}}))
 			password := ""
@@ -98,7 +98,7 @@ func TestClientCertificate(t *testing.T) {
 // Iterations behind the password count as well, for those who have it.
 func TestClientCertificateThatHidesItsIterations(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	content := forge.PFX{PBMAC1: 1, Outer: 1, Inner: 1 << 31, Password: certificatePassword}.DER()
 	const says = asSP + "nodePublishSecretRef[clientcertificate] "
 	w.fails(byCertificate(content, certificatePassword), volume.ErrInvalid,
@@ -115,7 +115,7 @@ func TestClientCertificateByName(t *testing.T) {
 	for name, trusted := range map[string]string{"trusted": "login.example.com", "another name": "other.example.com"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID, TrustedNames: []devcloud.TrustedName{
 				{CommonName: trusted, Roots: []*x509.Certificate{firstCertificate(t, "root.pem")}},

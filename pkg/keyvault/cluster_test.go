@@ -36,7 +36,7 @@ func (f files) options(o *keyvault.Options) {
 	}
 }
 
-func newCluster(t *testing.T, on files, change ...func(*keyvault.Options)) *world {
+func newCluster(t *testing.T, on files, change ...func(*keyvault.Options)) *fixture {
 	t.Helper()
 	w := newVM(t, append([]func(*keyvault.Options){on.options}, change...)...)
 	w.vault.Grant(ownID)

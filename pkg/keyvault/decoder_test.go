@@ -12,7 +12,7 @@ import (
 )
 
 // setPFX puts a PKCS#12 file into the vault as the secret behind a certificate.
-func (w *world) setPFX(name string, content []byte) {
+func (w *fixture) setPFX(name string, content []byte) {
 	w.vault.SetSecret(name, base64.StdEncoding.EncodeToString(content), devcloud.SecretOptions{ContentType: devcloud.PKCS12, Managed: true})
 }
 
@@ -26,7 +26,7 @@ func TestUnchangedCertificatesAreDecodedOnce(t *testing.T) {
 	} {
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			r := w.asServicePrincipal(allParts(w.addFile(file)))
 			want := w.fetch(first("one", r))
 			for i := range 3 {
@@ -52,7 +52,7 @@ func TestUnchangedCertificatesAreDecodedOnce(t *testing.T) {
 // A certificate that changes is decoded anew, and what it was before is forgotten.
 func TestAChangedCertificateIsDecoded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	r := w.asServicePrincipal(only(allParts("a"), volume.PartCert))
 	for i, file := range []string{"rsa-2048", "ec-p256", "ed25519"} {
 		w.setPFX("a", read(t, "certificate/testdata/pfx/"+file+".pfx"))
@@ -70,7 +70,7 @@ func TestAChangedCertificateIsDecoded(t *testing.T) {
 // A certificate that cannot be read is not tried again in full at each call of the kubelet.
 func TestABadCertificateIsTriedOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.setPFX("a", forge.PFX{MAC: 2048, Outer: 2048, Inner: 2048}.DER())
 	r := w.asServicePrincipal(allParts("a"))
 	for range 3 {
@@ -87,7 +87,7 @@ func TestABadCertificateIsTriedOnce(t *testing.T) {
 // The password of a client certificate is derived from once, also when it is wrong.
 func TestAClientCertificateIsDecodedOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	for range 3 {
 		w.fails(byCertificate(loginFile(t, "modern-password.pfx"), "wrong"), volume.ErrInvalid,
 			asSP+"nodePublishSecretRef[clientcertificate] cannot be decrypted: the password is wrong or missing")

@@ -11,7 +11,7 @@ import (
 )
 
 // knows wants the client to know so many logins, sessions and pods after it has tidied up.
-func (w *world) knows(when string, logins, pods int) {
+func (w *fixture) knows(when string, logins, pods int) {
 	w.t.Helper()
 	w.client.Tidy()
 	if l, p := w.client.Known(); l != logins || p != pods {
@@ -22,13 +22,13 @@ func (w *world) knows(when string, logins, pods int) {
 // With the last volume of an identity its login goes, three minutes after it was used last, and nothing else has to happen.
 func TestALoginGoesWithItsVolumes(t *testing.T) {
 	t.Parallel()
-	for name, as := range map[string]func(*world) volume.Request{
-		"workload":         func(w *world) volume.Request { return w.pod("1", secret("a")) },
-		"servicePrincipal": func(w *world) volume.Request { return w.asServicePrincipal(secret("a")) },
+	for name, as := range map[string]func(*fixture) volume.Request{
+		"workload":         func(w *fixture) volume.Request { return w.pod("1", secret("a")) },
+		"servicePrincipal": func(w *fixture) volume.Request { return w.asServicePrincipal(secret("a")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 			pods := 0
 			if name == "workload" {
@@ -55,10 +55,10 @@ func TestALoginGoesWithItsVolumes(t *testing.T) {
 	}
 }
 
-// What pods were refused, or could not mount, is forgotten as well; and a login that nobody uses although there are volumes.
+// Pods that were refused or could not mount are forgotten too, and so is a login without a use although there are volumes.
 func TestIdleLoginsAreDropped(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(first("one", w.pod("1", secret("a"))))
 	if _, err := w.client.Fetch(t.Context(), first("two", forged(w.pod("2", secret("a"))))); err == nil {
@@ -83,23 +83,23 @@ func TestARefusalTakesWhatItIsAbout(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		named  bool // the tenant of what is left, by the pod
-		refuse func(*world)
+		refuse func(*fixture)
 		left   []string // of the vaults that the identity has read
 	}{
-		{"a login that Entra ID refuses", false, func(w *world) {
+		{"a login that Entra ID refuses", false, func(w *fixture) {
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID}))
 		}, []string{"https://far.vault.azure.net"}},
-		{"the same, known by the name of the tenant too", true, func(w *world) {
+		{"the same, known by the name of the tenant too", true, func(w *fixture) {
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID}))
 		}, []string{"https://far.vault.azure.net"}},
-		{"a token that a vault refuses", false, func(w *world) {
+		{"a token that a vault refuses", false, func(w *fixture) {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Host: "shop", Action: devcloud.Fail, Status: 401})
 		}, []string{"https://far.vault.azure.net", "https://near.vault.azure.net"}},
-		{"nothing", false, func(*world) {}, []string{"https://far.vault.azure.net", "https://near.vault.azure.net", "https://shop.vault.azure.net"}},
+		{"nothing", false, func(*fixture) {}, []string{"https://far.vault.azure.net", "https://near.vault.azure.net", "https://shop.vault.azure.net"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, func(o *keyvault.Options) { o.LastKnownGood = 24 * time.Hour })
+			w := newFixture(t, func(o *keyvault.Options) { o.LastKnownGood = 24 * time.Hour })
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: otherTenantID, ClientID: clientID, Secrets: []devcloud.ClientSecret{{Value: clientSecret}}}))
 			vaults := map[string]*devcloud.Vault{
 				w.vault.URL():                  w.vault,

@@ -24,27 +24,27 @@ func TestRefusalsOfTheVault(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name     string
-		prepare  func(*world) volume.Request
+		prepare  func(*fixture) volume.Request
 		sentinel error
 		text     string
 	}{
-		{"absent", func(w *world) volume.Request { return w.asServicePrincipal(secret("b")) }, volume.ErrNotFound,
+		{"absent", func(w *fixture) volume.Request { return w.asServicePrincipal(secret("b")) }, volume.ErrNotFound,
 			strings.ReplaceAll(asSP, `"a"`, `"b"`) + "HTTP 404 SecretNotFound: there is no such object; check the name, or recover it if it was deleted"},
-		{"absent version", func(w *world) volume.Request {
+		{"absent version", func(w *fixture) volume.Request {
 			o := secret("a")
 			o.Version = "00000000000000000000000000000001"
 			return w.asServicePrincipal(o)
 		}, volume.ErrNotFound, `secrets[0]: secret "a" version 00000000000000000000000000000001 of https://shop.vault.azure.net as servicePrincipal ` + clientID +
 			`: HTTP 404 SecretNotFound: there is no such object, or not in this version; check both, or recover it if it was deleted`},
-		{"disabled", func(w *world) volume.Request {
+		{"disabled", func(w *fixture) volume.Request {
 			w.must(w.vault.Disable(devcloud.Secrets, "a", ""))
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrPrecondition, asSP + "HTTP 403 Forbidden, SecretDisabled: it is disabled; enable it, or mark the object optional"},
-		{"no access policy", func(w *world) volume.Request {
+		{"no access policy", func(w *fixture) volume.Request {
 			w.vault.Deny(clientID)
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrDenied, asSP + `HTTP 403 Forbidden, ForbiddenByPolicy: the identity may not do secrets/get; add it to the vault's access policy, or assign the role "Key Vault Secrets User"`},
-		{"no role", func(w *world) volume.Request {
+		{"no role", func(w *fixture) volume.Request {
 			vault, err := w.AddVault("roles", devcloud.VaultOptions{Tenant: tenantID, RBAC: true})
 			w.must(err)
 			vault.SetSecret("a", "x", devcloud.SecretOptions{})
@@ -53,74 +53,74 @@ func TestRefusalsOfTheVault(t *testing.T) {
 			return w.asServicePrincipal(o)
 		}, volume.ErrDenied, strings.ReplaceAll(asSP, "shop", "roles") +
 			`HTTP 403 Forbidden, ForbiddenByRbac: the identity has no role for it; assign "Key Vault Secrets User" on the vault (a new assignment takes up to 10 minutes)`},
-		{"firewall", func(w *world) volume.Request {
+		{"firewall", func(w *fixture) volume.Request {
 			w.vault.SetFirewall(true)
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrDenied, asSP + "HTTP 403 Forbidden, ForbiddenByFirewall: the vault's firewall refuses this node; allow its address or subnet, or use a private endpoint"},
-		{"throttled", func(w *world) volume.Request {
+		{"throttled", func(w *fixture) volume.Request {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Throttle, RetryAfter: time.Hour})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "HTTP 429 Throttled: the vault is throttled; it is asked again later"},
-		{"failing", func(w *world) volume.Request {
+		{"failing", func(w *fixture) volume.Request {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 503})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "HTTP 503 ServiceUnavailable: the vault fails; it is asked again later"},
-		{"no JSON", func(w *world) volume.Request {
+		{"no JSON", func(w *fixture) volume.Request {
 			w.fetch(w.asServicePrincipal(secret("a")))
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Malformed})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "the vault gave a strange answer, it cannot be understood; check what answers under its name"},
-		{"no JSON and no challenge", func(w *world) volume.Request {
+		{"no JSON and no challenge", func(w *fixture) volume.Request {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Malformed, Text: "<html>", ContentType: "text/html"})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "the vault gave a strange answer, it cannot be understood; check what answers under its name"},
-		{"a redirect", func(w *world) volume.Request {
+		{"a redirect", func(w *fixture) volume.Request {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 302})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "HTTP 302 Found: a redirect is never followed; check what answers under this name"},
-		{"too large", func(w *world) volume.Request {
+		{"too large", func(w *fixture) volume.Request {
 			w.vault.SetSecret("a", strings.Repeat("x", 2<<20), devcloud.SecretOptions{})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "no answer from shop.vault.azure.net: the answer is larger than any answer of a key vault; check what answers under this name"},
-		{"malformed challenge", func(w *world) volume.Request {
+		{"malformed challenge", func(w *fixture) volume.Request {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Challenge, Text: `Bearer authorization="login"`})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "the vault gave no readable challenge (HTTP 401, WWW-Authenticate); is this a key vault of AzurePublicCloud?"},
-		{"malformed challenge to a token", func(w *world) volume.Request {
+		{"malformed challenge to a token", func(w *fixture) volume.Request {
 			w.fetch(w.asServicePrincipal(secret("a")))
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Challenge, Text: `Bearer authorization="login" resource="x"`})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnauthenticated, asSP + "HTTP 401 Unauthorized, AKV10000: the vault does not accept a token of tenant " + tenantID + "; check tenantID and --cloud"},
-		{"another tenant", func(w *world) volume.Request {
+		{"another tenant", func(w *fixture) volume.Request {
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: otherTenantID, ClientID: clientID, Secrets: []devcloud.ClientSecret{{Value: clientSecret}}}))
 			r := w.asServicePrincipal(secret("a"))
 			r.Identity.TenantID = otherTenantID
 			return r
 		}, volume.ErrUnauthenticated, asSP + "HTTP 401 Unauthorized, AKV10032: the token is of tenant " + otherTenantID +
 			", the vault belongs to tenant " + tenantID + "; set tenantID to that one or leave it out"},
-		{"no such vault", func(w *world) volume.Request {
+		{"no such vault", func(w *fixture) volume.Request {
 			o := secret("a")
 			o.Vault = "https://nowhere.vault.azure.net"
 			return w.asServicePrincipal(o)
 		}, volume.ErrUnavailable, strings.ReplaceAll(asSP, "shop", "nowhere") +
 			"no answer from nowhere.vault.azure.net: the proxy answered CONNECT with HTTP 502; check the name, and what the proxy allows"},
-		{"reset", func(w *world) volume.Request {
+		{"reset", func(w *fixture) volume.Request {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Reset})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "no answer from shop.vault.azure.net: the connection broke; check the network between the node and it"},
-		{"a foreign vault", func(w *world) volume.Request {
+		{"a foreign vault", func(w *fixture) volume.Request {
 			o := secret("a")
 			o.Vault = "https://shop.vault.azure.net.example.com"
 			return w.asServicePrincipal(o)
 		}, volume.ErrInvalid, `secrets[0]: "https://shop.vault.azure.net.example.com" is not a vault of the cloud AzurePublicCloud`},
-		{"a name that is a path", func(w *world) volume.Request { return w.asServicePrincipal(secret("..")) },
+		{"a name that is a path", func(w *fixture) volume.Request { return w.asServicePrincipal(secret("..")) },
 			volume.ErrInvalid, `secrets[0]: ".." is not the name of an object`},
-		{"an encoding that it has not", func(w *world) volume.Request {
+		{"an encoding that it has not", func(w *fixture) volume.Request {
 			o := secret("a")
 			o.Encoding = volume.Hex
 			return w.asServicePrincipal(o)
 		}, volume.ErrPrecondition, `secrets[0]: secret "a" of https://shop.vault.azure.net is not hex; correct the value or the encoding`},
-		{"a certificate's file of a secret without", func(w *world) volume.Request {
+		{"a certificate's file of a secret without", func(w *fixture) volume.Request {
 			o := secret("a")
 			o.NeedsCertificate = true
 			return w.asServicePrincipal(o)
@@ -128,14 +128,14 @@ func TestRefusalsOfTheVault(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
 			w.fails(test.prepare(w), test.sentinel, test.text)
 		})
 	}
 }
 
-func (w *world) must(err error) {
+func (w *fixture) must(err error) {
 	w.t.Helper()
 	if err != nil {
 		w.t.Fatal(err)
@@ -146,64 +146,64 @@ func TestRefusalsOfEntraID(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name     string
-		prepare  func(*world) volume.Request
+		prepare  func(*fixture) volume.Request
 		sentinel error
 		text     string
 	}{
-		{"wrong secret", func(w *world) volume.Request {
+		{"wrong secret", func(w *fixture) volume.Request {
 			r := w.asServicePrincipal(secret("a"))
 			r.Identity.ClientSecret = volume.NewSecret([]byte("wrong"))
 			return r
 		}, volume.ErrUnauthenticated, asSP + "Entra ID answered HTTP 401 invalid_client, AADSTS7000215: the client secret is wrong; give its value, not its id, in the Secret of nodePublishSecretRef"},
-		{"expired secret", func(w *world) volume.Request {
+		{"expired secret", func(w *fixture) volume.Request {
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID,
 				Secrets: []devcloud.ClientSecret{{Value: clientSecret, Expires: time.Now().Add(-time.Hour)}}}))
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnauthenticated, asSP + "Entra ID answered HTTP 401 invalid_client, AADSTS7000222: the client secret has expired; make a new one and put it into the Secret of nodePublishSecretRef"},
-		{"unknown application", func(w *world) volume.Request {
+		{"unknown application", func(w *fixture) volume.Request {
 			w.RemoveIdentity(tenantID, clientID)
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnauthenticated, asSP + "Entra ID answered HTTP 400 unauthorized_client, AADSTS700016: tenant " + tenantID + " has no such application; check clientID and tenantID"},
-		{"unknown tenant", func(w *world) volume.Request {
+		{"unknown tenant", func(w *fixture) volume.Request {
 			r := w.asServicePrincipal(secret("a"))
 			r.Identity.TenantID = "nobody.example.com"
 			return r
 		}, volume.ErrUnauthenticated, asSP + "Entra ID answered HTTP 400 invalid_request, AADSTS90002: there is no tenant nobody.example.com in AzurePublicCloud; " +
 			"check tenantID and --cloud (asked of tenant nobody.example.com, while the vault belongs to tenant " + tenantID + ")"},
-		{"no federated credential", func(w *world) volume.Request {
+		{"no federated credential", func(w *fixture) volume.Request {
 			r := w.asWorkload(secret("a"))
 			r.Pod.ServiceAccount = "other"
 			r.Identity.Assertion = w.token(devcloud.ServiceAccountToken{Namespace: "shop", ServiceAccount: "other"})
 			return r
 		}, volume.ErrUnauthenticated, asWorkload + `Entra ID answered HTTP 401 invalid_client, AADSTS700213: no federated credential of the application matches the pod's token; ` +
 			`it needs one with subject "system:serviceaccount:shop:other", issuer "https://issuer.example.com/cluster", audience "api://AzureADTokenExchange"`},
-		{"expired assertion", func(w *world) volume.Request {
+		{"expired assertion", func(w *fixture) volume.Request {
 			r := w.asWorkload(secret("a"))
 			r.Identity.Assertion = w.token(devcloud.ServiceAccountToken{Namespace: "shop", ServiceAccount: "web", Issued: time.Now().Add(-3 * time.Hour)})
 			return r
 		}, volume.ErrUnauthenticated, asWorkload + "Entra ID answered HTTP 401 invalid_client, AADSTS700024: the pod's token is expired or not yet valid; check the clocks, the kubelet brings a fresh one"},
-		{"throttled", func(w *world) volume.Request {
+		{"throttled", func(w *fixture) volume.Request {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Action: devcloud.Throttle, RetryAfter: time.Hour})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "Entra ID answered HTTP 429 too_many_requests, AADSTS90055: logins are throttled; tried again later"},
-		{"reset", func(w *world) volume.Request {
+		{"reset", func(w *fixture) volume.Request {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Action: devcloud.Reset})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "no answer from login.microsoftonline.com: the connection broke; check the network between the node and it"},
-		{"no JSON", func(w *world) volume.Request {
+		{"no JSON", func(w *fixture) volume.Request {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Action: devcloud.Malformed})
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrUnavailable, asSP + "Entra ID gave a strange answer, it cannot be understood; check what answers under its name"},
-		{"no secret", func(*world) volume.Request {
+		{"no secret", func(*fixture) volume.Request {
 			return request(volume.Identity{Kind: volume.ServicePrincipal, ClientID: clientID}, []volume.Object{secret("a")})
 		}, volume.ErrInvalid, "identity servicePrincipal needs clientid, and clientsecret or clientcertificate"},
-		{"no file of the cluster", func(*world) volume.Request {
+		{"no file of the cluster", func(*fixture) volume.Request {
 			return request(volume.Identity{Kind: volume.Cluster}, []volume.Object{secret("a")})
 		}, volume.ErrPrecondition, "identity cluster: this driver has no file with the cluster's login"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
 			w.fails(test.prepare(w), test.sentinel, test.text)
 		})
@@ -223,7 +223,7 @@ func TestNetworkFailures(t *testing.T) {
 		{"unknown roots", func(o *keyvault.Options) { o.RootCAs = nil },
 			"no answer from shop.vault.azure.net: its certificate is not trusted; behind an inspecting proxy, give its root with --ca-bundle"},
 	} {
-		w := newWorld(t, test.change)
+		w := newFixture(t, test.change)
 		w.fails(w.asServicePrincipal(secret("a")), volume.ErrUnavailable, asSP+test.text)
 	}
 }
@@ -241,7 +241,7 @@ func TestContextsAreHonoured(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
 			test.fault.Action = devcloud.Hang
 			stop := w.inject(test.fault)
@@ -275,7 +275,7 @@ func TestContextsAreHonoured(t *testing.T) {
 // The error is that of the first object in the request, whichever is refused first.
 func TestTheErrorIsDeterministic(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("slow", "x", devcloud.SecretOptions{})
 	w.must(w.vault.Disable(devcloud.Secrets, "slow", ""))
 	w.fetch(w.asServicePrincipal())
@@ -288,13 +288,13 @@ func TestTheErrorIsDeterministic(t *testing.T) {
 		strings.ReplaceAll(asSP, `"a"`, `"slow"`)+"HTTP 403 Forbidden, SecretDisabled: it is disabled; enable it, or mark the object optional")
 }
 
-// Whose time ends while the authority throttles is told so, and not that time has ended.
+// A caller whose time ends while the authority throttles learns that it throttles, and not only that the time is over.
 func TestTheTimeEndsWhileLoginsAreThrottled(t *testing.T) {
 	t.Parallel()
 	const text = `secrets[0]: secret "a" of https://shop.vault.azure.net as servicePrincipal ` + clientID +
 		": Entra ID answered HTTP 429 too_many_requests, AADSTS90055: logins are throttled; tried again later"
 	for _, pause := range []time.Duration{0, 20 * time.Second} {
-		w := newWorld(t)
+		w := newFixture(t)
 		w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Path: "/" + tenantID + "/oauth2", Action: devcloud.Throttle, RetryAfter: pause})
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		_, err := w.client.Fetch(ctx, w.asServicePrincipal(secret("a")))

@@ -23,7 +23,7 @@ import (
 
 func TestValues(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	tagged := map[string]string{"file-encoding": "base64"}
 	for _, test := range []struct {
 		name, value string
@@ -58,7 +58,7 @@ func TestValues(t *testing.T) {
 
 func TestVersions(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	old := w.vault.SetSecret("a", "old", devcloud.SecretOptions{})
 	w.vault.SetSecret("a", "new", devcloud.SecretOptions{})
 	pinned := secret("a")
@@ -76,7 +76,7 @@ func TestVersions(t *testing.T) {
 // A secret of the predecessor's grammar is split when it backs a certificate, and only then.
 func TestSplit(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	object := secret("tls")
 	object.HonourEncodingTag = true
 	object.Outputs = []volume.Output{{Part: volume.PartValue, Path: "secrets/tls"}}
@@ -107,7 +107,7 @@ func TestSplit(t *testing.T) {
 
 func TestPublicCertificate(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	made, err := w.vault.SetCertificate("tls", devcloud.CertificateOptions{})
 	w.must(err)
 	object := only(allParts("tls"), volume.PartLeaf76)
@@ -130,7 +130,7 @@ func TestPublicCertificate(t *testing.T) {
 
 func TestKeys(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	object := only(allParts("sign"), volume.PartPublicKey)
 	object.Kind = volume.KindKey
 	for _, kind := range []devcloud.KeyType{devcloud.RSA2048, devcloud.P256, devcloud.P384, devcloud.P521} {
@@ -171,7 +171,7 @@ func selection(s volume.Selection) volume.Object {
 
 func TestSelections(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	all := map[string]string{}
 	for i := range 60 { // three pages
 		name := fmt.Sprintf("app-%02d", i)
@@ -216,7 +216,7 @@ func TestSelections(t *testing.T) {
 
 func TestOptional(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("here", "x", devcloud.SecretOptions{})
 	w.vault.SetSecret("off", "x", devcloud.SecretOptions{Disabled: true})
 	absent, off := secret("absent"), secret("off")
@@ -250,7 +250,7 @@ func TestFetchedIsTheAgeOfTheOldest(t *testing.T) {
 		seconds++
 		return start.Add(time.Duration(seconds) * time.Millisecond)
 	}
-	w := newWorld(t, func(o *keyvault.Options) { o.Now = now })
+	w := newFixture(t, func(o *keyvault.Options) { o.Now = now })
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	before := now()
 	request := w.asServicePrincipal(secret("a"))
@@ -268,7 +268,7 @@ func TestFetchedIsTheAgeOfTheOldest(t *testing.T) {
 // Identities that share a client id, but not what they present, never share a token.
 func TestNothingIsSharedAcrossIdentities(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(w.asServicePrincipal(secret("a")))
 	w.fetch(w.asWorkload(secret("a")))
@@ -291,12 +291,12 @@ func TestNothingIsSharedAcrossIdentities(t *testing.T) {
 // A token that the vault accepts no more is not kept.
 func TestARefusedTokenIsRenewed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(w.asServicePrincipal(secret("a")))
 	logins := func() int { return w.Count(devcloud.CountKey{Service: devcloud.ServiceLogin, Kind: "token"}) }
 
-	// Refused once, as a token is that was revoked: nobody hears of it.
+	// A token that is refused once, as a revoked one is, causes no error.
 	w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 401, Times: 1})
 	w.ResetCounts()
 	w.fetch(w.asServicePrincipal(secret("a")))
@@ -326,9 +326,9 @@ func TestARefusedTokenIsRenewed(t *testing.T) {
 func TestRetryAfterIsHonoured(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []devcloud.Fault{{Action: devcloud.Throttle}, {Action: devcloud.Fail, Status: 503}} {
-		var w *world
+		var w *fixture
 		var waited time.Duration
-		w = newWorld(t, func(o *keyvault.Options) {
+		w = newFixture(t, func(o *keyvault.Options) {
 			o.After = func(d time.Duration) <-chan time.Time {
 				waited += d
 				w.later(d)
@@ -353,14 +353,14 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	}
 }
 
-// The same of Entra ID: whoever has no time for what it asks for is told at once, and so is everybody else of this identity
+// The same for Entra ID: a caller that has less time than it asks for gets the answer at once, and so do all of this identity
 // until then, for any object, without a request. Other identities are not kept from logging in.
 func TestEntraIDIsLeftAloneWhileItThrottles(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []devcloud.Fault{{Action: devcloud.Throttle}, {Action: devcloud.Fail, Status: 503}} {
-		var w *world
+		var w *fixture
 		var waited time.Duration
-		w = newWorld(t, func(o *keyvault.Options) {
+		w = newFixture(t, func(o *keyvault.Options) {
 			o.After = func(d time.Duration) <-chan time.Time {
 				waited += d
 				w.later(d)
@@ -407,7 +407,7 @@ func TestTheEnvironmentIsNotRead(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(w.asServicePrincipal(secret("a")))
 	w.fetch(w.asWorkload(secret("a")))

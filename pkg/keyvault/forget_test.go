@@ -15,14 +15,14 @@ import (
 const valueBytes = 20_000
 
 // values is how many of them the client has in memory after it has tidied up.
-func (w *world) values() int {
+func (w *fixture) values() int {
 	w.client.Tidy()
 	return w.client.Cached() / valueBytes
 }
 
-func newWorldOfValues(t *testing.T, names ...string) *world {
+func newFixtureOfValues(t *testing.T, names ...string) *fixture {
 	t.Helper()
-	w := newWorld(t, maxAge(10*time.Second))
+	w := newFixture(t, maxAge(10*time.Second))
 	for _, name := range names {
 		w.vault.SetSecret(name, strings.Repeat("x", valueBytes), devcloud.SecretOptions{})
 	}
@@ -30,7 +30,7 @@ func newWorldOfValues(t *testing.T, names ...string) *world {
 }
 
 // refreshes gives what a refresh costs.
-func (w *world) refreshes(id string, r volume.Request) (requests int) {
+func (w *fixture) refreshes(id string, r volume.Request) (requests int) {
 	w.t.Helper()
 	w.ResetCounts()
 	w.fetch(refresh(id, r))
@@ -40,7 +40,7 @@ func (w *world) refreshes(id string, r volume.Request) (requests int) {
 // A value stays as long as a refresh of the volumes that share it may have it, and no longer.
 func TestAValueStaysForItsInterval(t *testing.T) {
 	t.Parallel()
-	w := newWorldOfValues(t, "a", "b")
+	w := newFixtureOfValues(t, "a", "b")
 	r := w.asServicePrincipal(secret("a"), secret("b"))
 	w.fetch(first("one", r))
 	for range 3 {
@@ -69,7 +69,7 @@ func TestAValueIsShared(t *testing.T) {
 	for name, restarted := range map[string]bool{"mounted": false, "mounted before a restart": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldOfValues(t, "a")
+			w := newFixtureOfValues(t, "a")
 			r := w.asServicePrincipal(secret("a"))
 			volumes := []string{"one", "two", "three"}
 			for _, id := range volumes {
@@ -103,7 +103,7 @@ func TestAValueIsShared(t *testing.T) {
 // A pinned version is never fetched again for a volume that has it; it stays as long as the volume.
 func TestAPinnedVersionStays(t *testing.T) {
 	t.Parallel()
-	w := newWorldOfValues(t)
+	w := newFixtureOfValues(t)
 	pinned := secret("p")
 	pinned.Version = w.vault.SetSecret("p", strings.Repeat("x", valueBytes), devcloud.SecretOptions{})
 	r := w.asServicePrincipal(pinned)
@@ -127,7 +127,7 @@ func TestAPinnedVersionStays(t *testing.T) {
 // What an outage may be bridged with stays as long as it may be.
 func TestTheLastKnownValueStays(t *testing.T) {
 	t.Parallel()
-	w := newWorldOfValues(t, "a")
+	w := newFixtureOfValues(t, "a")
 	w.client = w.newClient(func(o *keyvault.Options) { o.LastKnownGood = time.Hour })
 	w.fetch(first("one", w.asServicePrincipal(secret("a"))))
 	w.client.Forget("one")
@@ -144,7 +144,7 @@ func TestTheLastKnownValueStays(t *testing.T) {
 // A refresh of which one object fails is made again without a request for the others.
 func TestARefreshThatFailsInPartIsNotForgotten(t *testing.T) {
 	t.Parallel()
-	w := newWorldOfValues(t, "a", "b")
+	w := newFixtureOfValues(t, "a", "b")
 	r := w.asServicePrincipal(secret("a"), secret("b"))
 	w.fetch(first("one", r))
 	w.later(interval + time.Minute)

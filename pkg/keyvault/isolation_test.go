@@ -89,7 +89,7 @@ func TestIsolation(t *testing.T) {
 }
 
 // onceEach lets all begin at the same moment, undisturbed.
-func (w *world) onceEach(actors []actor) {
+func (w *fixture) onceEach(actors []actor) {
 	w.t.Helper()
 	var running sync.WaitGroup
 	for _, a := range actors {
@@ -107,7 +107,7 @@ func (w *world) onceEach(actors []actor) {
 }
 
 // judgeError wants an error to speak of the actor alone, and a refusal only where it is due.
-func (w *world) judgeError(a actor, err error) {
+func (w *fixture) judgeError(a actor, err error) {
 	w.t.Helper()
 	switch {
 	case !strings.Contains(err.Error(), " as "+a.as+": "):
@@ -120,7 +120,7 @@ func (w *world) judgeError(a actor, err error) {
 }
 
 // disturb makes tokens and logins grow old, and vaults and authorities fail now and then.
-func (w *world) disturb(ctx context.Context, ahead *atomic.Int64) {
+func (w *fixture) disturb(ctx context.Context, ahead *atomic.Int64) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for i := 0; ; i++ {
@@ -151,14 +151,14 @@ func (w *world) disturb(ctx context.Context, ahead *atomic.Int64) {
 }
 
 // newIsolation makes two tenants with a vault each, in which the same two client ids exist.
-func newIsolation(t *testing.T, clock func() time.Time) (*world, []actor) {
+func newIsolation(t *testing.T, clock func() time.Time) (*fixture, []actor) {
 	t.Helper()
 	cloud, err := devcloud.Start(context.Background(), devcloud.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cloud.Close)
-	w := &world{Cloud: cloud, t: t, issuer: cloud.NewIssuer(issuerURL)}
+	w := &fixture{Cloud: cloud, t: t, issuer: cloud.NewIssuer(issuerURL)}
 	w.vault = w.addVault("shop", tenantID)
 	vaults := map[string]*devcloud.Vault{tenantID: w.vault, otherTenantID: w.addVault("bank", otherTenantID)}
 	namespaces := []string{"a", "a-b", "web"}
@@ -213,7 +213,7 @@ func whoami(vault string, pod volume.Pod, id volume.Identity) volume.Request {
 
 // workloads are two service accounts of a namespace with one client id, for each a pod whose token of theirs nobody has
 // signed, and a third that nobody has federated.
-func (w *world) workloads(tenant, vault, id, namespace string) []actor {
+func (w *fixture) workloads(tenant, vault, id, namespace string) []actor {
 	var actors []actor
 	for _, account := range []string{"web", "a"} {
 		pod := volume.Pod{Name: "p", Namespace: namespace, UID: "u", ServiceAccount: account}
@@ -238,7 +238,7 @@ func (w *world) workloads(tenant, vault, id, namespace string) []actor {
 }
 
 // principals present the client id with each of its proofs, and with what is none.
-func (w *world) principals(tenant, vault, id string) []actor {
+func (w *fixture) principals(tenant, vault, id string) []actor {
 	with := func(reads string, change func(*volume.Identity)) actor {
 		login := volume.Identity{Kind: volume.ServicePrincipal, ClientID: id}
 		change(&login)
@@ -271,7 +271,7 @@ func (w *world) principals(tenant, vault, id string) []actor {
 }
 
 // ofTheNode are those that the operator lets use the node's own rights.
-func (w *world) ofTheNode() []actor {
+func (w *fixture) ofTheNode() []actor {
 	const shop, bank = "https://shop.vault.azure.net", "https://bank.vault.azure.net"
 	node := func(vault, as, reads string, id volume.Identity) actor {
 		return actor{as: as, reads: reads, request: func() volume.Request { return whoami(vault, volume.Pod{}, id) }}

@@ -21,7 +21,7 @@ func TestLimitsHoldWhileFetching(t *testing.T) {
 		list  = "objects[0]: the list of secrets of https://shop.vault.azure.net as servicePrincipal " + clientID +
 			": more secrets match than a volume may have files (--max-volume-files); select fewer, by prefix or tags"
 	)
-	w := newWorld(t)
+	w := newFixture(t)
 	value := strings.Repeat("v", 10_000)
 	for i := range 600 {
 		w.vault.SetSecret(fmt.Sprintf("many-%03d", i), value, devcloud.SecretOptions{})
@@ -125,7 +125,7 @@ func (m *memory) Read(_ context.Context, vault string) (func(), error) {
 // The node is asked for each read and for the memory of each file, and its word ends the fetch.
 func TestTheNodeLendsMemory(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	for _, name := range []string{"a", "b", "c"} {
 		w.vault.SetSecret(name, "12345", devcloud.SecretOptions{})
 	}

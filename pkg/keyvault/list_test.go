@@ -19,7 +19,7 @@ func TestAThrottledListGoesOn(t *testing.T) {
 	for name, page := range map[string]string{"first page": "", "second page": second} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			want := map[string]string{}
 			for i := range 60 {
 				name := fmt.Sprintf("app-%02d", i)
@@ -60,7 +60,7 @@ func TestTheNextPageIsOfTheSameVault(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			w.addVault("bank", tenantID).Grant(clientID)
 			w.vault.SetSecret("app", "value", devcloud.SecretOptions{})
 			w.fetch(w.asServicePrincipal(secret("app"))) // so that the challenge is known

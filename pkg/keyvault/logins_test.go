@@ -9,10 +9,10 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Volumes that each have an identity of their own fill no memory, and nobody loses his login by those that are refused.
+// Volumes that each have an identity of their own do not fill the memory, and refused logins do not evict one that has a token.
 func TestLoginsAreBounded(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(w.asServicePrincipal(secret("a")))
 	const many, atOnce, most = 1200, 16, 1024

@@ -21,10 +21,10 @@ const (
 	asManaged = `secrets[0]: secret "a" of https://shop.vault.azure.net as managed`
 )
 
-// newVM is a world whose node has an identity of its own and one that was assigned to it.
-func newVM(t *testing.T, change ...func(*keyvault.Options)) *world {
+// newVM is a fixture whose node has an identity of its own and one that was assigned to it.
+func newVM(t *testing.T, change ...func(*keyvault.Options)) *fixture {
 	t.Helper()
-	w := newWorld(t, change...)
+	w := newFixture(t, change...)
 	w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: ownID, Managed: true, SystemAssigned: true}))
 	w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: assignedID, ObjectID: objectID, ResourceID: resourceID, Managed: true}))
 	w.vault.Grant(assignedID)
@@ -44,7 +44,7 @@ func byClient(id *volume.Identity)   { id.ClientID = assignedID }
 func byObject(id *volume.Identity)   { id.ObjectID = objectID }
 func byResource(id *volume.Identity) { id.ResourceID = resourceID }
 func byStranger(id *volume.Identity) { id.ClientID = otherClientID }
-func asked(w *world) []devcloud.Request {
+func asked(w *fixture) []devcloud.Request {
 	return slices.DeleteFunc(w.Requests(), func(r devcloud.Request) bool { return r.Service != devcloud.ServiceIMDS })
 }
 
@@ -132,41 +132,41 @@ func TestManagedRefusals(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		change   func(*volume.Identity)
-		prepare  func(*world)
+		prepare  func(*fixture)
 		sentinel error
 		text     string
 	}{
-		{"not granted", byNone, func(*world) {}, volume.ErrDenied, asManaged + `: HTTP 403 Forbidden, ForbiddenByPolicy: the identity may not do secrets/get; ` +
+		{"not granted", byNone, func(*fixture) {}, volume.ErrDenied, asManaged + `: HTTP 403 Forbidden, ForbiddenByPolicy: the identity may not do secrets/get; ` +
 			`add it to the vault's access policy, or assign the role "Key Vault Secrets User"`},
-		{"no such identity", byStranger, func(*world) {}, volume.ErrUnauthenticated, asManaged + " " + otherClientID +
+		{"no such identity", byStranger, func(*fixture) {}, volume.ErrUnauthenticated, asManaged + " " + otherClientID +
 			": the node's metadata service answered HTTP 400 invalid_request: the node has no such identity; assign it to the VM or its scale set"},
-		{"no identity at all", byNone, func(w *world) {
+		{"no identity at all", byNone, func(w *fixture) {
 			w.RemoveIdentity(tenantID, ownID)
 			w.RemoveIdentity(tenantID, assignedID)
 		}, volume.ErrUnauthenticated, asManaged + ": the node's metadata service answered HTTP 400 invalid_request: the node has no managed identity; " +
 			"switch on its own (system-assigned), or assign one to the VM or its scale set"},
-		{"none of its own and several assigned", byNone, func(w *world) {
+		{"none of its own and several assigned", byNone, func(w *fixture) {
 			w.RemoveIdentity(tenantID, ownID)
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: otherClientID, Managed: true}))
 		}, volume.ErrUnauthenticated, asManaged + ": the node's metadata service answered HTTP 400 invalid_request: " +
 			"several identities are assigned to the node; name one by clientID, objectID or resourceID"},
-		{"the vault is of another tenant", byObject, func(w *world) {
+		{"the vault is of another tenant", byObject, func(w *fixture) {
 			w.RemoveIdentity(tenantID, assignedID)
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: otherTenantID, ClientID: assignedID, ObjectID: objectID, Managed: true}))
 		}, volume.ErrUnauthenticated, asManaged + " " + objectID + ": HTTP 401 Unauthorized, AKV10032: the vault belongs to tenant " + tenantID +
 			" and does not accept the identity; a managed identity is known in its own tenant alone"},
-		{"it fails", byResource, func(w *world) {
+		{"it fails", byResource, func(w *fixture) {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Fail, Status: 500})
 		}, volume.ErrUnavailable, asManaged + " " + resourceID + ": the node's metadata service answered HTTP 500 temporarily_unavailable: the metadata service fails; tried again later"},
-		{"it is throttled", byNone, func(w *world) {
+		{"it is throttled", byNone, func(w *fixture) {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Throttle})
 		}, volume.ErrUnavailable, asManaged + ": the node's metadata service answered HTTP 429 too_many_requests: the metadata service is throttled; tried again later"},
-		{"nonsense", byNone, func(w *world) {
+		{"nonsense", byNone, func(w *fixture) {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Malformed})
 		}, volume.ErrUnavailable, asManaged + ": the node's metadata service gave a strange answer, it cannot be understood; check what answers under its name"},
-		{"nobody there", byNone, func(w *world) { w.client.DialMetadata("127.0.0.1:1") }, volume.ErrUnavailable, asManaged +
+		{"nobody there", byNone, func(w *fixture) { w.client.DialMetadata("127.0.0.1:1") }, volume.ErrUnavailable, asManaged +
 			": no answer from 169.254.169.254: connection refused; is this node a VM of Azure, whose metadata service its pods may reach?"},
-		{"two ids", func(id *volume.Identity) { byClient(id); byObject(id) }, func(*world) {}, volume.ErrInvalid,
+		{"two ids", func(id *volume.Identity) { byClient(id); byObject(id) }, func(*fixture) {}, volume.ErrInvalid,
 			"identity managed takes one of clientID, objectID and resourceID"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -41,7 +41,7 @@ func scrape(t *testing.T, registry *prometheus.Registry) []string {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	w := newWorld(t, maxAge(10*time.Second), func(o *keyvault.Options) {
+	w := newFixture(t, maxAge(10*time.Second), func(o *keyvault.Options) {
 		o.Metrics, o.LastKnownGood = registry, time.Hour
 	})
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
@@ -117,7 +117,7 @@ func TestMetrics(t *testing.T) {
 func TestSoonestCertificates(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	w := newWorld(t, func(o *keyvault.Options) { o.Metrics = registry })
+	w := newFixture(t, func(o *keyvault.Options) { o.Metrics = registry })
 	const all, shown = 205, 200
 	end := time.Now().Add(24 * time.Hour).Truncate(time.Second)
 	var want []string

@@ -15,7 +15,7 @@ import (
 func TestAPanicWhileWaiting(t *testing.T) {
 	t.Parallel()
 	var broken atomic.Bool
-	w := newWorld(t, func(o *keyvault.Options) {
+	w := newFixture(t, func(o *keyvault.Options) {
 		o.LastKnownGood = time.Hour
 		o.After = func(d time.Duration) <-chan time.Time {
 			if broken.Load() {

@@ -19,12 +19,12 @@ import (
 )
 
 // pod is a request of one pod of the service account shop/web, as volume.Parse makes it of what a kubelet sends.
-func (w *world) pod(uid string, objects ...volume.Object) volume.Request {
+func (w *fixture) pod(uid string, objects ...volume.Object) volume.Request {
 	return w.podOf("account-1", uid, objects...)
 }
 
 // podOf is the same of a service account that has had another UID.
-func (w *world) podOf(account, uid string, objects ...volume.Object) volume.Request {
+func (w *fixture) podOf(account, uid string, objects ...volume.Object) volume.Request {
 	r := w.asWorkload(objects...)
 	r.Pod.UID, r.Pod.Name = uid, "web-"+uid
 	r.Identity.Issuer, r.Identity.ServiceAccountUID, r.Identity.BoundPodUID = issuerURL, account, uid
@@ -43,12 +43,12 @@ func forged(r volume.Request) volume.Request {
 }
 
 // unfederate takes the federated credential away, as an operator does whose cluster or namespace is gone.
-func (w *world) unfederate() {
+func (w *fixture) unfederate() {
 	w.t.Helper()
 	w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID}))
 }
 
-func (w *world) federate() {
+func (w *fixture) federate() {
 	w.t.Helper()
 	w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID, Federated: []devcloud.FederatedCredential{
 		{Issuer: issuerURL, Subject: "system:serviceaccount:shop:web"},
@@ -56,7 +56,7 @@ func (w *world) federate() {
 }
 
 // logins counts what Entra ID was asked since the counts were reset.
-func (w *world) logins() int {
+func (w *fixture) logins() int {
 	return w.Count(devcloud.CountKey{Service: devcloud.ServiceLogin, Kind: "token"})
 }
 
@@ -72,18 +72,18 @@ const (
 // token lasts, and nobody who comes after: no value of the cache, none of the vault, whatever names he has.
 func TestANewPodProvesItself(t *testing.T) {
 	t.Parallel()
-	for name, newcomer := range map[string]func(*world) volume.Request{
-		"another pod":                             func(w *world) volume.Request { return w.pod("2", secret("a")) },
-		"the pod of a recreated service account":  func(w *world) volume.Request { return w.podOf("account-2", "2", secret("a")) },
-		"the same pod, of another account's UID":  func(w *world) volume.Request { return w.podOf("account-2", "1", secret("a")) },
-		"a pod whose token names no UID":          func(w *world) volume.Request { r := w.asWorkload(secret("a")); r.Pod.UID = "2"; return r },
-		"a pod whose token names another pod":     func(w *world) volume.Request { r := w.pod("2", secret("a")); r.Pod.UID = "1"; return r },
-		"a refresh of a volume of another driver": func(w *world) volume.Request { return refresh("two", w.pod("2", secret("a"))) },
+	for name, newcomer := range map[string]func(*fixture) volume.Request{
+		"another pod":                             func(w *fixture) volume.Request { return w.pod("2", secret("a")) },
+		"the pod of a recreated service account":  func(w *fixture) volume.Request { return w.podOf("account-2", "2", secret("a")) },
+		"the same pod, of another account's UID":  func(w *fixture) volume.Request { return w.podOf("account-2", "1", secret("a")) },
+		"a pod whose token names no UID":          func(w *fixture) volume.Request { r := w.asWorkload(secret("a")); r.Pod.UID = "2"; return r },
+		"a pod whose token names another pod":     func(w *fixture) volume.Request { r := w.pod("2", secret("a")); r.Pod.UID = "1"; return r },
+		"a refresh of a volume of another driver": func(w *fixture) volume.Request { return refresh("two", w.pod("2", secret("a"))) },
 	} {
 		for _, age := range []time.Duration{0, 50 * time.Minute} { // the value is in the cache, or only the token
 			t.Run(fmt.Sprint(name, " after ", age), func(t *testing.T) {
 				t.Parallel()
-				w := newWorld(t, maxAge(time.Minute), func(o *keyvault.Options) { o.LastKnownGood = time.Hour })
+				w := newFixture(t, maxAge(time.Minute), func(o *keyvault.Options) { o.LastKnownGood = time.Hour })
 				w.vault.SetSecret("a", "old", devcloud.SecretOptions{})
 				first := first("one", w.pod("1", secret("a")))
 				w.fetch(first)
@@ -114,7 +114,7 @@ func TestANewPodProvesItself(t *testing.T) {
 // A forged token is worth nothing, and takes nothing from those whose names it bears.
 func TestAForgedTokenDisturbsNobody(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(time.Hour), func(o *keyvault.Options) { o.LastKnownGood = time.Hour })
+	w := newFixture(t, maxAge(time.Hour), func(o *keyvault.Options) { o.LastKnownGood = time.Hour })
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.vault.SetSecret("b", "x", devcloud.SecretOptions{})
 	w.fetch(first("one", w.pod("1", secret("a"))))
@@ -141,7 +141,7 @@ func TestAForgedTokenDisturbsNobody(t *testing.T) {
 // A pod proves itself once, with its own assertion. What the others have is then also its own.
 func TestAPodProvesItselfOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(10*time.Second))
+	w := newFixture(t, maxAge(10*time.Second))
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.vault.SetSecret("b", "x", devcloud.SecretOptions{})
 	one, two := w.pod("1", secret("a"), secret("b")), w.pod("2", secret("a"), secret("b"))
@@ -180,7 +180,7 @@ func TestAPodProvesItselfOnce(t *testing.T) {
 // With its last volume a pod is one of which nothing is known.
 func TestAPodThatIsGoneProvesItselfAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(time.Hour))
+	w := newFixture(t, maxAge(time.Hour))
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(first("of another", w.pod("1", secret("a"))))
 	pod := w.pod("2", secret("a"))
@@ -204,7 +204,7 @@ func TestAPodThatIsGoneProvesItselfAgain(t *testing.T) {
 func TestABurstOfPodsProvesItself(t *testing.T) {
 	t.Parallel()
 	const pods = 100
-	w := newWorld(t, maxAge(time.Hour))
+	w := newFixture(t, maxAge(time.Hour))
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	requests := make([]volume.Request, pods)
 	for i := range requests {
@@ -237,12 +237,12 @@ func TestABurstOfPodsProvesItself(t *testing.T) {
 	}
 }
 
-// While Entra ID cannot be reached nobody can prove himself, so that only pods that have are served, with the token and with
+// While Entra ID cannot be reached no pod can prove itself, so that only pods that have are served, with the token and with
 // the last known values.
 func TestNobodyIsProvenInAnOutage(t *testing.T) {
 	t.Parallel()
 	const down = asWorkload + "no answer from login.microsoftonline.com: the connection broke; check the network between the node and it"
-	w := newWorld(t, maxAge(time.Hour), func(o *keyvault.Options) { o.LastKnownGood = 2 * time.Hour })
+	w := newFixture(t, maxAge(time.Hour), func(o *keyvault.Options) { o.LastKnownGood = 2 * time.Hour })
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.vault.SetSecret("b", "x", devcloud.SecretOptions{})
 	w.fetch(first("one", w.pod("1", secret("a"))))
@@ -269,7 +269,7 @@ func TestNobodyIsProvenInAnOutage(t *testing.T) {
 // Nothing that is known is for a pod that has yet to prove itself, so that it waits for Entra ID as long as there is time.
 func TestAProofIsNotBridged(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(o *keyvault.Options) {
+	w := newFixture(t, func(o *keyvault.Options) {
 		o.LastKnownGood = time.Hour
 		o.After = func(time.Duration) <-chan time.Time { return time.After(0) } // whoever waits for a vault loses patience
 	})
@@ -287,7 +287,7 @@ func TestAProofIsNotBridged(t *testing.T) {
 // A vault that says nothing of its tenant is asked no more often by pods that have yet to prove themselves.
 func TestAVaultThatIsAwayPausesAlsoForNewPods(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	stop := w.inject(devcloud.Fault{Action: devcloud.Fail, Service: devcloud.ServiceVault})
 	_, refused := w.client.Fetch(t.Context(), w.pod("1", secret("a")))
@@ -308,7 +308,7 @@ func TestAVaultThatIsAwayPausesAlsoForNewPods(t *testing.T) {
 // A vault that wants to be left alone has no part in the proof of a pod that is served from memory.
 func TestAPodProvesItselfWhileTheVaultThrottles(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(time.Hour))
+	w := newFixture(t, maxAge(time.Hour))
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.vault.SetSecret("b", "x", devcloud.SecretOptions{})
 	w.fetch(first("one", w.pod("1", secret("a"))))
@@ -322,7 +322,7 @@ func TestAPodProvesItselfWhileTheVaultThrottles(t *testing.T) {
 // When Entra ID refuses the login that pods have in common, none of them has proven anything any more.
 func TestARefusedLoginIsEverybodys(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(time.Hour), func(o *keyvault.Options) { o.LastKnownGood = 24 * time.Hour })
+	w := newFixture(t, maxAge(time.Hour), func(o *keyvault.Options) { o.LastKnownGood = 24 * time.Hour })
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.vault.SetSecret("b", "x", devcloud.SecretOptions{})
 	w.fetch(first("one", w.pod("1", secret("a"))))
@@ -343,10 +343,10 @@ func TestARefusedLoginIsEverybodys(t *testing.T) {
 	w.fetch(refresh("two", w.pod("2", secret("a"))))
 }
 
-// A vault that does not accept the token takes nobody's proof: that is Entra ID's to say.
+// A vault that does not accept the token does not revoke the proofs of pods: only Entra ID does.
 func TestAVaultsRefusalLeavesTheProofs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, maxAge(time.Hour))
+	w := newFixture(t, maxAge(time.Hour))
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.vault.SetSecret("b", "x", devcloud.SecretOptions{})
 	for _, uid := range []string{"1", "2", "3"} {

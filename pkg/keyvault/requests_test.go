@@ -13,7 +13,7 @@ import (
 // one request for each object.
 func TestRequestsAreCounted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
 	w.vault.SetSecret("b", "value of b", devcloud.SecretOptions{})
 	cold := map[string]int{

@@ -15,7 +15,7 @@ import (
 // A volume that is mounted, or has been refused, costs what is counted for it, and not the 256 KiB that its attributes may have.
 func TestAttributesDoNotStay(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	fetch := func(attribute, list string) (attributes weak.Pointer[byte], err error) {
 		padded := list + strings.Repeat(" ", 200_000)
@@ -59,7 +59,7 @@ func TestClientCertificateDoesNotStay(t *testing.T) {
 	for name, refused := range map[string]bool{"plain.pem": false, "plain.pfx": false, "foreign.pem": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
+			w := newFixture(t)
 			w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID, Certificates: []*x509.Certificate{firstCertificate(t, "plain.pem")}}))
 			fetch := func() weak.Pointer[byte] {
@@ -83,7 +83,7 @@ func TestClientCertificateDoesNotStay(t *testing.T) {
 // A vault that answers with more than a key has does not fill the memory: what is needed is counted, the rest does not stay.
 func TestHugeKeysAreCounted(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(w.asServicePrincipal(secret("a"))) // logs in
 	const huge = 600_000

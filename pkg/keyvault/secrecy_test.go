@@ -21,7 +21,7 @@ const marker = "MARKERxPLANTED"
 func TestNothingSecretIsSaid(t *testing.T) {
 	var said bytes.Buffer
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&said), textlogger.Verbosity(10)))
-	w := newWorld(t, func(o *keyvault.Options) { o.Logger = logger })
+	w := newFixture(t, func(o *keyvault.Options) { o.Logger = logger })
 	w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID, Secrets: []devcloud.ClientSecret{{Value: marker + "client"}}}))
 	w.vault.SetSecret("a", marker, devcloud.SecretOptions{ContentType: devcloud.PKCS12})
 	w.vault.SetSecret("pem", "-----BEGIN PRIVATE KEY-----\n"+marker+"\n-----END PRIVATE KEY-----\n", devcloud.SecretOptions{ContentType: devcloud.PEMFile})
@@ -77,10 +77,10 @@ func TestNothingSecretIsSaid(t *testing.T) {
 	}
 }
 
-// Nothing runs while nobody fetches, neither after a success nor after a failure.
+// No goroutine runs between fetches, neither after a success nor after a failure.
 func TestNoGoroutineStays(t *testing.T) {
 	before := runtime.NumGoroutine()
-	w := newWorld(t)
+	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(w.asServicePrincipal(secret("a")))
 	_, err := w.vault.SetCertificate("tls", devcloud.CertificateOptions{})

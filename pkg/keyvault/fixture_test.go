@@ -26,8 +26,8 @@ const (
 	issuerURL     = "https://issuer.example.com/cluster"
 )
 
-// world is a cloud with one vault, which two identities may read, and a client of it.
-type world struct {
+// fixture is a cloud with one vault, which two identities may read, and a client of it.
+type fixture struct {
 	*devcloud.Cloud
 	t      *testing.T
 	vault  *devcloud.Vault
@@ -37,18 +37,18 @@ type world struct {
 }
 
 // later lets time pass for the clients, not for the cloud.
-func (w *world) later(d time.Duration) { w.ahead.Add(int64(d)) }
+func (w *fixture) later(d time.Duration) { w.ahead.Add(int64(d)) }
 
-func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+func (w *fixture) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
-func newWorld(t *testing.T, change ...func(*keyvault.Options)) *world {
+func newFixture(t *testing.T, change ...func(*keyvault.Options)) *fixture {
 	t.Helper()
 	cloud, err := devcloud.Start(context.Background(), devcloud.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cloud.Close)
-	w := &world{Cloud: cloud, t: t, issuer: cloud.NewIssuer(issuerURL)}
+	w := &fixture{Cloud: cloud, t: t, issuer: cloud.NewIssuer(issuerURL)}
 	w.vault = w.addVault("shop", tenantID)
 	for _, id := range []string{clientID, otherClientID} {
 		err := cloud.AddIdentity(devcloud.Identity{
@@ -65,7 +65,7 @@ func newWorld(t *testing.T, change ...func(*keyvault.Options)) *world {
 	return w
 }
 
-func (w *world) newClient(change ...func(*keyvault.Options)) *keyvault.Client {
+func (w *fixture) newClient(change ...func(*keyvault.Options)) *keyvault.Client {
 	w.t.Helper()
 	public, err := azure.CloudByName("AzurePublicCloud", "", "")
 	if err != nil {
@@ -89,7 +89,7 @@ func (w *world) newClient(change ...func(*keyvault.Options)) *keyvault.Client {
 	return client
 }
 
-func (w *world) addVault(name, tenant string) *devcloud.Vault {
+func (w *fixture) addVault(name, tenant string) *devcloud.Vault {
 	w.t.Helper()
 	vault, err := w.AddVault(name, devcloud.VaultOptions{Tenant: tenant})
 	if err != nil {
@@ -98,7 +98,7 @@ func (w *world) addVault(name, tenant string) *devcloud.Vault {
 	return vault
 }
 
-func (w *world) token(claims devcloud.ServiceAccountToken) volume.Secret {
+func (w *fixture) token(claims devcloud.ServiceAccountToken) volume.Secret {
 	w.t.Helper()
 	token, err := w.issuer.Token(claims)
 	if err != nil {
@@ -108,7 +108,7 @@ func (w *world) token(claims devcloud.ServiceAccountToken) volume.Secret {
 }
 
 // inject disturbs the cloud until the test ends.
-func (w *world) inject(f devcloud.Fault) (stop func()) {
+func (w *fixture) inject(f devcloud.Fault) (stop func()) {
 	w.t.Helper()
 	stop, err := w.Inject(f)
 	if err != nil {
@@ -119,13 +119,13 @@ func (w *world) inject(f devcloud.Fault) (stop func()) {
 }
 
 // asServicePrincipal is a request for objects of the vault by the first identity.
-func (w *world) asServicePrincipal(objects ...volume.Object) volume.Request {
+func (w *fixture) asServicePrincipal(objects ...volume.Object) volume.Request {
 	return request(volume.Identity{
 		Kind: volume.ServicePrincipal, ClientID: clientID, ClientSecret: volume.NewSecret([]byte(clientSecret)),
 	}, objects)
 }
 
-func (w *world) asWorkload(objects ...volume.Object) volume.Request {
+func (w *fixture) asWorkload(objects ...volume.Object) volume.Request {
 	return request(volume.Identity{
 		Kind: volume.Workload, ClientID: clientID,
 		Assertion: w.token(devcloud.ServiceAccountToken{Namespace: "shop", ServiceAccount: "web"}),
@@ -148,7 +148,7 @@ func secret(name string) volume.Object {
 }
 
 // fetch must succeed.
-func (w *world) fetch(r volume.Request) map[string]string {
+func (w *fixture) fetch(r volume.Request) map[string]string {
 	w.t.Helper()
 	content, err := w.client.Fetch(w.t.Context(), r)
 	if err != nil {
@@ -165,7 +165,7 @@ func (w *world) fetch(r volume.Request) map[string]string {
 }
 
 // requests counts what reached the vaults and the login host, as "service kind status".
-func (w *world) requests() map[string]int {
+func (w *fixture) requests() map[string]int {
 	counts := map[string]int{}
 	for key, n := range w.Counts() {
 		if key.Service != devcloud.ServiceProxy {
