@@ -48,13 +48,13 @@ func BenchmarkRotationInterval(b *testing.B) {
 	}
 }
 
-// BenchmarkHostile shows that what a pod's author can make Parse do is bounded; each row is as large as it may be.
+// BenchmarkHostile shows that the work of Parse is bounded for hostile input; each row is as large as the limits allow.
 func BenchmarkHostile(b *testing.B) {
 	const size = 240_000
 	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
-	crowd := valid()
+	unknown := valid()
 	for i := range 7000 {
-		crowd[fmt.Sprintf("downloadCACertificate%d.%x", i, i)] = "true"
+		unknown[fmt.Sprintf("downloadCACertificate%d.%x", i, i)] = "true"
 	}
 	var many strings.Builder
 	for i := range 4096 {
@@ -65,7 +65,7 @@ func BenchmarkHostile(b *testing.B) {
 		"segments":      valid(pairs{"secrets": fill("a b;")}),
 		"colons":        valid(pairs{"secrets": fill(":")}),
 		"semicolons":    valid(pairs{"secrets": fill(";")}),
-		"attributes":    crowd,
+		"attributes":    unknown,
 		"deep paths":    structured(many.String()),
 		"flow depth":    structured(strings.Repeat("[", marks)),
 		"flow commas":   structured("[" + strings.Repeat("a,", marks) + "]"),

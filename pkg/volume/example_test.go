@@ -9,7 +9,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// A pod of the namespace shop, as its author and the kubelet describe it.
+// A pod of the namespace shop, with the attributes of its author and of the kubelet.
 func ExampleParse() {
 	payload := base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"system:serviceaccount:shop:web"}`))
 	attributes := map[string]string{
@@ -56,7 +56,7 @@ func ExampleParse() {
 	//   always: value app/api.key
 }
 
-// Every problem is reported at once, for a person as one line and for a program as a list.
+// All problems are reported at once: as one line for people, as a list for programs.
 func ExampleParse_problems() {
 	_, err := volume.Parse(map[string]string{
 		"vault":    "myvault",
@@ -82,7 +82,7 @@ func ExampleParse_problems() {
 	// objects[0].path (line 2): the path "../api.key" has a component that begins with ".."
 }
 
-// A fetcher learns what a selection holds from the vault, and lays its files into the same tree.
+// A fetcher gets the secrets of a selection from the vault, and adds their files to the same tree.
 func ExampleTree() {
 	tree := volume.NewTree(nil)
 	selection := volume.Object{Kind: volume.KindSecret, Source: "objects[1]"}

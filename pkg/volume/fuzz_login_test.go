@@ -9,8 +9,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// FuzzTokens: whatever stands where the kubelet puts its tokens, a pod becomes nobody else, and no error repeats any
-// of it. The text comes among the secrets or, as on older clusters, among the attributes, where a user could write it.
+// FuzzTokens: whatever the tokens of the kubelet are, a pod never becomes another one, and no error repeats any of them. The
+// text is one of the secrets or, as on older clusters, one of the attributes, where a user could write it.
 func FuzzTokens(f *testing.F) {
 	mine := jwt(`{"sub":"system:serviceaccount:shop:web"}`)
 	for _, text := range []string{
@@ -59,7 +59,7 @@ func FuzzTokens(f *testing.F) {
 	})
 }
 
-// unescaped undoes what JSON may do to the letters of a claim.
+// unescaped removes the escapes of JSON from a claim.
 func unescaped(payload []byte) string {
 	text := string(payload)
 	for c := rune(' '); c <= '~'; c++ {
@@ -71,7 +71,7 @@ func unescaped(payload []byte) string {
 	return strings.ReplaceAll(text, `\/`, "/")
 }
 
-// FuzzSecretRef: whatever a Secret holds under the keys of a login, or near them, no error repeats a value.
+// FuzzSecretRef: whatever a Secret holds under the keys of a login, or similar ones, no error repeats a value.
 func FuzzSecretRef(f *testing.F) {
 	pfx := base64.StdEncoding.EncodeToString([]byte("0\x82planted-certificate"))
 	for _, s := range [][4]string{
@@ -115,8 +115,8 @@ func FuzzSecretRef(f *testing.F) {
 	})
 }
 
-// checkNotRepeated looks for the beginning and the end of a value in an error. Plain words are no proof, because the errors
-// are made of them; nor is what every error may name, with the keys of the Secret.
+// checkNotRepeated searches an error for the beginning and the end of a value. It ignores plain words, because errors consist
+// of them, and what every error may name, such as the keys of the Secret.
 func checkNotRepeated(t *testing.T, err error, value string, keys ...string) {
 	t.Helper()
 	const (

@@ -9,12 +9,12 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// patience bounds one call of the parser with an input of a fuzzer, which is small: it takes microseconds, and the
-// fuzzer's own instrumentation and a busy machine some more.
+// patience bounds one call of the parser with the small input of a fuzzer: it takes microseconds, and longer with the
+// instrumentation and on a busy machine.
 const patience = 5 * time.Second
 
-// FuzzObjects holds the reader of structured objects to its promises with two kinds of text: what the fuzzer makes of
-// the seeds, and what a grammar writes with the fuzzer's bytes as dice, which is nearly always YAML and often a volume.
+// FuzzObjects tests the reader of structured objects with two kinds of text: mutations of the seeds, and the output of a
+// grammar with the fuzzer's bytes as random numbers, which is nearly always YAML and often a valid volume.
 func FuzzObjects(f *testing.F) {
 	for _, text := range []string{
 		"- secret: a\n  path: app/a.key\n  mode: \"0440\"\n  encoding: hex\n  optional: true\n  vault: other-vault",
@@ -53,7 +53,7 @@ func FuzzObjects(f *testing.F) {
 	})
 }
 
-// yamlWriter writes objects as somebody would who knows the fields and wishes no good.
+// yamlWriter writes hostile objects with the known fields.
 type yamlWriter struct {
 	dice    []byte
 	b       strings.Builder
@@ -61,7 +61,7 @@ type yamlWriter struct {
 	anchors int
 }
 
-// roll gives a number below n, 0 when the dice are used up.
+// roll returns a number below n, 0 when the dice are used up.
 func (w *yamlWriter) roll(n int) int {
 	if len(w.dice) == 0 {
 		return 0
@@ -135,7 +135,7 @@ func (w *yamlWriter) value(key string) {
 	}
 }
 
-// strange writes what is no plain value.
+// strange writes an unusual value.
 func (w *yamlWriter) strange() {
 	switch w.roll(7) {
 	case 0:

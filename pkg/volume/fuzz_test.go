@@ -12,8 +12,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// FuzzParse holds Parse to what its callers rely on, whatever a pod's author writes. The rules are written down here
-// once more, in other words than Parse's own.
+// FuzzParse tests what the callers of Parse rely on, for any input. The rules are written here a second time, independent of
+// Parse.
 func FuzzParse(f *testing.F) {
 	type seed struct{ key, value, vault, secrets, certificates, objects string }
 	for _, s := range []seed{
@@ -57,7 +57,7 @@ func checkFuzzedError(t *testing.T, err error) {
 		t.Fatalf("%q is not a line of ASCII", text)
 	case len(text) > 8<<10:
 		t.Fatalf("the text has %d bytes", len(text))
-	// How the claims of the pod's token begin; of less, what a name quotes may by chance be made.
+	// The beginning of the claims of the pod's token. A shorter text can be part of a quoted name by chance.
 	case strings.Contains(text, "planted") || strings.Contains(text, "eyJzdWIi"):
 		t.Fatalf("%q gives a secret away", text)
 	}

@@ -17,7 +17,7 @@ const (
 	version   = "9d90276b377b4d9ea10763c153a2f015"
 	audience  = "api://AzureADTokenExchange"
 
-	// What no error may ever hold.
+	// No error may hold these.
 	plantedSecret   = "planted-client-secret"
 	plantedPassword = "planted-password"
 	plantedPEM      = "-----BEGIN CERTIFICATE-----\nplanted-certificate\n-----END CERTIFICATE-----\n"
@@ -25,13 +25,13 @@ const (
 
 type pairs = map[string]string
 
-// jwt is a token with this payload and no signature worth the name.
+// jwt returns a token with this payload and an invalid signature.
 func jwt(payload string) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	return encode([]byte(`{"alg":"RS256"}`)) + "." + encode([]byte(payload)) + "." + encode([]byte("planted-signature"))
 }
 
-// tokens is what the kubelet writes for one audience.
+// tokens returns the JSON of the kubelet for one audience.
 func tokens(audience, token string) string {
 	return fmt.Sprintf(`{%q:{"token":%q,"expirationTimestamp":"2026-11-23T03:00:00Z"}}`, audience, token)
 }
@@ -40,7 +40,7 @@ func podTokens() string {
 	return tokens(audience, jwt(`{"sub":"system:serviceaccount:shop:web","aud":["`+audience+`"]}`))
 }
 
-// valid is the attributes of a volume without fault, with changes; the value "-" takes an attribute away.
+// valid returns the attributes of a valid volume with changes; the value "-" removes an attribute.
 func valid(changes ...pairs) pairs {
 	attributes := pairs{
 		volume.KubeletPodName:        "web-0",
@@ -60,7 +60,7 @@ func valid(changes ...pairs) pairs {
 	return attributes
 }
 
-// structured is valid with a list of objects in place of secrets.
+// structured is valid with the attribute objects instead of secrets.
 func structured(yaml string) pairs { return valid(pairs{"secrets": "-", "objects": yaml}) }
 
 func mustParse(t *testing.T, attributes, secrets pairs) volume.Request {
@@ -72,7 +72,7 @@ func mustParse(t *testing.T, attributes, secrets pairs) volume.Request {
 	return request
 }
 
-// checkError compares the whole text, and what holds for every error of the package.
+// checkError compares the whole text, and checks what is true for every error of the package.
 func checkError(t *testing.T, err error, want string) {
 	t.Helper()
 	switch {

@@ -243,7 +243,7 @@ func TestTokenRefused(t *testing.T) {
 	checkError(t, err, "")
 }
 
-// A token says of which cluster, service account and pod it is. What it does not say, or says in another form, is empty.
+// The claims of a token have its cluster, service account and pod. Claims that are absent or of another type are empty.
 func TestTokenClaims(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct{ claims, issuer, account, pod string }{

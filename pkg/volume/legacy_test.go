@@ -9,7 +9,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// line tells an object as text: name@version, a mark for a needed certificate, then each output.
+// line returns an object as text: name@version, whether it needs a certificate, then each output.
 func line(o volume.Object) string {
 	var b strings.Builder
 	b.WriteString(o.Source + " " + o.Name + "@" + o.Version)
@@ -175,14 +175,14 @@ func TestEverySecret(t *testing.T) {
 		}
 		named := mustParse(t, valid(pairs{"secrets": "Web", "savePFX": "true", "downloadCACertificates.web": "false"}), nil)
 		want := named.Objects[0]
-		want.Optional = true // it may go between the list and the get
+		want.Optional = true // it may be deleted between the list and the get
 		if diff := cmp.Diff(want, all.Selection.Each("Web")); diff != "" {
 			t.Errorf("%q: object (-want +got):\n%s", list, diff)
 		}
 	}
 }
 
-// Manifests share their settings and not always their lists.
+// Manifests can share settings without sharing lists.
 func TestDownloadCAOfANameThatIsNotListed(t *testing.T) {
 	t.Parallel()
 	for name, attributes := range map[string]pairs{

@@ -253,7 +253,7 @@ func TestPaths(t *testing.T) {
 		strings.Repeat("x", 1025):      `"` + strings.Repeat("x", 64) + `"... is longer than 1024 bytes`,
 		strings.Repeat("x/", 32) + "x": `"` + strings.Repeat("x/", 32) + `"... has more than 32 components`,
 	} {
-		// YAML in double quotes takes Go's escapes but for DEL, which it writes \x7f as well.
+		// YAML in double quotes accepts Go's escapes.
 		_, err := volume.Parse(structured(fmt.Sprintf("- {secret: s, path: %q}", path)), nil, volume.Defaults{})
 		checkError(t, err, "objects[0].path: the path "+problem)
 		_, err = volume.Parse(structured(fmt.Sprintf("- {certificate: s, pfx: %q}", path)), nil, volume.Defaults{})

@@ -257,7 +257,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		`objects[0].mode: "999" must be permission bits in octal such as "0440"; ` +
 		`objects[1].secert: unknown field, did you mean secret?; ` +
 		`objects[1]: says none of secret, certificate, key and secrets`
-	for range 20 { // maps are walked in another order each time
+	for range 20 { // the order of maps is random
 		_, err := volume.Parse(attributes, nil, volume.Defaults{})
 		checkError(t, err, want)
 	}
@@ -299,9 +299,9 @@ func TestLimits(t *testing.T) {
 		}
 		return b.String()
 	}
-	crowd := valid()
+	tooMany := valid()
 	for i := range 8200 {
-		crowd[fmt.Sprintf("a%d", i)] = ""
+		tooMany[fmt.Sprintf("a%d", i)] = ""
 	}
 	for name, row := range map[string]struct {
 		attributes pairs
@@ -312,7 +312,7 @@ func TestLimits(t *testing.T) {
 		"objects":      {structured(many(4097, "- secret: s%d\n")), "objects: has more than 4096 entries"},
 		"marks":        {structured(strings.Repeat("- [a, b, c, d]\n", 11000)), "objects: is too large, at most 4096 entries"},
 		"bytes":        {pairs{"secrets": strings.Repeat("x", 256<<10)}, "volumeAttributes: hold 262151 bytes, more than 262144"},
-		"count":        {crowd, "volumeAttributes: are 8209, more than 8192"},
+		"count":        {tooMany, "volumeAttributes: are 8209, more than 8192"},
 		"fields":       {structured("- {" + many(65, "f%d: x, ") + "}"), "objects[0]: has more than 64 fields"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,7 +24,7 @@ import (
 
 const marker = "planted-value-7c1e"
 
-// traces is every form in which a printer might show the marker.
+// traces returns every form in which a printer might print the marker.
 func traces() []string {
 	b := []byte(marker)
 	return []string{
@@ -48,7 +48,7 @@ type hidden struct {
 	secret volume.Secret // fmt cannot call methods on this one
 }
 
-// holders is a secret in every place a value can be.
+// holders returns a secret in every kind of container.
 func holders() map[string]any {
 	s := volume.NewSecret([]byte(marker))
 	return map[string]any{
@@ -108,7 +108,7 @@ func TestSecretIsNeverPrinted(t *testing.T) {
 	}
 }
 
-// The search itself must be able to find something.
+// The search must find an unprotected marker.
 func TestTracesFindAPrintedValue(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{

@@ -88,7 +88,7 @@ func TestConflictsAcrossLists(t *testing.T) {
 		"objects and a public certificate": {pairs{"certificates": "c", "objects": "[{secret: x, path: certs/c/d}]"}, nil,
 			`objects[0]: writes "certs/c/d", but certificates[0] writes the file "certs/c"`},
 	})
-	// Whether db-password has a certificate shows only when it is fetched.
+	// Whether db-password has a certificate is known only after the fetch.
 	mustParse(t, valid(pairs{"objects": "[{secret: x, path: certs/db-password}, {secret: certs, path: keys/certs}]"}), nil)
 	// Without the lists that have the four folders their names are free.
 	mustParse(t, structured("[{secret: secrets}, {secret: certs}]"), nil)
