@@ -8,20 +8,13 @@ import (
 // The sentinel errors. By errors.Is, every failure of parsing, policy, fetching and storing is one of these or an error
 // of the caller's context. The driver maps each to one gRPC code.
 var (
-	// ErrInvalid: the pod's volume attributes or Secret are wrong, or two objects write one file.
-	ErrInvalid = errors.New("invalid volume")
-	// ErrNotFound: the vault holds no such object or version.
-	ErrNotFound = errors.New("not found")
-	// ErrDenied: the vault or the operator's policy refuses this identity.
-	ErrDenied = errors.New("permission denied")
-	// ErrUnauthenticated: Entra ID or the vault does not accept the identity itself.
-	ErrUnauthenticated = errors.New("unauthenticated")
-	// ErrPrecondition: the object exists but cannot be used as requested: disabled, not decodable, not exportable.
-	ErrPrecondition = errors.New("failed precondition")
-	// ErrUnavailable: the vault or Entra ID cannot be reached, throttles, or fails.
-	ErrUnavailable = errors.New("unavailable")
-	// ErrTooLarge: the content is over the limits of a volume, or over the memory of the driver.
-	ErrTooLarge = errors.New("over the limits of a volume")
+	ErrInvalid         = errors.New("invalid volume")              // wrong attributes or Secret, or two objects write one file
+	ErrNotFound        = errors.New("not found")                   // the vault holds no such object or version
+	ErrDenied          = errors.New("permission denied")           // the vault or the operator's policy refuses the identity
+	ErrUnauthenticated = errors.New("unauthenticated")             // Entra ID or the vault does not accept the identity itself
+	ErrPrecondition    = errors.New("failed precondition")         // the object is disabled, not decodable or not exportable
+	ErrUnavailable     = errors.New("unavailable")                 // the vault or Entra ID is unreachable, throttles, or fails
+	ErrTooLarge        = errors.New("over the limits of a volume") // or over the memory of the driver
 )
 
 // Errorf returns an error that is the sentinel by errors.Is. Its text is the formatted text: one line, without request

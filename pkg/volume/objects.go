@@ -77,7 +77,11 @@ func (p *parser) object(source string, node *yaml.Node) Object {
 	for i := range o.Outputs {
 		o.Outputs[i].Mode = mode
 	}
-	o.Vault = m.vault()
+	if m.fields["vault"] == nil {
+		o.Vault = p.defaultVault(source)
+	} else {
+		o.Vault = vault(m, "vault", p.defaults.VaultSuffix)
+	}
 	if kind == KindSelection {
 		o.Selection = m.selection(o, mode)
 	}
@@ -88,7 +92,7 @@ func (p *parser) object(source string, node *yaml.Node) Object {
 func (m *mapping) kind() (kind Kind, fields []string) {
 	for _, k := range objectKinds {
 		name := k.fields[0]
-		if m.get(name) == nil || name == "key" && kind == KindCertificate { // the private key of the certificate
+		if m.fields[name] == nil || name == "key" && kind == KindCertificate { // the private key of the certificate
 			continue
 		}
 		if kind != "" {
@@ -106,7 +110,7 @@ func (m *mapping) kind() (kind Kind, fields []string) {
 
 // checkFields reports the fields that an object of the kind cannot have.
 func (m *mapping) checkFields(kind Kind, fields []string) {
-	for name := range m.fields() {
+	for _, name := range m.names {
 		switch {
 		case slices.Contains(fields, name):
 		case kind == KindCertificate && name == "path":
@@ -146,13 +150,6 @@ func (m *mapping) name(o *Object, field string) {
 	o.Optional = m.boolean("optional")
 }
 
-func (m *mapping) vault() string {
-	if m.get("vault") == nil {
-		return m.parser.defaultVault(m.source)
-	}
-	return vault(m, "vault", m.parser.defaults.VaultSuffix)
-}
-
 func (m *mapping) path(field, fallback string) string {
 	text, ok := m.text(field)
 	if !ok {
@@ -167,7 +164,7 @@ func (m *mapping) path(field, fallback string) string {
 // certificate returns the files of a certificate: those that have a path, or the chain and the key if none has one.
 func (m *mapping) certificate(name string) (outputs []Output) {
 	for _, part := range []Part{PartChain, PartKey, PartCert, PartCA, PartPEM, PartPFX} {
-		if field := string(part); m.get(field) != nil { // the fields are named for the parts
+		if field := string(part); m.fields[field] != nil { // the fields are named for the parts
 			outputs = append(outputs, Output{Part: part, Path: m.path(field, "")})
 		}
 	}
@@ -181,7 +178,7 @@ func (m *mapping) certificate(name string) (outputs []Output) {
 // and writes YAML again leaves 288, and 0400 becomes 256, which are other modes. 0 is refused because it stands for the
 // default of the volume, and nobody could read the file.
 func (m *mapping) mode() fs.FileMode {
-	if node := m.get("mode"); node != nil && node.ShortTag() == "!!int" {
+	if node := m.fields["mode"]; node != nil && node.ShortTag() == "!!int" {
 		m.problem("mode", `%s is a number to YAML, quote it: "0440"`, quote(node.Value))
 		return 0
 	}
@@ -204,7 +201,7 @@ func (m *mapping) selection(o Object, mode fs.FileMode) *Selection {
 	if path := m.path("path", ""); path != "" {
 		folder = path + "/"
 	}
-	if f := m.parser.yamlMapping(m.source+".secrets", m.get("secrets")); f != nil {
+	if f := m.parser.yamlMapping(m.source+".secrets", m.fields["secrets"]); f != nil {
 		f.unknown([]string{"prefix", "tags"})
 		prefix, ok := f.text("prefix")
 		if ok && !ValidName(prefix) {
@@ -234,7 +231,7 @@ const (
 )
 
 func (m *mapping) tags() map[string]string {
-	node := m.get("tags")
+	node := m.fields["tags"]
 	if node == nil {
 		return nil
 	}
@@ -242,12 +239,12 @@ func (m *mapping) tags() map[string]string {
 	if t == nil {
 		return nil
 	}
-	if len(node.Content) > 2*maxTags {
+	if len(t.names) > maxTags {
 		t.problem("", "has more than %d tags, as many as an object can have", maxTags)
 		return nil
 	}
 	tags := make(map[string]string)
-	for name := range t.fields() {
+	for _, name := range t.names {
 		value, ok := t.text(name)
 		if ok && (name == "" || utf8.RuneCountInString(name) > maxTag || utf8.RuneCountInString(value) > maxTag) {
 			t.problem(name, "is not a tag, whose name has 1 to %d characters and its value up to %d", maxTag, maxTag)

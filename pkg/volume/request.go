@@ -98,16 +98,11 @@ type Kind string
 
 // The kinds of object.
 const (
-	// KindSecret is a secret's value, and the certificate behind it if there are Split outputs.
-	KindSecret Kind = "secret"
-	// KindCertificate is a certificate with its private key, read through its backing secret.
-	KindCertificate Kind = "certificate"
-	// KindPublicCertificate is the leaf certificate from the certificates API, without the right to read secrets.
-	KindPublicCertificate Kind = "public certificate"
-	// KindKey is the public half of a key.
-	KindKey Kind = "key"
-	// KindSelection is all enabled secrets of a vault that match Selection.
-	KindSelection Kind = "secrets"
+	KindSecret            Kind = "secret"             // a value, and the certificate behind it if there are Split outputs
+	KindCertificate       Kind = "certificate"        // with its private key, read through its backing secret
+	KindPublicCertificate Kind = "public certificate" // the leaf from the certificates API; needs no right to read secrets
+	KindKey               Kind = "key"                // the public half of a key
+	KindSelection         Kind = "secrets"            // all enabled secrets of a vault that match Selection
 )
 
 // Object is one object of a vault and the files that it becomes.

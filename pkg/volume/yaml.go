@@ -1,12 +1,11 @@
 package volume
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io"
-	"iter"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -65,15 +64,11 @@ func (p *parser) yamlList(attribute, text string) []*yaml.Node {
 	return nil
 }
 
-var yamlLine = regexp.MustCompile(`line (\d+): `)
-
 // yamlError reports an error of the library, such as "yaml: line 3: did not find expected key".
 func (p *parser) yamlError(attribute string, err error) {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	line := 0
-	if match := yamlLine.FindStringSubmatch(text); match != nil {
-		line, _ = strconv.Atoi(match[1])
-	}
+	_, _ = fmt.Sscanf(text, "line %d:", &line) // not every error has a line
 	if len(text) > 2*maxQuoted || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
 		text = quote(text)
 	}
@@ -118,67 +113,42 @@ type mapping struct {
 	parser *parser
 	source string // for errors: "objects[0]"
 	node   *yaml.Node
+	names  []string // in the order of the document
+	fields map[string]*yaml.Node
 }
 
 // maxFields is far more than any mapping needs.
 const maxFields = 64
 
-// yamlMapping reads a mapping. It returns nil if the node is not a mapping or has too many fields. Other invalid fields
-// are reported and removed.
+// yamlMapping reads a mapping. It returns nil if the node is not a mapping or has too many fields.
 func (p *parser) yamlMapping(source string, node *yaml.Node) *mapping {
-	m := &mapping{parser: p, source: source, node: node}
+	m := &mapping{parser: p, source: source, node: node, fields: make(map[string]*yaml.Node)}
 	switch {
 	case node.Kind != yaml.MappingNode || node.ShortTag() != "!!map":
-		p.problemAt(node.Line, source, "must be a YAML mapping, not %s", yamlType(node))
+		m.problem("", "must be a YAML mapping, not %s", yamlType(node))
 		return nil
 	case len(node.Content) > 2*maxFields:
-		p.problemAt(node.Line, source, "has more than %d fields", maxFields)
+		m.problem("", "has more than %d fields", maxFields)
 		return nil
 	}
-	pairs := node.Content
-	node.Content = pairs[:0]
-	for i := 0; i < len(pairs); i += 2 {
-		key, value := pairs[i], pairs[i+1]
+	for pair := range slices.Chunk(node.Content, 2) {
+		key, value := pair[0], pair[1]
 		switch {
 		case !isString(key):
 			p.problemAt(key.Line, source, "has a key that is not a string but %s", yamlType(key))
-		case m.get(key.Value) != nil:
+		case m.fields[key.Value] != nil:
 			m.problemAt(key.Line, key.Value, "is there twice")
 		default:
-			node.Content = append(node.Content, key, value)
+			m.names = append(m.names, key.Value)
+			m.fields[key.Value] = value
 		}
 	}
 	return m
 }
 
-// fields yields the names and the values in the order of the document.
-func (m *mapping) fields() iter.Seq2[string, *yaml.Node] {
-	return func(yield func(string, *yaml.Node) bool) {
-		for i := 0; i < len(m.node.Content); i += 2 {
-			if !yield(m.node.Content[i].Value, m.node.Content[i+1]) {
-				return
-			}
-		}
-	}
-}
-
-// get returns the value of a field, or nil if the mapping does not have it.
-func (m *mapping) get(name string) *yaml.Node {
-	for i := 0; i < len(m.node.Content); i += 2 {
-		if m.node.Content[i].Value == name {
-			return m.node.Content[i+1]
-		}
-	}
-	return nil
-}
-
 // problem reports a problem with a field, or with the whole mapping if name is empty.
 func (m *mapping) problem(name, format string, args ...any) {
-	node := m.node
-	if value := m.get(name); value != nil {
-		node = value
-	}
-	m.problemAt(node.Line, name, format, args...)
+	m.problemAt(cmp.Or(m.fields[name], m.node).Line, name, format, args...)
 }
 
 func (m *mapping) problemAt(line int, name, format string, args ...any) {
@@ -191,7 +161,7 @@ func (m *mapping) problemAt(line int, name, format string, args ...any) {
 
 // unknown reports the fields that are not among those allowed.
 func (m *mapping) unknown(allowed []string) {
-	for name := range m.fields() {
+	for _, name := range m.names {
 		if !slices.Contains(allowed, name) {
 			m.problem(name, "unknown field%s", didYouMean(m.parser.nearest(name, allowed)))
 		}
@@ -200,7 +170,7 @@ func (m *mapping) unknown(allowed []string) {
 
 // text reads a string. ok is false if the field is absent or has another type; another type is a problem.
 func (m *mapping) text(name string) (text string, ok bool) {
-	node := m.get(name)
+	node := m.fields[name]
 	switch {
 	case node == nil:
 		return "", false
@@ -217,7 +187,7 @@ func (m *mapping) text(name string) (text string, ok bool) {
 
 // boolean reads true or false. The default is false.
 func (m *mapping) boolean(name string) (value bool) {
-	node := m.get(name)
+	node := m.fields[name]
 	if node != nil && (node.ShortTag() != "!!bool" || node.Decode(&value) != nil) {
 		m.problem(name, "must be true or false")
 	}
