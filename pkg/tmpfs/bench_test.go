@@ -21,8 +21,7 @@ func tenFiles(data string) volume.Content {
 	return c
 }
 
-// inMemory gives a folder on a tmpfs, so that the disk is not measured, whose journal takes more for the folder of a target
-// than all the rest.
+// inMemory returns a folder on a tmpfs: the journal of a disk takes more time for the folder of a target than everything else.
 func inMemory(b *testing.B) string {
 	b.Helper()
 	dir := b.TempDir()
@@ -31,7 +30,7 @@ func inMemory(b *testing.B) string {
 	return dir
 }
 
-// BenchmarkFloor is what the kernel takes for a tmpfs with ten files, mounted and unmounted, with none of the guarantees.
+// BenchmarkFloor mounts and unmounts a tmpfs with ten files by bare system calls, with none of the guarantees.
 func BenchmarkFloor(b *testing.B) {
 	target, data := filepath.Join(inMemory(b), "mount"), []byte(strings.Repeat("x", 1024))
 	must := func(err error) {
@@ -56,12 +55,12 @@ func BenchmarkFloor(b *testing.B) {
 
 func benchmark(b *testing.B, run func(b *testing.B, f fixture)) {
 	b.Helper()
-	b.Setenv("TMPDIR", inMemory(b)) // here: a benchmark that has asked for one temporary folder gets all others beside it
-	for _, way := range []string{"detached", "classic"} {
-		b.Run(way, func(b *testing.B) {
+	b.Setenv("TMPDIR", inMemory(b)) // before the first TempDir of this benchmark, which is the parent of all others
+	for _, api := range []string{"new", "old"} {
+		b.Run(api, func(b *testing.B) {
 			f := newFixture(b, tmpfs.Options{Now: time.Now})
-			if way == "classic" {
-				tmpfs.UseClassic(f.Store)
+			if api == "old" {
+				tmpfs.UseOldAPI(f.Store)
 			}
 			run(b, f)
 		})

@@ -14,10 +14,10 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// What the kernel counts is read before the call has its turn. When another call has ended meanwhile, it is read again.
+// The count of the kernel is read before memory is claimed. If another call has ended meanwhile, it is read again.
 func TestBudgetOfACallThatEndsMeanwhile(t *testing.T) {
 	t.Parallel()
-	const before, after = 36 * mib, 30 * mib // of 40, which leave no room and room
+	const before, after = 36 * mib, 30 * mib // of 40, which are too much and not too much
 	var meanwhile func()
 	f := newFixture(t, tmpfs.Options{Memory: func() tmpfs.Memory {
 		used := int64(after)
@@ -35,7 +35,8 @@ func TestBudgetOfACallThatEndsMeanwhile(t *testing.T) {
 	for what, rotation := range map[string]volume.Content{"of the same size": big(1), "larger": content("big", strings.Repeat("x", mib))} {
 		meanwhile = func() {
 			meanwhile = func() {
-				if err := f.rotate(t.Context(), other, content("big", what)); err != nil {
+				// Not fixture.Publish, whose lock is held already.
+				if _, err := f.Store.Publish(t.Context(), volume.Mount{Target: other}, content("big", what)); err != nil {
 					t.Error(err)
 				}
 			}
@@ -46,11 +47,10 @@ func TestBudgetOfACallThatEndsMeanwhile(t *testing.T) {
 	}
 }
 
-// A volume whose refresh may have to wait for memory is read-only meanwhile. What others have left in it is removed before memory is asked
-// for: it may be what is lacking.
-func TestBudgetIsAskedOfAReadOnlyVolume(t *testing.T) {
+// A volume whose refresh waits for memory is read-only meanwhile. Leftovers are removed before memory is claimed: it may be what is missing.
+func TestBudgetWaitsWithAReadOnlyVolume(t *testing.T) {
 	t.Parallel()
-	for name, spoil := range map[string]func(t *testing.T, root string){
+	for name, change := range map[string]func(t *testing.T, root string){
 		"a new set": func(*testing.T, string) {},
 		"what a killed rotation has left": func(t *testing.T, root string) {
 			mkdir(t, filepath.Join(root, "..2001_01_01_00_00_00.000000001"))
@@ -61,8 +61,8 @@ func TestBudgetIsAskedOfAReadOnlyVolume(t *testing.T) {
 			write(t, filepath.Join(root, "..data", "junk"), strings.Repeat("x", mib/4))
 		},
 	} {
-		for _, classic := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, classic: %t", name, classic), func(t *testing.T) {
+		for _, oldAPI := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, old API: %t", name, oldAPI), func(t *testing.T) {
 				t.Parallel()
 				refreshing := ""
 				f := newFixture(t, tmpfs.Options{Memory: func() tmpfs.Memory {
@@ -77,11 +77,11 @@ func TestBudgetIsAskedOfAReadOnlyVolume(t *testing.T) {
 					}
 					return m
 				}})
-				if classic {
-					tmpfs.UseClassic(f.Store)
+				if oldAPI {
+					tmpfs.UseOldAPI(f.Store)
 				}
 				f.publish(t, big(0))
-				backDoor(t, f.target, func(root string) { spoil(t, root) })
+				writeBehind(t, f.target, func(root string) { change(t, root) })
 				refreshing = f.target
 				if err := f.rotate(t.Context(), f.target, big(1)); err != nil {
 					t.Error(err)
@@ -103,13 +103,13 @@ func used(t *testing.T, target string) int64 {
 	return int64(st.Blocks-st.Bfree) * st.Bsize
 }
 
-// A volume that could not be made read-only is told of, also where there is no memory for its refresh.
+// A volume that could not be made read-only is reported, also if there is no memory for its refresh.
 func TestNoBudgetForAWritableVolume(t *testing.T) {
 	t.Parallel()
-	ways(t, limited(10*mib+mib/2), func(t *testing.T, f fixture) {
+	eachAPI(t, limited(10*mib+mib/2), func(t *testing.T, f fixture) {
 		f.publish(t, content("big", "x"))
 		var open *os.File
-		backDoor(t, f.target, func(root string) {
+		writeBehind(t, f.target, func(root string) {
 			var err error
 			if open, err = os.OpenFile(filepath.Join(root, "big"), os.O_RDWR, 0); err != nil {
 				t.Fatal(err)
@@ -124,7 +124,7 @@ func TestNoBudgetForAWritableVolume(t *testing.T) {
 		o, err := f.Publish(t.Context(), f.mount(), big(0))
 		wantError(t, err, volume.ErrTooLarge, noMemory(f.target, "rotate the volume at", "1", "11", "10"))
 		if o.Writable == "" {
-			t.Error("nothing is said of the volume, which is writable")
+			t.Error("the volume is writable, which is not reported")
 		}
 	})
 }

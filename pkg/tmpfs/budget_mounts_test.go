@@ -2,7 +2,9 @@ package tmpfs_test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -13,10 +15,10 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// What somebody has unmounted by hand is given back when the kubelet removes the volume, or has it mounted again.
+// The memory of a volume that was unmounted by hand is released when the kubelet unpublishes or publishes it.
 func TestBudgetOfWhatOthersUnmount(t *testing.T) {
 	t.Parallel()
-	ways(t, limited(20*mib), func(t *testing.T, f fixture) {
+	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
 		f.publish(t, big(0))
 		one := f.Budget().Volumes
 		detach(f.target)
@@ -46,10 +48,10 @@ func TestBudgetOfWhatOthersUnmount(t *testing.T) {
 	})
 }
 
-// Volumes that come and go at the same time get each other's device numbers, and no volume loses its place in the count by that.
+// Volumes that are mounted and unmounted at the same time reuse device numbers. All are counted.
 func TestBudgetOfDevicesThatComeBack(t *testing.T) {
 	t.Parallel()
-	ways(t, limited(200*mib), func(t *testing.T, f fixture) {
+	eachAPI(t, limited(200*mib), func(t *testing.T, f fixture) {
 		var all sync.WaitGroup
 		for i := range 8 {
 			target := f.newTarget(t, fmt.Sprint("v", i))
@@ -76,10 +78,10 @@ func TestBudgetOfDevicesThatComeBack(t *testing.T) {
 	})
 }
 
-// A container that has a whole volume by subPath has it mounted twice. A new process counts it once, and no longer when it is removed.
+// A container that mounts a whole volume by subPath mounts it twice. A new process counts it once, until it is removed.
 func TestBudgetOfAMountOfAMount(t *testing.T) {
 	t.Parallel()
-	ways(t, limited(20*mib), func(t *testing.T, f fixture) {
+	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
 		f.publish(t, big(0))
 		bind(t, f.target, filepath.Join(f.root, "pods", "subpath"))
 		o := limited(20 * mib)
@@ -120,5 +122,71 @@ func TestBudgetBesideAMountWithoutSource(t *testing.T) {
 	}
 	if got := next.Budget().Volumes; got < mib/2 {
 		t.Errorf("one volume of 0.5 MiB takes %d bytes", got)
+	}
+}
+
+// A new process counts what the one before has mounted, and nothing else.
+func TestBudgetAfterARestart(t *testing.T) {
+	t.Parallel()
+	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
+		for name, c := range map[string]volume.Content{
+			"small": content("a", "1", "b/c", "2"), "long": content(strings.Repeat("n", 250), "1"), "empty": content(), "page": content("a", strings.Repeat("x", 4096)),
+		} {
+			if _, err := f.Publish(t.Context(), volume.Mount{Target: f.newTarget(t, name)}, c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		targets, refused, _ := f.mountAll(t, "v")
+		mountTmpfs(t, filepath.Join(f.root, "foreign"))
+		defer detach(filepath.Join(f.root, "foreign"))
+		before := f.Budget()
+		attributes := int64(len(targets)+4) * 8 << 10 // more than those of a volume and of its set, which a user namespace does not have
+
+		o := limited(20 * mib)
+		o.KubeletRoot = f.root
+		if err := os.Symlink(f.root, f.root+"-link"); err != nil {
+			t.Fatal(err)
+		}
+		for _, root := range []string{f.root, f.root + "-link"} {
+			o.KubeletRoot = root
+			next, err := tmpfs.New(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := next.Budget().Volumes; got > before.Volumes || got < before.Volumes-attributes {
+				t.Errorf("the volumes take %d bytes, before the restart %d", got, before.Volumes)
+			}
+			if _, err := next.Publish(t.Context(), volume.Mount{Target: strings.Replace(refused, f.root, root, 1)}, big(0)); err == nil {
+				t.Error("after the restart one more volume is mounted")
+			}
+			if err := next.Unpublish(strings.Replace(targets[0], f.root, root, 1)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := next.Publish(t.Context(), volume.Mount{Target: strings.Replace(targets[0], f.root, root, 1)}, big(1)); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// Without a limit everything is mounted, and counted.
+func TestNoBudget(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]tmpfs.Options{"not asked for": {}, "no limit": {Memory: func() tmpfs.Memory { return tmpfs.Memory{Process: mib} }}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t, o)
+			f.publish(t, big(0))
+			f.publish(t, big(1))
+			if b := f.Budget(); b.Limit != 0 || b.Volumes < mib/2 || b.Volumes > mib || b.Used < b.Volumes {
+				t.Errorf("%+v", b)
+			}
+			if err := f.Unpublish(f.target); err != nil {
+				t.Fatal(err)
+			}
+			if b := f.Budget(); b.Volumes != 0 {
+				t.Errorf("nothing is mounted: %+v", b)
+			}
+		})
 	}
 }

@@ -17,14 +17,14 @@ import (
 
 const mib = 1 << 20
 
-// limited is a driver that may take 10 MiB for itself and has a limit above that. Of what the kernel counts nothing is known.
+// limited is a driver that may use 10 MiB for itself. The count of the kernel is not known.
 func limited(limit int64) tmpfs.Options {
 	return tmpfs.Options{Memory: func() tmpfs.Memory {
 		return tmpfs.Memory{Limits: []tmpfs.Limit{{Bytes: limit}}, Process: 10 * mib}
 	}}
 }
 
-// big is a set of half a MiB, as which it counts with a little more, and other one in each generation.
+// big is a set of a little more than half a MiB, another one in each generation.
 func big(generation int) volume.Content {
 	return content("big", strings.Repeat(fmt.Sprint(generation%10), mib/2))
 }
@@ -35,7 +35,7 @@ func noMemory(target, doing, need, taken, limit string) string {
 		doing, target, need, taken, limit)
 }
 
-// mountAll mounts volumes until one is refused, and gives their targets and the error.
+// mountAll mounts volumes until one is refused, and returns their targets and the error.
 func (f fixture) mountAll(t *testing.T, name string) (targets []string, refused string, err error) {
 	t.Helper()
 	for i := range 100 {
@@ -57,7 +57,7 @@ func (f fixture) rotate(ctx context.Context, target string, c volume.Content) er
 	return err
 }
 
-// The sum of all volumes, the room for a refresh and what the process may take stay within the limit.
+// The sum of all volumes, the reserve for a refresh and what the process may use stay within the limit.
 func TestBudgetOfNewVolumes(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -79,7 +79,7 @@ func TestBudgetOfNewVolumes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ways(t, tmpfs.Options{Memory: func() tmpfs.Memory { return tt.memory }}, func(t *testing.T, f fixture) {
+			eachAPI(t, tmpfs.Options{Memory: func() tmpfs.Memory { return tt.memory }}, func(t *testing.T, f fixture) {
 				targets, refused, err := f.mountAll(t, "v")
 				wantError(t, err, volume.ErrTooLarge, noMemory(refused, "mount a volume at", "1", tt.taken, tt.limit))
 				if exists(refused) {
@@ -95,17 +95,17 @@ func TestBudgetOfNewVolumes(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, err := f.Publish(t.Context(), volume.Mount{Target: refused}, big(0)); err != nil {
-					t.Errorf("one is gone, and the next finds no room: %v", err)
+					t.Errorf("one is unmounted, and the next is refused: %v", err)
 				}
 			})
 		})
 	}
 }
 
-// Calls at the same time do not each take what is left for one.
+// Concurrent calls cannot all claim the memory that is left for one.
 func TestBudgetOfManyAtOnce(t *testing.T) {
 	t.Parallel()
-	ways(t, limited(20*mib), func(t *testing.T, f fixture) {
+	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
 		var all sync.WaitGroup
 		var mounted atomic.Int32
 		for i := range 40 {
@@ -123,11 +123,10 @@ func TestBudgetOfManyAtOnce(t *testing.T) {
 	})
 }
 
-// When the budget is full, volumes that are there are refreshed all the same, at the same time too; what would make one larger is refused
-// as a new volume is.
+// With a full budget, mounted volumes are refreshed, also concurrently; a larger set is refused as a new volume is.
 func TestBudgetOfRefreshes(t *testing.T) {
 	t.Parallel()
-	ways(t, limited(20*mib), func(t *testing.T, f fixture) {
+	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
 		targets, newcomer, _ := f.mountAll(t, "v")
 		var all sync.WaitGroup
 		for i, target := range targets {
@@ -151,13 +150,12 @@ func TestBudgetOfRefreshes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := f.Publish(t.Context(), volume.Mount{Target: newcomer}, big(0)); err != nil {
-			t.Errorf("one is small now, and the next finds no room: %v", err)
+			t.Errorf("one is small now, and the next is refused: %v", err)
 		}
 	})
 }
 
-// When the kernel has room for one more set and not for two, refreshes write one after another. There they stop, before the kernel would
-// kill the driver.
+// If the kernel has memory for one more set and not for two, refreshes write one after another. With less they are refused.
 func TestBudgetOfRefreshesAtOnce(t *testing.T) {
 	t.Parallel()
 	var used atomic.Int64
@@ -187,10 +185,10 @@ func TestBudgetOfRefreshesAtOnce(t *testing.T) {
 	wantError(t, f.rotate(t.Context(), targets[0], big(5)), volume.ErrTooLarge, noMemory(targets[0], "rotate the volume at", "1", "40", "40"))
 }
 
-// A container that uses the set before makes its volume larger by one set, which must find room; the volumes of others go on.
+// A container that uses the old set makes its volume larger by one set, which may be refused; other volumes are refreshed.
 func TestBudgetOfSetsInUse(t *testing.T) {
 	t.Parallel()
-	ways(t, limited(20*mib), func(t *testing.T, f fixture) {
+	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
 		targets, _, _ := f.mountAll(t, "v")
 		open, err := os.Open(filepath.Join(targets[0], "big"))
 		if err != nil {
@@ -211,52 +209,8 @@ func TestBudgetOfSetsInUse(t *testing.T) {
 	})
 }
 
-// A new process finds what the one before has mounted, and nothing else.
-func TestBudgetAfterARestart(t *testing.T) {
-	t.Parallel()
-	ways(t, limited(20*mib), func(t *testing.T, f fixture) {
-		for name, c := range map[string]volume.Content{
-			"small": content("a", "1", "b/c", "2"), "long": content(strings.Repeat("n", 250), "1"), "empty": content(), "page": content("a", strings.Repeat("x", 4096)),
-		} {
-			if _, err := f.Publish(t.Context(), volume.Mount{Target: f.newTarget(t, name)}, c); err != nil {
-				t.Fatal(err)
-			}
-		}
-		targets, refused, _ := f.mountAll(t, "v")
-		mountTmpfs(t, filepath.Join(f.root, "foreign"))
-		defer detach(filepath.Join(f.root, "foreign"))
-		before := f.Budget()
-		marks := int64(len(targets)+4) * 8 << 10 // more than those of a volume and of its set, which a user namespace has not
-
-		o := limited(20 * mib)
-		o.KubeletRoot = f.root
-		if err := os.Symlink(f.root, f.root+"-link"); err != nil {
-			t.Fatal(err)
-		}
-		for _, root := range []string{f.root, f.root + "-link"} {
-			o.KubeletRoot = root
-			next, err := tmpfs.New(o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := next.Budget().Volumes; got > before.Volumes || got < before.Volumes-marks {
-				t.Errorf("the volumes take %d bytes, before the restart %d", got, before.Volumes)
-			}
-			if _, err := next.Publish(t.Context(), volume.Mount{Target: strings.Replace(refused, f.root, root, 1)}, big(0)); err == nil {
-				t.Error("after the restart one more volume is mounted")
-			}
-			if err := next.Unpublish(strings.Replace(targets[0], f.root, root, 1)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := next.Publish(t.Context(), volume.Mount{Target: strings.Replace(targets[0], f.root, root, 1)}, big(1)); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-}
-
-// A removal asks for no memory, and waits for nobody who does.
-func TestBudgetDoesNotHoldUpARemoval(t *testing.T) {
+// Unpublish does not wait for a call that waits for memory.
+func TestBudgetDoesNotBlockUnpublish(t *testing.T) {
 	t.Parallel()
 	asked, goOn := make(chan struct{}, 1), make(chan struct{})
 	var blocked atomic.Bool
@@ -283,27 +237,5 @@ func TestBudgetDoesNotHoldUpARemoval(t *testing.T) {
 	close(goOn)
 	if err := <-done; err != nil {
 		t.Error(err)
-	}
-}
-
-// Without a limit everything is mounted, and counted.
-func TestNoBudget(t *testing.T) {
-	t.Parallel()
-	for name, o := range map[string]tmpfs.Options{"not asked for": {}, "no limit": {Memory: func() tmpfs.Memory { return tmpfs.Memory{Process: mib} }}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := newFixture(t, o)
-			f.publish(t, big(0))
-			f.publish(t, big(1))
-			if b := f.Budget(); b.Limit != 0 || b.Volumes < mib/2 || b.Volumes > mib || b.Used < b.Volumes {
-				t.Errorf("%+v", b)
-			}
-			if err := f.Unpublish(f.target); err != nil {
-				t.Fatal(err)
-			}
-			if b := f.Budget(); b.Volumes != 0 {
-				t.Errorf("nothing is mounted: %+v", b)
-			}
-		})
 	}
 }

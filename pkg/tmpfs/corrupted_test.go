@@ -34,10 +34,10 @@ func mountDead(t *testing.T, path string) {
 	}
 }
 
-// A mount at the target whose server is gone is another driver's mount like every other one.
+// A mount at the target whose server is gone is a foreign mount.
 func TestCorruptedMount(t *testing.T) {
 	t.Parallel()
-	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 		mountDead(t, f.target)
 		if state, err := f.Inspect(t.Context(), f.target); err != nil || state.Published {
 			t.Errorf("Inspect = %+v, %v", state, err)

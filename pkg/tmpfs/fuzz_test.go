@@ -11,9 +11,9 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// FuzzPlacement: in a kubelet's root full of folders, files and symbolic links, a target's folder is pinned only where
-// the kernel agrees that it lies in the root, nothing is made outside, and what is at the target is never followed.
-func FuzzPlacement(f *testing.F) {
+// FuzzTarget: among folders, files and symbolic links, the parent of a target is opened only if the kernel agrees that it lies in the root,
+// nothing is made outside, and a link at the target is never followed.
+func FuzzTarget(f *testing.F) {
 	for _, seed := range []struct{ tree, target string }{
 		{"d pods/u/volumes/x", "pods/u/volumes/x/mount"},
 		{"l pods OUT", "pods/mount"},
@@ -34,7 +34,7 @@ func FuzzPlacement(f *testing.F) {
 		f.Add(seed.tree, seed.target)
 	}
 	f.Fuzz(func(t *testing.T, script, target string) {
-		dir, err := os.MkdirTemp("", "place")
+		dir, err := os.MkdirTemp("", "target")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +42,7 @@ func FuzzPlacement(f *testing.F) {
 		root, outside := filepath.Join(dir, "root"), filepath.Join(dir, "outside")
 		mkdir(t, root)
 		mkdir(t, filepath.Join(outside, "a"))
-		plant(root, outside, script)
+		buildTree(root, outside, script)
 		before := strings.Join(tree(t, outside), "\n")
 
 		s, err := tmpfs.New(tmpfs.Options{KubeletRoot: root})
@@ -50,17 +50,17 @@ func FuzzPlacement(f *testing.F) {
 			t.Fatal(err)
 		}
 		path := root + "/" + target
-		parent, folder, err := s.Place(path)
+		parent, folder, err := s.MakeTarget(path)
 		switch {
 		case errors.Is(err, volume.ErrInvalid):
 			if strings.ContainsAny(err.Error(), "\n\x00\x1b") {
 				t.Errorf("%q is not one line", err)
 			}
-		case err != nil || parent == "": // trouble, or nothing there
+		case err != nil || parent == "": // an error, or no such folder
 		default:
 			resolved, err := filepath.EvalSymlinks(filepath.Dir(filepath.Clean(path)))
 			if err != nil || resolved != parent || parent != root && !strings.HasPrefix(parent, root+"/") {
-				t.Errorf("the folder of %q is %q (%v), and %q was pinned", target, resolved, err, parent)
+				t.Errorf("the folder of %q is %q (%v), and %q was opened", target, resolved, err, parent)
 			}
 		}
 		if folder != "" && folder != filepath.Join(parent, filepath.Base(filepath.Clean(path))) {
@@ -72,9 +72,9 @@ func FuzzPlacement(f *testing.F) {
 	})
 }
 
-// plant builds what a script says, line by line: "d FOLDER", "f FILE", "l LINK LEADS-TO", where ROOT and OUT stand for the two
-// folders of the test. Everything that it makes is made within the root.
-func plant(root, outside, script string) {
+// buildTree makes what a script says, line by line: "d FOLDER", "f FILE", "l LINK LEADS-TO", where ROOT and OUT are the two
+// folders of the test. It makes everything within the root.
+func buildTree(root, outside, script string) {
 	in, err := os.OpenRoot(root)
 	if err != nil {
 		return

@@ -19,8 +19,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 )
 
-// tryToWrite does what the root of a container could do to the volume at dir, and gives what was not refused as read-only.
-// A name may be gone because a rotation removed its set in this moment.
+// tryToWrite does what the root of a container could do to the volume at dir, and returns what was not refused as read-only. A name may be
+// missing because a rotation has just removed its set.
 func tryToWrite(dir string) (allowed []string) {
 	refused := func(what string, err error) {
 		if !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.ENOENT) {
@@ -38,12 +38,12 @@ func tryToWrite(dir string) (allowed []string) {
 	return allowed
 }
 
-// What a pod sees is read-only at every instant, in whatever way the mount has come to it: also while a rotation writes.
+// The volume of a pod is read-only at every instant, also while a rotation writes, for a bind mount and for a propagated one.
 func TestReadOnlyAtEveryInstant(t *testing.T) {
 	t.Parallel()
-	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		// As on a node: the folder of the kubelet is a shared mount, and containers are started from a namespace that
-		// is not the driver's, where the volume arrives by propagation.
+	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+		// As on a node: the folder of the kubelet is a shared mount, and containers are started from another namespace, to which the volume is
+		// propagated.
 		if err := unix.Mount(f.root, f.root, "", unix.MS_BIND, ""); err != nil {
 			t.Fatal(err)
 		}
@@ -96,10 +96,10 @@ func TestReadOnlyAtEveryInstant(t *testing.T) {
 	})
 }
 
-// A reader that opens the folder of a set once sees one set; and a name that ..data shows always has its link.
+// A reader that opens the folder of a set once sees one set, and each name in ..data has its link.
 func TestReaderNeverSeesATornSet(t *testing.T) {
 	t.Parallel()
-	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 		f.publish(t, numbered(0))
 		var stop atomic.Bool
 		var readers sync.WaitGroup
@@ -159,7 +159,7 @@ func readSet(t *testing.T, data string) bool {
 	return true
 }
 
-// readLink looks for the link of a name that stands in the current set; false if that set was replaced meanwhile.
+// readLink looks for the link of a name in the current set; false if that set was replaced meanwhile.
 func readLink(t *testing.T, dir string) bool {
 	before, err := os.Readlink(filepath.Join(dir, "..data"))
 	if err != nil {
@@ -179,14 +179,14 @@ func readLink(t *testing.T, dir string) bool {
 	return true
 }
 
-// Nothing that a call opened outlives it.
+// No call leaves a descriptor open.
 func TestNoDescriptorOutlivesACall(t *testing.T) {
 	// Not parallel: it counts the descriptors of the process.
-	for _, way := range []string{"detached", "classic"} {
-		t.Run(way, func(t *testing.T) {
+	for _, api := range []string{"new", "old"} {
+		t.Run(api, func(t *testing.T) {
 			f := newFixture(t, tmpfs.Options{MaxBytes: 100})
-			if way == "classic" {
-				tmpfs.UseClassic(f.Store)
+			if api == "old" {
+				tmpfs.UseOldAPI(f.Store)
 			}
 			cycle := func(i int) {
 				f.publish(t, content("a", "1"))

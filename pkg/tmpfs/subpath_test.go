@@ -12,7 +12,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 )
 
-// sets counts the sets that the volume holds.
+// sets counts the sets in the volume.
 func sets(t *testing.T, target string) (n int) {
 	t.Helper()
 	entries, err := os.ReadDir(target)
@@ -31,7 +31,7 @@ func (f fixture) subPath(container string, index int) string {
 	return filepath.Join(f.pod, "volume-subpaths", "secrets", container, fmt.Sprint(index))
 }
 
-// generation is a set in which both files are as big as the limit of these tests allows.
+// generation is the content of a file: two of them are as large as the limit of these tests.
 func generation(n int) string { return strings.Repeat(fmt.Sprint(n), 100<<10) }
 
 func TestSubPathSurvivesRotations(t *testing.T) {
@@ -39,7 +39,7 @@ func TestSubPathSurvivesRotations(t *testing.T) {
 	for _, what := range []string{"tls", "tls/key", "file"} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			ways(t, tmpfs.Options{MaxBytes: 200 << 10, MaxFiles: 2}, func(t *testing.T, f fixture) {
+			eachAPI(t, tmpfs.Options{MaxBytes: 200 << 10, MaxFiles: 2}, func(t *testing.T, f fixture) {
 				publish := func(n int) { f.publish(t, content("tls/key", generation(n), "file", generation(n))) }
 				check := func(path string, n int) {
 					t.Helper()
@@ -96,10 +96,10 @@ func TestSubPathSurvivesRotations(t *testing.T) {
 	}
 }
 
-// A bind that cannot be recognised may be of the first set, which containers usually started with.
+// If a subPath mount is not visible here, the first set is kept, because containers usually start with it.
 func TestUnclearSubPathKeepsTheFirstSet(t *testing.T) {
 	t.Parallel()
-	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 		f.publish(t, content("a", "0"))
 		first, _ := os.Readlink(filepath.Join(f.target, "..data"))
 		mkdir(t, f.subPath("app", 0)) // nothing is mounted there, as far as this namespace can see
@@ -115,10 +115,10 @@ func TestUnclearSubPathKeepsTheFirstSet(t *testing.T) {
 	})
 }
 
-// The binds of another volume of the pod are not this one's.
+// SubPath mounts of another volume of the pod do not count.
 func TestSubPathOfAnotherVolume(t *testing.T) {
 	t.Parallel()
-	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 		mkdir(t, filepath.Join(f.pod, "volume-subpaths", "other", "app", "0"))
 		f.publish(t, content("a", "0"))
 		f.publish(t, content("a", "1"))
@@ -128,10 +128,10 @@ func TestSubPathOfAnotherVolume(t *testing.T) {
 	})
 }
 
-// The room for kept sets is added before it is needed, in inodes as well; noswap and the rest stay as they were.
-func TestRoomGrowsWithKeptSets(t *testing.T) {
+// The tmpfs grows for kept sets, in bytes and inodes; its other options stay.
+func TestCapacityGrowsWithKeptSets(t *testing.T) {
 	t.Parallel()
-	ways(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 4}, func(t *testing.T, f fixture) {
+	eachAPI(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 4}, func(t *testing.T, f fixture) {
 		f.publish(t, content("a", "0"))
 		before := mounts(t, f.target)[0]
 		var two, three unix.Statfs_t

@@ -15,7 +15,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Whatever somebody else has made of a volume is noticed and put right, and no call hangs, writes elsewhere or fails.
+// Every change by another process is reported and reverted, and no call hangs, fails or writes elsewhere.
 func TestTamperedVolumes(t *testing.T) {
 	t.Parallel()
 	const (
@@ -101,12 +101,12 @@ func TestTamperedVolumes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+			eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 				next := content("a", "1", "b/c", "2")
 				f.publish(t, next)
 				container := f.container(t)
 				want := tree(t, f.target)
-				backDoor(t, f.target, func(dir string) { tt.change(t, dir) })
+				writeBehind(t, f.target, func(dir string) { tt.change(t, dir) })
 
 				next.Fetched = next.Fetched.Add(time.Millisecond)
 				o, err := f.Publish(t.Context(), f.mount(), next)
@@ -132,7 +132,7 @@ func TestTamperedVolumes(t *testing.T) {
 	}
 }
 
-// nest makes folders within folders, deeper than a path can be long.
+// nest makes nested folders, deeper than the longest path.
 func nest(t *testing.T, dir string, depth int) {
 	t.Helper()
 	mkdir(t, dir)
@@ -152,15 +152,15 @@ func nest(t *testing.T, dir string, depth int) {
 	_ = unix.Close(at)
 }
 
-// Folders that are closed to their owner are no obstacle for a daemon that has CAP_SYS_ADMIN and nothing else.
+// A daemon with CAP_SYS_ADMIN alone repairs folders whose mode denies access to their owner.
 func TestClosedFolders(t *testing.T) {
 	t.Parallel()
-	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 		f.publish(t, content("a", "1", "b/c", "2"))
 		want := tree(t, f.target)
-		backDoor(t, f.target, func(dir string) {
-			mkdir(t, filepath.Join(dir, "planted", "deep"))
-			for _, folder := range []string{"planted/deep", "planted", "..data/b", "..data"} {
+		writeBehind(t, f.target, func(dir string) {
+			mkdir(t, filepath.Join(dir, "added", "deep"))
+			for _, folder := range []string{"added/deep", "added", "..data/b", "..data"} {
 				if err := os.Chmod(filepath.Join(dir, folder), 0); err != nil {
 					t.Fatal(err)
 				}
@@ -179,14 +179,14 @@ func TestClosedFolders(t *testing.T) {
 	})
 }
 
-// What a container has named or written is in no text of the driver: it may be a secret.
-func TestNothingOfATampererIsSaid(t *testing.T) {
+// No text of the driver contains a name or a byte that a container has chosen: it may be a secret.
+func TestTamperingIsReportedWithoutNames(t *testing.T) {
 	t.Parallel()
 	const marker = "hunter2-of-the-neighbour"
-	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 		for i, plant := range []string{marker, "..data/" + marker, "..data/b/" + marker} {
 			f.publish(t, content("a", "1", "b/c", "2"))
-			backDoor(t, f.target, func(dir string) {
+			writeBehind(t, f.target, func(dir string) {
 				if err := unix.Mkfifo(filepath.Join(dir, plant), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -199,19 +199,19 @@ func TestNothingOfATampererIsSaid(t *testing.T) {
 	})
 }
 
-// A set that a container has made, deeper than any path, costs no time where a subPath has to be looked for in it.
+// A set that a container has made, deeper than any path, is removed beside a set that a subPath uses.
 func TestDeepSetBesideASubPath(t *testing.T) {
 	t.Parallel()
-	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 		f.publish(t, content("a", "1"))
 		bind(t, filepath.Join(f.target, "a"), f.subPath("app", 0))
-		const planted = "..2020_01_01_00_00_00.000000000"
-		backDoor(t, f.target, func(dir string) { nest(t, filepath.Join(dir, planted), 20_000) })
+		const added = "..2020_01_01_00_00_00.000000000"
+		writeBehind(t, f.target, func(dir string) { nest(t, filepath.Join(dir, added), 20_000) })
 		if o, err := f.Publish(t.Context(), f.mount(), content("a", "2")); err != nil || !o.Changed {
 			t.Errorf("%+v, %v", o, err)
 		}
-		if exists(filepath.Join(f.target, planted)) {
-			t.Error("the planted set is left")
+		if exists(filepath.Join(f.target, added)) {
+			t.Error("the added set is left")
 		}
 		if got := read(t, f.subPath("app", 0)); got != "1" {
 			t.Errorf("the subPath holds %q", got)

@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -50,9 +48,9 @@ func TestUnpublish(t *testing.T) {
 	for name, prepare := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+			eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 				prepare(t, f)
-				for range 2 { // repeating it is no error
+				for range 2 { // the second call is no error
 					if err := f.Unpublish(f.target); err != nil {
 						t.Fatal(err)
 					}
@@ -101,8 +99,8 @@ func TestUnpublishLeavesWhatIsNotOurs(t *testing.T) {
 	}
 }
 
-// A half-made volume, which only the classic way can leave, is filled by the next call.
-func TestHalfMadeIsHealed(t *testing.T) {
+// An incomplete volume, which only mount(2) can leave, is filled by the next call.
+func TestIncompleteVolumeIsFilled(t *testing.T) {
 	t.Parallel()
 	for name, half := range map[string]func(t *testing.T, target string){
 		"empty": func(*testing.T, string) {},
@@ -118,10 +116,10 @@ func TestHalfMadeIsHealed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+			eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 				mountTmpfs(t, f.target)
 				half(t, f.target)
-				remountReadOnly(t, f.target) // as the classic way mounts it
+				remountReadOnly(t, f.target) // as the old API mounts it
 				if _, published, err := f.Refreshed(f.target); published || err != nil {
 					t.Errorf("Refreshed: published = %v, err = %v", published, err)
 				}
@@ -131,12 +129,5 @@ func TestHalfMadeIsHealed(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-func remountReadOnly(t *testing.T, target string) {
-	t.Helper()
-	if err := unix.Mount("", target, "", unix.MS_REMOUNT|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		t.Fatal(err)
 	}
 }

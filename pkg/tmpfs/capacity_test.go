@@ -55,7 +55,7 @@ func TestFullVolumeRotates(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ways(t, tmpfs.Options{MaxBytes: limit, MaxFiles: tt.files}, func(t *testing.T, f fixture) {
+			eachAPI(t, tmpfs.Options{MaxBytes: limit, MaxFiles: tt.files}, func(t *testing.T, f fixture) {
 				for round := range 4 {
 					c := tt.set(round)
 					if changed := f.publish(t, c); !changed {
@@ -72,13 +72,13 @@ func TestFullVolumeRotates(t *testing.T) {
 	}
 }
 
-// When the kernel has no room after all, the set before stays whole.
-func TestNoRoomLeavesTheSet(t *testing.T) {
-	// Not parallel: a child that another test starts holds the descriptor of the file for a moment, and so its room.
-	ways(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 8}, func(t *testing.T, f fixture) {
+// When the tmpfs is full, the current set stays complete.
+func TestFullTmpfsKeepsTheSet(t *testing.T) {
+	// Not parallel: a process that another test starts holds the descriptor of the file for a moment, and so its memory.
+	eachAPI(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 8}, func(t *testing.T, f fixture) {
 		f.publish(t, content("a", "1", "old", "2"))
 		ballast := unnamedFile(t, f.target)
-		// For some rounds the volume grows around what is kept open; then that ends.
+		// The volume grows for some rounds because of what is kept open, up to its limit.
 		for round := range 10 {
 			fill(t, f.target, ballast, 512<<10)
 			want := tree(t, f.target)
@@ -101,7 +101,7 @@ func TestNoRoomLeavesTheSet(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !f.publish(t, next) {
-				t.Error("with room again, changed = false")
+				t.Error("with free space again, changed = false")
 			}
 			return
 		}
@@ -109,10 +109,10 @@ func TestNoRoomLeavesTheSet(t *testing.T) {
 	})
 }
 
-// unnamedFile is a file in the volume that a container keeps open since its set was removed.
+// unnamedFile is a removed file in the volume that a container keeps open.
 func unnamedFile(t *testing.T, target string) (file *os.File) {
 	t.Helper()
-	backDoor(t, target, func(dir string) {
+	writeBehind(t, target, func(dir string) {
 		var err error
 		if file, err = os.Create(filepath.Join(dir, "unnamed")); err != nil {
 			t.Fatal(err)
@@ -125,7 +125,7 @@ func unnamedFile(t *testing.T, target string) (file *os.File) {
 	return file
 }
 
-// fill makes file so big that so many bytes of the volume are left.
+// fill enlarges file until so many bytes of the volume are left.
 func fill(t *testing.T, target string, file *os.File, left int64) {
 	t.Helper()
 	var st unix.Statfs_t
@@ -139,15 +139,15 @@ func fill(t *testing.T, target string, file *os.File, left int64) {
 	}
 }
 
-// What a killed rotation left behind is removed by the next call, also if that finds nothing new.
+// What a killed rotation has left is removed by the next call, also if the content is the same.
 func TestLeftoversOfAKilledRotation(t *testing.T) {
 	t.Parallel()
 	for name, next := range map[string]volume.Content{"rotation": content("a", "2"), "refresh": content("a", "1")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ways(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 4}, func(t *testing.T, f fixture) {
+			eachAPI(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 4}, func(t *testing.T, f fixture) {
 				f.publish(t, content("a", "1"))
-				backDoor(t, f.target, func(dir string) {
+				writeBehind(t, f.target, func(dir string) {
 					half := filepath.Join(dir, "..2026_11_23_02_20_12.000000000")
 					mkdir(t, half)
 					write(t, filepath.Join(half, "half"), strings.Repeat("x", 1<<20))

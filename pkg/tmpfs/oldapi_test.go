@@ -18,7 +18,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Where a kernel does not know one of the newer calls, or a seccomp filter forbids it, volumes work all the same.
+// Volumes work where the kernel does not know one of the newer system calls, or a seccomp filter forbids it.
 func TestMissingSystemCalls(t *testing.T) {
 	t.Parallel()
 	calls := map[string]int{
@@ -35,7 +35,7 @@ func TestMissingSystemCalls(t *testing.T) {
 				if got := mounts(t, f.target); len(got) != 1 || !strings.HasPrefix(got[0], "ro,nosuid,nodev,noexec") {
 					t.Errorf("mounts %v", got)
 				}
-				// The driver after an upgrade of the node goes on with such a volume.
+				// A driver that can use the newer calls, after an upgrade of the node, rotates such a volume.
 				f.publish(t, content("a", "1"))
 				if got := read(t, filepath.Join(f.target, "a")); got != "1" {
 					t.Errorf("a = %q", got)
@@ -65,7 +65,7 @@ func childWithout(call, errno uint32, root, target string) error {
 	if err != nil {
 		return err
 	}
-	if !tmpfs.UsesClassic(s) {
+	if !tmpfs.UsesOldAPI(s) {
 		return fmt.Errorf("the missing call %d was not noticed", call)
 	}
 	for i := range 3 {
@@ -76,10 +76,10 @@ func childWithout(call, errno uint32, root, target string) error {
 	return nil
 }
 
-// What a node lacks is said once, not for each volume.
+// What a node does not support is logged once, not for each volume.
 func TestFallbacksAreLoggedOnce(t *testing.T) {
 	t.Parallel()
-	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 		var log bytes.Buffer
 		ctx := klog.NewContext(t.Context(), textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&log))))
 		for i := range 3 {
@@ -91,13 +91,13 @@ func TestFallbacksAreLoggedOnce(t *testing.T) {
 			}
 		}
 		want := 0
-		if tmpfs.UsesClassic(f.Store) {
+		if tmpfs.UsesOldAPI(f.Store) {
 			want++
 		}
 		if mountns.InUserNamespace() {
 			want++
 			if !strings.Contains(log.String(), "refuses the tmpfs option noswap") {
-				t.Error("noswap was dropped without a word")
+				t.Error("noswap was dropped without a log line")
 			}
 		}
 		if got := strings.Count(log.String(), "\n"); got != want {

@@ -18,18 +18,18 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// The test binary starts itself as a driver: in the role, for the store and targets, that the environment says.
+// The test binary runs itself as a driver, with a role, a store and targets from the environment.
 const (
-	childRole    = "TMPFS_TEST_ROLE"
-	childRoot    = "TMPFS_TEST_ROOT"
-	childClassic = "TMPFS_TEST_CLASSIC"
-	childArgs    = "TMPFS_TEST_ARGS"
+	childRole   = "TMPFS_TEST_ROLE"
+	childRoot   = "TMPFS_TEST_ROOT"
+	childOldAPI = "TMPFS_TEST_OLD_API"
+	childArgs   = "TMPFS_TEST_ARGS"
 )
 
 func childCommand(ctx context.Context, role string, f fixture, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(os.Environ(), childRole+"="+role, childRoot+"="+f.root,
-		childClassic+"="+strconv.FormatBool(tmpfs.UsesClassic(f.Store)), childArgs+"="+strings.Join(args, "\n"))
+		childOldAPI+"="+strconv.FormatBool(tmpfs.UsesOldAPI(f.Store)), childArgs+"="+strings.Join(args, "\n"))
 	cmd.Stderr = os.Stderr
 	return cmd
 }
@@ -49,8 +49,8 @@ func child(role string) {
 	}
 	s, err := tmpfs.New(tmpfs.Options{KubeletRoot: os.Getenv(childRoot)})
 	fatal(err)
-	if os.Getenv(childClassic) == "true" {
-		tmpfs.UseClassic(s)
+	if os.Getenv(childOldAPI) == "true" {
+		tmpfs.UseOldAPI(s)
 	}
 	switch role {
 	case "umask":
@@ -87,7 +87,7 @@ func fatal(err error) {
 	}
 }
 
-// numbered is a set in which each file says the same number, and whose top-level names change with it.
+// numbered is a set in which each file contains the same number, and whose top-level names change with it.
 func numbered(i int) volume.Content {
 	n := strconv.Itoa(i)
 	c := content("only-"+n, n)
@@ -98,7 +98,7 @@ func numbered(i int) volume.Content {
 	return c
 }
 
-// checkNumbered reads a volume as a pod does and looks whether it is one whole set.
+// checkNumbered reads a volume as a pod does, and checks that it is one whole set.
 func checkNumbered(t *testing.T, target string) {
 	t.Helper()
 	set, err := os.Readlink(filepath.Join(target, "..data"))
@@ -116,13 +116,13 @@ func checkNumbered(t *testing.T, target string) {
 	}
 }
 
-// A driver that is killed at any instant leaves no volume or a whole one, and the next one goes on from there.
+// A driver that is killed at any instant leaves no volume or a whole one, and the next process continues.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{"anew", "rotate"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			ways(t, tmpfs.Options{Now: time.Now}, func(t *testing.T, f fixture) {
+			eachAPI(t, tmpfs.Options{Now: time.Now}, func(t *testing.T, f fixture) {
 				mounted := 0
 				for range 25 {
 					killOnce(t, f, mode)
@@ -134,11 +134,11 @@ func TestKill(t *testing.T) {
 						mounted++
 						checkNumbered(t, f.target)
 					case mode == "rotate" && mounted > 0:
-						t.Fatal("a rotation has lost the volume")
-					case exists(f.target) && !tmpfs.UsesClassic(f.Store) && len(mounts(t, f.target)) > 0:
-						t.Fatalf("half a volume is mounted: %v", tree(t, f.target))
+						t.Fatal("a rotation has removed the volume")
+					case exists(f.target) && !tmpfs.UsesOldAPI(f.Store) && len(mounts(t, f.target)) > 0:
+						t.Fatalf("a partial volume is mounted: %v", tree(t, f.target))
 					}
-					if mode == "rotate" || rand.IntN(2) == 0 { // what was left must not be in the way of either
+					if mode == "rotate" || rand.IntN(2) == 0 { // both must work with what was left
 						if _, err := f.Publish(t.Context(), f.mount(), numbered(-1)); err != nil {
 							t.Fatalf("after a kill: %v", err)
 						}
@@ -175,7 +175,7 @@ func killOnce(t *testing.T, f fixture, mode string) {
 	if _, err := out.Read(make([]byte, 16)); err != nil {
 		t.Fatalf("the child did not start: %v", err)
 	}
-	// Not a wait for something: the instant of death is what varies.
+	// The instant of the kill varies.
 	<-time.After(time.Duration(rand.Int64N(int64(4 * time.Millisecond))))
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)

@@ -11,18 +11,17 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 )
 
-// Somebody swaps the folder around a target for a symbolic link out of the kubelet's root, again and again, while
-// volumes come and go. Each call works in the folder, or is refused: nothing is ever made, mounted or unmounted where the
-// link leads.
-func TestASwappedParentLeadsNowhere(t *testing.T) {
+// Another process exchanges the parent folder of a target with a symbolic link out of the kubelet's root, again and again, while volumes are
+// mounted and unmounted. Each call works in the folder or is refused: nothing is made, mounted or unmounted behind the link.
+func TestRenamedParent(t *testing.T) {
 	t.Parallel()
 	rounds := suite.Rounds(300, 2000)
-	ways(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 		outside, err := filepath.EvalSymlinks(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Somebody else's volume lies where the link leads, under the very name.
+		// Another mount has the name of the target behind the link.
 		theirs := filepath.Join(outside, "theirs", filepath.Base(f.target))
 		mkdir(t, theirs)
 		if err := unix.Mount("theirs", theirs, "tmpfs", 0, "size=64k"); err != nil {
@@ -38,7 +37,7 @@ func TestASwappedParentLeadsNowhere(t *testing.T) {
 			if err := unix.Symlink(leads, link); err != nil {
 				t.Fatal(err)
 			}
-			swapped := swapping(t, parent, link)
+			swapped := exchanging(t, parent, link)
 			published, refused := 0, 0
 			// On a busy machine it may take more rounds until a call works.
 			for i := 0; i < rounds || published == 0 && i < 100*rounds; i++ {
@@ -53,7 +52,7 @@ func TestASwappedParentLeadsNowhere(t *testing.T) {
 				}
 			}
 			if got := tree(t, bare); len(got) > 1 {
-				t.Errorf("%s: made where the link leads: %q", name, got)
+				t.Errorf("%s: made behind the link: %q", name, got)
 			}
 			if swaps := swapped(); swaps == 0 || published == 0 {
 				t.Errorf("%s: the test proves nothing: %d swaps, %d calls worked, %d were refused", name, swaps, published, refused)
@@ -66,14 +65,14 @@ func TestASwappedParentLeadsNowhere(t *testing.T) {
 			}
 			detach(f.target)
 			if got := mounts(t, theirs); len(got) != 1 || !strings.Contains(got[0], "size=64k") {
-				t.Errorf("%s: somebody else's mount became %q", name, got)
+				t.Errorf("%s: the other mount became %q", name, got)
 			}
 		}
 	})
 }
 
-// swapping swaps two paths until its result is called, which says how often.
-func swapping(t *testing.T, a, b string) (stop func() int) {
+// exchanging exchanges two paths until its result is called, which returns how often.
+func exchanging(t *testing.T, a, b string) (stop func() int) {
 	t.Helper()
 	done, count := make(chan struct{}), make(chan int)
 	go func() {
