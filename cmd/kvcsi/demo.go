@@ -38,7 +38,7 @@ func runDemo(ctx context.Context, c command) (exitCode int, err error) {
 		return code, err
 	}
 	if !mountns.Inside() {
-		if exitCode, err = mountns.Again(context.WithoutCancel(ctx)); err != nil { // it passes signals on and waits for the clean-up
+		if exitCode, err = mountns.Rerun(context.WithoutCancel(ctx)); err != nil { // it passes signals on and waits for the clean-up
 			exitCode = exitError
 		}
 		return exitCode, err

@@ -117,7 +117,7 @@ func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err e
 		return 2, err
 	}
 	if !mountns.Inside() {
-		return mountns.Again(ctx)
+		return mountns.Rerun(ctx)
 	}
 	b := newBench(full, out)
 	if *isQuick {

@@ -30,7 +30,7 @@ func main() {
 	if mountns.Inside() {
 		code, err = run(ctx, os.Stdout, os.Args[1:])
 	} else {
-		code, err = mountns.Again(context.WithoutCancel(ctx)) // which hands signals on, and waits for the cleaning up
+		code, err = mountns.Rerun(context.WithoutCancel(ctx)) // which hands signals on, and waits for the cleaning up
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sanity:", err)
