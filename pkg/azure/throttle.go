@@ -181,7 +181,9 @@ func (t *Throttle) leave(a *Attempt, err error) (again bool) {
 func (t *Throttle) close(epoch, status int, pause time.Duration, named bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.reason = &Answer{Service: t.service, Status: status} // until its body has been read
+	if said, ok := errors.AsType[*Answer](t.reason); !ok || said.Status != status {
+		t.reason = &Answer{Service: t.service, Status: status} // until its body has been read
+	}
 	if epoch == t.epoch {
 		t.epoch++
 		t.consecutive++
