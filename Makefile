@@ -31,22 +31,42 @@ export HELM = $(TOOLS)/helm
 export HELM_DOCS = $(TOOLS)/helm-docs
 SUPPLY   = $(addprefix $(TOOLS)/,govulncheck go-licenses sbom)
 
+##@ Develop
+
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
 build: ## Build bin/keyvault-csi-driver and bin/kvcsi (static, stripped)
 	$(BUILD) -o bin/keyvault-csi-driver ./cmd/keyvault-csi-driver
 	$(BUILD) -o bin/kvcsi ./cmd/kvcsi
 
-.PHONY: test
-test: build bin/csi-sanity ## Run all tests; as root they run again as an ordinary user
-	@test/run
-
 .PHONY: demo
 demo: build ## Show one volume's life on this machine: no cluster, no Azure
 	@bin/kvcsi demo $(DEMO_ARGS)
+
+.PHONY: manifests
+manifests: $(HELM) $(HELM_DOCS) ## Make what is checked in beside the chart: its README, its snapshots, deploy/
+	test/chart write
+
+.PHONY: tidy
+tidy: ## Format the code and tidy the modules
+	gofmt -s -w cmd internal pkg test tools
+	@for module in $(MODULES); do (cd $$module && go mod tidy); done
+	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -modfile=$$other; done
+
+.PHONY: verify
+verify: chart-check ## Check that nothing is left to format, tidy or commit: gofmt, go mod tidy, go vet, go mod verify, the chart
+	@unformatted="$$(gofmt -s -l cmd internal pkg test tools)"; \
+	if [ -n "$$unformatted" ]; then echo "not formatted (make tidy):"; echo "$$unformatted"; exit 1; fi
+	@for module in $(MODULES); do \
+		echo "verify: $$module"; \
+		(cd $$module && go mod tidy -diff && go mod verify); \
+	done
+	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -diff -modfile=$$other; done
+	@test/e2e/record check
+	@for module in $(CODE); do (cd $$module && go vet ./...); done
 
 .PHONY: lint
 lint: $(GOLANGCI) ## Run the linters (the first run builds golangci-lint, which takes minutes)
@@ -57,32 +77,20 @@ lint: $(GOLANGCI) ## Run the linters (the first run builds golangci-lint, which 
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
 	else echo 'shellcheck: skipped because it is not installed'; fi
 
-$(GOLANGCI): tools/go.mod tools/go.sum
-	go build -C tools -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
-	@touch $@
+.PHONY: clean
+clean: ## Remove what the other targets build
+	rm -rf bin dist .cache
 
-# SANITY_ARGS are csi-sanity's: --ginkgo.v shows each spec, and why one is skipped.
-.PHONY: sanity
-sanity: build bin/csi-sanity ## Run the released csi-sanity against the daemon, the conformance tests of the CSI specification
-	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run -C test/sanity . $(SANITY_ARGS)
+##@ Test
 
-bin/csi-sanity: test/sanity/go.mod test/sanity/go.sum
-	CGO_ENABLED=0 go build -C test/sanity -trimpath -buildvcs=false -ldflags '-s -w' -o $(CURDIR)/$@ github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
-	@touch $@
+.PHONY: test
+test: build bin/csi-sanity ## Run all tests; as root they run again as an ordinary user
+	@test/run
 
-# With KUBECONFIG, E2E_DRIVER_IMAGE and E2E_TEST_IMAGE it uses that cluster; without, one of its own, of
-# version KUBERNETES, on the container runtime RUNTIME: new, old or crun.
-.PHONY: e2e
-e2e: build ## Run the tests on a real kubelet (root; the first run builds Kubernetes, which takes ten minutes)
-	test/e2e/run
-
-.PHONY: e2e-bench
-e2e-bench: build ## Measure how long pods take to start, with and without a volume (root)
-	test/e2e/run -test.run '^$$' -test.bench . -test.benchtime 21x
-
-.PHONY: e2e-images
-e2e-images: build ## Pack the images of the end-to-end tests and of the quickstart, without docker or a registry
-	@test/e2e/images
+# The suites that have a long form import internal/suite.
+.PHONY: test-long
+test-long: build ## Run the long forms of the test suites, from which docs/reliability.md has its figures
+	@test/run long
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (1m)
@@ -94,10 +102,20 @@ fuzz: ## Run each fuzz target for FUZZTIME (1m)
 		done; \
 	done
 
-# The suites that have a long form import internal/suite.
-.PHONY: test-long
-test-long: build ## Run the long forms of the test suites, from which docs/reliability.md has its figures
-	@test/run long
+# SANITY_ARGS are csi-sanity's: --ginkgo.v shows each spec, and why one is skipped.
+.PHONY: sanity
+sanity: build bin/csi-sanity ## Run the released csi-sanity against the daemon, the conformance tests of the CSI specification
+	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run -C test/sanity . $(SANITY_ARGS)
+
+# With KUBECONFIG, E2E_DRIVER_IMAGE and E2E_TEST_IMAGE it uses that cluster; without, one of its own, of
+# version KUBERNETES, on the container runtime RUNTIME: new, old or crun.
+.PHONY: e2e
+e2e: build ## Run the tests on a real kubelet (root; the first run builds Kubernetes, which takes ten minutes)
+	test/e2e/run
+
+.PHONY: e2e-images
+e2e-images: build ## Pack the images of the end-to-end tests and of the quickstart, without docker or a registry
+	@test/e2e/images
 
 # SOAK_TIME=10m is shorter. SOAK_OUT is the folder of the report and its plots.
 SOAK_TIME ?= 60m
@@ -105,6 +123,8 @@ SOAK_OUT  ?= $(CURDIR)/dist/reliability
 .PHONY: soak
 soak: build ## Run the daemon for an hour (SOAK_TIME) with faults and kills; report and plots go to SOAK_OUT
 	@KEYVAULT_CSI_SOAK_TIME=$(SOAK_TIME) KEYVAULT_CSI_SOAK_OUT=$(SOAK_OUT) test/run soak
+
+##@ Measure
 
 # BENCH_ARGS: -quick takes about 30 seconds on a quiet machine; -only latency runs one section.
 .PHONY: bench
@@ -115,14 +135,7 @@ bench: build ## Measure the daemon at its socket beside the bare system calls (3
 bench-plots: build ## Measure and write the figures and plots of docs/performance.md
 	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/bench -svg docs/performance -doc docs/performance.md $(BENCH_ARGS)
 
-.PHONY: bench-micro
-bench-micro: ## Run the Benchmark functions of the packages
-	@go test -run '^$$' -bench . -benchmem ./pkg/... | \
-		{ grep -vE '\[no test files\]|^PASS$$|^ok ' || true; }
-
-.PHONY: observe-pictures
-observe-pictures: build ## Make the pictures of docs/observability.md (4 minutes; needs prometheus and chromium)
-	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/observe/pictures
+##@ Release
 
 .PHONY: image
 image: ## Build the image from source with docker, podman or buildah (pulls the golang image)
@@ -153,6 +166,20 @@ sbom: build $(SUPPLY) ## Write dist/*.cdx.json, the bill of materials of each bi
 reproducible: ## Build twice under different circumstances and compare (two builds without a cache: minutes)
 	@test/supply reproducible $(VERSION)
 
+.PHONY: chart-check
+chart-check: $(HELM) $(HELM_DOCS) ## Lint the chart, try values it must refuse, and check that make manifests changes nothing
+	test/chart check
+
+# What the targets need.
+
+$(GOLANGCI): tools/go.mod tools/go.sum
+	go build -C tools -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+bin/csi-sanity: test/sanity/go.mod test/sanity/go.sum
+	CGO_ENABLED=0 go build -C test/sanity -trimpath -buildvcs=false -ldflags '-s -w' -o $(CURDIR)/$@ github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity
+	@touch $@
+
 $(TOOLS)/govulncheck: tools/supply/go.mod tools/supply/go.sum
 	CGO_ENABLED=0 go build -C tools/supply -trimpath -buildvcs=false -ldflags '-s -w' -o $@ golang.org/x/vuln/cmd/govulncheck
 	@touch $@
@@ -165,18 +192,6 @@ $(TOOLS)/sbom: tools/supply/go.mod tools/supply/go.sum tools/supply/sbom/main.go
 	CGO_ENABLED=0 go build -C tools/supply -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./sbom
 	@touch $@
 
-.PHONY: manifests
-manifests: $(HELM) $(HELM_DOCS) ## Make what is checked in beside the chart: its README, its snapshots, deploy/
-	test/chart write
-
-.PHONY: chart-check
-chart-check: $(HELM) $(HELM_DOCS) ## Lint the chart, try values it must refuse, and check that make manifests changes nothing
-	test/chart check
-
-.PHONY: chart-package
-chart-package: $(HELM) ## Pack the chart into dist/, with VERSION as the tag of the image
-	$(HELM) package --app-version $(VERSION) --destination dist charts/keyvault-csi
-
 # The Helm of the end-to-end tests, from their module: whoever runs both builds it once.
 $(HELM): test/cluster/kubernetes/go.mod test/cluster/kubernetes/go.sum
 	CGO_ENABLED=0 go build -C test/cluster/kubernetes -trimpath -buildvcs=false -ldflags '-s -w' -o $@ helm.sh/helm/v3/cmd/helm
@@ -185,25 +200,3 @@ $(HELM): test/cluster/kubernetes/go.mod test/cluster/kubernetes/go.sum
 $(HELM_DOCS): tools/chart/go.mod tools/chart/go.sum
 	CGO_ENABLED=0 go build -C tools/chart -trimpath -buildvcs=false -ldflags '-s -w' -o $@ github.com/norwoodj/helm-docs/cmd/helm-docs
 	@touch $@
-
-.PHONY: verify
-verify: chart-check ## Check that nothing is left to format, tidy or commit: gofmt, go mod tidy, go vet, go mod verify, the chart
-	@unformatted="$$(gofmt -s -l cmd internal pkg test tools)"; \
-	if [ -n "$$unformatted" ]; then echo "not formatted (make tidy):"; echo "$$unformatted"; exit 1; fi
-	@for module in $(MODULES); do \
-		echo "verify: $$module"; \
-		(cd $$module && go mod tidy -diff && go mod verify); \
-	done
-	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -diff -modfile=$$other; done
-	@test/e2e/record check
-	@for module in $(CODE); do (cd $$module && go vet ./...); done
-
-.PHONY: tidy
-tidy: ## Format the code and tidy the modules
-	gofmt -s -w cmd internal pkg test tools
-	@for module in $(MODULES); do (cd $$module && go mod tidy); done
-	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -modfile=$$other; done
-
-.PHONY: clean
-clean: ## Remove what the other targets build
-	rm -rf bin dist .cache

@@ -12,7 +12,7 @@ import (
 
 // BenchmarkPodStart measures the time from the creation of a pod to the start of its main process, for pods without the
 // driver and with it. A turn starts one pod of each kind, one after another, so that all kinds see the same machine. It
-// prints a table; the clocks of the node and of this process must be one, as in `make e2e-bench`.
+// prints a table; the clocks of the node and of this process must be one, as in a cluster of test/cluster.
 func BenchmarkPodStart(b *testing.B) {
 	e := setUp(b)
 	e.installDriver(b)

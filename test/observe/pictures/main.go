@@ -2,7 +2,7 @@
 // whose time passes thirty times as fast, lets a real Prometheus watch, and photographs the graphs on its own page.
 //
 // It needs the programs prometheus and chromium on the PATH, and rights to mount: those of root, or of a user who may make
-// user namespaces. `make observe-pictures` calls it.
+// user namespaces. docs/observability.md has the command.
 package main
 
 import (
