@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"software.sslmate.com/src/go-pkcs12"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -89,8 +90,10 @@ func TestPKCS12IsSplitAsOpenSSLDoes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pfx := strings.TrimSuffix(path, ".pem") + ".pfx"
 			wanted := string(read(t, path))
-			if live := describe(t, pfx); live != "" && live != wanted {
-				t.Errorf("OpenSSL says something else now:\n%s", cmp.Diff(wanted, live))
+			if suite.Long() { // what is checked in was written by describe.sh
+				if live := describe(t, pfx); live != "" && live != wanted {
+					t.Errorf("OpenSSL says something else now:\n%s", cmp.Diff(wanted, live))
+				}
 			}
 			key, leaf, cas := parts(wanted)
 			want := map[string]string{
