@@ -25,16 +25,12 @@ type Level struct {
 // Memory is the memory controller as this process sees it.
 type Memory struct {
 	root   string
-	files  controlFiles
 	mounts []*mountinfo.Info
-}
 
-// controlFiles are the names of the controller's files, and of fields of memory.stat.
-type controlFiles struct {
-	limits       []string
-	usage        string
-	reclaimable  []string // fields
-	hierarchical string   // field: the smallest limit of all parents; v1 only
+	limits      []string // files
+	usage       string   // file
+	reclaimable []string // fields of memory.stat
+	inherited   string   // field of memory.stat: the smallest limit of all parents; v1 only
 }
 
 // unlimited is above every limit in use: v1 writes the greatest number of pages instead of "max".
@@ -43,19 +39,17 @@ const unlimited = 1 << 60
 // Open finds the controller: v1 if it has a hierarchy of its own, else v2. root is the folder of /proc and of the mounts: "/", or a
 // test's. Without cgroups there are no levels.
 func Open(root string) (*Memory, error) {
-	m := &Memory{root: root, files: controlFiles{
-		// Above memory.high the kernel throttles the process for seconds at a time, so it counts as a limit.
-		limits: []string{"memory.max", "memory.high"}, usage: "memory.current", reclaimable: []string{"active_file", "inactive_file"},
-	}}
+	// Above memory.high the kernel throttles the process for seconds at a time, so it counts as a limit.
+	m := &Memory{
+		root: root, limits: []string{"memory.max", "memory.high"}, usage: "memory.current", reclaimable: []string{"active_file", "inactive_file"},
+	}
 	_, v1, err := m.ownPath()
 	if err != nil {
 		return nil, err
 	}
 	if v1 {
-		m.files = controlFiles{
-			limits: []string{"memory.limit_in_bytes"}, usage: "memory.usage_in_bytes",
-			reclaimable: []string{"total_active_file", "total_inactive_file"}, hierarchical: "hierarchical_memory_limit",
-		}
+		m.limits, m.usage = []string{"memory.limit_in_bytes"}, "memory.usage_in_bytes"
+		m.reclaimable, m.inherited = []string{"total_active_file", "total_inactive_file"}, "hierarchical_memory_limit"
 	}
 	table, err := os.Open(filepath.Join(root, "proc/self/mountinfo")) //nolint:gosec // G304: of /proc, or of a test
 	if err != nil {
@@ -121,21 +115,21 @@ func (m *Memory) levelsOf(mount *mountinfo.Info, path string) (levels []Level) {
 			folder = top
 		}
 		stat := readStat(folder)
-		if usage := readNumber(filepath.Join(folder, m.files.usage), 0); usage > 0 {
+		if usage := readNumber(filepath.Join(folder, m.usage), 0); usage > 0 {
 			used = usage
-			for _, field := range m.files.reclaimable {
+			for _, field := range m.reclaimable {
 				used -= stat[field]
 			}
 		}
 		limit := int64(unlimited)
-		for _, name := range m.files.limits {
+		for _, name := range m.limits {
 			limit = min(limit, readNumber(filepath.Join(folder, name), unlimited))
 		}
 		if limit < unlimited {
 			levels = append(levels, Level{Limit: limit, Used: max(used, 0)})
 			smallest = min(smallest, limit)
 		}
-		if parents, ok := stat[m.files.hierarchical]; ok {
+		if parents, ok := stat[m.inherited]; ok {
 			inherited = min(inherited, parents)
 		}
 		if folder == top || len(levels) > 0 && podCgroup.MatchString(filepath.Base(folder)) {

@@ -15,7 +15,7 @@ import (
 // mountAPI is one of the kernel's two interfaces for mounting.
 type mountAPI interface {
 	// mount makes a tmpfs that fill writes into, makes it read-only, and attaches it to the target, if all of that works.
-	mount(ctx context.Context, t *target, o mountOptions, fill func(*writableVolume) error) error
+	mount(ctx context.Context, t *target, options []string, fill func(*writableVolume) error) error
 
 	// privateCopy calls fn with a descriptor of a copy of the mount that is not read-only and that no other process can reach.
 	privateCopy(t *target, fn func(fd int) error) error
@@ -102,25 +102,21 @@ func whyWritable(err error) string {
 	}
 }
 
-// mountOptions are the options of a new tmpfs.
-type mountOptions struct {
-	capacity
-	group *uint32
-	label string // SELinux label of every file; empty for none
-}
-
 func (c capacity) options() []string {
 	return []string{fmt.Sprint("size=", c.bytes), fmt.Sprint("nr_inodes=", c.inodes)}
 }
 
-func (o mountOptions) options() []string {
+const labelOption = "context="
+
+// mountOptions are the options of a new tmpfs.
+func (s *Store) mountOptions(group *uint32) []string {
 	mode, gid := "mode=0755", uint32(0)
-	if o.group != nil {
-		mode, gid = "mode=2750", *o.group
+	if group != nil {
+		mode, gid = "mode=2750", *group
 	}
-	options := append(o.capacity.options(), mode, "uid=0", fmt.Sprint("gid=", gid))
-	if o.label != "" {
-		options = append(options, "context="+o.label)
+	options := append(s.capacityFor(2).options(), mode, "uid=0", fmt.Sprint("gid=", gid))
+	if s.label != "" {
+		options = append(options, labelOption+s.label)
 	}
 	return options
 }

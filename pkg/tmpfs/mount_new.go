@@ -41,8 +41,8 @@ func probe() error {
 	return nil
 }
 
-func (a *newAPI) mount(ctx context.Context, t *target, o mountOptions, fill func(*writableVolume) error) error {
-	mnt, err := a.create(ctx, o)
+func (a *newAPI) mount(ctx context.Context, t *target, options []string, fill func(*writableVolume) error) error {
+	mnt, err := a.create(ctx, options)
 	if err != nil {
 		return err
 	}
@@ -51,11 +51,11 @@ func (a *newAPI) mount(ctx context.Context, t *target, o mountOptions, fill func
 		return err
 	}
 	err = whileBusy(ctx, func() error {
-		return unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+		if err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+			return err
+		}
+		return a.reconfigure(mnt, "ro")
 	})
-	if err == nil {
-		err = mounter{a}.lock(ctx, mnt)
-	}
 	if err != nil {
 		return wrap("make it read-only", err)
 	}
@@ -68,9 +68,9 @@ func (a *newAPI) mount(ctx context.Context, t *target, o mountOptions, fill func
 }
 
 // create returns the descriptor of a tmpfs that is not attached.
-func (a *newAPI) create(ctx context.Context, o mountOptions) (mnt int, err error) {
+func (a *newAPI) create(ctx context.Context, options []string) (mnt int, err error) {
 	// The mount table shows the source as the device; a tmpfs has none.
-	err = a.first(ctx, append(o.options(), "source=tmpfs"), func(options []string) error {
+	err = a.first(ctx, append(options, "source=tmpfs"), func(options []string) error {
 		fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 		if err != nil {
 			return wrap("fsopen", err)

@@ -24,16 +24,18 @@ type oldAPI struct {
 const oldFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
 // mount leaves a volume without ..data if the process is killed before it is filled; the next Publish fills it.
-func (a *oldAPI) mount(ctx context.Context, t *target, o mountOptions, fill func(*writableVolume) error) error {
+func (a *oldAPI) mount(ctx context.Context, t *target, options []string, fill func(*writableVolume) error) error {
 	a.logged.Do(func() {
 		klog.FromContext(ctx).Info("Volumes are mounted with mount(2), because a newer system call is refused (it takes Linux 5.12)",
 			"reason", a.reason.Error())
 	})
-	if o.label != "" {
-		o.label = `"` + o.label + `"` // it may have commas
+	for i := range options {
+		if label, found := strings.CutPrefix(options[i], labelOption); found {
+			options[i] = labelOption + `"` + label + `"` // it may have commas
+		}
 	}
 	return t.withFolder(func(folder int) error {
-		err := a.first(ctx, o.options(), func(options []string) error {
+		err := a.first(ctx, options, func(options []string) error {
 			return unix.Mount("tmpfs", procPath(folder), "tmpfs", oldFlags|unix.MS_RDONLY, strings.Join(options, ","))
 		})
 		if err != nil {

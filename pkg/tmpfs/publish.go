@@ -69,9 +69,8 @@ func (s *Store) mount(ctx context.Context, t *target, group *uint32, next *set) 
 	}
 	defer release()
 	name := setName(s.now(), nil)
-	options := mountOptions{capacity: s.capacityFor(2), group: group, label: s.label}
 	var st unix.Stat_t
-	err = s.mounter.mount(ctx, t, options, func(w *writableVolume) error {
+	err = s.mounter.mount(ctx, t, s.mountOptions(group), func(w *writableVolume) error {
 		if err := unix.Fstat(w.fd, &st); err != nil {
 			return err
 		}
