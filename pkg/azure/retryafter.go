@@ -8,23 +8,23 @@ import (
 )
 
 const (
-	// firstBackOff and lastBackOff are how long a vault is left alone that throttles without saying for how long: twice
-	// as long each time.
+	// firstBackOff is the pause after a throttling answer without Retry-After. It doubles with each consecutive one, up to
+	// lastBackOff. From the second on it is also the least pause if the service gives a Retry-After.
 	firstBackOff = time.Second
 	lastBackOff  = 30 * time.Second
-	// longestPause bounds what a vault, or whatever answers in its place, can ask for.
+	// longestPause bounds the Retry-After of a service.
 	longestPause = time.Hour
 )
 
-// throttles says which answers close a throttle: 429, and every failure that names the time of the next attempt.
-func throttles(status int, named bool) bool {
-	return status == http.StatusTooManyRequests || named && retriable(status)
+// closesThrottle says which answers close a throttle: 429, and every failure with a Retry-After.
+func closesThrottle(status int, hasRetryAfter bool) bool {
+	return status == http.StatusTooManyRequests || hasRetryAfter && retriable(status)
 }
 
 // Throttles says whether an answer closes a throttle, so that the SDK need not wait and try again.
 func Throttles(resp *http.Response) bool {
-	_, named := retryAfter(resp.Header, time.Now())
-	return throttles(resp.StatusCode, named)
+	_, hasRetryAfter := retryAfter(resp.Header, time.Now())
+	return closesThrottle(resp.StatusCode, hasRetryAfter)
 }
 
 // retriable are the answers upon which the SDK asks again.
@@ -42,8 +42,8 @@ func backOff(consecutive int) time.Duration {
 	return min(firstBackOff<<min(consecutive-1, 10), lastBackOff)
 }
 
-// spaced makes a pause a little longer, by chance, so that the nodes of a cluster do not all come back at once.
-func spaced(pause time.Duration) time.Duration {
+// withJitter makes a pause up to a tenth longer, at random, so that the nodes of a cluster do not all come back at once.
+func withJitter(pause time.Duration) time.Duration {
 	return pause + Jitter(max(pause/10, 100*time.Millisecond))
 }
 
@@ -53,7 +53,7 @@ func Jitter(d time.Duration) time.Duration { return rand.N(max(d, 1)) } //nolint
 // retryAfter reads when the service wants to be asked again: milliseconds in the headers of Azure, seconds or a date in
 // that of RFC 9110, section 10.2.3. A date counts from the date of the answer, so that the clock of the node does not
 // matter.
-func retryAfter(h http.Header, now time.Time) (pause time.Duration, named bool) {
+func retryAfter(h http.Header, now time.Time) (pause time.Duration, present bool) {
 	bounded := func(n int64, unit time.Duration) time.Duration {
 		return min(time.Duration(min(n, int64(longestPause/unit)))*unit, longestPause)
 	}

@@ -176,9 +176,9 @@ func (t *Throttle) leave(a *Attempt, err error) (again bool) {
 	return again
 }
 
-// close closes the throttle after an answer, for a pause that the service has named, or chosen here. Requests that were sent
+// pause closes the throttle after an answer, for a pause that the service has named, or chosen here. Requests that were sent
 // together are refused together, so only the first of them counts.
-func (t *Throttle) close(epoch, status int, pause time.Duration, named bool) {
+func (t *Throttle) pause(epoch, status int, length time.Duration, hasRetryAfter bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if said, ok := errors.AsType[*Answer](t.reason); !ok || said.Status != status {
@@ -189,10 +189,10 @@ func (t *Throttle) close(epoch, status int, pause time.Duration, named bool) {
 		t.consecutive++
 		t.limit = 1
 	}
-	if !named || t.consecutive > 1 {
-		pause = max(pause, backOff(t.consecutive))
+	if !hasRetryAfter || t.consecutive > 1 {
+		length = max(length, backOff(t.consecutive))
 	}
-	if until := t.now().Add(spaced(pause)); until.After(t.notBefore) {
+	if until := t.now().Add(withJitter(length)); until.After(t.notBefore) {
 		t.notBefore = until
 	}
 }
@@ -231,9 +231,9 @@ func (a *Attempt) record(req *http.Request, resp *http.Response, err error) {
 		return
 	}
 	a.status = resp.StatusCode
-	if pause, named := retryAfter(resp.Header, a.throttle.now()); throttles(resp.StatusCode, named) {
+	if pause, hasRetryAfter := retryAfter(resp.Header, a.throttle.now()); closesThrottle(resp.StatusCode, hasRetryAfter) {
 		a.throttled, a.closed = true, resp.StatusCode
-		a.throttle.close(a.epoch, resp.StatusCode, pause, named)
+		a.throttle.pause(a.epoch, resp.StatusCode, pause, hasRetryAfter)
 	}
 }
 

@@ -211,13 +211,24 @@ func TestBackOff(t *testing.T) {
 			throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After)
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
-			calls := 0
+			began := time.Now()
+			var calls []time.Duration
 			err := throttle.Do(ctx, longPatience, func(ctx context.Context) error {
-				calls++
+				calls = append(calls, time.Since(began))
 				return recorded(ctx, responseOf(http.StatusTooManyRequests, header))
 			})
-			if !errors.Is(err, context.DeadlineExceeded) || calls < 6 || calls > 8 { // 1+2+4+8+16+30+30 seconds and some chance
-				t.Errorf("%v: %d calls in two minutes, %v", header, calls, err)
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%v: %v", header, err)
+			}
+			pauses := []time.Duration{1, 2, 4, 8, 16, 30} // seconds; a tenth more at most, or a tenth of a second
+			if len(calls) <= len(pauses) {
+				t.Fatalf("%v: %d calls in two minutes", header, len(calls))
+			}
+			for i, seconds := range pauses {
+				pause, want := calls[i+1]-calls[i], seconds*time.Second
+				if pause < want || pause > want+max(want/10, 100*time.Millisecond) {
+					t.Errorf("%v: pause %d is %v, want %v and up to a tenth more", header, i, pause, want)
+				}
 			}
 			if reason, ok := errors.AsType[*Answer](throttle.Throttled()); !ok || reason.Status != http.StatusTooManyRequests {
 				t.Errorf("the reason is %v", throttle.Throttled())

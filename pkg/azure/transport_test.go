@@ -111,7 +111,7 @@ func TestAClosedThrottleSendsNothing(t *testing.T) {
 	calls, sent := 0, true
 	err := throttle.Do(t.Context(), time.Minute, func(ctx context.Context) error {
 		if calls++; calls == 1 { // another request was refused
-			throttle.close(0, 429, time.Millisecond, true)
+			throttle.pause(0, 429, time.Millisecond, true)
 		}
 		resp, err := get(ctx, t, s, url)
 		if err == nil {

@@ -110,11 +110,11 @@ const labelOption = "context="
 
 // mountOptions are the options of a new tmpfs.
 func (s *Store) mountOptions(group *uint32) []string {
-	mode, gid := "mode=0755", uint32(0)
+	mode, gid := folderMode, uint32(0)
 	if group != nil {
-		mode, gid = "mode=2750", *group
+		mode, gid = groupFolderMode, *group
 	}
-	options := append(s.capacityFor(2).options(), mode, "uid=0", fmt.Sprint("gid=", gid))
+	options := append(s.capacityFor(2).options(), fmt.Sprintf("mode=%04o", mode&0o7777), "uid=0", fmt.Sprint("gid=", gid))
 	if s.label != "" {
 		options = append(options, labelOption+s.label)
 	}

@@ -20,7 +20,8 @@ import (
 // extraFolders is how many folders a set may have beside two for each allowed file, so that volumes with a small limit have some levels.
 const extraFolders = 64
 
-// The modes of a volume. With an fsGroup, group and set-group-id bit come from the root of the tmpfs, and folders inherit them.
+// The modes of a volume. The driver cannot set the set-group-id bit without CAP_FSETID, so new folders inherit it, and the
+// group, from the root of the tmpfs (mountOptions).
 const (
 	folderMode, groupFolderMode = unix.S_IFDIR | 0o755, unix.S_IFDIR | unix.S_ISGID | 0o750
 	fileMode, groupFileMode     = unix.S_IFREG | 0o644, unix.S_IFREG | 0o640

@@ -14,8 +14,9 @@ import (
 	"unicode/utf16"
 )
 
-// maxIterations of all key derivations of a file together; a file has three or four. Windows uses 2,000 for each, OpenSSL
-// 2,048, Java 10,000. A file with 100,000 takes some tens of milliseconds.
+// maxIterations bounds the iterations of all key derivations of one attempt to read a file, which has three or four; a file
+// without a password may take two attempts. Windows uses 2,000 for each, OpenSSL 2,048, Java 10,000. A file with 100,000
+// takes some tens of milliseconds.
 const maxIterations = 100_000
 
 // deriver derives keys from the password of one file.

@@ -28,7 +28,7 @@ func (r Refused) Sentinel() error {
 	return volume.ErrUnauthenticated
 }
 
-// Hint says what to do about it.
+// Hint returns what the user or the operator can do.
 func (r Refused) Hint() string {
 	if r.Answer.Service == azure.Metadata {
 		return r.metadataHint()

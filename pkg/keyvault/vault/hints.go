@@ -37,10 +37,10 @@ func (r Refused) Sentinel() error {
 	}
 }
 
-// Hint says what to do about it.
+// Hint returns what the user or the operator can do.
 func (r Refused) Hint() string {
 	a := r.Answer
-	permission, role := right(r.Object.Kind)
+	permission, role := requiredPermission(r.Object.Kind)
 	switch {
 	case a.Disabled():
 		return "it is disabled; enable it, or mark the object optional"
@@ -75,8 +75,8 @@ func (r Refused) Hint() string {
 	}
 }
 
-// right is the permission that a read needs, and the role that includes it.
-func right(kind volume.Kind) (permission, role string) {
+// requiredPermission is the permission that a read needs, and the role that includes it.
+func requiredPermission(kind volume.Kind) (permission, role string) {
 	switch kind {
 	case volume.KindSelection:
 		return "secrets/list", "Key Vault Secrets User"
