@@ -220,12 +220,12 @@ func TestBackOff(t *testing.T) {
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%v: %v", header, err)
 			}
-			pauses := []time.Duration{1, 2, 4, 8, 16, 30} // seconds; a tenth more at most, or a tenth of a second
-			if len(calls) <= len(pauses) {
+			seconds := []int{1, 2, 4, 8, 16, 30}
+			if len(calls) <= len(seconds) {
 				t.Fatalf("%v: %d calls in two minutes", header, len(calls))
 			}
-			for i, seconds := range pauses {
-				pause, want := calls[i+1]-calls[i], seconds*time.Second
+			for i, n := range seconds {
+				pause, want := calls[i+1]-calls[i], time.Duration(n)*time.Second
 				if pause < want || pause > want+max(want/10, 100*time.Millisecond) {
 					t.Errorf("%v: pause %d is %v, want %v and up to a tenth more", header, i, pause, want)
 				}
