@@ -38,7 +38,7 @@ func TestMemoryBudget(t *testing.T) {
 		if _, err := n.StopDaemon(unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		w.restart(t, n)
+		restart(t, n)
 		group.add(t, n.PID())
 		refused(t, n, late)
 		refreshAll(t, n, pods)
@@ -131,7 +131,7 @@ func refreshAll(t *testing.T, n *node.Node, pods []*pod) {
 	var all sync.WaitGroup
 	errs := make([]error, len(pods))
 	for i, p := range pods {
-		age(t, n, p.Volume, stale)
+		n.Age(t, p.Volume, stale)
 		p.change(n)
 		all.Go(func() { errs[i] = n.Publish(t.Context(), p.Volume) })
 	}

@@ -100,7 +100,7 @@ func untilFree(t *testing.T, n *node.Node, p *pod) {
 // A caller gives up, or runs out of time, where the daemon waits for Entra ID or the vault, and before it has been called.
 func TestCanceledInTheFetch(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{Flags: []string{"--mount-max-age=0"}})
+	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=0"}})
 	p := newPod(n, "pod", 3, 100)
 	publish(t, n, p)
 	before := n.AtRest(t)
@@ -118,7 +118,7 @@ func TestCanceledInTheFetch(t *testing.T) {
 			if first {
 				q = newPod(n, "first", 3, 100)
 			} else {
-				age(t, n, p.Volume, stale)
+				n.Age(t, p.Volume, stale)
 				p.change(n)
 			}
 			if err := test.end(t, n, q); status.Code(err) != test.code && !errors.Is(err, context.DeadlineExceeded) {

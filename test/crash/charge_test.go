@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
@@ -30,7 +29,7 @@ func TestWhatVolumesAreCharged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := start(t, node.Options{})
+			n := node.New(t, node.Options{})
 			group := newMemoryGroup(t)
 			group.add(t, n.PID())
 			setSecret(n, "value", strings.Repeat("x", test.size))
@@ -40,14 +39,9 @@ func TestWhatVolumesAreCharged(t *testing.T) {
 			}
 			before := group.kernel(t)
 			for i := range volumes {
-				v := kubelet.Volume{Name: fmt.Sprint("pod", i), Namespace: node.Namespace, ServiceAccount: node.ServiceAccount, Attributes: map[string]string{
-					"vault": node.VaultURL, "clientID": node.WorkloadID, "objects": objects.String(),
-				}}
-				if err := n.Publish(t.Context(), v); err != nil {
-					t.Fatal(err)
-				}
+				n.MustPublish(t, node.Volume(fmt.Sprint("pod", i), "objects", objects.String()))
 			}
-			charged, counted := group.kernel(t)-before, gauge(t, n, "keyvault_csi_volumes_bytes")
+			charged, counted := group.kernel(t)-before, int64(n.MustMetric(t, "keyvault_csi_volumes_bytes"))
 			quit(t, n)
 			// The process takes memory of the kernel as well, such as page tables; where the volumes are small, that shows.
 			if charged > counted+1<<20 || counted > 2*charged {
@@ -81,14 +75,4 @@ func (g memoryGroup) kernel(t *testing.T) (bytes int64) {
 		return fields["shmem"] + n
 	}
 	return fields["shmem"] + fields["kernel"]
-}
-
-// gauge reads a metric without labels.
-func gauge(t *testing.T, n *node.Node, name string) int64 {
-	t.Helper()
-	value, err := n.Metric(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return int64(value)
 }

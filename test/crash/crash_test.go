@@ -11,15 +11,10 @@
 package crash_test
 
 import (
-	"errors"
 	"os"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/keyvault-csi/keyvault-csi/internal/aging"
-	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
 	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
@@ -28,22 +23,6 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
 
-// start gives a node that ends with the test.
-func start(t *testing.T, o node.Options) *node.Node {
-	t.Helper()
-	n, err := node.Start(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the daemon wrote at last:\n%s", tail(n.Output()))
-		}
-		n.Close()
-	})
-	return n
-}
-
 // say gives the verdict of a suite that has not failed.
 func say(t *testing.T, format string, args ...any) {
 	t.Helper()
@@ -51,9 +30,6 @@ func say(t *testing.T, format string, args ...any) {
 		suite.Verdict(t, format, args...)
 	}
 }
-
-// tail is the end of a text that may be very long.
-func tail(text string) string { return text[max(0, len(text)-8<<10):] }
 
 // ways runs a test with the mount calls of Linux 5.12, and with mount(2) alone.
 func ways(t *testing.T, test func(t *testing.T, w way)) {
@@ -74,41 +50,24 @@ type way struct {
 
 func (w way) classic() bool { return w.forbidden != nil }
 
-// start gives a node whose daemon mounts this way.
-func (w way) start(t *testing.T, o node.Options) (n *node.Node) {
+// start gives a node whose daemon mounts this way, also after a restart.
+func (w way) start(t *testing.T, o node.Options) *node.Node {
 	t.Helper()
-	onThread(t, func() error {
-		if w.classic() {
-			if err := forbid(w.forbidden); err != nil {
-				return err
-			}
-		}
-		n = start(t, o)
-		return nil
-	})
-	if n == nil {
-		t.FailNow() // start has said why
+	o.Restrict = w.restrict
+	return node.New(t, o)
+}
+
+// restrict forbids this thread, and what it starts, the system calls of the other way.
+func (w way) restrict() error {
+	if w.classic() {
+		return forbid(w.forbidden)
 	}
-	return n
+	return nil
 }
 
-// restart starts the daemon of a node again.
-func (w way) restart(t *testing.T, n *node.Node) {
+func restart(t *testing.T, n *node.Node) {
 	t.Helper()
-	onThread(t, func() error {
-		if w.classic() {
-			if err := forbid(w.forbidden); err != nil {
-				return err
-			}
-		}
-		return n.StartDaemon(t.Context())
-	})
-}
-
-// age lets time pass for a volume, so that its next publish asks the vault again.
-func age(t *testing.T, n *node.Node, v kubelet.Volume, by time.Duration) {
-	t.Helper()
-	if err := aging.Set(n.Target(v), time.Now().Add(-by)); err != nil && !errors.Is(err, unix.EBUSY) { // a test may hold removed files open
+	if err := n.StartDaemon(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -121,9 +80,7 @@ const stale = time.Hour
 
 func publish(t *testing.T, n *node.Node, p *pod) {
 	t.Helper()
-	if err := n.Publish(t.Context(), p.Volume); err != nil {
-		t.Fatalf("publish %s: %v", p.Name, err)
-	}
+	n.MustPublish(t, p.Volume)
 	if err := p.current(n); err != nil {
 		t.Fatal(err)
 	}
@@ -131,9 +88,7 @@ func publish(t *testing.T, n *node.Node, p *pod) {
 
 func unpublish(t *testing.T, n *node.Node, p *pod) {
 	t.Helper()
-	if err := n.Unpublish(t.Context(), p.Volume); err != nil {
-		t.Fatalf("unpublish %s: %v", p.Name, err)
-	}
+	n.MustUnpublish(t, p.Volume)
 	if err := p.gone(n); err != nil {
 		t.Fatal(err)
 	}

@@ -43,13 +43,13 @@ func operations() []operation {
 		{"swap", func(t *testing.T, n *node.Node, p *pod) {
 			t.Helper()
 			publish(t, n, p)
-			age(t, n, p.Volume, due)
+			n.Age(t, p.Volume, due)
 			p.change(n)
 		}, callPublish, true},
 		{"refresh", func(t *testing.T, n *node.Node, p *pod) {
 			t.Helper()
 			publish(t, n, p)
-			age(t, n, p.Volume, due)
+			n.Age(t, p.Volume, due)
 		}, callPublish, true},
 		{"unpublish", published, callUnpublish, false},
 	}
@@ -129,7 +129,7 @@ func doAgain(t *testing.T, n *node.Node, p *pod, op operation, when string) {
 		t.Fatalf("%s again %s: found %+v, %v", op.name, when, f, err)
 	}
 	// What was attached or swapped before the kill is young, and not looked into before it is due.
-	age(t, n, p.Volume, due)
+	n.Age(t, p.Volume, due)
 	publish(t, n, p)
 }
 

@@ -1,8 +1,6 @@
 package crash_test
 
 import (
-	"runtime"
-	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,36 +12,6 @@ import (
 // newMountCalls are those of Linux 5.2 to 5.12.
 var newMountCalls = []uint32{
 	unix.SYS_OPEN_TREE, unix.SYS_MOVE_MOUNT, unix.SYS_FSOPEN, unix.SYS_FSCONFIG, unix.SYS_FSMOUNT, unix.SYS_FSPICK, unix.SYS_MOUNT_SETATTR,
-}
-
-// onThread runs fn on a thread that ends with it.
-func onThread(t *testing.T, fn func() error) {
-	t.Helper()
-	done := make(chan error)
-	go runOnThread(func() {
-		var err error
-		defer func() { done <- err }() // also when fn ends the goroutine by t.Fatal
-		err = fn()
-	})
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-}
-
-// runOnThread never uses the main thread, which cannot end.
-func runOnThread(fn func()) {
-	runtime.LockOSThread()
-	if unix.Gettid() != unix.Getpid() {
-		fn()
-		return // without unlocking: the thread ends with the goroutine
-	}
-	other := make(chan struct{})
-	go func() {
-		defer close(other)
-		runOnThread(fn)
-	}()
-	<-other
-	runtime.UnlockOSThread()
 }
 
 // The offsets in struct seccomp_data.

@@ -152,7 +152,7 @@ func (s *storm) kill() {
 	for _, w := range s.workers {
 		w.inspect()
 	}
-	s.restart(s.t, s.n)
+	restart(s.t, s.n)
 	s.answers = make(chan struct{}, 1000)
 	s.dying.Store(false)
 	for _, w := range s.workers {
@@ -249,7 +249,7 @@ func (w *worker) once(k kind, first bool) (ok bool) {
 		if w.pod.floor == 0 {
 			return true // the pod was deleted before it ran
 		}
-		age(w.t, w.n, v, due)
+		w.n.Age(w.t, v, due)
 	}
 	call, promised := w.n.Publish, w.pod.current
 	if k == removing {

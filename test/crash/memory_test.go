@@ -34,7 +34,7 @@ func TestMemoryLimit(t *testing.T) {
 		for i := 0; met == nil && i < 100; i++ {
 			if i%2 == 0 { // a swap of an old volume holds two sets for a while
 				p := pods[i%published]
-				age(t, n, p.Volume, stale)
+				n.Age(t, p.Volume, stale)
 				p.change(n)
 				if met = n.Publish(t.Context(), p.Volume); met == nil {
 					p.floor = p.now
@@ -66,12 +66,12 @@ func TestMemoryLimit(t *testing.T) {
 		// The operator gives it more.
 		group.limit(t, 1<<30)
 		if killed {
-			w.restart(t, n)
+			restart(t, n)
 			group.add(t, n.PID())
 		}
 		for _, p := range pods {
 			if p.floor > 0 {
-				age(t, n, p.Volume, due)
+				n.Age(t, p.Volume, due)
 			}
 			publish(t, n, p)
 		}

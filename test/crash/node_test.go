@@ -42,7 +42,7 @@ func TestReboot(t *testing.T) {
 		if _, err := os.Lstat(n.Socket); err != nil {
 			t.Fatal(err) // it would be no reboot
 		}
-		w.restart(t, n)
+		restart(t, n)
 		for i, p := range pods {
 			if i%2 == 0 { // the others were deleted meanwhile
 				if err := stats(t, n, p); status.Code(err) != codes.NotFound {
@@ -69,7 +69,7 @@ func TestKilledWhileStarting(t *testing.T) {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	register := "--registration-socket=" + filepath.Join(dir, "reg.sock")
 	before := newScene(t)
-	n := start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", register}})
+	n := node.New(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", register}})
 	p := newPod(n, "pod", 3, 100)
 	publish(t, n, p)
 	if _, err := n.StopDaemon(unix.SIGKILL); err != nil {
@@ -115,7 +115,7 @@ func TestStopWithCallsInFlight(t *testing.T) {
 		n := w.start(t, node.Options{Flags: []string{"--mount-max-age=0"}})
 		old, late := newPod(n, "old", 3, 100), newPod(n, "late", 3, 100)
 		publish(t, n, old)
-		age(t, n, old.Volume, due)
+		n.Age(t, old.Volume, due)
 		old.change(n)
 		// One call will run out of its own time; in the long form one will run into the daemon's grace of 20 s.
 		never := newPod(n, "never", 3, 100)
@@ -194,7 +194,7 @@ func TestReadOnlyKubeletRoot(t *testing.T) {
 
 		fails(t, n.Publish(t.Context(), fresh.Volume), codes.Internal,
 			"mount a volume at %q: make the folder of the target: read-only file system", n.Target(fresh.Volume))
-		age(t, n, old.Volume, due)
+		n.Age(t, old.Volume, due)
 		old.change(n)
 		publish(t, n, old)   // it writes into the volume alone
 		publish(t, n, again) // its folder is there

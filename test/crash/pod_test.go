@@ -34,10 +34,7 @@ type pod struct {
 }
 
 func newPod(n *node.Node, name string, copies, size int) *pod {
-	p := &pod{copies: copies, size: size, Volume: kubelet.Volume{
-		Name: name, Namespace: node.Namespace, ServiceAccount: node.ServiceAccount,
-		Attributes: map[string]string{"vault": node.VaultURL, "clientID": node.WorkloadID},
-	}}
+	p := &pod{copies: copies, size: size, Volume: node.Volume(name)}
 	var objects strings.Builder
 	for i := range copies {
 		fmt.Fprintf(&objects, "- {secret: %s, path: %s}\n", name, copyPath(i))

@@ -40,7 +40,7 @@ func TestNoRoomForASwap(t *testing.T) {
 				full := false
 				for range 12 { // the volume grows around what is kept open, and that ends
 					open = append(open, test.occupy(t, n.Target(p.Volume))...)
-					age(t, n, p.Volume, stale)
+					n.Age(t, p.Volume, stale)
 					p.change(n)
 					if err := n.Publish(t.Context(), p.Volume); err != nil {
 						text := fmt.Sprintf("rotate the volume at %q: no room is left in its tmpfs, though the content is within the limits: "+
@@ -79,7 +79,7 @@ func fullVolume(t *testing.T, n *node.Node, p *pod, text string) {
 		t.Errorf("the volume's health is %v, %v", health, err)
 	}
 	// While the set is young enough, the same failure is none of the pod's.
-	age(t, n, p.Volume, due)
+	n.Age(t, p.Volume, due)
 	if err := n.Publish(t.Context(), p.Volume); err != nil {
 		t.Errorf("a full volume that is not yet stale: %v", err)
 	}

@@ -183,7 +183,7 @@ func during(t *testing.T, n *node.Node, p *pod, fn func()) error {
 // vanishedDuringARotation: the daemon has seen a volume there, and finds none when it has the next set.
 func vanishedDuringARotation(t *testing.T, n *node.Node, p *pod) {
 	publish(t, n, p)
-	age(t, n, p.Volume, due)
+	n.Age(t, p.Volume, due)
 	p.change(n)
 	err := during(t, n, p, func() {
 		unmount(t, n.Target(p.Volume))

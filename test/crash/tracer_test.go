@@ -68,17 +68,14 @@ func trace() (*tracer, error) {
 // restartTraced starts the daemon of a node again, under a tracer.
 func (w way) restartTraced(t *testing.T, n *node.Node) (tr *tracer) {
 	t.Helper()
-	onThread(t, func() (err error) {
-		if w.classic() {
-			if err := forbid(w.forbidden); err != nil {
-				return err
-			}
-		}
-		if tr, err = trace(); err != nil {
+	n.Restrict = func() (err error) {
+		if err := w.restrict(); err != nil {
 			return err
 		}
-		return n.StartDaemon(t.Context())
-	})
+		tr, err = trace()
+		return err
+	}
+	restart(t, n)
 	return tr
 }
 

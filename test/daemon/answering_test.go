@@ -54,7 +54,7 @@ func (m *vm) rules(t *testing.T, rules string) {
 func (m *vm) pod(pairs ...string) kubelet.Volume {
 	v := workload("clientID", "", "identity", "managed", "secrets", "a")
 	v.NoToken = true
-	return with(v, pairs...)
+	return node.With(v, pairs...)
 }
 
 // spellings are the ways to name web.
@@ -88,7 +88,7 @@ func (m *vm) try(t *testing.T, what string, v kubelet.Volume, refusal string) {
 	case refusal != "" && m.Cloud.Count(devcloud.CountKey{Service: devcloud.ServiceVault}) != before:
 		t.Errorf("%s: the vault was asked for a pod that is refused", what)
 	}
-	unpublish(t, m.Node, v)
+	m.Node.MustUnpublish(t, v)
 }
 
 // TestPolicyJudgesWhoAnswers: a rule is about the identity that answers, however a pod names it.
@@ -144,14 +144,14 @@ func TestPolicyGuardsWhatIsInMemory(t *testing.T) {
 	m := newVM(t, true, "--mount-max-age=1h", "--last-known-good=24h")
 	m.rules(t, `[{namespaces: ["*"], identities: [managed], clientIDs: ["`+assignedID+`"]}]`)
 	v := m.pod("objectID", objectID)
-	publish(t, m.Node, v)
+	m.Node.MustPublish(t, v)
 	m.rules(t, `[{namespaces: ["*"], identities: [managed], clientIDs: ["`+ownID+`"]}]`)
 	m.try(t, "the next pod", v, answeredBy(web))
-	age(t, m.Node, v, time.Hour)
+	m.Node.Age(t, v, time.Hour)
 	if err := m.Publish(t.Context(), v); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), answeredBy(web)) {
 		t.Errorf("the next refresh of an old set: %v, want Unavailable with the refusal", err)
 	}
-	if got := read(t, filepath.Join(m.Target(v), "secrets/a")); got != "value" {
+	if got := node.ReadFile(t, filepath.Join(m.Target(v), "secrets/a")); got != "value" {
 		t.Errorf("the pod reads %q", got)
 	}
 }

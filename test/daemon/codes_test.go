@@ -166,7 +166,7 @@ func TestCodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := start(t, node.Options{Flags: test.flags})
+			n := node.New(t, node.Options{Flags: test.flags})
 			n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 			n.Vault.SetSecret("other", "value", devcloud.SecretOptions{})
 			if test.arrange != nil {
@@ -180,7 +180,7 @@ func TestCodes(t *testing.T) {
 // The codes that depend on the caller rather than on the vault.
 func TestCodesOfTheCaller(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password")
 	clear, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Hang, Service: devcloud.ServiceVault})
@@ -225,7 +225,7 @@ func publishWhenFree(ctx context.Context, n *node.Node, v kubelet.Volume) error 
 
 func TestInternalIsTheMountItself(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password")
 	if err := os.MkdirAll(filepath.Dir(n.Target(v)), 0o750); err != nil {

@@ -5,7 +5,6 @@ package daemon_test
 import (
 	"context"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,58 +22,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(mountns.Main(node.Networked{M: m})) }
 
-// start gives a node that ends with the test.
-func start(t *testing.T, o node.Options) *node.Node {
-	t.Helper()
-	n, err := node.Start(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the daemon wrote:\n%s", n.Output())
-		}
-		n.Close()
-	})
-	return n
-}
-
 // workload is a volume of the pod that the workload identity is federated with; pairs are attributes and values.
-func workload(pairs ...string) kubelet.Volume {
-	v := kubelet.Volume{
-		Name:           "secrets",
-		Namespace:      node.Namespace,
-		ServiceAccount: node.ServiceAccount,
-		Attributes:     map[string]string{"vault": node.VaultURL, "clientID": node.WorkloadID},
-	}
-	return with(v, pairs...)
-}
-
-// with changes attributes; an empty value takes one away.
-func with(v kubelet.Volume, pairs ...string) kubelet.Volume {
-	v.Attributes = maps.Clone(v.Attributes)
-	for i := 0; i < len(pairs); i += 2 {
-		v.Attributes[pairs[i]] = pairs[i+1]
-		if pairs[i+1] == "" {
-			delete(v.Attributes, pairs[i])
-		}
-	}
-	return v
-}
-
-func publish(t *testing.T, n *node.Node, v kubelet.Volume) {
-	t.Helper()
-	if err := n.Publish(t.Context(), v); err != nil {
-		t.Fatalf("publish: %v", err)
-	}
-}
-
-func unpublish(t *testing.T, n *node.Node, v kubelet.Volume) {
-	t.Helper()
-	if err := n.Unpublish(t.Context(), v); err != nil {
-		t.Fatalf("unpublish: %v", err)
-	}
-}
+func workload(pairs ...string) kubelet.Volume { return node.Volume("secrets", pairs...) }
 
 // refused publishes a volume that must fail with just this code and text, and leave nothing behind.
 func refused(t *testing.T, n *node.Node, v kubelet.Volume, code codes.Code, text string) {
@@ -126,7 +75,7 @@ func tree(t *testing.T, root string) []string {
 				walk(path)
 				continue
 			}
-			lines = append(lines, path+" "+mode(info)+" "+read(t, filepath.Join(root, path)))
+			lines = append(lines, path+" "+mode(info)+" "+node.ReadFile(t, filepath.Join(root, path)))
 		}
 	}
 	walk("")
@@ -140,13 +89,4 @@ func mode(info fs.FileInfo) string {
 		bits += "+setgid"
 	}
 	return bits
-}
-
-func read(t *testing.T, path string) string {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }

@@ -22,7 +22,7 @@ import (
 // documented gives the first cells of the table rows below a heading of docs/reference.md, without backquotes.
 func documented(t *testing.T, heading string) []string {
 	t.Helper()
-	_, section, found := strings.Cut(read(t, "../../docs/reference.md"), "\n## "+heading+"\n")
+	_, section, found := strings.Cut(node.ReadFile(t, "../../docs/reference.md"), "\n## "+heading+"\n")
 	if !found {
 		t.Fatalf("docs/reference.md has no heading %q", heading)
 	}
@@ -86,12 +86,12 @@ func TestAttributesAreDocumented(t *testing.T) {
 
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	if _, err := n.Vault.SetCertificate("web-tls", devcloud.CertificateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	publish(t, n, workload("secrets", "db-password;web-tls"))
+	n.MustPublish(t, workload("secrets", "db-password;web-tls"))
 	_, page, err := n.Get(t.Context(), "/metrics")
 	if err != nil {
 		t.Fatal(err)

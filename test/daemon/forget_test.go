@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -20,7 +19,7 @@ import (
 func TestValuesLeaveTheMemory(t *testing.T) {
 	t.Parallel()
 	const values, size, most = 200, 20_000, 20
-	n := start(t, node.Options{Flags: []string{"--mount-max-age=5s", "--max-volume-bytes=4Mi"}})
+	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=5s", "--max-volume-bytes=4Mi"}})
 	var secrets strings.Builder
 	for i := range values {
 		marker := fmt.Sprintf("MARKER-%03d-in-memory~", i)
@@ -28,32 +27,17 @@ func TestValuesLeaveTheMemory(t *testing.T) {
 		fmt.Fprintf(&secrets, "s%d;", i)
 	}
 	v := workload("secrets", secrets.String())
-	publish(t, n, v)
-	suite.Eventually(t, "the cache has the values", func() bool { return cacheBytes(t, n) >= values*size*9/10 })
+	n.MustPublish(t, v)
+	suite.Eventually(t, "the cache has the values", func() bool { return n.MustMetric(t, "keyvault_csi_cache_bytes") >= values*size*9/10 })
 	suite.Eventually(t, "the search finds the values", func() bool { return inMemory(t, n.PID(), size/2) >= values*9/10 })
-	unpublish(t, n, v)
-	suite.Eventually(t, "nothing but what is known about the values is in the cache", func() bool { return cacheBytes(t, n) <= values*1000 })
+	n.MustUnpublish(t, v)
+	suite.Eventually(t, "nothing but what is known about the values is in the cache", func() bool { return n.MustMetric(t, "keyvault_csi_cache_bytes") <= values*1000 })
 	var left int
 	suite.Eventually(t, "hardly a value is left in memory", func() bool {
 		left = inMemory(t, n.PID(), size/2)
 		return left <= most
 	})
 	suite.Verdict(t, "memory: of %d values of a volume that is gone, %d are left in the driver's memory", values, left)
-}
-
-func cacheBytes(t *testing.T, n *node.Node) int {
-	t.Helper()
-	_, page, err := n.Get(t.Context(), "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(page, "\nkeyvault_csi_cache_bytes ")
-	text, _, _ := strings.Cut(rest, "\n")
-	size, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return int(size)
 }
 
 // inMemory counts the values of which half or more is in the writable memory of a process, in one piece or several.
@@ -65,7 +49,7 @@ func inMemory(t *testing.T, pid, half int) (values int) {
 	}
 	defer func() { _ = mem.Close() }()
 	found := map[string]int{} // bytes
-	for line := range strings.Lines(read(t, fmt.Sprintf("/proc/%d/maps", pid))) {
+	for line := range strings.Lines(node.ReadFile(t, fmt.Sprintf("/proc/%d/maps", pid))) {
 		var from, to int64
 		var rights string
 		if _, err := fmt.Sscanf(line, "%x-%x %s", &from, &to, &rights); err != nil || !strings.HasPrefix(rights, "rw") {

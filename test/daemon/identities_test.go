@@ -161,7 +161,7 @@ func replace(t *testing.T, path, content string) {
 func (e *estate) pod(pairs ...string) kubelet.Volume {
 	v := workload("vault", e.vault.URL(), "clientID", "", "secrets", "a")
 	v.NoToken = true
-	return with(v, pairs...)
+	return node.With(v, pairs...)
 }
 
 func (e *estate) withSecret(secret map[string]string, pairs ...string) kubelet.Volume {
@@ -190,12 +190,12 @@ func TestIdentities(t *testing.T) {
 						t.Fatalf("publish: %v, want %s", err, row.code)
 					case !strings.HasSuffix(message, row.text):
 						t.Errorf("publish:\n got %s\nwant %s at its end", message, row.text)
-					case row.code == codes.OK && read(t, filepath.Join(e.Target(row.volume), "secrets/a")) != "value of a":
+					case row.code == codes.OK && node.ReadFile(t, filepath.Join(e.Target(row.volume), "secrets/a")) != "value of a":
 						t.Error("the file does not hold the value")
 					case row.silent && e.Cloud.Count(devcloud.CountKey{}) != before:
 						t.Errorf("the network was asked: %v", e.Cloud.Counts())
 					}
-					unpublish(t, e.Node, row.volume)
+					e.Node.MustUnpublish(t, row.volume)
 				})
 			}
 			for _, r := range e.Cloud.Requests() {
@@ -243,7 +243,7 @@ func (e *estate) podRows() []row {
 		{name: "workload, token in the context", volume: before},
 		{name: "workload in another namespace", volume: stranger, code: codes.Unauthenticated,
 			text: `it needs one with subject "system:serviceaccount:elsewhere:web", issuer "https://oidc.example.com/node", audience "` + e.audience + `"`},
-		{name: "workload, no such application", volume: func() kubelet.Volume { v := with(federated, "clientID", nobodysID); return v }(), code: codes.Unauthenticated,
+		{name: "workload, no such application", volume: func() kubelet.Volume { v := node.With(federated, "clientID", nobodysID); return v }(), code: codes.Unauthenticated,
 			text: "AADSTS700016: tenant " + node.Tenant + " has no such application; check clientID and tenantID"},
 		{name: "client secret", volume: principal(node.PrincipalID, node.PrincipalSecret)},
 		{name: "client secret, tenant named", volume: principal(node.PrincipalID, node.PrincipalSecret, "tenantID", node.Tenant)},

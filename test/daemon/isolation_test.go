@@ -28,7 +28,7 @@ type neighbour struct {
 // same is done for longer, under the race detector and with disturbances, in pkg/keyvault.
 func TestIsolation(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	bank, err := n.Cloud.AddVault("bank", devcloud.VaultOptions{Tenant: otherTenant})
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func TestIsolation(t *testing.T) {
 				if pod.code != codes.OK {
 					return
 				}
-				if got := read(t, filepath.Join(n.Target(v), "secrets/whoami")); got != "I am "+pod.reads {
+				if got := node.ReadFile(t, filepath.Join(n.Target(v), "secrets/whoami")); got != "I am "+pod.reads {
 					t.Errorf("pod %d reads %q, want %q", i, got, "I am "+pod.reads)
 				}
 			})
@@ -86,21 +86,21 @@ func neighbours(t *testing.T, n *node.Node) []neighbour {
 		return v
 	}
 	principal := func(secret, vault string, pairs ...string) kubelet.Volume {
-		v := with(pod("shop", vault), pairs...)
+		v := node.With(pod("shop", vault), pairs...)
 		v.NoToken, v.Secret = true, map[string]string{"clientsecret": secret}
 		return v
 	}
 	// A pod that writes a token into its own attributes: the kubelet's own wins, wherever it is; without one, only a
 	// token of the pod's own service account is looked at, and only Entra ID says what it is worth.
 	const key = "csi.storage.k8s.io/serviceAccount.tokens"
-	forged := with(pod("evil", "shop"), key, token("shop", "web"))
+	forged := node.With(pod("evil", "shop"), key, token("shop", "web"))
 	beside := forged
 	beside.TokenInContext = true
 	alone := forged
 	alone.NoToken = true
 	unsigned := pod("evil", "shop")
 	unsigned.NoToken = true
-	unsigned = with(unsigned, key, strings.Replace(token("evil", "web"), `"token":"`, `"token":"e30.`, 1))
+	unsigned = node.With(unsigned, key, strings.Replace(token("evil", "web"), `"token":"`, `"token":"e30.`, 1))
 
 	notFederated := `it needs one with subject "system:serviceaccount:evil:web"`
 	pods := []neighbour{

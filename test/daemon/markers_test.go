@@ -77,7 +77,7 @@ func newLeaks(t *testing.T, format string) *leaks {
 	l := &leaks{said: map[string]*strings.Builder{}, policy: filepath.Join(config, "policy.yaml"), login: filepath.Join(config, "azure.json")}
 	replace(t, l.policy, goodPolicy)
 	replace(t, l.login, clusterLogin(plantedCluster))
-	l.Node = startFrom(t, node.Options{
+	l.Node = node.New(t, node.Options{
 		Flags: []string{
 			"-v=10", "--logging-format=" + format, "--policy-file=" + l.policy, "--cluster-identity-file=" + l.login,
 			"--mount-max-age=0", "--last-known-good=1h",
@@ -87,7 +87,8 @@ func newLeaks(t *testing.T, format string) *leaks {
 			"GRPC_GO_LOG_SEVERITY_LEVEL=info", "GRPC_GO_LOG_VERBOSITY_LEVEL=99", "GRPC_BINARY_LOG_FILTER=*",
 		},
 		ProxyLogin: "somebody:" + plantedProxy,
-	}, func() error { return unix.Chdir(work) })
+		Restrict:   func() error { return unix.Chdir(work) },
+	})
 	l.folder = []string{work, temporary, l.Dir}
 	l.Vault.SetSecret("db-password", plantedValue, devcloud.SecretOptions{})
 	l.Vault.SetSecret(plantedControl, plantedValue, devcloud.SecretOptions{})
@@ -121,10 +122,10 @@ func (l *leaks) try(t *testing.T, v kubelet.Volume) {
 	if err != nil {
 		return
 	}
-	age(t, l.Node, v, time.Hour)
+	l.Node.Age(t, v, time.Hour)
 	l.note("answers", fmt.Sprint(l.Publish(t.Context(), v)))
 	l.conditions(t, v)
-	unpublish(t, l.Node, v)
+	l.Node.MustUnpublish(t, v)
 }
 
 func (l *leaks) conditions(t *testing.T, v kubelet.Volume) {
@@ -200,7 +201,7 @@ func (l *leaks) failByCloud(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.try(t, with(v, "vault", name))
+		l.try(t, node.With(v, "vault", name))
 		clear()
 	}
 }
@@ -266,21 +267,21 @@ func (l *leaks) failInAnOutage(t *testing.T) {
 	t.Helper()
 	before, during := quick("db-password"), quick("db-password")
 	before.Name, during.Name = "before", "during"
-	publish(t, l.Node, before)
+	l.Node.MustPublish(t, before)
 	stop, err := l.Cloud.Inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 503})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stop()
-	publish(t, l.Node, during)
-	age(t, l.Node, before, time.Hour)
+	l.Node.MustPublish(t, during)
+	l.Node.Age(t, before, time.Hour)
 	l.note("answers", fmt.Sprint(l.Publish(t.Context(), before)))
 	if found := l.contents(t); !strings.Contains(found, plantedValue) {
 		t.Error("the search of files is blind: the value is in a volume now")
 	}
 	for _, v := range []kubelet.Volume{before, during} {
 		l.conditions(t, v)
-		unpublish(t, l.Node, v)
+		l.Node.MustUnpublish(t, v)
 	}
 }
 
@@ -305,8 +306,8 @@ func (l *leaks) pages(t *testing.T) {
 func (l *leaks) process(t *testing.T) {
 	t.Helper()
 	proc := fmt.Sprintf("/proc/%d/", l.PID())
-	l.note("environment", strings.Replace(read(t, proc+"environ"), plantedProxy, "", 1))
-	l.note("command line", read(t, proc+"cmdline"))
+	l.note("environment", strings.Replace(node.ReadFile(t, proc+"environ"), plantedProxy, "", 1))
+	l.note("command line", node.ReadFile(t, proc+"cmdline"))
 	inherited := openFiles(t, "/proc/self/") // whoever runs the tests may have left something open for everybody
 	for to := range openFiles(t, proc) {
 		if !inherited[to] && !strings.HasPrefix(to, "/dev/") && !strings.HasPrefix(to, "/sys/fs/cgroup/") { // the Go runtime's
@@ -348,7 +349,7 @@ func (l *leaks) contents(t *testing.T) string {
 	for _, folder := range l.folder {
 		err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type().IsRegular() {
-				all.WriteString(path + ":\n" + read(t, path) + "\n")
+				all.WriteString(path + ":\n" + node.ReadFile(t, path) + "\n")
 			}
 			return err
 		})

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
@@ -36,14 +35,14 @@ func TestMemoryOfTheProcess(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := start(t, node.Options{Env: tt.env, Flags: tt.flags})
-			if got := metric(t, n, "go_gc_gomemlimit_bytes"); got != tt.limit {
+			n := node.New(t, node.Options{Env: tt.env, Flags: tt.flags})
+			if got := n.MustMetric(t, "go_gc_gomemlimit_bytes"); got != tt.limit {
 				t.Errorf("the runtime's limit is %.0f, want %.0f", got, tt.limit)
 			}
-			if got := metric(t, n, "keyvault_csi_memory_limit_bytes"); tt.node != 0 && got != tt.node {
+			if got := n.MustMetric(t, "keyvault_csi_memory_limit_bytes"); tt.node != 0 && got != tt.node {
 				t.Errorf("the driver's limit is %.0f, want %.0f", got, tt.node)
 			}
-			if got := metric(t, n, "keyvault_csi_memory_used_bytes"); tt.used != 0 && got != tt.used {
+			if got := n.MustMetric(t, "keyvault_csi_memory_used_bytes"); tt.used != 0 && got != tt.used {
 				t.Errorf("%.0f bytes are not for volumes, want %.0f", got, tt.used)
 			}
 		})
@@ -74,15 +73,15 @@ func TestBadMemoryLimit(t *testing.T) {
 func TestNoMemoryForOneMoreVolume(t *testing.T) {
 	t.Parallel()
 	const limit = 96 << 20 // of which 24 + 16 MiB are the process's own
-	n := start(t, node.Options{Env: []string{"MEMORY_LIMIT=" + strconv.Itoa(limit)}})
+	n := node.New(t, node.Options{Env: []string{"MEMORY_LIMIT=" + strconv.Itoa(limit)}})
 	n.Vault.SetSecret("half", strings.Repeat("x", 1<<19), devcloud.SecretOptions{})
 	n.Vault.SetSecret("other", strings.Repeat("y", 1<<19), devcloud.SecretOptions{})
-	if used := metric(t, n, "keyvault_csi_memory_used_bytes"); used != 40<<20 {
+	if used := n.MustMetric(t, "keyvault_csi_memory_used_bytes"); used != 40<<20 {
 		t.Errorf("%.0f bytes are used by the process, want 40 MiB", used)
 	}
 	mounted := 0
 	for ; mounted < 100; mounted++ {
-		v := named(fmt.Sprint("pod", mounted), "half;other")
+		v := node.Volume(fmt.Sprint("pod", mounted), "secrets", "half;other")
 		if err := n.Publish(t.Context(), v); err != nil {
 			want := fmt.Sprintf("mount a volume at %q: no memory is left for it on this node: it takes 2 MiB, and 96 of the driver's 96 MiB are taken by mounted volumes, "+
 				"their refreshes and the driver itself; raise resources.limits.memory of the driver, or lower what pods of this node mount", n.Target(v))
@@ -95,16 +94,16 @@ func TestNoMemoryForOneMoreVolume(t *testing.T) {
 	if mounted != 52 {
 		t.Errorf("%d volumes of 1 MiB are mounted, want 52", mounted)
 	}
-	volumes, used := metric(t, n, "keyvault_csi_volumes_bytes"), metric(t, n, "keyvault_csi_memory_used_bytes")
+	volumes, used := n.MustMetric(t, "keyvault_csi_volumes_bytes"), n.MustMetric(t, "keyvault_csi_memory_used_bytes")
 	if volumes < 52<<20 || volumes > 56<<20 || used < 94<<20 || used > limit {
 		t.Errorf("the gauges say: volumes %.0f, used %.0f", volumes, used)
 	}
 	for i := range mounted {
-		if err := n.Unpublish(t.Context(), named(fmt.Sprint("pod", i), "half;other")); err != nil {
+		if err := n.Unpublish(t.Context(), node.Volume(fmt.Sprint("pod", i), "secrets", "half;other")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if volumes := metric(t, n, "keyvault_csi_volumes_bytes"); volumes != 0 {
+	if volumes := n.MustMetric(t, "keyvault_csi_volumes_bytes"); volumes != 0 {
 		t.Errorf("no volume is mounted, and they take %.0f bytes", volumes)
 	}
 }
@@ -112,33 +111,16 @@ func TestNoMemoryForOneMoreVolume(t *testing.T) {
 // A volume may hold what a Secret of Kubernetes may, unless the operator allows more.
 func TestVolumeOfOneMebibyte(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("half", strings.Repeat("x", 1<<19), devcloud.SecretOptions{})
 	n.Vault.SetSecret("other", strings.Repeat("y", 1<<19), devcloud.SecretOptions{})
 	n.Vault.SetSecret("byte", "z", devcloud.SecretOptions{})
-	if err := n.Publish(t.Context(), named("most", "half;other")); err != nil {
+	if err := n.Publish(t.Context(), node.Volume("most", "secrets", "half;other")); err != nil {
 		t.Error(err)
 	}
-	err := n.Publish(t.Context(), named("more", "half;other;byte"))
+	err := n.Publish(t.Context(), node.Volume("more", "secrets", "half;other;byte"))
 	const want = "the volume's content is over the limit of 1048576 bytes (--max-volume-bytes); ask for fewer or smaller objects"
 	if status.Code(err) != codes.ResourceExhausted || status.Convert(err).Message() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-}
-
-// named is the volume of a pod of its own.
-func named(name, secrets string) kubelet.Volume {
-	v := workload("secrets", secrets)
-	v.Name = name
-	return v
-}
-
-// metric reads one that has no labels.
-func metric(t *testing.T, n *node.Node, name string) float64 {
-	t.Helper()
-	value, err := n.Metric(t.Context(), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return value
 }

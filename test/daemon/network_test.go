@@ -20,7 +20,7 @@ func startWithMetadata(t *testing.T, o node.Options) *node.Node {
 	metadataOwner.Lock()
 	t.Cleanup(metadataOwner.Unlock)
 	o.Cloud.IMDSListen = node.MetadataAddress + ":80"
-	n := start(t, o)
+	n := node.New(t, o)
 	return n
 }
 

@@ -18,10 +18,10 @@ import (
 func TestAPodStartsInAnOutage(t *testing.T) {
 	t.Parallel()
 	for _, flags := range [][]string{{"--mount-max-age=0", "--last-known-good=1h"}, {"--mount-max-age=0"}} {
-		n := start(t, node.Options{Flags: flags})
+		n := node.New(t, node.Options{Flags: flags})
 		n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 		v := workload("secrets", "db-password")
-		publish(t, n, v)
+		n.MustPublish(t, v)
 		stop, err := n.Cloud.Inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Reset})
 		if err != nil {
 			t.Fatal(err)
@@ -39,7 +39,7 @@ func TestAPodStartsInAnOutage(t *testing.T) {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if got := read(t, filepath.Join(n.Target(second), "secrets/db-password")); got != "hunter2" {
+		if got := node.ReadFile(t, filepath.Join(n.Target(second), "secrets/db-password")); got != "hunter2" {
 			t.Errorf("the pod reads %q", got)
 		}
 		if got, want := health(t, n, second.ID(), n.Target(second)), "the files are the last that this node saw: "+text; got != want {
@@ -75,9 +75,9 @@ func TestAPodStartsInAnOutage(t *testing.T) {
 // A volume that is never refreshed and was made in an outage is refreshed once, as soon as the vault is back: also by the next process.
 func TestAnOutageIsNotForEver(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{Flags: []string{"--mount-max-age=0", "--last-known-good=1h"}})
+	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=0", "--last-known-good=1h"}})
 	n.Vault.SetSecret("db-password", "old", devcloud.SecretOptions{})
-	publish(t, n, workload("secrets", "db-password"))
+	n.MustPublish(t, workload("secrets", "db-password"))
 	stop, err := n.Cloud.Inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Reset})
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestAnOutageIsNotForEver(t *testing.T) {
 	v := workload("secrets", "db-password", "rotationInterval", "0")
 	v.Name = "never"
 	file := filepath.Join(n.Target(v), "secrets/db-password")
-	publish(t, n, v)
+	n.MustPublish(t, v)
 	restart := func() { // which also forgets that the vault has just failed, and must be left alone
 		if _, err := n.StopDaemon(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
@@ -95,24 +95,24 @@ func TestAnOutageIsNotForEver(t *testing.T) {
 		}
 	}
 	restart()
-	publish(t, n, v) // in the outage still
-	if got := health(t, n, v.ID(), n.Target(v)); read(t, file) != "old" || !strings.Contains(got, "the connection broke") {
-		t.Errorf("the pod reads %q, and the volume's health is %q", read(t, file), got)
+	n.MustPublish(t, v) // in the outage still
+	if got := health(t, n, v.ID(), n.Target(v)); node.ReadFile(t, file) != "old" || !strings.Contains(got, "the connection broke") {
+		t.Errorf("the pod reads %q, and the volume's health is %q", node.ReadFile(t, file), got)
 	}
 
 	stop()
 	n.Vault.SetSecret("db-password", "new", devcloud.SecretOptions{})
 	restart()
-	publish(t, n, v)
-	if got := read(t, file); got != "new" {
+	n.MustPublish(t, v)
+	if got := node.ReadFile(t, file); got != "new" {
 		t.Errorf("after the outage the pod reads %q", got)
 	}
 	if got := health(t, n, v.ID(), n.Target(v)); got != "" {
 		t.Errorf("the volume's health is %q", got)
 	}
 	n.Vault.SetSecret("db-password", "newer", devcloud.SecretOptions{})
-	publish(t, n, v)
-	if got := read(t, file); got != "new" {
+	n.MustPublish(t, v)
+	if got := node.ReadFile(t, file); got != "new" {
 		t.Errorf("a volume that is never refreshed reads %q", got)
 	}
 }

@@ -34,12 +34,12 @@ rules:
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "policy.yaml")
 			replace(t, file, good)
-			n := start(t, node.Options{Flags: []string{"--policy-file=" + file}})
+			n := node.New(t, node.Options{Flags: []string{"--policy-file=" + file}})
 			n.Vault.SetSecret("a", "value", devcloud.SecretOptions{})
 			stays, goes, next := workload("secrets", "a"), workload("secrets", "a"), workload("secrets", "a")
 			stays.Name, goes.Name, next.Name = "stays", "goes", "next"
-			publish(t, n, stays)
-			publish(t, n, goes)
+			n.MustPublish(t, stays)
+			n.MustPublish(t, goes)
 
 			if _, err := n.StopDaemon(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
@@ -57,13 +57,13 @@ rules:
 			if err := n.Publish(t.Context(), next); status.Code(err) != codes.PermissionDenied || status.Convert(err).Message() != problem {
 				t.Errorf("the next pod: %v, want PermissionDenied: %s", err, problem)
 			}
-			age(t, n, stays, 3*time.Minute)
-			publish(t, n, stays) // tolerated, as every failed refresh
+			n.Age(t, stays, 3*time.Minute)
+			n.MustPublish(t, stays) // tolerated, as every failed refresh
 			if counts := n.Cloud.Counts(); len(counts) != 0 {
 				t.Errorf("pods that are refused made requests: %v", counts)
 			}
-			unpublish(t, n, goes)
-			if got := read(t, filepath.Join(n.Target(stays), "secrets/a")); got != "value" {
+			n.MustUnpublish(t, goes)
+			if got := node.ReadFile(t, filepath.Join(n.Target(stays), "secrets/a")); got != "value" {
 				t.Errorf("the pod reads %q", got)
 			}
 			if all := mounts(t, n); len(all) != 1 {
@@ -81,7 +81,7 @@ rules:
 			}
 
 			replace(t, file, good)
-			publish(t, n, next)
+			n.MustPublish(t, next)
 			if code, body, err := n.Get(t.Context(), "/readyz"); code != 200 || body != "ok\n" {
 				t.Errorf("/readyz of the mended policy: %d %q, %v", code, body, err)
 			}

@@ -33,7 +33,7 @@ rules:
 - {namespaces: ["shop*"], identities: [workload], vaults: ["https://shop.vault.azure.net"]}
 - {namespaces: [shop], identities: [workload], vaults: ["https://shop-2.*"]}
 `)
-	n := start(t, node.Options{Flags: []string{"--policy-file=" + file}})
+	n := node.New(t, node.Options{Flags: []string{"--policy-file=" + file}})
 	second, err := n.Cloud.AddVault("shop-2", devcloud.VaultOptions{Tenant: node.Tenant})
 	if err != nil {
 		t.Fatal(err)
@@ -50,11 +50,11 @@ rules:
 		v.Namespace, v.ServiceAccount = namespace, account
 		return v
 	}
-	publish(t, n, pod("shop", "web"))
-	publish(t, n, pod("shop", "web", "secrets", "", "objects", "[{secret: a}, {secret: a, vault: shop-2, path: b}]")) // the same volume: still its age
-	unpublish(t, n, pod("shop", "web"))
-	publish(t, n, pod("shop", "web", "secrets", "", "objects", "[{secret: a}, {secret: a, vault: shop-2, path: b}]"))
-	unpublish(t, n, pod("shop", "web"))
+	n.MustPublish(t, pod("shop", "web"))
+	n.MustPublish(t, pod("shop", "web", "secrets", "", "objects", "[{secret: a}, {secret: a, vault: shop-2, path: b}]")) // the same volume: still its age
+	n.MustUnpublish(t, pod("shop", "web"))
+	n.MustPublish(t, pod("shop", "web", "secrets", "", "objects", "[{secret: a}, {secret: a, vault: shop-2, path: b}]"))
+	n.MustUnpublish(t, pod("shop", "web"))
 	before := n.Cloud.Count(devcloud.CountKey{})
 	spoofed := pod("bank", "web")
 	spoofed.Attributes["csi.storage.k8s.io/pod.namespace"] = "shop" // the kubelet writes over it
@@ -120,7 +120,7 @@ func TestPolicyReload(t *testing.T) {
 	const open, closed = `rules: [{namespaces: [shop], identities: [workload]}]`, `rules: [{namespaces: [bank], identities: [workload]}]`
 	policy := &configMap{dir: t.TempDir()}
 	policy.put(t, open)
-	n := start(t, node.Options{Flags: []string{"--policy-file=" + policy.file()}})
+	n := node.New(t, node.Options{Flags: []string{"--policy-file=" + policy.file()}})
 	n.Vault.SetSecret("a", "value", devcloud.SecretOptions{})
 
 	var state atomic.Int64 // 4*swap + 1 while open, 2 while closed, 0 while swapping
@@ -204,18 +204,18 @@ func TestPolicyTakesNothingAway(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "policy.yaml")
 	replace(t, file, `rules: [{namespaces: ["*"], identities: [workload]}]`)
-	n := start(t, node.Options{Flags: []string{"--policy-file=" + file}})
+	n := node.New(t, node.Options{Flags: []string{"--policy-file=" + file}})
 	n.Vault.SetSecret("a", "value", devcloud.SecretOptions{})
 	v := workload("secrets", "a")
-	publish(t, n, v)
+	n.MustPublish(t, v)
 	replace(t, file, "rules: []")
-	age(t, n, v, 3*time.Minute)
-	publish(t, n, v) // tolerated, as every failed refresh
-	age(t, n, v, time.Hour)
+	n.Age(t, v, 3*time.Minute)
+	n.MustPublish(t, v) // tolerated, as every failed refresh
+	n.Age(t, v, time.Hour)
 	if err := n.Publish(t.Context(), v); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no rule of the policy file allows it") {
 		t.Errorf("publish of an old set: %v, want Unavailable with the refusal", err)
 	}
-	if got := read(t, filepath.Join(n.Target(v), "secrets/a")); got != "value" {
+	if got := node.ReadFile(t, filepath.Join(n.Target(v), "secrets/a")); got != "value" {
 		t.Errorf("the pod reads %q", got)
 	}
 	next := v

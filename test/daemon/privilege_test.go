@@ -39,10 +39,10 @@ func hardened(set string) map[string]string {
 // Every thread has one capability left, and nothing that it starts gets another back.
 func TestPrivileges(t *testing.T) {
 	t.Parallel()
-	n := startFrom(t, node.Options{}, func() error {
+	n := node.New(t, node.Options{Restrict: func() error {
 		unix.Umask(0o077) // of this thread, because it has left the others' file system attributes
 		return nil
-	})
+	}})
 	useEverything(t, n)
 	for thread, got := range threads(t, n.PID()) {
 		if want := hardened(onlyAdmin); !maps.Equal(got, want) {
@@ -67,7 +67,7 @@ func TestPrivileges(t *testing.T) {
 // Without CAP_SETPCAP the bounding set cannot be reduced, but what it holds can no longer be had.
 func TestPrivilegesWithoutTheRightToDropThem(t *testing.T) {
 	t.Parallel()
-	n := startFrom(t, node.Options{}, func() error { return dropBounding(func(c uintptr) bool { return c == unix.CAP_SETPCAP }) })
+	n := node.New(t, node.Options{Restrict: func() error { return dropBounding(func(c uintptr) bool { return c == unix.CAP_SETPCAP }) }})
 	useEverything(t, n)
 	for thread, got := range threads(t, n.PID()) {
 		want := hardened(onlyAdmin)
@@ -90,7 +90,7 @@ func TestWithoutACapability(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := startFrom(t, node.Options{}, restrict)
+			n := node.New(t, node.Options{Restrict: restrict})
 			for thread, got := range threads(t, n.PID()) {
 				want := hardened(noCapability)
 				if strings.Contains(name, "full") {
@@ -129,11 +129,11 @@ func TestOneCapabilityIsEnough(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := startFrom(t, node.Options{}, func() error {
+			n := node.New(t, node.Options{Restrict: func() error {
 				unix.Umask(0o077)
 				err := dropBounding(func(c uintptr) bool { return c != unix.CAP_SYS_ADMIN })
 				return errors.Join(err, restrict())
-			})
+			}})
 			useEverything(t, n)
 			if classic := strings.Contains(n.Output(), "Volumes are mounted with mount(2)"); classic != strings.Contains(name, "mount(2)") {
 				t.Errorf("mounted with mount(2): %v", classic)
@@ -176,7 +176,7 @@ func useEverything(t *testing.T, n *node.Node) {
 		}
 	}
 	for _, v := range volumes {
-		publish(t, n, v)
+		n.MustPublish(t, v)
 	}
 	check("first")
 	bind := filepath.Join(n.PodDir(plain), "volume-subpaths", plain.Name, "app", "0")
@@ -188,8 +188,8 @@ func useEverything(t *testing.T, n *node.Node) {
 	}
 	before := append(sets(t, n.Target(plain)), sets(t, n.Target(grouped))...)
 	for _, v := range volumes {
-		age(t, n, v, time.Hour) // so old that no failure is forgiven
-		publish(t, n, v)
+		n.Age(t, v, time.Hour) // so old that no failure is forgiven
+		n.MustPublish(t, v)
 	}
 	if after := append(sets(t, n.Target(plain)), sets(t, n.Target(grouped))...); !slices.Equal(before, after) {
 		t.Errorf("the same content was written again: %v, then %v", before, after)
@@ -197,18 +197,18 @@ func useEverything(t *testing.T, n *node.Node) {
 	check("first")
 	n.Vault.SetSecret("a", "second", devcloud.SecretOptions{})
 	for _, v := range volumes {
-		age(t, n, v, time.Hour) // so old that no failure is forgiven
-		publish(t, n, v)
+		n.Age(t, v, time.Hour) // so old that no failure is forgiven
+		n.MustPublish(t, v)
 	}
 	check("second")
-	if got := read(t, bind); got != "first" {
+	if got := node.ReadFile(t, bind); got != "first" {
 		t.Errorf("the subPath reads %q", got)
 	}
 	if err := errors.Join(unix.Unmount(bind, 0), os.RemoveAll(filepath.Join(n.PodDir(plain), "volume-subpaths"))); err != nil {
 		t.Fatal(err)
 	}
 	for _, v := range volumes {
-		unpublish(t, n, v)
+		n.MustUnpublish(t, v)
 	}
 	if left := mounts(t, n); len(left) != 0 {
 		t.Errorf("left: %v", left)
@@ -234,40 +234,6 @@ func checkGroup(t *testing.T, target, group string) {
 	if err != nil {
 		t.Error(err)
 	}
-}
-
-// startFrom starts a node whose daemon inherits what restrict has done to its thread. The thread ends with it.
-func startFrom(t *testing.T, o node.Options, restrict func() error) *node.Node {
-	t.Helper()
-	type result struct {
-		n   *node.Node
-		err error
-	}
-	if _, err := node.DaemonBinary(t.Context()); err != nil { // built by a thread that may still do everything
-		t.Fatal(err)
-	}
-	started := make(chan result)
-	go func() {
-		runtime.LockOSThread() // and never unlocked
-		err := errors.Join(unix.Unshare(unix.CLONE_FS), restrict())
-		if err != nil {
-			started <- result{err: err}
-			return
-		}
-		n, err := node.Start(t.Context(), o)
-		started <- result{n, err}
-	}()
-	r := <-started
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the daemon wrote:\n%s", r.n.Output())
-		}
-		r.n.Close()
-	})
-	return r.n
 }
 
 // secbitNoRoot has execve(2) give root nothing for being root.
@@ -347,7 +313,7 @@ func anyOf(threads map[string]map[string]string) map[string]string {
 // capability here, which would count as well.
 func TestMemoryIsNobodysElse(t *testing.T) {
 	t.Parallel()
-	n := startFrom(t, node.Options{}, withoutCapabilities)
+	n := node.New(t, node.Options{Restrict: withoutCapabilities})
 	look := func(pid int) map[string]error {
 		found := map[string]error{}
 		_, found["environ"] = os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
@@ -401,14 +367,14 @@ func TestNoCore(t *testing.T) {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
 			folder := t.TempDir()
-			n := startFrom(t, node.Options{Env: []string{"GOTRACEBACK=crash"}}, func() error {
+			n := node.New(t, node.Options{Env: []string{"GOTRACEBACK=crash"}, Restrict: func() error {
 				_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) // if we may
 				return unix.Chdir(folder)
-			})
+			}})
 			if where, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", n.PID())); err != nil || where != folder {
 				t.Fatalf("the daemon works in %s (%v), not where its core would be looked for", where, err)
 			}
-			if limits := read(t, fmt.Sprintf("/proc/%d/limits", n.PID())); !strings.Contains(strings.Join(strings.Fields(limits), " "), "Max core file size 0 0 bytes") {
+			if limits := node.ReadFile(t, fmt.Sprintf("/proc/%d/limits", n.PID())); !strings.Contains(strings.Join(strings.Fields(limits), " "), "Max core file size 0 0 bytes") {
 				t.Errorf("core files are allowed:\n%s", limits)
 			}
 			state, err := n.StopDaemon(signal)

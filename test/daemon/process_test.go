@@ -117,13 +117,13 @@ func TestTheSocketsArePrivate(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	registration := filepath.Join(dir, "new/folder/reg.sock")
-	n := startFrom(t, node.Options{Flags: []string{"--registration-socket=" + registration}}, func() error {
+	n := node.New(t, node.Options{Flags: []string{"--registration-socket=" + registration}, Restrict: func() error {
 		unix.Umask(0)
 		return nil
-	})
+	}})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password")
-	publish(t, n, v)
+	n.MustPublish(t, v)
 	suite.Eventually(t, "the daemon listens for the kubelet", func() bool {
 		_, err := os.Lstat(registration)
 		return err == nil
@@ -147,9 +147,9 @@ func TestTheSocketsArePrivate(t *testing.T) {
 
 func TestHealthAndMetrics(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
-	publish(t, n, workload("secrets", "db-password"))
+	n.MustPublish(t, workload("secrets", "db-password"))
 	for path, want := range map[string]struct {
 		code int
 		body []string
@@ -176,8 +176,8 @@ func TestHealthAndMetrics(t *testing.T) {
 
 func TestNoCoreFiles(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
-	limits := read(t, filepath.Join("/proc", strconv.Itoa(n.PID()), "limits"))
+	n := node.New(t, node.Options{})
+	limits := node.ReadFile(t, filepath.Join("/proc", strconv.Itoa(n.PID()), "limits"))
 	for line := range strings.Lines(limits) {
 		if strings.HasPrefix(line, "Max core file size") && strings.Fields(line)[4] != "0" {
 			t.Errorf("core files are allowed: %s", line)
@@ -188,7 +188,7 @@ func TestNoCoreFiles(t *testing.T) {
 // A call in flight is answered before the daemon goes.
 func TestGracefulStop(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	clear, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Hang, Service: devcloud.ServiceVault})
 	if err != nil {
@@ -216,7 +216,7 @@ func TestGracefulStop(t *testing.T) {
 	if _, err := os.Lstat(n.Socket); err == nil {
 		t.Error("the socket is left behind")
 	}
-	if got := read(t, filepath.Join(n.Target(v), "secrets/db-password")); got != "hunter2" {
+	if got := node.ReadFile(t, filepath.Join(n.Target(v), "secrets/db-password")); got != "hunter2" {
 		t.Errorf("after the daemon is gone the pod reads %q", got)
 	}
 }
@@ -235,7 +235,7 @@ func TestRegistration(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "keyvault-csi.io-reg.sock")
-	n := start(t, node.Options{Flags: []string{"--registration-socket=" + socket}})
+	n := node.New(t, node.Options{Flags: []string{"--registration-socket=" + socket}})
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
@@ -273,7 +273,7 @@ func TestRegistration(t *testing.T) {
 // A socket that a killed daemon left is replaced; one that somebody answers on is not.
 func TestASecondDaemonOnTheSameSocket(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	if _, err := n.StopDaemon(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}

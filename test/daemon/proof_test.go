@@ -21,13 +21,13 @@ import (
 // nobody has signed gets nothing either, and takes nothing away.
 func TestAPodIsNotItsNames(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{Flags: []string{"--mount-max-age=1h", "--last-known-good=1h"}})
+	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=1h", "--last-known-good=1h"}})
 	n.Vault.SetSecret("a", "old", devcloud.SecretOptions{})
 	before := workload("secrets", "a")
-	publish(t, n, before)
+	n.MustPublish(t, before)
 
 	sign := n.Token
-	forged := with(before)
+	forged := node.With(before)
 	forged.Recreated = 1
 	n.Token = func(ctx context.Context, v kubelet.Volume) (string, error) {
 		token, err := sign(ctx, v)
@@ -39,9 +39,9 @@ func TestAPodIsNotItsNames(t *testing.T) {
 		t.Errorf("a token that nobody has signed: %v", err)
 	}
 	n.Token = sign
-	another := with(before)
+	another := node.With(before)
 	another.Name = "another"
-	publish(t, n, another)
+	n.MustPublish(t, another)
 
 	if err := n.Cloud.AddIdentity(devcloud.Identity{Tenant: node.Tenant, ClientID: node.WorkloadID}); err != nil {
 		t.Fatal(err)
@@ -49,7 +49,7 @@ func TestAPodIsNotItsNames(t *testing.T) {
 	n.Vault.SetSecret("a", "rotated", devcloud.SecretOptions{})
 	const gone = asPod + `401 invalid_client, AADSTS70025: no federated credential of the application matches the pod's token; it needs one with subject ` +
 		`"system:serviceaccount:shop:web", issuer "https://oidc.example.com/node", audience "api://AzureADTokenExchange"`
-	pod := with(before)
+	pod := node.With(before)
 	pod.Recreated = 2
 	if err := n.Publish(t.Context(), pod); status.Code(err) != codes.Unauthenticated || status.Convert(err).Message() != gone {
 		t.Errorf("a recreated pod: %v", err)
@@ -69,8 +69,8 @@ func TestAPodIsNotItsNames(t *testing.T) {
 		if err := aging.Set(n.Target(v), time.Now().Add(-time.Hour)); err != nil {
 			t.Fatal(err)
 		}
-		publish(t, n, v)
-		if got := read(t, filepath.Join(n.Target(v), "secrets/a")); got != "rotated" {
+		n.MustPublish(t, v)
+		if got := node.ReadFile(t, filepath.Join(n.Target(v), "secrets/a")); got != "rotated" {
 			t.Errorf("%s reads %q", v.Name, got)
 		}
 	}

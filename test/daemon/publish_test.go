@@ -16,8 +16,6 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/keyvault-csi/keyvault-csi/internal/aging"
-	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
@@ -25,7 +23,7 @@ import (
 
 func TestAPodGetsItsFiles(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2\n", devcloud.SecretOptions{})
 	n.Vault.SetSecret("license", base64.StdEncoding.EncodeToString([]byte{0, 1, 2, 0xff}), devcloud.SecretOptions{
 		Tags: map[string]string{"file-encoding": "base64"},
@@ -51,7 +49,7 @@ func TestAPodGetsItsFiles(t *testing.T) {
   key: tls/web.key
 - key: signing
 `)
-	publish(t, n, v)
+	n.MustPublish(t, v)
 
 	chain := pemOf(append([]*x509.Certificate{cert.Leaf}, cert.CAs...)...)
 	key, err := x509.MarshalPKCS8PrivateKey(cert.Key)
@@ -60,7 +58,7 @@ func TestAPodGetsItsFiles(t *testing.T) {
 	}
 	keyPEM := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
 	leaf76 := "-----BEGIN CERTIFICATE-----\n" + columns(base64.StdEncoding.EncodeToString(cert.Leaf.Raw), 76) + "-----END CERTIFICATE-----\n"
-	signing := read(t, filepath.Join(n.Target(v), "signing.pem"))
+	signing := node.ReadFile(t, filepath.Join(n.Target(v), "signing.pem"))
 	if !strings.HasPrefix(signing, "-----BEGIN PUBLIC KEY-----\n") {
 		t.Errorf("signing.pem is %q", signing)
 	}
@@ -106,10 +104,10 @@ func columns(text string, width int) string {
 
 func TestTheMountIsClosedToContainers(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "first", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password")
-	publish(t, n, v)
+	n.MustPublish(t, v)
 
 	all := mounts(t, n)
 	if len(all) != 1 || all[0].Target != n.Target(v) || all[0].Type != "tmpfs" {
@@ -144,28 +142,20 @@ func TestTheMountIsClosedToContainers(t *testing.T) {
 	}
 	// And yet a rotation reaches it.
 	n.Vault.SetSecret("db-password", "second", devcloud.SecretOptions{})
-	age(t, n, v, 3*time.Minute)
-	publish(t, n, v)
-	if got := read(t, filepath.Join(container, "secrets/db-password")); got != "second" {
+	n.Age(t, v, 3*time.Minute)
+	n.MustPublish(t, v)
+	if got := node.ReadFile(t, filepath.Join(container, "secrets/db-password")); got != "second" {
 		t.Errorf("after a rotation the container reads %q, want %q", got, "second")
-	}
-}
-
-// age lets time pass for a volume.
-func age(t *testing.T, n *node.Node, v kubelet.Volume, by time.Duration) {
-	t.Helper()
-	if err := aging.Set(n.Target(v), time.Now().Add(-by)); err != nil {
-		t.Fatal(err)
 	}
 }
 
 func TestTenPublishesAreOneMountAndUnpublishTwiceIsFine(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password")
 	for range 10 {
-		publish(t, n, v)
+		n.MustPublish(t, v)
 	}
 	if all := mounts(t, n); len(all) != 1 {
 		t.Errorf("%d mounts after ten publishes, want 1", len(all))
@@ -184,7 +174,7 @@ func TestTenPublishesAreOneMountAndUnpublishTwiceIsFine(t *testing.T) {
 			t.Fatalf("unpublish: %v", err)
 		}
 	}
-	unpublish(t, n, v) // and once more, with the kubelet's cleaning
+	n.MustUnpublish(t, v) // and once more, with the kubelet's cleaning
 	if all := mounts(t, n); len(all) != 0 {
 		t.Errorf("mounts left: %+v", all)
 	}
@@ -198,10 +188,10 @@ func TestTenPublishesAreOneMountAndUnpublishTwiceIsFine(t *testing.T) {
 // for each other object; the same objects cost none, for a moment.
 func TestRequestsOfAPublish(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	n.Vault.SetSecret("api-key", "x", devcloud.SecretOptions{})
-	publish(t, n, workload("secrets", "db-password"))
+	n.MustPublish(t, workload("secrets", "db-password"))
 	cold := n.Cloud.Counts()
 	total := 0
 	for key, count := range cold {
@@ -215,7 +205,7 @@ func TestRequestsOfAPublish(t *testing.T) {
 	n.Cloud.ResetCounts()
 	second := workload("secrets", "db-password;api-key")
 	second.Name = "second"
-	publish(t, n, second)
+	n.MustPublish(t, second)
 	want := map[devcloud.CountKey]int{
 		{Service: devcloud.ServiceVault, Host: "shop.vault.azure.net", Kind: "secrets/get", Status: 200}: 1,
 		{Service: devcloud.ServiceLogin, Host: "login.microsoftonline.com", Kind: "token", Status: 200}:  1,
@@ -231,11 +221,11 @@ func TestFSGroup(t *testing.T) {
 	if mountns.InUserNamespace() {
 		t.Skip("in the user namespace of an ordinary user no group but its own exists, and gid= of a tmpfs needs one")
 	}
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password", "objects", `[{secret: db-password, path: app/own, mode: "0400"}]`)
 	v.FSGroup = group
-	publish(t, n, v)
+	n.MustPublish(t, v)
 	want := []string{
 		"app/ rwxr-x---+setgid",
 		"app/own r-------- hunter2",
@@ -261,47 +251,47 @@ func TestFSGroup(t *testing.T) {
 
 func TestServicePrincipalOfTheSecretsStoreProvider(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password", "clientID", "")
 	v.Secret = map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret}
 	v.NoToken = true
-	publish(t, n, v)
-	if got := read(t, filepath.Join(n.Target(v), "secrets/db-password")); got != "hunter2" {
+	n.MustPublish(t, v)
+	if got := node.ReadFile(t, filepath.Join(n.Target(v), "secrets/db-password")); got != "hunter2" {
 		t.Errorf("db-password is %q", got)
 	}
 }
 
 func TestTokensInTheVolumeContext(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password")
 	v.TokenInContext = true
-	publish(t, n, v)
+	n.MustPublish(t, v)
 }
 
 func TestUnpublishAfterARestart(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "first", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password")
-	publish(t, n, v)
+	n.MustPublish(t, v)
 	if _, err := n.StopDaemon(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	if got := read(t, filepath.Join(n.Target(v), "secrets/db-password")); got != "first" {
+	if got := node.ReadFile(t, filepath.Join(n.Target(v), "secrets/db-password")); got != "first" {
 		t.Errorf("while the daemon is gone the pod reads %q", got)
 	}
 	if err := n.StartDaemon(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	n.Cloud.ResetCounts()
-	publish(t, n, v)
+	n.MustPublish(t, v)
 	if counts := n.Cloud.Counts(); len(counts) != 0 {
 		t.Errorf("a restart forgot when the volume was fetched: %v", counts)
 	}
-	unpublish(t, n, v)
+	n.MustUnpublish(t, v)
 	if all := mounts(t, n); len(all) != 0 {
 		t.Errorf("mounts left: %+v", all)
 	}

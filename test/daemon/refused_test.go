@@ -17,7 +17,7 @@ import (
 // text arrives whole at whoever reads the pod's events, and that nothing was asked of the vault before.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	principal := workload("secrets", "a", "clientID", "")
 	principal.Secret = map[string]string{"clientid": node.PrincipalID}
 	disagree := workload("secrets", "a")
@@ -83,7 +83,7 @@ func TestRefused(t *testing.T) {
 
 func TestATokenOfAnotherServiceAccount(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	v := workload("secrets", "a")
 	other := v
 	other.ServiceAccount = "other"
@@ -101,7 +101,7 @@ func TestATokenOfAnotherServiceAccount(t *testing.T) {
 // Nor does it help to need no token.
 func TestATokenOfAnotherServiceAccountBesideASecret(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	v := workload("secrets", "a", "clientID", "")
 	v.Secret = map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret}
 	token := n.Token
@@ -115,7 +115,7 @@ func TestATokenOfAnotherServiceAccountBesideASecret(t *testing.T) {
 
 func TestACallWithoutPodInfo(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	v := workload("secrets", "a")
 	v.NoPodInfo = true
 	var problems []string

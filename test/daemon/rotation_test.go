@@ -20,30 +20,30 @@ import (
 
 func TestRotation(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "first", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password")
-	publish(t, n, v)
+	n.MustPublish(t, v)
 	path := filepath.Join(n.Target(v), "secrets/db-password")
 	n.Vault.SetSecret("db-password", "second", devcloud.SecretOptions{})
 
-	publish(t, n, v)
-	if got := read(t, path); got != "first" {
+	n.MustPublish(t, v)
+	if got := node.ReadFile(t, path); got != "first" {
 		t.Errorf("inside the interval the pod reads %q, want %q", got, "first")
 	}
-	age(t, n, v, time.Minute) // to the second it is tested in pkg/driver, with a clock of its own
-	publish(t, n, v)
-	if got := read(t, path); got != "first" {
+	n.Age(t, v, time.Minute) // to the second it is tested in pkg/driver, with a clock of its own
+	n.MustPublish(t, v)
+	if got := node.ReadFile(t, path); got != "first" {
 		t.Errorf("before the interval of 2m is over the pod reads %q, want %q", got, "first")
 	}
-	age(t, n, v, 121*time.Second)
-	publish(t, n, v)
-	if got := read(t, path); got != "second" {
+	n.Age(t, v, 121*time.Second)
+	n.MustPublish(t, v)
+	if got := node.ReadFile(t, path); got != "second" {
 		t.Errorf("after the interval the pod reads %q, want %q", got, "second")
 	}
 	before := sets(t, n.Target(v))
-	age(t, n, v, 121*time.Second)
-	publish(t, n, v)
+	n.Age(t, v, 121*time.Second)
+	n.MustPublish(t, v)
 	if after := sets(t, n.Target(v)); len(after) != 1 || after[0] != before[0] {
 		t.Errorf("an unchanged vault changed the set: %v, then %v", before, after)
 	}
@@ -70,42 +70,42 @@ func sets(t *testing.T, target string) []string {
 
 func TestAVolumesOwnInterval(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "first", devcloud.SecretOptions{})
 	never, often := workload("secrets", "db-password", "rotationInterval", "0"), workload("secrets", "db-password", "rotationInterval", "30s")
 	never.Name, often.Name = "never", "often"
-	publish(t, n, never)
-	publish(t, n, often)
+	n.MustPublish(t, never)
+	n.MustPublish(t, often)
 	n.Vault.SetSecret("db-password", "second", devcloud.SecretOptions{})
-	age(t, n, never, 1000*time.Hour)
-	age(t, n, often, 31*time.Second)
-	publish(t, n, never)
-	publish(t, n, often)
-	if got := read(t, filepath.Join(n.Target(never), "secrets/db-password")); got != "first" {
+	n.Age(t, never, 1000*time.Hour)
+	n.Age(t, often, 31*time.Second)
+	n.MustPublish(t, never)
+	n.MustPublish(t, often)
+	if got := node.ReadFile(t, filepath.Join(n.Target(never), "secrets/db-password")); got != "first" {
 		t.Errorf("with interval 0 the pod reads %q", got)
 	}
-	if got := read(t, filepath.Join(n.Target(often), "secrets/db-password")); got != "second" {
+	if got := node.ReadFile(t, filepath.Join(n.Target(often), "secrets/db-password")); got != "second" {
 		t.Errorf("with interval 30s the pod reads %q after 31s", got)
 	}
 }
 
 func TestAClockSteppedBackDoesNotStopRotation(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "first", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password")
-	publish(t, n, v)
+	n.MustPublish(t, v)
 	n.Vault.SetSecret("db-password", "second", devcloud.SecretOptions{})
-	age(t, n, v, -24*time.Hour) // fetched tomorrow, by a clock that has been set right since
-	publish(t, n, v)
-	if got := read(t, filepath.Join(n.Target(v), "secrets/db-password")); got != "second" {
+	n.Age(t, v, -24*time.Hour) // fetched tomorrow, by a clock that has been set right since
+	n.MustPublish(t, v)
+	if got := node.ReadFile(t, filepath.Join(n.Target(v), "secrets/db-password")); got != "second" {
 		t.Errorf("the pod reads %q", got)
 	}
 }
 
 func TestAFullVolumeRotates(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{Flags: []string{"--max-volume-bytes=2Mi"}})
+	n := node.New(t, node.Options{Flags: []string{"--max-volume-bytes=2Mi"}})
 	// 84 secrets of the 25 kB that Key Vault allows are 2 MiB to the byte.
 	var names []string
 	left := 2 << 20
@@ -117,7 +117,7 @@ func TestAFullVolumeRotates(t *testing.T) {
 		n.Vault.SetSecret(name, strings.Repeat("a", size), devcloud.SecretOptions{})
 	}
 	v := workload("secrets", strings.Join(names, ";"))
-	publish(t, n, v)
+	n.MustPublish(t, v)
 	for _, fill := range []string{"b", "c", "d"} {
 		left = 2 << 20
 		for _, name := range names {
@@ -125,10 +125,10 @@ func TestAFullVolumeRotates(t *testing.T) {
 			left -= size
 			n.Vault.SetSecret(name, strings.Repeat(fill, size), devcloud.SecretOptions{})
 		}
-		age(t, n, v, 3*time.Minute)
-		publish(t, n, v)
+		n.Age(t, v, 3*time.Minute)
+		n.MustPublish(t, v)
 		for _, name := range names {
-			if got := read(t, filepath.Join(n.Target(v), "secrets", name)); strings.Trim(got, fill) != "" {
+			if got := node.ReadFile(t, filepath.Join(n.Target(v), "secrets", name)); strings.Trim(got, fill) != "" {
 				t.Fatalf("%s was not rotated to %q", name, fill)
 			}
 		}
@@ -145,10 +145,10 @@ func TestAFullVolumeRotates(t *testing.T) {
 // A failed refresh is not the pod's trouble while its set is young, and never takes the files away.
 func TestAFailedRefreshKeepsTheFiles(t *testing.T) {
 	t.Parallel()
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "first", devcloud.SecretOptions{})
 	v := workload("secrets", "db-password")
-	publish(t, n, v)
+	n.MustPublish(t, v)
 	path := filepath.Join(n.Target(v), "secrets/db-password")
 	if err := n.Vault.Delete(devcloud.Secrets, "db-password"); err != nil {
 		t.Fatal(err)
@@ -156,11 +156,11 @@ func TestAFailedRefreshKeepsTheFiles(t *testing.T) {
 	const text = `secrets[0]: secret "db-password" of https://shop.vault.azure.net as workload 11111111-2222-3333-4444-555555555555: ` +
 		"HTTP 404 SecretNotFound: there is no such object; check the name, or recover it if it was deleted"
 
-	age(t, n, v, 5*time.Minute) // 3 intervals of 2m are 6m
+	n.Age(t, v, 5*time.Minute) // 3 intervals of 2m are 6m
 	if err := n.Publish(t.Context(), v); err != nil {
 		t.Errorf("a refresh that failed before three intervals were over: %v, want OK", err)
 	}
-	age(t, n, v, 6*time.Minute+time.Second)
+	n.Age(t, v, 6*time.Minute+time.Second)
 	err := n.Publish(t.Context(), v)
 	if status.Code(err) != codes.Unavailable || status.Convert(err).Message() != text {
 		t.Errorf("after three intervals: %v, want Unavailable: %s", err, text)
@@ -170,7 +170,7 @@ func TestAFailedRefreshKeepsTheFiles(t *testing.T) {
 	if first := n.Publish(t.Context(), fresh); status.Code(first) != codes.NotFound || status.Convert(first).Message() != text {
 		t.Errorf("a first publish: %v, want NotFound: %s", first, text)
 	}
-	if got := read(t, path); got != "first" {
+	if got := node.ReadFile(t, path); got != "first" {
 		t.Errorf("the pod reads %q", got)
 	}
 	if condition := health(t, n, v.ID(), n.Target(v)); condition != text {
@@ -178,7 +178,7 @@ func TestAFailedRefreshKeepsTheFiles(t *testing.T) {
 	}
 	n.Vault.SetSecret("db-password", "second", devcloud.SecretOptions{})
 	publishAgain(t, n, v)
-	if got := read(t, path); got != "second" {
+	if got := node.ReadFile(t, path); got != "second" {
 		t.Errorf("after the cause was mended the pod reads %q", got)
 	}
 	if condition := health(t, n, v.ID(), n.Target(v)); condition != "" {

@@ -20,12 +20,12 @@ import (
 func TestTamperedWhileNoDaemonRuns(t *testing.T) {
 	t.Parallel()
 	const forged, name = "a-forged-value", "a-name-that-may-be-a-secret"
-	n := start(t, node.Options{})
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("db-password", "first", devcloud.SecretOptions{})
 	rotated, tampered := workload("secrets", "db-password"), workload("secrets", "db-password")
 	tampered.Name = "tampered"
-	publish(t, n, rotated)
-	publish(t, n, tampered)
+	n.MustPublish(t, rotated)
+	n.MustPublish(t, tampered)
 	if _, err := n.StopDaemon(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -40,12 +40,12 @@ func TestTamperedWhileNoDaemonRuns(t *testing.T) {
 	if err := n.StartDaemon(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	age(t, n, rotated, 3*time.Minute)
-	age(t, n, tampered, 3*time.Minute)
-	publish(t, n, rotated)
-	publish(t, n, tampered)
+	n.Age(t, rotated, 3*time.Minute)
+	n.Age(t, tampered, 3*time.Minute)
+	n.MustPublish(t, rotated)
+	n.MustPublish(t, tampered)
 	for _, v := range []string{n.Target(rotated), n.Target(tampered)} {
-		if got := read(t, filepath.Join(v, "secrets/db-password")); got != "second" {
+		if got := node.ReadFile(t, filepath.Join(v, "secrets/db-password")); got != "second" {
 			t.Errorf("%s holds %q", v, got)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyvault-csi/keyvault-csi/internal/aging"
 	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
@@ -31,31 +30,23 @@ func TestTheClockOfTheNodeIsWrong(t *testing.T) {
 					defer metadataOwner.Unlock()
 					cloud.IMDSListen = node.MetadataAddress + ":80"
 				}
-				n, err := node.Start(t.Context(), node.Options{Cloud: cloud, Flags: []string{managedAllowed(t)}})
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(n.Close)
+				n := node.New(t, node.Options{Cloud: cloud, Flags: []string{managedAllowed(t)}})
 				if err := n.Cloud.AddIdentity(devcloud.Identity{Tenant: node.Tenant, ClientID: assignedID, Managed: true}); err != nil {
 					t.Fatal(err)
 				}
 				n.Vault.Grant(assignedID)
-				v := (&world{Node: n}).neighbour("clock")
+				v := neighbour("clock")
 				v.Attributes["identity"] = identity
 				if managed {
 					v.Attributes["clientID"] = assignedID
 				}
 				for _, want := range []string{"first", "second"} {
 					n.Vault.SetSecret("value", want, devcloud.SecretOptions{})
-					if err := n.Publish(t.Context(), v); err != nil {
-						t.Fatal(err)
-					}
+					n.MustPublish(t, v)
 					if got, err := os.ReadFile(filepath.Join(n.Target(v), "secrets/value")); err != nil || string(got) != want {
 						t.Errorf("the pod reads %q, %v, want %q", got, err, want)
 					}
-					if err := aging.Set(n.Target(v), time.Now().Add(-old)); err != nil {
-						t.Fatal(err)
-					}
+					n.Age(t, v, old)
 				}
 				if strings.Contains(n.Output(), "call failed") {
 					t.Errorf("the daemon wrote:\n%s", n.Output())

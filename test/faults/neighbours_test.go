@@ -48,7 +48,7 @@ func (w *world) startNeighbours(t *testing.T, p place) *neighbours {
 }
 
 func (n *neighbours) once(t *testing.T, w *world, name string) {
-	v := w.neighbour(name)
+	v := neighbour(name)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	began := time.Now()
@@ -96,7 +96,7 @@ func TestAHangingVaultSlowsNobody(t *testing.T) {
 	ended := make(chan error, volumes)
 	for i := range volumes {
 		hanging.Go(func() {
-			v := w.neighbour(fmt.Sprint("stuck-", i))
+			v := neighbour(fmt.Sprint("stuck-", i))
 			v.Attributes["vault"], v.Attributes["secrets"], v.Attributes["timeout"] = stuck.URL(), fmt.Sprint("value-", i), "110s"
 			ended <- w.Publish(ctx, v)
 		})

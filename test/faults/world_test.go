@@ -107,20 +107,10 @@ func launch(t *testing.T, o node.Options) *world {
 	t.Helper()
 	// A first publish always asks, so that it always meets the fault.
 	o.Flags = append(o.Flags, "--mount-max-age=0")
-	n, err := node.Start(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	n := node.New(t, o)
 	w := &world{Node: n, atOnce: 10}
-	t.Cleanup(func() {
-		if t.Failed() {
-			text := n.Output()
-			t.Logf("the daemon wrote at last:\n%s", text[max(0, len(text)-8<<10):])
-		}
-		n.Close()
-	})
 	// One token for all, as far as they are the usual ones: to sign it is most of what a call costs.
-	usual, err := n.Issuer.Token(tokenTimes{0, 24 * time.Hour}.of(w.neighbour("any")))
+	usual, err := n.Issuer.Token(tokenTimes{0, 24 * time.Hour}.of(neighbour("any")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,23 +127,14 @@ func launch(t *testing.T, o node.Options) *world {
 func (w *world) warmed(t *testing.T) *world {
 	t.Helper()
 	w.Vault.SetSecret("value", "healthy", devcloud.SecretOptions{})
-	v := w.neighbour("warm")
-	if err := w.Publish(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Unpublish(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
+	v := neighbour("warm")
+	w.MustPublish(t, v)
+	w.MustUnpublish(t, v)
 	return w
 }
 
 // neighbour is a volume that has nothing to do with the faults.
-func (w *world) neighbour(name string) kubelet.Volume {
-	return kubelet.Volume{
-		Name: name, Namespace: node.Namespace, ServiceAccount: node.ServiceAccount,
-		Attributes: map[string]string{"vault": node.VaultURL, "clientID": node.WorkloadID, "secrets": "value"},
-	}
-}
+func neighbour(name string) kubelet.Volume { return node.Volume(name, "secrets", "value") }
 
 // relay hands connections on to an address, or not.
 type relay struct {

@@ -93,7 +93,7 @@ func blocks(t *testing.T, text string) (all []string) {
 // found in any case.
 func TestDownloadCACertificates(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	web := addCertificate(t, n, "My-Web-Tls", devcloud.CertificateOptions{})
 	api := addCertificate(t, n, "api", devcloud.CertificateOptions{})
 	both := func(webCerts, apiCerts string) files {
@@ -130,7 +130,7 @@ func TestDownloadCACertificates(t *testing.T) {
 // TestSavePFX has the binary file beside the key, in either folder.
 func TestSavePFX(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	c := addCertificate(t, n, "web", devcloud.CertificateOptions{})
 	n.Vault.SetSecret("plain", "value", devcloud.SecretOptions{})
 	spaced := c.value[:70] + "\r\n \t" + c.value[70:] + "\n"
@@ -162,7 +162,7 @@ func TestSavePFX(t *testing.T) {
 // TestPublicCertificates has CERTS_KEYS: the leaf alone, in lines of 76, whatever the secret behind it holds.
 func TestPublicCertificates(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	old := addCertificate(t, n, "web", devcloud.CertificateOptions{Version: firstVersion})
 	web := addCertificate(t, n, "web", devcloud.CertificateOptions{Version: secondVersion})
 	pemFile := addCertificate(t, n, "pem-file", devcloud.CertificateOptions{ContentType: devcloud.PEMFile})
@@ -204,7 +204,7 @@ func TestPublicCertificates(t *testing.T) {
 // to read secrets.
 func TestPublicCertificatesAlone(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	web := addCertificate(t, n, "web", devcloud.CertificateOptions{})
 	n.Vault.SetSecret("plain", "value", devcloud.SecretOptions{})
 
@@ -223,7 +223,7 @@ func TestPublicCertificatesAlone(t *testing.T) {
 // are split like those of a PFX, and secrets/NAME holds the text.
 func TestPEMCertificates(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	rsa := addCertificate(t, n, "rsa", devcloud.CertificateOptions{ContentType: devcloud.PEMFile, KeyType: devcloud.RSA2048})
 	ec := addCertificate(t, n, "ec", devcloud.CertificateOptions{ContentType: devcloud.PEMFile, Order: devcloud.RootFirst})
 	gives(t, n, attributes{"secrets": "rsa;ec::tls.crt:tls.key", "chainOrder": "pfx"}, files{

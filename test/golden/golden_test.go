@@ -27,34 +27,13 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
 
-// start gives a node that ends with the test.
-func start(t *testing.T) *node.Node {
-	t.Helper()
-	n, err := node.Start(t.Context(), node.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the daemon wrote:\n%s", n.Output())
-		}
-		n.Close()
-	})
-	return n
-}
-
 // attributes are pairs of volume attributes and values.
 type attributes map[string]string
 
 // volume is the volume of a pod of its own, so that tests can share a node, with the identity that every node has.
 func volume(t *testing.T, a attributes) kubelet.Volume {
 	t.Helper()
-	v := kubelet.Volume{
-		Name:           fmt.Sprintf("v%x", sha256.Sum256([]byte(t.Name())))[:16],
-		Namespace:      node.Namespace,
-		ServiceAccount: node.ServiceAccount,
-		Attributes:     map[string]string{"vault": node.VaultURL, "clientID": node.WorkloadID},
-	}
+	v := node.Volume(fmt.Sprintf("v%x", sha256.Sum256([]byte(t.Name())))[:16])
 	maps.Copy(v.Attributes, a)
 	return v
 }
@@ -141,7 +120,7 @@ func tree(t *testing.T, root string) map[string]entry {
 			if linked, err := os.Lstat(filepath.Join(root, path)); folder != "" && (err != nil || !linked.Mode().IsRegular()) {
 				t.Errorf("%s is no regular file: %v, %v", path, linked.Mode(), err)
 			}
-			seen[path] = entry{Mode: octal(info), Data: read(t, filepath.Join(root, path))}
+			seen[path] = entry{Mode: octal(info), Data: node.ReadFile(t, filepath.Join(root, path))}
 		}
 	}
 	walk("")
@@ -149,12 +128,3 @@ func tree(t *testing.T, root string) map[string]entry {
 }
 
 func octal(info fs.FileInfo) string { return fmt.Sprintf("%#o", info.Mode().Perm()) }
-
-func read(t *testing.T, path string) string {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}

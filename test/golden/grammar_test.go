@@ -4,12 +4,13 @@ import (
 	"testing"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
 // TestGrammar has the corners of name[:version[:certfile[:keyfile]]] that SECRETS_KEYS takes.
 func TestGrammar(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("n", "first", devcloud.SecretOptions{Version: firstVersion})
 	n.Vault.SetSecret("n", "second", devcloud.SecretOptions{Version: secondVersion})
 	n.Vault.SetSecret("m", "other", devcloud.SecretOptions{})

@@ -14,7 +14,7 @@ import (
 // disabled secret and at a PEM certificate; here the one is left out and the other is split.
 func TestEverySecret(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	want := files{}
 	const secrets = 70 // on three pages of 25
 	for i := range secrets {
@@ -46,7 +46,7 @@ func TestEverySecret(t *testing.T) {
 // TestEverySecretOfAnEmptyVault: four folders, and no error.
 func TestEverySecretOfAnEmptyVault(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("disabled", "x", devcloud.SecretOptions{Disabled: true})
 	gives(t, n, attributes{"secrets": "*"}, files{})
 }
@@ -54,7 +54,7 @@ func TestEverySecretOfAnEmptyVault(t *testing.T) {
 // TestEverySecretNeedsList: the right to read alone is not enough, as before.
 func TestEverySecretNeedsList(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("plain", "value", devcloud.SecretOptions{})
 	n.Vault.Deny(node.WorkloadID, devcloud.SecretsList)
 	refuses(t, n, attributes{"secrets": "*"}, codes.PermissionDenied,

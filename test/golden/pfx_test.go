@@ -37,9 +37,9 @@ func addPFX(t *testing.T, n *node.Node) (all []pfx) {
 	}
 	for _, path := range described {
 		p := pfx{name: strings.TrimSuffix(filepath.Base(path), ".pem"), path: strings.TrimSuffix(path, ".pem") + ".pfx"}
-		p.binary = read(t, p.path)
+		p.binary = node.ReadFile(t, p.path)
 		p.value = base64.StdEncoding.EncodeToString([]byte(p.binary))
-		content := blocks(t, read(t, path))
+		content := blocks(t, node.ReadFile(t, path))
 		p.key, p.certs = content[0], content[1:]
 		n.Vault.SetSecret(p.name, p.value, devcloud.SecretOptions{ContentType: devcloud.PKCS12, Kid: node.VaultURL + "/keys/" + p.name + "/1", Managed: true})
 		all = append(all, p)
@@ -51,7 +51,7 @@ func addPFX(t *testing.T, n *node.Node) (all []pfx) {
 // init container used, to the byte. chainOrder pfx is the order of OpenSSL 3, reverse that of OpenSSL 1.
 func TestEveryPFX(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	for _, p := range addPFX(t, n) {
 		reversed := slices.Clone(p.certs)
 		slices.Reverse(reversed[1:])
@@ -80,7 +80,7 @@ func TestChainInOpenSSLsView(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Skip("openssl is not installed")
 	}
-	n := start(t)
+	n := node.New(t, node.Options{})
 	all := addPFX(t, n)
 	for _, name := range []string{"rsa-2048", "root-first", "leaf-last", "leaf-middle", "secp256k1", "secp256k1-leaf-last"} {
 		t.Run(name, func(t *testing.T) {
@@ -101,7 +101,7 @@ func view(t *testing.T, n *node.Node, v kubelet.Volume, p pfx) {
 	if ofKey, ofCert := openssl(t, "pkey", "-in", key, "-pubout"), openssl(t, "x509", "-in", certs, "-noout", "-pubkey"); ofKey != ofCert {
 		t.Errorf("the first certificate has another key:\n%s%s", ofKey, ofCert)
 	}
-	chain := blocks(t, read(t, certs))
+	chain := blocks(t, node.ReadFile(t, certs))
 	if len(chain) != len(p.certs) {
 		t.Fatalf("%d certificates, want %d", len(chain), len(p.certs))
 	}

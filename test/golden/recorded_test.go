@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
 // TestRecordedRuns replays each recorded run: its vault, its environment as attributes, its service principal.
@@ -30,7 +31,7 @@ func TestRecordedRuns(t *testing.T) {
 			var principal azureFile
 			parse(t, filepath.Join(folder, "azure.json"), &principal)
 
-			n := start(t)
+			n := node.New(t, node.Options{})
 			fill(t, n.Cloud, filepath.Join(folder, "vault.json"))
 			v := kubelet.Volume{
 				Name: "keys", Namespace: "default", ServiceAccount: "default",
@@ -177,7 +178,7 @@ func record(t *testing.T, folder string) map[string]entry {
 			tree[f.Path] = entry{Mode: f.Mode + "/"}
 			continue
 		}
-		data := read(t, filepath.Join(folder, "tree", f.Path))
+		data := node.ReadFile(t, filepath.Join(folder, "tree", f.Path))
 		if sum := sha256.Sum256([]byte(data)); hex.EncodeToString(sum[:]) != f.SHA256 || len(data) != f.Size {
 			t.Fatalf("tree/%s is not what was recorded; did git or an editor change its line ends?", f.Path)
 		}

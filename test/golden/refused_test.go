@@ -14,7 +14,7 @@ import (
 // it had written before; those that it did write, such as paths outside its folder, say so.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	n.Vault.SetSecret("n", "value", devcloud.SecretOptions{Version: secondVersion})
 	n.Vault.SetSecret("off", "value", devcloud.SecretOptions{Disabled: true})
 	addCertificate(t, n, "c", devcloud.CertificateOptions{})
@@ -29,8 +29,8 @@ func TestRefused(t *testing.T) {
 	backed("no-pfx", "bm8gUEZY", devcloud.PKCS12)
 	backed("no-base64", "%", devcloud.PKCS12)
 	backed("no-pem", "text", devcloud.PEMFile)
-	backed("password", base64.StdEncoding.EncodeToString([]byte(read(t, pfxFolder+"password.pfx"))), devcloud.PKCS12)
-	backed("no-certificate", base64.StdEncoding.EncodeToString([]byte(read(t, pfxFolder+"key-only.pfx"))), devcloud.PKCS12)
+	backed("password", base64.StdEncoding.EncodeToString([]byte(node.ReadFile(t, pfxFolder+"password.pfx"))), devcloud.PKCS12)
+	backed("no-certificate", base64.StdEncoding.EncodeToString([]byte(node.ReadFile(t, pfxFolder+"key-only.pfx"))), devcloud.PKCS12)
 
 	const (
 		notPlain = " is not a plain file name"

@@ -14,7 +14,7 @@ import (
 // TestValues: what is in a vault is in the file, to the byte.
 func TestValues(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	var names []string
 	want := files{}
 	for name, value := range map[string]string{
@@ -45,7 +45,7 @@ func TestValues(t *testing.T) {
 // TestContentTypes: only a secret with a key id backs a certificate, whatever it calls its content.
 func TestContentTypes(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	var names []string
 	want := files{}
 	for name, contentType := range map[string]string{
@@ -62,7 +62,7 @@ func TestContentTypes(t *testing.T) {
 // failed. Here it is decoded; any other tag changes nothing, as before.
 func TestFileEncoding(t *testing.T) {
 	t.Parallel()
-	n := start(t)
+	n := node.New(t, node.Options{})
 	const binary = "\x00\x01\xfe\xff keystore"
 	encoded := base64.StdEncoding.EncodeToString([]byte(binary))
 	certificate := addCertificate(t, n, "certificate", devcloud.CertificateOptions{Tags: map[string]string{"file-encoding": "base64"}})

@@ -67,15 +67,15 @@ func TestHostNames(t *testing.T) {
 		if len(vault) > 64 {
 			text = strconv.QuoteToASCII(vault[:64]) + "..."
 		}
-		s.attack(t, pod("vault", "vault", vault, "secrets", "good"), codes.InvalidArgument, "vault: "+text+problem+want)
-		s.attack(t, pod("vault", "objects", "- {secret: good, vault: "+yamlString(vault)+"}"), codes.InvalidArgument,
+		s.attack(t, node.Volume("vault", "vault", vault, "secrets", "good"), codes.InvalidArgument, "vault: "+text+problem+want)
+		s.attack(t, node.Volume("vault", "objects", "- {secret: good, vault: "+yamlString(vault)+"}"), codes.InvalidArgument,
 			"objects[0].vault: "+text+problem+want)
 	}
 	if got := s.Cloud.Counts(); fmt.Sprint(got) != fmt.Sprint(asked) {
 		t.Errorf("somebody was asked: %v, before %v", got, asked)
 	}
 	for _, vault := range []string{"HTTPS://SHOP.Vault.Azure.NET:443/", "Shop", node.VaultURL + "/"} {
-		s.attack(t, pod("vault", "vault", vault, "objects", "- secret: good"), codes.OK, "")
+		s.attack(t, node.Volume("vault", "vault", vault, "objects", "- secret: good"), codes.OK, "")
 	}
 	s.verdict(t, "host names")
 }
@@ -118,9 +118,9 @@ func TestPaths(t *testing.T) {
 		if len(path) > 64 {
 			text = strconv.QuoteToASCII(path[:64]) + "..."
 		}
-		s.attack(t, pod("path", "objects", "- {secret: good, path: "+yamlString(path)+"}"), codes.InvalidArgument,
+		s.attack(t, node.Volume("path", "objects", "- {secret: good, path: "+yamlString(path)+"}"), codes.InvalidArgument,
 			"objects[0].path: the path "+text+" "+problem)
-		s.attack(t, pod("path", "objects", "- {secrets: {prefix: go}, path: "+yamlString(path)+"}"), codes.InvalidArgument,
+		s.attack(t, node.Volume("path", "objects", "- {secrets: {prefix: go}, path: "+yamlString(path)+"}"), codes.InvalidArgument,
 			"objects[0].path: the path "+text+" "+problem)
 	}
 	for name, text := range map[string]string{
@@ -130,11 +130,11 @@ func TestPaths(t *testing.T) {
 		"a\x00":       `secrets[0]: the certfile "a\x00" holds a control character`,
 		"a\x1b]0":     `secrets[0]: the certfile "a\x1b]0" holds a control character`,
 	} {
-		s.attack(t, pod("path", "secrets", "good::"+name), codes.InvalidArgument, text)
+		s.attack(t, node.Volume("path", "secrets", "good::"+name), codes.InvalidArgument, text)
 	}
 	// What only looks dangerous is a name like another: it stays where it is.
 	for _, path := range []string{"a\u2025b", "a\u202eb", "%2e%2e%2fx", "a\\..\\b", "~", "-rf", "a b", "\u0430", "C:", "\u200b"} {
-		s.attack(t, pod("path", "objects", "- {secret: good, path: "+yamlString(path)+"}"), codes.OK, "")
+		s.attack(t, node.Volume("path", "objects", "- {secret: good, path: "+yamlString(path)+"}"), codes.OK, "")
 	}
 	s.verdict(t, "paths")
 }
@@ -158,18 +158,18 @@ func TestSizes(t *testing.T) {
 		code   codes.Code
 		text   string
 	}{
-		"as many objects as may be": {pod("many", "objects", many(4096)), codes.OK, ""},
-		"8,000 objects":             {pod("many", "objects", many(8_000)), codes.InvalidArgument, "objects: has more than 4096 entries"},
-		"10,000 secrets":            {pod("many", "secrets", strings.Repeat("good;", 10_000)), codes.InvalidArgument, "secrets: has more than 4096 entries"},
-		"10,000 certificates":       {pod("many", "certificates", strings.Repeat("good;", 10_000)), codes.InvalidArgument, "certificates: has more than 4096 entries"},
-		"240,000 semicolons":        {pod("many", "secrets", strings.Repeat(";", large)), codes.OK, ""},
-		"240 KB of one name":        {pod("many", "secrets", strings.Repeat("a", large)), codes.InvalidArgument, `secrets[0]: the name "` + strings.Repeat("a", 64) + `"... is not 1 to 127 letters, digits and hyphens`},
-		"240 KB of a comment":       {pod("many", "objects", "- secret: good # "+strings.Repeat("x", large)), codes.OK, ""},
-		"240 KB of a path":          {pod("many", "objects", "- {secret: good, path: "+strings.Repeat("x", large)+"}"), codes.InvalidArgument, `objects[0].path: the path "` + strings.Repeat("x", 64) + `"... is longer than 1024 bytes`},
-		"240 KB of an attribute's name": {pod("many", "secrets", "good", strings.Repeat("x", large), "y"), codes.InvalidArgument,
+		"as many objects as may be": {node.Volume("many", "objects", many(4096)), codes.OK, ""},
+		"8,000 objects":             {node.Volume("many", "objects", many(8_000)), codes.InvalidArgument, "objects: has more than 4096 entries"},
+		"10,000 secrets":            {node.Volume("many", "secrets", strings.Repeat("good;", 10_000)), codes.InvalidArgument, "secrets: has more than 4096 entries"},
+		"10,000 certificates":       {node.Volume("many", "certificates", strings.Repeat("good;", 10_000)), codes.InvalidArgument, "certificates: has more than 4096 entries"},
+		"240,000 semicolons":        {node.Volume("many", "secrets", strings.Repeat(";", large)), codes.OK, ""},
+		"240 KB of one name":        {node.Volume("many", "secrets", strings.Repeat("a", large)), codes.InvalidArgument, `secrets[0]: the name "` + strings.Repeat("a", 64) + `"... is not 1 to 127 letters, digits and hyphens`},
+		"240 KB of a comment":       {node.Volume("many", "objects", "- secret: good # "+strings.Repeat("x", large)), codes.OK, ""},
+		"240 KB of a path":          {node.Volume("many", "objects", "- {secret: good, path: "+strings.Repeat("x", large)+"}"), codes.InvalidArgument, `objects[0].path: the path "` + strings.Repeat("x", 64) + `"... is longer than 1024 bytes`},
+		"240 KB of an attribute's name": {node.Volume("many", "secrets", "good", strings.Repeat("x", large), "y"), codes.InvalidArgument,
 			`"` + strings.Repeat("x", 64) + `"...: unknown attribute`},
-		"more than a volume may have": {pod("many", "objects", "# "+strings.Repeat("x", 256<<10)), codes.InvalidArgument, "volumeAttributes: hold *"},
-		"a megabyte":                  {pod("many", "objects", "# "+strings.Repeat("x", 1<<20)), codes.ResourceExhausted, "grpc: received message larger than max *"},
+		"more than a volume may have": {node.Volume("many", "objects", "# "+strings.Repeat("x", 256<<10)), codes.InvalidArgument, "volumeAttributes: hold *"},
+		"a megabyte":                  {node.Volume("many", "objects", "# "+strings.Repeat("x", 1<<20)), codes.ResourceExhausted, "grpc: received message larger than max *"},
 		"10,000 attributes":           {unknownAttributes(10_000), codes.InvalidArgument, "volumeAttributes: are 10008, more than 8192"},
 		"8,000 attributes":            {unknownAttributes(8_000), codes.InvalidArgument, "x0: unknown attribute*"},
 		"10,000 keys of a Secret": {manyKeys(10_000), codes.InvalidArgument,
@@ -181,7 +181,7 @@ func TestSizes(t *testing.T) {
 }
 
 func unknownAttributes(n int) kubelet.Volume {
-	v := pod("many", "secrets", "good")
+	v := node.Volume("many", "secrets", "good")
 	for i := range n {
 		v.Attributes["x"+strconv.Itoa(i)] = marker
 	}
@@ -189,7 +189,7 @@ func unknownAttributes(n int) kubelet.Volume {
 }
 
 func manyKeys(n int) kubelet.Volume {
-	v := pod("many", "secrets", "good", "identity", "servicePrincipal")
+	v := node.Volume("many", "secrets", "good", "identity", "servicePrincipal")
 	v.Secret = map[string]string{}
 	for i := range n {
 		v.Secret["clientsecre"+strconv.Itoa(i)] = marker
@@ -240,7 +240,7 @@ func TestYAML(t *testing.T) {
 			case name == "UTF-16":
 				code = codes.Internal // the client's own protobuf refuses it
 			}
-			s.attack(t, pod("yaml", "objects", test.yaml), code, test.text)
+			s.attack(t, node.Volume("yaml", "objects", test.yaml), code, test.text)
 		})
 	}
 	s.verdict(t, "YAML")

@@ -12,6 +12,8 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
 // A hundred volumes at once, each as large as a pod can make it, and as large as the driver reads it: the YAML below becomes fifty
@@ -41,7 +43,7 @@ func TestManyLargeVolumes(t *testing.T) {
 			var calls sync.WaitGroup
 			var judged atomic.Int64
 			for i := range 100 {
-				request, err := s.Request(ctx, pod(fmt.Sprint("many", i), "objects", objects))
+				request, err := s.Request(ctx, node.Volume(fmt.Sprint("many", i), "objects", objects))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -55,42 +55,11 @@ type site struct {
 // newSite gives a node whose vault holds a good secret, and which a good volume has already used.
 func newSite(t *testing.T, flags ...string) *site {
 	t.Helper()
-	n, err := node.Start(t.Context(), node.Options{Flags: flags})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &site{Node: n}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the daemon wrote, at the end:\n%s", tail(n.Output()))
-		}
-		n.Close()
-	})
-	n.Vault.SetSecret("good", marker, devcloud.SecretOptions{})
+	s := &site{Node: node.New(t, node.Options{Flags: flags})}
+	s.Vault.SetSecret("good", marker, devcloud.SecretOptions{})
 	s.lives(t)
 	s.before = s.footprint(t)
 	return s
-}
-
-func tail(text string) string {
-	const most = 2 << 10
-	return text[max(0, len(text)-most):]
-}
-
-// pod is a volume with the workload identity of the node; pairs are attributes and values, and an empty value takes one
-// away.
-func pod(name string, pairs ...string) kubelet.Volume {
-	v := kubelet.Volume{
-		Name: name, Namespace: node.Namespace, ServiceAccount: node.ServiceAccount,
-		Attributes: map[string]string{"vault": node.VaultURL, "clientID": node.WorkloadID},
-	}
-	for i := 0; i < len(pairs); i += 2 {
-		v.Attributes[pairs[i]] = pairs[i+1]
-		if pairs[i+1] == "" {
-			delete(v.Attributes, pairs[i])
-		}
-	}
-	return v
 }
 
 // lives makes sure that the daemon does for others what it is there for, soon.
@@ -101,7 +70,7 @@ func (s *site) lives(t *testing.T) {
 	if _, err := s.Identity.Probe(ctx, &csi.ProbeRequest{}); err != nil {
 		t.Fatalf("the daemon does not answer a Probe: %v", err)
 	}
-	good := pod("good", "objects", "- secret: good")
+	good := node.Volume("good", "objects", "- secret: good")
 	if err := s.Publish(ctx, good); err != nil {
 		t.Fatalf("a good volume: %v", err)
 	}

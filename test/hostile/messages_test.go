@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
 const publishMethod = "/csi.v1.Node/NodePublishVolume"
@@ -90,7 +92,7 @@ func TestMessages(t *testing.T) {
 	t.Run("a secret where names belong", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		request, err := s.Request(ctx, pod("names", "secrets", "good"))
+		request, err := s.Request(ctx, node.Volume("names", "secrets", "good"))
 		if err != nil {
 			t.Fatal(err)
 		}

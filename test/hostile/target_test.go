@@ -16,6 +16,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 	"github.com/keyvault-csi/keyvault-csi/internal/suite"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
 // A target that is not the kubelet's is refused, in every call that takes one.
@@ -79,7 +80,7 @@ func TestTargets(t *testing.T) {
 		t.Run(strconv.Quote(strings.TrimPrefix(target[:min(60, len(target))], s.Root)), func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			request, err := s.Request(ctx, pod("target", "objects", "- secret: good"))
+			request, err := s.Request(ctx, node.Volume("target", "objects", "- secret: good"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,7 +115,7 @@ func TestSwappedFolders(t *testing.T) {
 	if err := unix.Mount("theirs", theirs, "tmpfs", 0, "size=64k"); err != nil {
 		t.Fatal(err)
 	}
-	v := pod("swapped", "objects", "- secret: good")
+	v := node.Volume("swapped", "objects", "- secret: good")
 	parent := filepath.Dir(s.Target(v))
 	link := parent + "-link"
 	if err := os.MkdirAll(parent, 0o750); err != nil {

@@ -59,7 +59,7 @@ func TestCertificates(t *testing.T) {
 				o.ContentType, value = devcloud.PEMFile, string(test.content)
 			}
 			s.Vault.SetSecret(name, value, o)
-			v := pod("certificate", "objects", "- {certificate: "+name+", chain: chain, key: key, cert: cert, ca: ca, pem: pem}")
+			v := node.Volume("certificate", "objects", "- {certificate: "+name+", chain: chain, key: key, cert: cert, ca: ca, pem: pem}")
 			if test.problem == "" {
 				s.attack(t, v, codes.OK, "")
 				return
@@ -97,7 +97,7 @@ func TestValues(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.Vault.SetSecret(name, value, devcloud.SecretOptions{})
-			v := pod("value", "objects", "- {secret: "+name+", path: x}")
+			v := node.Volume("value", "objects", "- {secret: "+name+", path: x}")
 			if err := s.Publish(t.Context(), v); err != nil {
 				t.Fatal(err)
 			}
@@ -109,10 +109,10 @@ func TestValues(t *testing.T) {
 		})
 	}
 	s.Vault.SetSecret("of-2-megabytes", strings.Repeat(marker, 200_000), devcloud.SecretOptions{})
-	s.attack(t, pod("value", "objects", "- secret: of-2-megabytes", "timeout", "10s"), codes.Unavailable, "objects[0]: *")
+	s.attack(t, node.Volume("value", "objects", "- secret: of-2-megabytes", "timeout", "10s"), codes.Unavailable, "objects[0]: *")
 	for _, encoding := range []string{"hex", "base64"} {
 		s.Vault.SetSecret("no-"+encoding, marker+"~", devcloud.SecretOptions{})
-		s.attack(t, pod("value", "objects", "- {secret: no-"+encoding+", encoding: "+encoding+"}"), codes.FailedPrecondition, "objects[0]: *")
+		s.attack(t, node.Volume("value", "objects", "- {secret: no-"+encoding+", encoding: "+encoding+"}"), codes.FailedPrecondition, "objects[0]: *")
 	}
 	s.verdict(t, "values")
 }
@@ -125,8 +125,8 @@ func TestLists(t *testing.T) {
 		s.Vault.SetSecret("many-"+strconv.Itoa(i), marker, devcloud.SecretOptions{})
 	}
 	s.Vault.SetSecret("large", strings.Repeat(marker, 8<<10), devcloud.SecretOptions{})
-	s.attack(t, pod("list", "objects", "- secrets: {prefix: many-}"), codes.ResourceExhausted, "*")
-	s.attack(t, pod("list", "objects", "- secret: large"), codes.ResourceExhausted, "*")
+	s.attack(t, node.Volume("list", "objects", "- secrets: {prefix: many-}"), codes.ResourceExhausted, "*")
+	s.attack(t, node.Volume("list", "objects", "- secret: large"), codes.ResourceExhausted, "*")
 	for name, code := range map[string]codes.Code{
 		"..": codes.Unavailable, "%2e%2e": codes.Unavailable, "a b": codes.Unavailable, strings.Repeat("n", 200): codes.Unavailable,
 		"a/../../keys/x": codes.OK, // to the SDK a secret "a", which is not there
@@ -142,7 +142,7 @@ func TestLists(t *testing.T) {
 		if code == codes.OK {
 			text = ""
 		}
-		s.attack(t, pod("list", "vault", odd, "secrets", "*"), code, text)
+		s.attack(t, node.Volume("list", "vault", odd, "secrets", "*"), code, text)
 	}
 	s.verdict(t, "lists")
 }
@@ -164,7 +164,7 @@ func TestAnswers(t *testing.T) {
 			}
 			defer clear()
 			s.Vault.SetSecret("answer-"+name, marker, devcloud.SecretOptions{})
-			v := pod("answer", "objects", "- secret: answer-"+name, "timeout", "8s")
+			v := node.Volume("answer", "objects", "- secret: answer-"+name, "timeout", "8s")
 			if name == "token" { // a login that is not there yet
 				v.Attributes["identity"] = "servicePrincipal"
 				delete(v.Attributes, "clientID")

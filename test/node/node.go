@@ -31,6 +31,10 @@ type Options struct {
 	Flags []string // appended to the daemon's own
 	Env   []string // appended to the daemon's environment
 
+	// Restrict is called by the thread that starts the daemon, each time. The daemon inherits what the function does to that thread,
+	// such as a seccomp filter or fewer capabilities.
+	Restrict func() error
+
 	ProxyLogin string // "user:password", of the proxy in the daemon's HTTPS_PROXY; empty: none
 
 	Cloud devcloud.Options // what the cloud starts with
@@ -47,6 +51,8 @@ type Node struct {
 	Dir    string           // everything of this node lies below it
 	Socket string           // of CSI
 	HTTP   string           // root of health and metrics, "http://127.0.0.1:41001"
+
+	Restrict func() error // see Options; of the next StartDaemon
 
 	args   []string
 	env    []string
@@ -68,7 +74,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n = &Node{Dir: dir, Socket: filepath.Join(dir, "csi.sock")}
+	n = &Node{Dir: dir, Socket: filepath.Join(dir, "csi.sock"), Restrict: o.Restrict}
 	n.Root = filepath.Join(dir, "kubelet")
 	defer func() {
 		if err != nil {
@@ -87,7 +93,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 		return nil, err
 	}
 	for range 5 {
-		address, err := freeAddress(ctx)
+		address, err := FreeAddress(ctx)
 		if err != nil {
 			return n, err
 		}
@@ -169,7 +175,18 @@ func (n *Node) StartDaemon(ctx context.Context) error {
 	n.daemon = exec.Command(n.args[0], n.args[1:]...) //nolint:gosec,noctx // G204: the binary under test, which outlives ctx
 	n.daemon.Env = n.env
 	n.daemon.Stdout, n.daemon.Stderr = &n.output, &n.output
-	if err := n.daemon.Start(); err != nil {
+	start := n.daemon.Start
+	if n.Restrict != nil {
+		start = func() error {
+			return onThread(func() error {
+				if err := n.Restrict(); err != nil {
+					return err
+				}
+				return n.daemon.Start()
+			})
+		}
+	}
+	if err := start(); err != nil {
 		return err
 	}
 	exited := make(chan struct{})
@@ -261,7 +278,8 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-func freeAddress(ctx context.Context) (string, error) {
+// FreeAddress is an address of the loopback interface on which nobody listens now.
+func FreeAddress(ctx context.Context) (string, error) {
 	var config net.ListenConfig
 	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,6 +14,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
 // ErrNoPrometheus says that the program is not installed.
@@ -66,7 +67,7 @@ scrape_configs:
 			return nil, err
 		}
 	}
-	address, err := freeAddress(ctx)
+	address, err := node.FreeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -185,13 +186,4 @@ func (p *Prometheus) get(ctx context.Context, path string, data any) error {
 		return fmt.Errorf("prometheus: %s", answer.Error)
 	}
 	return json.Unmarshal(answer.Data, data)
-}
-
-func freeAddress(ctx context.Context) (string, error) {
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }

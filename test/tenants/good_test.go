@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyvault-csi/keyvault-csi/internal/aging"
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
@@ -41,10 +40,7 @@ func (g *good) volume(name string) kubelet.Volume {
 	for i := range goodSecrets {
 		fmt.Fprintf(&objects, "- secret: good-%d\n", i)
 	}
-	return kubelet.Volume{
-		Name: name, Namespace: node.Namespace, ServiceAccount: node.ServiceAccount,
-		Attributes: map[string]string{"vault": node.VaultURL, "clientID": node.WorkloadID, "objects": objects.String()},
-	}
+	return node.Volume(name, "objects", objects.String())
 }
 
 type latencies struct{ p50, p99 time.Duration }
@@ -76,9 +72,7 @@ func (g *good) rotate(t *testing.T, times int) {
 	for generation := range times {
 		if generation > 0 {
 			g.change(generation)
-			if err := aging.Set(g.node.Target(v), time.Now().Add(-3*time.Minute)); err != nil {
-				t.Fatal(err)
-			}
+			g.node.Age(t, v, 3*time.Minute)
 		}
 		if err := g.node.Publish(t.Context(), v); err != nil {
 			t.Fatalf("rotation %d of the good tenant: %v", generation, err)

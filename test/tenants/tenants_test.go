@@ -10,11 +10,9 @@ package tenants_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -52,11 +50,7 @@ func TestHostileTenants(t *testing.T) {
 	if suite.Long() {
 		f = form{secrets: 16_000, certificates: 250, volumes: 30, measured: 800, rotated: 30, pace: 1}
 	}
-	n, err := node.Start(t.Context(), node.Options{Flags: []string{"--mount-max-age=0"}, Env: []string{"GOMEMLIMIT=48MiB"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.Close()
+	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=0"}, Env: []string{"GOMEMLIMIT=48MiB"}})
 	limitMemory(t, n)
 	if _, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Delay, Service: devcloud.ServiceVault, Delay: latency}); err != nil {
 		t.Fatal(err)
@@ -81,7 +75,11 @@ func TestHostileTenants(t *testing.T) {
 	stop()
 	running.Wait()
 
-	peak := status(t, n.PID(), "VmHWM")
+	held, err := n.Footprint(t.Context())
+	if err != nil {
+		t.Fatalf("the daemon is gone: %v", err)
+	}
+	peak := held.Peak
 	ratio := float64(company.p99) / float64(alone.p99)
 	suite.Verdict(t, "hostile tenants: process %d MiB at most; publish of the good tenant p50 %v alone, %v in company, p99 %v and %v, %.1f times as long; %d rotations in time",
 		peak>>20, round(alone.p50), round(company.p50), round(alone.p99), round(company.p99), ratio, f.rotated)
@@ -101,8 +99,8 @@ func limitMemory(t *testing.T, n *node.Node) {
 		t.Logf("the daemon runs without a limit of memory, for there is no memory cgroup that can be divided: %v", err)
 		return
 	}
-	// It is removed when the daemon has ended: this runs after the test's own deferred calls.
 	t.Cleanup(func() {
+		_, _ = n.StopDaemon(syscall.SIGKILL) // a group with processes cannot be removed
 		suite.Eventually(t, "the cgroup is empty", func() bool { return group.Remove() == nil })
 	})
 	if err := errors.Join(group.Add(n.PID()), group.Limit(chartLimit)); err != nil {
@@ -111,23 +109,3 @@ func limitMemory(t *testing.T, n *node.Node) {
 }
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
-
-// status reads a size from /proc/PID/status.
-func status(t *testing.T, pid int, name string) int {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatalf("the daemon is gone: %v", err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, name+":"); ok {
-			kilobytes, err := strconv.Atoi(strings.Fields(value)[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return kilobytes << 10
-		}
-	}
-	t.Fatalf("the daemon is gone: it has no %s", name)
-	return 0
-}
