@@ -24,8 +24,8 @@ func isThrottled(t *testing.T, what string, err error) {
 	}
 }
 
-// An answer that throttles is the reason as soon as its head is there, also when its body breaks; nobody waits longer than
-// it allows.
+// A throttling answer is the reason as soon as its header has arrived, even if its body breaks. No caller waits longer than
+// its patience.
 func TestTheReasonOfAClosedThrottle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -55,8 +55,8 @@ func TestTheReasonOfAClosedThrottle(t *testing.T) {
 	})
 }
 
-// A call whose request could not be sent any more, and that makes another error of it as the SDK does, does not change the
-// reason. Nor does a call that sends nothing open the throttle.
+// A call whose request was blocked does not change the reason, even if it replaces the error as the SDK does. A call that
+// sends nothing does not open the throttle.
 func TestACallThatSendsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

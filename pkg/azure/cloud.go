@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Cloud is one Azure: where its logins happen and under which name its vaults live.
+// Cloud is one Azure cloud: its authority and the DNS suffix of its vaults.
 type Cloud struct {
 	// Name as in the flag --cloud: "AzurePublicCloud".
 	Name string
@@ -26,7 +26,7 @@ func (c Cloud) Resource() string { return "https://" + c.VaultSuffix }
 // CustomCloud is the name of the cloud that an operator describes by its authority host and vault suffix.
 const CustomCloud = "custom"
 
-// clouds is the table of the clouds that Azure runs, and of the one that an operator describes.
+// clouds lists the clouds that Azure runs, and the custom one.
 func clouds() []Cloud {
 	return []Cloud{
 		{"AzurePublicCloud", "https://login.microsoftonline.com", "vault.azure.net", "api://AzureADTokenExchange"},
@@ -36,8 +36,8 @@ func clouds() []Cloud {
 	}
 }
 
-// CloudByName gives the cloud of that name, compared without regard to case. authorityHost and vaultSuffix, where not
-// empty, replace the cloud's own; the cloud "custom" needs both. The error is one line that fits behind a flag's name.
+// CloudByName returns the cloud with that name, ignoring case. A non-empty authorityHost or vaultSuffix replaces the
+// cloud's own. The cloud "custom" needs both. The error is one line that fits behind a flag's name.
 func CloudByName(name, authorityHost, vaultSuffix string) (Cloud, error) {
 	cloud, err := namedCloud(name)
 	if err != nil {
@@ -68,7 +68,7 @@ func namedCloud(name string) (Cloud, error) {
 
 var dnsName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+$`)
 
-// Check keeps a mistyped flag from becoming a request to a wrong place.
+// Check rejects a mistyped flag, which would send requests to a wrong host.
 func (c Cloud) Check() error {
 	u, err := url.Parse(c.AuthorityHost)
 	switch {
@@ -80,8 +80,8 @@ func (c Cloud) Check() error {
 	return nil
 }
 
-// Holds says whether vault is of the canonical form "https://LABEL.<suffix>", one label and nothing else. It is
-// the second line of defence behind volume.Parse: a token of this cloud never travels to another host.
+// Holds reports whether vault has the canonical form "https://LABEL.<suffix>" with exactly one label. It is the
+// second line of defence after volume.Parse: a token of this cloud must not be sent to another host.
 func (c Cloud) Holds(vault string) bool {
 	label, found := strings.CutSuffix(strings.TrimPrefix(vault, "https://"), "."+c.VaultSuffix)
 	return found && strings.HasPrefix(vault, "https://") && vaultLabel.MatchString(label)

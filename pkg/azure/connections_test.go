@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// TestConnectionsStay sends waves of a hundred requests at once, as when many objects are due together. No wave opens
-// more connections than ConnsPerHost, and none opens another while enough are open; with HTTP/1.1 the SDK's own client
-// would open some ninety anew for each wave.
+// TestConnectionsStay sends waves of 100 concurrent requests, as when many objects are due together. No wave opens more
+// connections than ConnsPerHost, and later waves reuse them. With HTTP/1.1 the SDK's own client would open about 90 new
+// connections for each wave.
 func TestConnectionsStay(t *testing.T) {
 	t.Parallel()
 	for proto, http2 := range map[string]bool{"HTTP/2.0": true, "HTTP/1.1": false} {
@@ -50,7 +50,7 @@ func TestConnectionsStay(t *testing.T) {
 				}
 				group.Wait()
 			}
-			// A dial may end when another connection is free already: then one is closed as surplus and opened again later.
+			// A dial may end after another connection has become free. Then a surplus one is closed and opened again later.
 			if n := int(opened.Load()); n < 1 || n > 2*ConnsPerHost {
 				t.Errorf("%d connections for 5 waves of %d requests, want at most %d", n, wave, 2*ConnsPerHost)
 			}

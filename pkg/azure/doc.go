@@ -1,11 +1,11 @@
-// Package azure is what logins and vaults share: which Azure it is, one HTTPS client, and what may be said of an answer.
+// Package azure has what logins and vaults share: the clouds, the HTTPS client, throttling and safe errors.
 //
 //   - cloud.go: the table of clouds, their authority and the DNS suffix of their vaults.
-//   - transport.go: the client. Bodies are bounded, redirects are not followed, the environment is not read.
-//   - memory.go: the memory that the answers to one namespace's requests may take.
-//   - throttle.go: one service is not asked again before the time that it names in Retry-After.
-//   - errors.go: an error of the SDK prints the whole response. [Reduce] keeps the status, the service's own codes and
-//     stable words for network failures, and nothing that could hold a value, a token or a changing number.
+//   - transport.go: the client. It bounds bodies, follows no redirects and does not read the environment.
+//   - memory.go: the limit on the memory of the answers to one namespace's requests.
+//   - throttle.go: the limit on requests to one service. It honours Retry-After.
+//   - errors.go: errors of the SDK print the whole response. [Reduce] keeps the status, the service's own codes and a
+//     stable text for network failures. It keeps nothing that could hold a value, a token or a changing number.
 //
-// The package does not know what is asked for, by which identity, or what becomes of it.
+// The package does not know which object is requested, by which identity, or how the answer is used.
 package azure

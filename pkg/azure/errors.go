@@ -13,37 +13,37 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// Service is who answered a request.
+// Service is the service that answered a request.
 type Service string
 
-// The services.
+// The services that this package knows.
 const (
 	Vault    Service = "vault"
 	Entra    Service = "Entra ID"
-	Metadata Service = "metadata service" // of the node: it gives out tokens too
+	Metadata Service = "metadata service" // of the node: it issues tokens too
 )
 
-// Answer is a refusal by a service, reduced to what may be repeated.
+// Answer is a refusal by a service, reduced to what is safe to repeat.
 type Answer struct {
 	Service Service
 	Status  int      // HTTP
 	Codes   []string // the service's own, outermost first: Forbidden, ForbiddenByRbac
-	message string   // the beginning; it is searched for words and never repeated
+	message string   // the beginning: it is searched for words and never printed
 }
 
-// messageBytes is how much of a message is kept: those of Azure have about 1 KB, and a refusal may be remembered.
+// messageBytes is how much of a message is kept. Azure's have about 1 KB, and the cache may keep a refusal.
 const messageBytes = 4 << 10
 
-// Error gives the status and the codes.
+// Error returns the status and the codes.
 func (a *Answer) Error() string {
 	return strings.TrimSuffix(fmt.Sprintf("HTTP %d %s", a.Status, strings.Join(a.Codes, ", ")), " ")
 }
 
-// Has says whether the service named one of the codes.
+// Has reports whether the service named one of the codes.
 func (a *Answer) Has(codes ...string) bool {
 	for _, code := range codes {
-		for _, said := range a.Codes {
-			if strings.EqualFold(said, code) {
+		for _, known := range a.Codes {
+			if strings.EqualFold(known, code) {
 				return true
 			}
 		}
@@ -51,28 +51,28 @@ func (a *Answer) Has(codes ...string) bool {
 	return false
 }
 
-// Mentions says whether the message has the words, which are in lower case.
+// Mentions reports whether the message contains the words, which must be in lower case.
 func (a *Answer) Mentions(words string) bool {
 	return strings.Contains(strings.ToLower(a.message), words)
 }
 
-// IsLogin says whether a service that gives out tokens answered, and not the vault.
+// IsLogin reports whether the answer is from a service that issues tokens, not from the vault.
 func (a *Answer) IsLogin() bool { return a.Service != Vault }
 
-// Disabled says that the object exists but is switched off: SecretDisabled, CertificateDisabled, KeyDisabled.
+// Disabled reports whether the object exists but is disabled: SecretDisabled, CertificateDisabled, KeyDisabled.
 func (a *Answer) Disabled() bool {
 	return a.Status == http.StatusForbidden && a.Service == Vault &&
 		(a.Has("SecretDisabled", "CertificateDisabled", "KeyDisabled") || a.Mentions("on a disabled "))
 }
 
-// Absent says that there is no such object.
+// Absent reports whether there is no such object.
 func (a *Answer) Absent() bool { return a.Status == http.StatusNotFound && a.Service == Vault }
 
-// Unavailable says that the service could not give an answer now, so that a later attempt may have another result.
+// Unavailable reports whether the service could not answer now, so that a later attempt may succeed.
 func (a *Answer) Unavailable() bool {
 	switch {
 	case a.Service == Vault:
-		// 408, 429, 5xx, and what no vault says: a redirect, a page of a proxy.
+		// 408, 429, 5xx, and what no vault sends: a redirect, a page of a proxy.
 		switch a.Status {
 		case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
 			return false
@@ -87,27 +87,27 @@ func (a *Answer) Unavailable() bool {
 	}
 }
 
-// Own is an error of this program. [Reduce] passes it on, because its text is known.
+// Own is an error of this program. [Reduce] keeps it, because its text is known to be safe.
 type Own struct {
 	Err       error
-	Transient bool // a later attempt may have another result
+	Transient bool // a later attempt may succeed
 }
 
-// Error gives the text of the error.
+// Error returns the text of the error.
 func (o *Own) Error() string { return o.Err.Error() }
 
-// Unwrap gives the error.
+// Unwrap returns the error.
 func (o *Own) Unwrap() error { return o.Err }
 
 var (
-	// ErrPanic takes the place of a panic of the SDK, see [Guarded].
+	// ErrPanic replaces a panic of the SDK, see [Guarded].
 	ErrPanic = &Own{errors.New("the Azure SDK failed on it"), true}
 	// ErrStrange is an answer that no service of Azure gives.
 	ErrStrange = &Own{errors.New("it cannot be understood"), true}
 )
 
-// Refused says that a reduced error is final until somebody changes something, and not the failure of a service that could
-// give no answer.
+// Refused reports whether a reduced error is final until the configuration changes. It is false if the service could
+// not answer.
 func Refused(err error) bool {
 	var answer *Answer
 	var own *Own
@@ -121,7 +121,8 @@ func Refused(err error) bool {
 	}
 }
 
-// Guarded runs a call into the SDK, which panics on some answers. The value of a panic may hold anything, so it is dropped.
+// Guarded runs a call into the SDK, which panics on some answers. It drops the value of a panic, which may hold a
+// secret.
 func Guarded(call func() error) (err error) {
 	defer func() {
 		if recover() != nil {
@@ -131,8 +132,8 @@ func Guarded(call func() error) (err error) {
 	return call()
 }
 
-// Reduce turns an error of the SDK into an [Answer], an [Unreached] or an [Own]: no other error leaves the packages that
-// call the SDK, not even wrapped. seen is the attempt that failed.
+// Reduce turns an error of the SDK into an [Answer], an [Unreached] or an [Own]. No other error leaves the packages
+// that call the SDK, not even wrapped. seen is the attempt that failed.
 func Reduce(err error, seen *Attempt) error {
 	var answer *Answer
 	var unreached *Unreached
@@ -206,14 +207,14 @@ func LoginAnswer(service Service, resp *http.Response) *Answer {
 	return a
 }
 
-// read fills body; one of another shape has no codes.
+// read fills body. An answer of another shape has no codes.
 func (a *Answer) read(resp *http.Response, body any) {
 	if raw, err := runtime.Payload(resp); err == nil {
 		_ = json.Unmarshal(raw, body)
 	}
 }
 
-// keep takes the beginning of the message, in memory of its own.
+// keep copies the beginning of the message, so that the rest can be freed.
 func (a *Answer) keep(message string) {
 	a.message = strings.Clone(message[:min(len(message), messageBytes)])
 }
@@ -224,7 +225,7 @@ var (
 	serviceCode = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,63}$`)
 )
 
-// add takes a code that looks like one: the word comes from the network.
+// add keeps a code only if it has the syntax of one, because it comes from the network.
 func (a *Answer) add(code string) {
 	if serviceCode.MatchString(code) && !a.Has(code) && len(a.Codes) < 4 {
 		a.Codes = append(a.Codes, code)

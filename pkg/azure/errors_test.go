@@ -41,7 +41,7 @@ func TestRefusalsAreSmall(t *testing.T) {
 	}
 }
 
-// When the time of a call ends between two attempts, the answer to the first is what is left to report, with the service
+// When a call times out between two attempts, the answer to the first is reported, with the service
 // that gave it.
 func TestTheAnswerBeforeADeadline(t *testing.T) {
 	t.Parallel()

@@ -9,19 +9,18 @@ import (
 )
 
 const (
-	// namespaceBytes bounds the bytes of all answers that are read and parsed for one namespace at the same time. That takes
-	// milliseconds and, with what the SDK makes of a body, three to four times as much memory.
+	// namespaceBytes bounds the answers that are read and parsed for one namespace at the same time. Parsing takes
+	// milliseconds. With the copies that the SDK makes, it takes three to four times as much memory.
 	namespaceBytes = 256 << 10
-	// leastAnswer is what an answer counts at least: its head and its buffers. One without Content-Length, which Azure always
-	// sends, counts as all that a namespace has.
+	// leastAnswer is the least that an answer counts, for its header and buffers. An answer without Content-Length,
+	// which Azure always sends, counts as the whole limit.
 	leastAnswer = 4 << 10
-	// stalledAnswer is how long an answer counts: one that takes longer waits for the network, and must not keep others
-	// waiting.
+	// stalledAnswer is how long an answer counts. One that takes longer waits for the network and must not delay
+	// others.
 	stalledAnswer = time.Second
 )
 
-// Memory bounds the memory of answers that are being read, for each namespace apart, so that no tenant waits for the
-// answers of another.
+// Memory bounds the memory of the answers that are being read, per namespace, so that no tenant waits for another.
 type Memory struct {
 	mu         sync.Mutex
 	namespaces map[string]*namespaceMemory
@@ -32,7 +31,7 @@ type namespaceMemory struct {
 	users int
 }
 
-// NewMemory makes a Memory of which nothing is in use.
+// NewMemory makes a Memory with nothing in use.
 func NewMemory() *Memory { return &Memory{namespaces: map[string]*namespaceMemory{}} }
 
 type (
@@ -40,27 +39,27 @@ type (
 	callMemoryKey struct{}
 )
 
-// WithNamespace names the namespace on whose behalf everything is asked in a context.
+// WithNamespace returns a context whose requests count for the namespace.
 func WithNamespace(ctx context.Context, namespace string) context.Context {
 	return context.WithValue(ctx, namespaceKey{}, namespace)
 }
 
-// WithoutMemory gives a context for a call that others wait for too, and that may outlive the one around it.
+// WithoutMemory returns a context for a shared call, which may outlive the caller and counts for no namespace.
 func WithoutMemory(ctx context.Context) context.Context {
 	return context.WithValue(ctx, callMemoryKey{}, nil)
 }
 
-// callMemory is what the answers to one call take of their namespace's memory.
+// callMemory is the part of a namespace's memory that the answers to one call take.
 type callMemory struct {
 	of *namespaceMemory
 
 	mu    sync.Mutex
 	held  int64
-	stall *time.Timer // gives it back
+	stall *time.Timer // releases the memory
 }
 
-// Call gives a context in which the answers to one call are counted for the namespace, and the end of the call: then they
-// have been parsed, and what is kept of them is counted elsewhere.
+// Call returns a context in which the answers to one call count for the namespace. The caller must call end after it
+// has parsed them. What it keeps of them is counted elsewhere.
 func (m *Memory) Call(ctx context.Context) (_ context.Context, end func()) {
 	namespace, _ := ctx.Value(namespaceKey{}).(string)
 	m.mu.Lock()
@@ -82,14 +81,14 @@ func (m *Memory) Call(ctx context.Context) (_ context.Context, end func()) {
 	}
 }
 
-// callMemoryOf gives the memory of the call that ctx is of; nil when it is not counted.
+// callMemoryOf returns the memory of the call of ctx; nil if it is not counted.
 func callMemoryOf(ctx context.Context) *callMemory {
 	m, _ := ctx.Value(callMemoryKey{}).(*callMemory)
 	return m
 }
 
-// reserve waits until an answer of so many bytes may be read; a negative number means that it is not known. An earlier
-// answer to the same call is over: the SDK tries again, or logs in.
+// reserve waits until an answer of that size may be read; a negative size is unknown. It first releases the previous
+// answer to the same call: the SDK retries, or logs in.
 func (m *callMemory) reserve(ctx context.Context, bytes int64) error {
 	m.release()
 	if bytes < 0 {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Answers of one namespace wait for each other and not for those of another; one that stalls is waited for a second.
+// Answers of one namespace wait only for each other, and for at most a second for one that stalls.
 func TestMemoryOfANamespace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -51,7 +51,7 @@ func TestMemoryOfANamespace(t *testing.T) {
 	})
 }
 
-// A call that others wait for too is not counted for the namespace of the call around it.
+// A shared call does not count for the namespace of its caller.
 func TestWithoutMemory(t *testing.T) {
 	t.Parallel()
 	ctx, end := NewMemory().Call(WithNamespace(t.Context(), "shop"))

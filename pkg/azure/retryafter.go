@@ -8,26 +8,26 @@ import (
 )
 
 const (
-	// firstBackOff is the pause after a throttling answer without Retry-After. It doubles with each consecutive one, up to
-	// lastBackOff. From the second on it is also the least pause if the service gives a Retry-After.
+	// firstBackOff is the pause after a throttling answer without Retry-After. It doubles with each consecutive one,
+	// up to lastBackOff. From the second one on it is also the shortest pause if the service sends Retry-After.
 	firstBackOff = time.Second
 	lastBackOff  = 30 * time.Second
 	// longestPause bounds the Retry-After of a service.
 	longestPause = time.Hour
 )
 
-// closesThrottle says which answers close a throttle: 429, and every failure with a Retry-After.
+// closesThrottle reports whether an answer closes a throttle: a 429, or any failure with Retry-After.
 func closesThrottle(status int, hasRetryAfter bool) bool {
 	return status == http.StatusTooManyRequests || hasRetryAfter && retriable(status)
 }
 
-// Throttles says whether an answer closes a throttle, so that the SDK need not wait and try again.
+// Throttles reports whether an answer closes a throttle, so that the SDK need not wait and retry.
 func Throttles(resp *http.Response) bool {
 	_, hasRetryAfter := retryAfter(resp.Header, time.Now())
 	return closesThrottle(resp.StatusCode, hasRetryAfter)
 }
 
-// retriable are the answers upon which the SDK asks again.
+// retriable reports whether the SDK retries after a status.
 func retriable(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
@@ -42,16 +42,16 @@ func backOff(consecutive int) time.Duration {
 	return min(firstBackOff<<min(consecutive-1, 10), lastBackOff)
 }
 
-// withJitter makes a pause up to a tenth longer, at random, so that the nodes of a cluster do not all come back at once.
+// withJitter lengthens a pause by up to a tenth at random, so that the nodes of a cluster do not all retry at once.
 func withJitter(pause time.Duration) time.Duration {
 	return pause + Jitter(max(pause/10, 100*time.Millisecond))
 }
 
-// Jitter is a random part of d. Chance only keeps nodes apart; nobody gains by guessing it.
+// Jitter is a random part of d. It needs no secure randomness: it only spreads the nodes.
 func Jitter(d time.Duration) time.Duration { return rand.N(max(d, 1)) } //nolint:gosec // G404: see above
 
-// retryAfter reads when the service wants to be asked again: milliseconds in the headers of Azure, seconds or a date in
-// that of RFC 9110, section 10.2.3. A date counts from the date of the answer, so that the clock of the node does not
+// retryAfter reads the pause that the service wants: milliseconds in Azure's headers, seconds or a date in the header
+// of RFC 9110, section 10.2.3. A date is relative to the date of the answer, so that the clock of the node does not
 // matter.
 func retryAfter(h http.Header, now time.Time) (pause time.Duration, present bool) {
 	bounded := func(n int64, unit time.Duration) time.Duration {

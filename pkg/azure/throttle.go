@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// Throttle limits the requests to one service, and sends none that the service has asked not to send: a throttled vault
-// counts the requests of all identities together, and those that it refuses keep it busy too.
+// Throttle limits the requests to one service and honours its Retry-After. A throttled vault counts the requests of
+// all identities together, and refused requests load it too.
 //
-// It closes with the first 429, or other failure that has a Retry-After, until that time has passed and a little more, by
-// chance, so that the nodes of a cluster do not come back together. Then it lets one request through, and with each that
-// the service has processed one more at the same time.
+// It closes with the first 429, or another failure that has Retry-After. It stays closed until that time and some
+// jitter have passed, so that the nodes of a cluster do not retry together. Then it allows one concurrent request,
+// and one more with each request that the service has processed.
 type Throttle struct {
 	service Service
 	most    int
@@ -23,22 +23,22 @@ type Throttle struct {
 	mu          sync.Mutex
 	notBefore   time.Time
 	reason      error         // the last answer that closed it
-	changed     chan struct{} // closed, and made anew, with each new reason
-	epoch       int           // counts how often it closed: requests that were sent together count once
-	consecutive int           // how often it closed without a success between
-	limit       int           // of requests at the same time
+	changed     chan struct{} // closed and replaced with each new reason
+	epoch       int           // counts how often it closed: requests of one epoch count once
+	consecutive int           // how often it closed since the last success
+	limit       int           // of concurrent requests
 	running     int
-	left        chan struct{} // closed when a request has ended; nil when nobody waits for that
+	left        chan struct{} // closed when a request has ended; nil if no request waits for that
 }
 
-// NewThrottle makes an open throttle of a service for at most so many requests at the same time. after is the timer of the
-// clock now.
+// NewThrottle makes an open throttle of a service for at most that many concurrent requests. after is the timer of
+// the clock now.
 func NewThrottle(service Service, most int, now func() time.Time, after func(time.Duration) <-chan time.Time) *Throttle {
 	return &Throttle{service: service, now: now, after: after, most: most, limit: most, changed: make(chan struct{})}
 }
 
-// Attempt is one call through a throttle, with what the transport saw last on its behalf. It is found in the context of
-// the call. The methods of nil do nothing.
+// Attempt is one call through a throttle, with the last outcome that the transport recorded. The context of the call
+// holds it. A nil Attempt records nothing.
 type Attempt struct {
 	throttle *Throttle
 	epoch    int
@@ -47,8 +47,8 @@ type Attempt struct {
 	host      string
 	status    int
 	err       error
-	closed    int  // the status of the answer that closed the throttle; 0 if there was none
-	throttled bool // that, or the throttle was closed before a request could be sent
+	closed    int  // the status of the answer that closed the throttle; 0 if none did
+	throttled bool // closed, or the throttle was closed before a request could be sent
 }
 
 type attemptKey struct{}
@@ -58,12 +58,12 @@ func attemptOf(ctx context.Context) *Attempt {
 	return a
 }
 
-// AttemptOf gives the attempt that a context belongs to, for [Reduce]; nil outside of [Throttle.Do].
+// AttemptOf returns the attempt of a context, for [Reduce]; nil outside of [Throttle.Do].
 func AttemptOf(ctx context.Context) *Attempt { return attemptOf(ctx) }
 
-// Do makes one call as soon as the service may be asked, and again when it was throttled. The context of the call has the
-// attempt. The error is that of the call after [Reduce]; what the service said last, when it is not to be asked again
-// within patience; or that of ctx.
+// Do makes one call as soon as the throttle allows it, and repeats it if it was throttled. The context of the call
+// has the attempt. The error is the reduced error of the call, see [Reduce]; the reason of the throttle if it stays
+// closed for longer than patience; or the error of ctx.
 func (t *Throttle) Do(ctx context.Context, patience time.Duration, call func(context.Context) error) error {
 	end := t.now().Add(patience)
 	for {
@@ -81,8 +81,8 @@ func (t *Throttle) Do(ctx context.Context, patience time.Duration, call func(con
 	}
 }
 
-// State says for how long no request is sent and why, and gives a channel that is closed when that changes for the worse.
-// reason is nil while the throttle is open.
+// State returns how long the throttle stays closed, a channel that is closed with each new reason, and the reason.
+// The reason is nil while the throttle is open.
 func (t *Throttle) State() (wait time.Duration, changed <-chan struct{}, reason error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -92,7 +92,7 @@ func (t *Throttle) State() (wait time.Duration, changed <-chan struct{}, reason 
 	return wait, t.changed, t.reason
 }
 
-// Throttled says why requests still wait after the service has throttled; nil when it does not.
+// Throttled returns why requests still wait; nil if the service does not throttle.
 func (t *Throttle) Throttled() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,7 +102,7 @@ func (t *Throttle) Throttled() error {
 	return t.reason
 }
 
-// Unused says that a new throttle would do as well.
+// Unused reports whether a new throttle would be in the same state.
 func (t *Throttle) Unused() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -146,21 +146,21 @@ func (t *Throttle) enter(ctx context.Context, end time.Time) (*Attempt, error) {
 	}
 }
 
-// leave ends an attempt, and says whether it is to be made again.
+// leave ends an attempt, and reports whether the call must be repeated.
 func (t *Throttle) leave(a *Attempt, err error) (again bool) {
 	a.mu.Lock()
 	again = a.throttled && err != nil
 	closed, sent := a.closed, a.status != 0
 	a.mu.Unlock()
-	said, answered := errors.AsType[*Answer](err)
+	answer, answered := errors.AsType[*Answer](err)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.running--
-	// A 403 or a 404 is as good a sign as a value that the service no longer throttles, and may be its only answer for hours.
-	processed := err == nil || sent && answered && said.Service == t.service && !retriable(said.Status)
+	// A 403 or a 404 also shows that the service no longer throttles. It may be the only answer for hours.
+	processed := err == nil || sent && answered && answer.Service == t.service && !retriable(answer.Status)
 	switch {
 	case closed != 0:
-		if answered && said.Status == closed { // else the body broke, and the status has to do
+		if answered && answer.Status == closed { // otherwise the body broke, and only the status is known
 			t.reason = err
 		}
 		close(t.changed)
@@ -176,12 +176,12 @@ func (t *Throttle) leave(a *Attempt, err error) (again bool) {
 	return again
 }
 
-// pause closes the throttle after an answer, for a pause that the service has named, or chosen here. Requests that were sent
-// together are refused together, so only the first of them counts.
+// pause closes the throttle for the length of Retry-After, or a back-off if there is none. Requests that were sent
+// together are refused together, so only the first refusal counts.
 func (t *Throttle) pause(epoch, status int, length time.Duration, hasRetryAfter bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if said, ok := errors.AsType[*Answer](t.reason); !ok || said.Status != status {
+	if last, ok := errors.AsType[*Answer](t.reason); !ok || last.Status != status {
 		t.reason = &Answer{Service: t.service, Status: status} // until its body has been read
 	}
 	if epoch == t.epoch {
@@ -197,7 +197,7 @@ func (t *Throttle) pause(epoch, status int, length time.Duration, hasRetryAfter 
 	}
 }
 
-// blocked gives the answer that the service would give to a request now; nil when it can be sent.
+// blocked returns the reason not to send a request now; nil if it can be sent.
 func (a *Attempt) blocked() error {
 	if a == nil {
 		return nil
@@ -212,14 +212,15 @@ func (a *Attempt) blocked() error {
 	return reason
 }
 
-// Unsent says that the throttle closed before a request could be sent.
+// Unsent reports whether the throttle closed before a request could be sent.
 func (a *Attempt) Unsent() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.throttled && a.host == ""
 }
 
-// record keeps how a request ended, and closes the throttle if the answer asks for it. resp is nil when nobody answered.
+// record keeps how a request ended, and closes the throttle if the answer requires it. resp is nil if there was no
+// answer.
 func (a *Attempt) record(req *http.Request, resp *http.Response, err error) {
 	if a == nil {
 		return
@@ -237,7 +238,7 @@ func (a *Attempt) record(req *http.Request, resp *http.Response, err error) {
 	}
 }
 
-// last gives what the transport saw last.
+// last returns what the transport recorded last.
 func (a *Attempt) last() (host string, status int, err error) {
 	if a == nil {
 		return "", 0, nil

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Who would have to wait for longer than its patience gets the last answer at once; nobody else is refused.
+// A caller that would wait for longer than its patience gets the last answer at once. Other callers are not refused.
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -38,7 +38,7 @@ func TestPatience(t *testing.T) {
 	})
 }
 
-// Those who wait for a call of others learn that the throttle has closed, and for how long.
+// Waiting callers see that the throttle has closed, and for how long.
 func TestState(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

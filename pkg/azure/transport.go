@@ -16,16 +16,16 @@ import (
 )
 
 const (
-	// maxBody bounds every response. A secret has at most 25 KB, a page of a list 25 entries; the SDK itself would
-	// read without end.
+	// maxBody bounds every response. A secret has at most 25 KB, a page of a list 25 entries. The SDK itself has no
+	// limit.
 	maxBody = 1 << 20
-	// ConnsPerHost bounds the connections to one host. Measured: without a bound, 100 requests at once dial 100 times.
+	// ConnsPerHost bounds the connections to one host. Without a bound, 100 concurrent requests open 100 connections.
 	ConnsPerHost = 16
-	// maxIdleConns bounds the connections that are kept for later, to all hosts together: each takes about 40 KB.
+	// maxIdleConns bounds the idle connections to all hosts together. Each takes about 40 KB.
 	maxIdleConns = 64
-	// idleConns keeps connections over the 60 to 90 seconds between two republishes.
+	// idleConns keeps connections between two republishes, which are 60 to 90 seconds apart.
 	idleConns = 5 * time.Minute
-	// TryTimeout bounds one attempt, so that a silent server leaves time for another one.
+	// TryTimeout bounds one attempt, so that there is time for another if a server does not answer.
 	TryTimeout = 10 * time.Second
 	// RetryDelay is how long the SDK waits before its second attempt.
 	RetryDelay = 200 * time.Millisecond
@@ -33,24 +33,24 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
-// MetadataHost is the link-local address of Azure's instance metadata service, which gives the node's own tokens to
-// whoever asks from the node.
+// MetadataHost is the link-local address of Azure's instance metadata service. It issues the node's own tokens to
+// every process on the node.
 // https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token
 const MetadataHost = "169.254.169.254"
 
-// ApplicationID is in the User-Agent, so that a vault's log shows who asked.
+// ApplicationID is in the User-Agent, so that a vault's log shows the client.
 const ApplicationID = "keyvault-csi"
 
-// Sender is the SDK's way to the network (policy.Transporter).
+// Sender sends the requests of the SDK (policy.Transporter).
 type Sender struct {
 	HTTP *http.Client
 	Log  klog.Logger
-	// Plain allows http, which only the metadata service speaks.
+	// Plain allows http, for the metadata service only.
 	Plain bool
 }
 
-// NewSender makes a sender for https. proxy chooses the proxy of a request, nil means none; roots nil means those of the
-// system.
+// NewSender makes a sender for https. proxy chooses the proxy of a request; nil means none. roots are the trusted
+// CAs; nil means those of the system.
 func NewSender(proxy func(*http.Request) (*url.URL, error), roots *x509.CertPool, log klog.Logger) *Sender {
 	return &Sender{Log: log, HTTP: &http.Client{
 		CheckRedirect: noRedirect,
@@ -71,8 +71,8 @@ func NewSender(proxy func(*http.Request) (*url.URL, error), roots *x509.CertPool
 	}}
 }
 
-// NewMetadataSender makes a sender for the node's metadata service, which is on the node's own host: outside Azure, where
-// nobody answers at its address, that is known after the dial timeout.
+// NewMetadataSender makes a sender for the node's metadata service. The service is local, so a short dial timeout is
+// enough to detect that there is none, as outside of Azure.
 func NewMetadataSender(dial time.Duration, log klog.Logger) *Sender {
 	return &Sender{Plain: true, Log: log, HTTP: &http.Client{
 		CheckRedirect: noRedirect,
@@ -87,10 +87,10 @@ func NewMetadataSender(dial time.Duration, log klog.Logger) *Sender {
 	}}
 }
 
-// noRedirect: no service of Azure redirects, and another host must not see the request.
+// noRedirect follows no redirect: no service of Azure sends one, and another host must not see the request.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// proxyRefusal is a CONNECT that the proxy answered with something else than 200.
+// proxyRefusal is the answer of a proxy to CONNECT if it is not 200.
 type proxyRefusal struct{ status int }
 
 func (proxyRefusal) Error() string { return "the proxy refuses the connection" }
@@ -102,22 +102,22 @@ func refusedByProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.R
 	return nil
 }
 
-// Retries are few and short, so that an error is known inside the time that the kubelet gives to a publish. What has to
-// wait for longer is left to the [Throttle]. longest is the longest pause between two attempts.
+// Retries returns few and short retries, so that an error is reported within the kubelet's timeout of a publish.
+// Longer waits are left to the [Throttle]. longest is the longest pause between two attempts.
 func Retries(longest time.Duration) policy.RetryOptions {
 	return policy.RetryOptions{
 		MaxRetries: 2, TryTimeout: TryTimeout, RetryDelay: RetryDelay, MaxRetryDelay: longest,
 		ShouldRetry: func(resp *http.Response, err error) bool {
 			if err != nil {
-				return true // those that are final say so themselves
+				return true // final errors have the type final
 			}
 			return retriable(resp.StatusCode) && !Throttles(resp)
 		},
 	}
 }
 
-// Do sends one request, unless the throttle of its attempt is closed, and records the outcome in the attempt: the SDK's
-// errors keep only the text of a transport error.
+// Do sends one request, unless the throttle of its attempt is closed. It records the outcome in the attempt, because
+// the SDK's errors keep only the text of a transport error.
 func (s *Sender) Do(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" && !s.Plain {
 		return nil, Final(errors.New("only https is spoken"))
@@ -142,7 +142,7 @@ func (s *Sender) Do(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// errBodyTooLarge ends the reading of a body that is over maxBody.
+// errBodyTooLarge ends the reading of a body that is larger than maxBody.
 var errBodyTooLarge = errors.New("the answer is larger than any answer of a key vault")
 
 type boundedBody struct {
@@ -157,7 +157,7 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 		attempt.record(b.req, nil, errBodyTooLarge)
 		return 0, Final(errBodyTooLarge)
 	}
-	if int64(len(p)) > b.left+1 { // one byte more than allowed shows a body that is over the bound
+	if int64(len(p)) > b.left+1 { // one more byte than allowed shows that the body is too large
 		p = p[:b.left+1]
 	}
 	n, err := b.ReadCloser.Read(p)
@@ -168,16 +168,16 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// final is an error after which the SDK must not try again: it looks for the method's name.
+// final is an error after which the SDK must not retry: the SDK checks for the method NonRetriable.
 type final struct{ error }
 
 func (final) NonRetriable()   {}
 func (f final) Unwrap() error { return f.error }
 
-// Final marks an error after which the SDK must not try again.
+// Final marks an error after which the SDK must not retry.
 func Final(err error) error { return final{err} }
 
-// Sent says whether a request that ended with err was sent at all: not if its throttle was closed.
+// Sent reports whether a request that ended with err was sent. It was not if its throttle was closed.
 func Sent(err error) bool {
 	_, blocked := errors.AsType[*Answer](err)
 	return !blocked

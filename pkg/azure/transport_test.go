@@ -14,7 +14,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// newServer is a TLS server and the sender that trusts it.
+// newServer starts a TLS server and returns a sender that trusts it.
 func newServer(t *testing.T, handler http.HandlerFunc) (*Sender, string) {
 	t.Helper()
 	server := httptest.NewTLSServer(handler)
@@ -81,8 +81,8 @@ func TestBodiesAreBounded(t *testing.T) {
 	}
 }
 
-// What becomes of a body is part of the outcome: the SDK's errors keep only the text of a transport error.
-func TestABodyThatIsTooLargeIsTheOutcome(t *testing.T) {
+// A failure to read the body is recorded in the attempt: the SDK's errors keep only the text of a transport error.
+func TestABodyThatIsTooLargeIsRecorded(t *testing.T) {
 	t.Parallel()
 	s, url := newServer(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, maxBody+1)) })
 	err := NewThrottle(Vault, 1, time.Now, time.After).Do(t.Context(), time.Minute, func(ctx context.Context) error {
@@ -101,8 +101,8 @@ func TestABodyThatIsTooLargeIsTheOutcome(t *testing.T) {
 	}
 }
 
-// A request whose throttle has closed since its call began is not sent, and gets the answer that the others got. The call
-// is then made again.
+// A request whose throttle has closed since its call began is not sent. It fails with the reason of the throttle, and the call
+// is repeated.
 func TestAClosedThrottleSendsNothing(t *testing.T) {
 	t.Parallel()
 	asked := 0

@@ -10,19 +10,19 @@ import (
 	"syscall"
 )
 
-// Unreached says that a host gave no answer.
+// Unreached is the error of a host that gave no answer.
 type Unreached struct {
 	Host string
 	Why  string // stable: no addresses, ports or times
 	Hint string // what to do
 }
 
-// Error gives the host and the reason.
+// Error returns the host and the reason.
 func (u *Unreached) Error() string { return "no answer from " + u.Host + ": " + u.Why }
 
 const checkNetwork = "check the network between the node and it"
 
-// NewUnreached finds the stable words for an error of the transport, whose own text has ports and addresses.
+// NewUnreached maps an error of the transport to a stable text, because its own text has ports and addresses.
 func NewUnreached(host string, err error) *Unreached {
 	var (
 		dns         *net.DNSError
@@ -51,7 +51,7 @@ func NewUnreached(host string, err error) *Unreached {
 		return &Unreached{host, "its certificate is not trusted", "behind an inspecting proxy, give its root with --ca-bundle"}
 	case errors.Is(err, errBodyTooLarge):
 		return &Unreached{host, errBodyTooLarge.Error(), "check what answers under this name"}
-	case errors.As(err, &errno) && errno != syscall.ECONNRESET && errno != syscall.EPIPE: // these two, or just EOF: it is a race
+	case errors.As(err, &errno) && errno != syscall.ECONNRESET && errno != syscall.EPIPE: // these two are a race like EOF: see default
 		return &Unreached{host, errno.Error(), checkNetwork}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
 		return &Unreached{host, "timed out", checkNetwork}

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// The words for a failure of the network are stable: none has an address, a port or a time.
-func TestWordsForTheNetwork(t *testing.T) {
+// The texts for network failures are stable: none has an address, a port or a time.
+func TestTextsForNetworkFailures(t *testing.T) {
 	t.Parallel()
 	dial := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
 	for _, test := range []struct {
