@@ -152,6 +152,9 @@ func (c *Cloud) serve() {
 		{c.adminListener, c.adminHandler()},
 	} {
 		server := c.newServer(s.handler)
+		if s.listener != c.adminListener { // one of its calls ends all other connections
+			server.ConnState = c.connected
+		}
 		c.run(func() error { return server.Serve(s.listener) })
 	}
 }

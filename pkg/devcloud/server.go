@@ -86,7 +86,7 @@ func (c *Cloud) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 }
 
 // Disconnect ends the TLS connections to a vault or login host, also those in use, like a load balancer that is replaced.
-// An empty host means all.
+// An empty host means all, and those to the metadata service and the proxy.
 func (c *Cloud) Disconnect(host string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -97,22 +97,19 @@ func (c *Cloud) Disconnect(host string) {
 	}
 }
 
-// connected is the ConnState of the TLS server. It keeps the open connections with their server names.
+// connected is the ConnState of all servers but the admin's. It keeps the open connections with their server names.
 func (c *Cloud) connected(conn net.Conn, state http.ConnState) {
-	secure, ok := conn.(*tls.Conn)
-	if !ok {
-		return
+	name := ""
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn, name = secure.NetConn(), secure.ConnectionState().ServerName
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch state {
 	case http.StateActive: // the first is after the handshake
-		name := secure.ConnectionState().ServerName
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.connections[secure.NetConn()] = name
+		c.connections[conn] = name
 	case http.StateClosed, http.StateHijacked:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.connections, secure.NetConn())
+		delete(c.connections, conn)
 	}
 }
 

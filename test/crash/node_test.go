@@ -1,6 +1,7 @@
 package crash_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -149,7 +150,11 @@ func TestStopWithCallsInFlight(t *testing.T) {
 			t.Fatal(err)
 		}
 		suite.Eventually(t, "the daemon stops", func() bool { return strings.Contains(n.Output(), `"stopping"`) })
-		suite.Eventually(t, "a new call is refused", func() bool { return status.Code(n.Publish(t.Context(), late.Volume)) == codes.Unavailable })
+		suite.Eventually(t, "a new call is refused", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second) // one that comes just in time waits for the vault
+			defer cancel()
+			return status.Code(n.Publish(ctx, late.Volume)) == codes.Unavailable
+		})
 		clear()
 		calls.Wait()
 		quit(t, n)

@@ -73,8 +73,7 @@ func (n *Node) AtRest(t testing.TB) (least Footprint) {
 	return least
 }
 
-// AwaitRest waits until the daemon holds no more than before, as [Node.AtRest] has counted. Memory is not compared. It may take a minute: net/http keeps
-// a goroutine for so long for a proxy that does not answer CONNECT, also when the caller has given up.
+// AwaitRest waits until the daemon holds no more than before, as [Node.AtRest] has counted. Memory is not compared.
 func (n *Node) AwaitRest(t testing.TB, before Footprint) (after Footprint) {
 	t.Helper()
 	defer func() {
