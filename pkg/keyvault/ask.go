@@ -19,15 +19,16 @@ import (
 
 type waitFor = func(name string, s cache.Service)
 
-// value is what a vault gave for an object, with what its certificate was taken apart into.
+// value is what a vault returned for an object, with its decoded certificate.
 type value struct {
 	*vault.Value
 	*decoded
 }
 
-// ask asks the vault for an object: first for its challenge if its tenant is unknown, then Entra ID or the metadata service for a
-// token. It runs for all callers that want the same object as the same identity. A refused token is renewed once: it may have
-// been revoked, or the vault's clock is ahead of ours. That a new token is refused, too, is an answer.
+// ask reads an object from the vault. It asks the vault for its challenge if its tenant is unknown, then the login
+// service for a token. It runs for all callers that want the same object as the same identity. It renews a refused
+// token once: the token may have been revoked, or the vault's clock may be ahead. If the vault refuses the new token
+// too, that is the result.
 func (f *fetch) ask(ctx context.Context, waitFor waitFor, request vault.Request, o volume.Object, key cache.Key) cache.Result[*value] {
 	at := f.now()
 	waitFor(theVault, f.Client.vaults.Throttle(o.Vault))
@@ -55,7 +56,7 @@ func (f *fetch) ask(ctx context.Context, waitFor waitFor, request vault.Request,
 		}
 		answer, answered := errors.AsType[*azure.Answer](err)
 		switch {
-		case answered && answer.IsLogin(): // the SDK asked for a token: the vault has revoked the one it was given
+		case answered && answer.IsLogin(): // the vault has revoked the token, so the SDK requested another
 			return f.loginRefused(at, f.loginFailure(l, err, tenant, vaultTenant), tenant)
 		case answered && answer.Status == http.StatusUnauthorized:
 			l.Reject()
@@ -71,8 +72,8 @@ func (f *fetch) ask(ctx context.Context, waitFor waitFor, request vault.Request,
 	}
 }
 
-// loginRefused takes away what the identity was given before by all vaults of the tenant, if the login is refused and has not
-// just failed.
+// loginRefused removes the cached values that the identity has read from all vaults of the tenant, if the login is
+// refused and did not merely fail.
 func (f *fetch) loginRefused(at time.Time, failure *cache.Failure, tenant string) cache.Result[*value] {
 	if failure.Refused {
 		f.revoke(func(_ cache.Key, of string) bool {
@@ -82,15 +83,15 @@ func (f *fetch) loginRefused(at time.Time, failure *cache.Failure, tenant string
 	return cache.Result[*value]{At: at, Failure: failure}
 }
 
-// revoke takes away the values of the identity that match.
+// revoke removes the cached values of the identity that match.
 func (f *fetch) revoke(match func(key cache.Key, tenant string) bool) {
 	f.cache.Revoke(func(key cache.Key, tenant string) bool {
 		return sameIdentity(key.Identity, f.key) && match(key, tenant)
 	})
 }
 
-// logIn waits for a token that belongs to the identity which the policy has permitted. The SDK's clients would ask for the
-// token themselves, but without looking at ctx while they wait.
+// logIn waits for a token of the identity that the policy has permitted. The SDK's clients would request the token
+// themselves, but they ignore ctx while they wait.
 func (f *fetch) logIn(ctx context.Context, l *login.Login) error {
 	if err := l.Prove(ctx); err != nil {
 		return err
@@ -98,8 +99,8 @@ func (f *fetch) logIn(ctx context.Context, l *login.Login) error {
 	if err := token(ctx, l); err != nil {
 		return err
 	}
-	who, known := l.Principal()
-	if f.principal != nil && known && who != *f.principal {
+	principal, known := l.Principal()
+	if f.principal != nil && known && principal != *f.principal {
 		return login.ErrAnotherAnswers
 	}
 	return nil
@@ -110,7 +111,7 @@ func token(ctx context.Context, c azcore.TokenCredential) error {
 	return err
 }
 
-// valueOf takes over what an unchanged certificate was taken apart into.
+// valueOf reuses the decoded certificate of an unchanged value.
 func (f *fetch) valueOf(key cache.Key, read *vault.Value) *value {
 	if last, ok := f.cache.Last(key); ok && last.sameContent(read) {
 		return &value{read, last.decoded}

@@ -17,45 +17,45 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 )
 
-// Options say where Azure is and how it is reached. Only Cloud is needed.
+// Options configure a [Client]. Only Cloud is required.
 type Options struct {
-	// Cloud has the vaults and the authority of every request, see [azure.CloudByName].
+	// Cloud of all vaults and of the authority, see [azure.CloudByName].
 	Cloud azure.Cloud
-	// Proxy chooses the proxy of a request; nil means none. The environment is never asked.
+	// Proxy chooses the proxy of a request; nil means none. The environment is not read.
 	Proxy func(*http.Request) (*url.URL, error)
-	// RootCAs judge the certificates of vaults, authority and proxy; nil means those of the system.
+	// RootCAs verify the certificates of vaults, authority and proxy; nil means those of the system.
 	RootCAs *x509.CertPool
-	// APIVersion of the vaults' interface, for clouds that lag behind: "7.4". Empty means the SDK's.
+	// APIVersion of the vaults' interface, such as "7.4", for clouds with older versions. Empty means the SDK's.
 	APIVersion string
-	// ClusterFile names the file with the cluster's own login, the azure.json of Kubernetes' Azure cloud provider, for
-	// identity cluster. Empty means that there is none.
+	// ClusterFile is the path of azure.json, the configuration of Kubernetes' Azure cloud provider. Identity cluster
+	// logs in with it. Empty means that there is none.
 	ClusterFile string
-	// ReadFile reads ClusterFile, and the certificate that it names, each time that it is needed. Its error is the
-	// reason alone, without the name of the file. It is needed with ClusterFile.
+	// ReadFile reads ClusterFile, and the certificate that it names, for each use. Its error is the reason alone,
+	// without the name of the file. It is required with ClusterFile.
 	ReadFile func(name string) ([]byte, error)
-	// MountMaxAge is how old an object may be that this node has fetched for the same identity and that a first mount is
-	// served with. 0 means that every first mount asks the vault.
+	// MountMaxAge is the maximum age of a cached object for a first mount. 0 means that every first mount asks the
+	// vault.
 	MountMaxAge time.Duration
-	// LastKnownGood is how old an object may be that a first mount is served with while the vault cannot be reached. 0
-	// means never. Nothing survives a refusal, and a pod of identity workload must have proven itself.
+	// LastKnownGood is the maximum age of a cached object for a first mount while the vault cannot be reached. 0
+	// means never. A refusal removes the object. A pod of identity workload must have proven itself.
 	LastKnownGood time.Duration
-	// CacheBytes bounds the memory that objects are kept in, about; 0 means 8 MiB.
+	// CacheBytes is the approximate limit on the memory of cached objects; 0 means 8 MiB.
 	CacheBytes int
-	// Metrics is where the client registers what it counts; nil means nowhere.
+	// Metrics is the registry for the client's metrics; nil means none.
 	Metrics prometheus.Registerer
-	// Credential logs every request in, whatever identity it names, for tools that read with their user's own login. nil
+	// Credential replaces the login of every request, whatever its identity, for tools that read as their user. nil
 	// means that the request's identity logs in.
 	Credential azcore.TokenCredential
-	// Now is the clock by which content ages and idle logins are dropped; nil means time.Now.
+	// Now is the clock for the age of content and idle logins; nil means time.Now.
 	Now func() time.Time
 	// After is the timer of that clock; nil means time.After.
 	After func(time.Duration) <-chan time.Time
-	// Logger gets one line for each request to a vault at verbosity 4; the zero value discards.
+	// Logger has one line for each request to a vault at verbosity 4; the zero value discards.
 	Logger klog.Logger
 }
 
-// Client reads from the vaults of one cloud. It is safe for concurrent use. It has no timer and, while nobody fetches,
-// no goroutine; logins and values that serve nobody any more are dropped by [Client.Tidy], or when something else is used.
+// Client reads from the vaults of one cloud. It is safe for concurrent use. It has no timer, and no goroutine between
+// fetches. [Client.Tidy] drops unused logins and values; so does later use of the client.
 type Client struct {
 	cloud         azure.Cloud
 	now           func() time.Time
@@ -71,7 +71,7 @@ type Client struct {
 	volumes  *volumes
 }
 
-// New makes a client. The network is not asked for anything before the first [Client.Fetch].
+// New makes a client. It sends no request before the first [Client.Fetch].
 func New(o Options) (*Client, error) {
 	if err := o.Cloud.Check(); err != nil {
 		return nil, err
@@ -119,15 +119,15 @@ func (c *Client) connect(o Options) (err error) {
 	return o.Metrics.Register(c.volumes)
 }
 
-// Tidy forgets what serves nobody any more: values, logins with their tokens, and what is known of vaults. It gives about
-// how many bytes of values that were.
+// Tidy drops what is no longer used: values, logins with their tokens, and the state of vaults. It returns the
+// approximate bytes of the dropped values.
 func (c *Client) Tidy() (bytes int) {
 	c.logins.Tidy()
 	c.vaults.Tidy()
 	return c.cache.Tidy()
 }
 
-// CloseIdleConnections closes what is kept open for the next fetch. The client can still be used.
+// CloseIdleConnections closes the idle connections. The client can still be used.
 func (c *Client) CloseIdleConnections() {
 	c.sender.HTTP.CloseIdleConnections()
 	c.metadata.HTTP.CloseIdleConnections()

@@ -19,7 +19,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 )
 
-// decodeTimeout is after how long nobody waits for a decoding any more, which takes milliseconds.
+// decodeTimeout is how long a caller waits for a decoding. An ordinary one takes milliseconds.
 const decodeTimeout = 10 * time.Second
 
 var (
@@ -27,13 +27,13 @@ var (
 	errUnreadable = errors.New("is not readable")
 )
 
-// decoders run what takes time in proportion to what tenants wrote: the size of numbers, chains, and key derivations. No
-// library can be interrupted. So few decodings run at the same time, one at a time for each namespace, so that no namespace
-// waits for more than one of another; and one that is given up keeps its slot until it ends.
+// decoders run work whose time depends on what tenants wrote: the size of numbers, chains, and key derivations. No
+// library can be interrupted, so few decodings run at the same time, and one per namespace. A namespace waits for at
+// most one decoding of another. A decoding that was given up keeps its slot until it ends.
 type decoders struct {
 	node    *semaphore.Weighted
 	timeout time.Duration
-	begun   atomic.Int64 // decodings, ever
+	begun   atomic.Int64 // total number of decodings
 
 	mu         sync.Mutex
 	namespaces map[string]*namespaceDecoder
@@ -51,8 +51,8 @@ func newDecoders() *decoders {
 	}
 }
 
-// run does the work beside the caller when there is a slot. The error is that of work, errGivenUp, errUnreadable in place of a
-// panic, or that of ctx.
+// run does the work in a goroutine when there is a slot. The error is the one of work, errGivenUp, errUnreadable
+// after a panic, or the error of ctx.
 func (d *decoders) run(ctx context.Context, namespace string, work func() error) error {
 	release, err := d.acquire(ctx, namespace)
 	if err != nil {
@@ -80,7 +80,8 @@ func (d *decoders) run(ctx context.Context, namespace string, work func() error)
 	}
 }
 
-// acquire waits for the slot of a namespace, and then for one of the node, which come in the order of the namespaces.
+// acquire waits for the slot of the namespace, then for one of the node. The node's slots are given in order of
+// arrival.
 func (d *decoders) acquire(ctx context.Context, namespace string) (release func(), err error) {
 	d.mu.Lock()
 	n, ok := d.namespaces[namespace]
@@ -142,8 +143,8 @@ func (d *decoders) clientCertificate(ctx context.Context, namespace string, cont
 	}
 }
 
-// decoded is what the content of a value was taken apart into. Values with the same content share it, so that an unchanged
-// certificate is decoded once however often it is read.
+// decoded is the decoded certificate of a value. Values with the same content share it, so that an unchanged
+// certificate is decoded once.
 type decoded struct {
 	mu     sync.Mutex
 	bundle *certificate.Bundle
@@ -172,7 +173,7 @@ func (d *decoded) giveUp() {
 	d.late = true
 }
 
-// split takes the certificate of a value apart, unless that has been done.
+// split returns the decoded certificate of a value. It decodes it at most once.
 func (d *decoders) split(ctx context.Context, namespace string, v *value) (*certificate.Bundle, error) {
 	if v.DER != nil {
 		return certificate.FromDER(v.DER), nil
@@ -182,13 +183,14 @@ func (d *decoders) split(ctx context.Context, namespace string, v *value) (*cert
 	})
 }
 
-// once gives what was decoded, or does the work. While work that was given up still runs, the error is errGivenUp.
+// once returns the decoded certificate, or does the work. While work that was given up still runs, the error is
+// errGivenUp.
 func (d *decoders) once(ctx context.Context, namespace string, known *decoded, work func() (*certificate.Bundle, error)) (*certificate.Bundle, error) {
 	if bundle, err := known.get(); bundle != nil || err != nil {
 		return bundle, err
 	}
 	err := d.run(ctx, namespace, func() error {
-		if bundle, err := known.get(); bundle != nil || err != nil { // another caller had the slot before
+		if bundle, err := known.get(); bundle != nil || err != nil { // another caller has done it meanwhile
 			return err
 		}
 		bundle, err := work()
@@ -204,12 +206,12 @@ func (d *decoders) once(ctx context.Context, namespace string, known *decoded, w
 	return known.get()
 }
 
-// sameContent says whether another value would be taken apart into the same.
+// sameContent reports whether another value decodes to the same certificate.
 func (v *value) sameContent(other *vault.Value) bool {
 	return v.ContentType == other.ContentType && bytes.Equal(v.Secret.Reveal(), other.Secret.Reveal()) && bytes.Equal(v.DER, other.DER)
 }
 
-// Size is about how many bytes the value takes, with its bundle, which has each part of a certificate once more.
+// Size is the approximate size in bytes, with the bundle, which has a copy of each part of the certificate.
 func (v *value) Size() int {
 	if certificate.IsContent(v.ContentType) {
 		return v.Value.Size() + 2*len(v.Secret.Reveal())

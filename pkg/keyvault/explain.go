@@ -15,7 +15,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// theVault names the vault where an error says which service was asked.
+// theVault is the vault's name as the service that was asked.
 const theVault = "the vault"
 
 func loginService(id volume.Identity) string {
@@ -25,15 +25,15 @@ func loginService(id volume.Identity) string {
 	return "Entra ID"
 }
 
-// readError is why a read failed, with the tenants that its hint needs. Each caller that waits for the same read explains it
-// with its own object.
+// readError is why a read failed, with the tenants that its hint needs. Callers that share a read explain it each for
+// their own object.
 type readError struct {
 	error
 	tenant      string // that issued the token
 	vaultTenant string // that the vault's challenge names; empty while unknown
 }
 
-// Unwrap gives the reduced error.
+// Unwrap returns the reduced error.
 func (e *readError) Unwrap() error { return e.error }
 
 func vaultTenantOf(f *cache.Failure) string {
@@ -43,7 +43,7 @@ func vaultTenantOf(f *cache.Failure) string {
 	return ""
 }
 
-// loginFailure is that of a login; l is nil if there is none.
+// loginFailure returns the failure of a login; l is nil if there is none.
 func (f *fetch) loginFailure(l *login.Login, err error, tenant, vaultTenant string) *cache.Failure {
 	if l != nil && errors.Is(err, context.DeadlineExceeded) {
 		if reason := l.Throttle().Throttled(); reason != nil {
@@ -53,7 +53,7 @@ func (f *fetch) loginFailure(l *login.Login, err error, tenant, vaultTenant stri
 	return &cache.Failure{Err: &readError{err, tenant, vaultTenant}, Asked: loginService(f.Identity), Refused: azure.Refused(err)}
 }
 
-// vaultFailure is that of a vault.
+// vaultFailure returns the failure of a request to a vault.
 func (f *fetch) vaultFailure(o volume.Object, err error, tenant, vaultTenant string) *cache.Failure {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = azure.NewUnreached(hostOf(o.Vault), err)
@@ -80,7 +80,7 @@ func (f *fetch) subject(o volume.Object) string {
 	return fmt.Sprintf("%s: %s of %s as %s", o.Source, what, o.Vault, login.Describe(f.Identity))
 }
 
-// explain says in one line why an object could not be read.
+// explain returns the error of an object as one line.
 func (f *fetch) explain(ctx context.Context, o volume.Object, failure *cache.Failure) error {
 	var (
 		err         = failure.Err
@@ -127,7 +127,7 @@ func (f *fetch) explain(ctx context.Context, o volume.Object, failure *cache.Fai
 	}
 }
 
-// explainOwn is explain for the errors of this program.
+// explainOwn does the same for the errors of this program.
 func (f *fetch) explainOwn(about, asked string, err error) error {
 	switch {
 	case errors.Is(err, vault.ErrChallenge):

@@ -15,17 +15,17 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// objectBytes is what an object that a list has named takes until its volume is there, beside its files: measured and
-// rounded up.
+// objectBytes is the memory of a listed object until its volume is complete, without its files: measured and rounded
+// up.
 const objectBytes = 1 << 10
 
-// identity is who may see the same values: a login and, where the policy asks for it, whose tokens the login has.
+// identity decides who shares cached values: a login and, where the policy checks it, the principal of its tokens.
 type identity struct {
 	login.Key
 	principal volume.Principal
 }
 
-// sameIdentity says whether a cache key is that of an identity, in whatever tenant and whoever its tokens belong to.
+// sameIdentity reports whether a cache key is of an identity, in any tenant and with any principal.
 func sameIdentity(of any, key login.Key) bool {
 	handle, ok := of.(unique.Handle[identity])
 	return ok && handle.Value().InTenant("") == key.InTenant("")
@@ -38,18 +38,18 @@ type fetch struct {
 	key       login.Key
 	owner     login.Owner
 	identity  unique.Handle[identity]
-	principal *volume.Principal // that the policy has permitted; nil where that does not matter
+	principal *volume.Principal // that the policy has permitted; nil where that is not checked
 	demand    cache.Demand
 	vaults    []string
 	bytes     atomic.Int64 // of the files so far
 	files     atomic.Int64
 }
 
-// Fetch reads every object of the request and gives the volume's complete content, or the first error in the order of
-// the request's objects, which is one of the sentinel errors of package volume or, with errors.Is, that of ctx.
+// Fetch reads every object of the request and returns the volume's complete content, or the first error in the order
+// of the objects. The error is a sentinel error of package volume or, with errors.Is, the error of ctx.
 //
-// Objects of one vault, kind, name and version are read once, and not at all where the cache has them fresh enough, see
-// package cache. A volume counts as mounted until [Client.Forget].
+// Objects with the same vault, kind, name and version are read once, or taken from the cache, see package cache. A
+// volume counts as mounted until [Client.Forget].
 func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, error) {
 	r, err := c.logins.Identify(r)
 	if err != nil {
@@ -82,7 +82,7 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	}
 	reads = append(lists, reads...)
 	content.Fetched, content.Outage = ageOf(reads, r.Refresh)
-	if content.Fetched.IsZero() { // there is nothing that ages
+	if content.Fetched.IsZero() { // no object has an age
 		content.Fetched = began
 	}
 	c.hold(f, reads)
@@ -103,14 +103,14 @@ func (c *Client) newFetch(r volume.Request) *fetch {
 	return f
 }
 
-// permit lets the policy judge the identity that answers, where it wants to. From then on the fetch is about that identity
-// alone: what the cache has was read by it, and so is what is fetched. A login of the node's metadata service that has had
-// a token stays with its identity, also when the service cannot be reached.
+// permit asks the policy about the identity that logs in, if there is a policy for it. The rest of the fetch is bound
+// to that identity: cached values must be of it, and so must new ones. A login of the metadata service that has had a
+// token keeps its identity, even if the service cannot be reached.
 func (f *fetch) permit(ctx context.Context) error {
 	if f.Permit == nil || len(f.Objects) == 0 {
 		return nil
 	}
-	who := volume.Principal{ClientID: f.Identity.ClientID} // who has its secret is nobody else
+	principal := volume.Principal{ClientID: f.Identity.ClientID} // its secret proves it
 	if login.KindOf(f.Identity) == login.ByMetadata {
 		l, err := f.logins.Of(f.Request, "")
 		if err == nil {
@@ -121,17 +121,17 @@ func (f *fetch) permit(ctx context.Context) error {
 		if err != nil {
 			return f.explain(ctx, f.Objects[0], f.loginFailure(l, err, "", ""))
 		}
-		who, _ = l.Principal()
+		principal, _ = l.Principal()
 	}
-	if err := f.Permit(who); err != nil {
+	if err := f.Permit(principal); err != nil {
 		return err
 	}
-	f.principal, f.identity = &who, unique.Make(identity{f.key, who})
+	f.principal, f.identity = &principal, unique.Make(identity{f.key, principal})
 	return nil
 }
 
-// expand replaces every selection by the objects that it stands for now. They are optional: what is deleted or disabled
-// between the list and the read is left out.
+// expand replaces each selection by the objects that match it now. They are optional: an object that is deleted or
+// disabled between the list and the read is left out.
 func (f *fetch) expand(ctx context.Context) (lists []*read, objects []volume.Object, err error) {
 	for i, object := range f.Objects {
 		if object.Kind == volume.KindSelection {
@@ -167,15 +167,14 @@ func (f *fetch) expand(ctx context.Context) (lists []*read, objects []volume.Obj
 	return lists, objects, nil
 }
 
-// filesOf puts the files of all objects together, in the order of their paths. Where two objects write the same one and
-// may, the later wins.
+// filesOf returns the files of all objects, ordered by path. If objects may write the same path, the last one wins.
 func filesOf(folders []string, objects []volume.Object, outputs []output) ([]volume.File, error) {
 	tree := volume.NewTree(folders)
 	byPath := make(map[string]volume.File, len(objects))
 	for i, object := range objects {
 		o := outputs[i]
 		if o.read.absent {
-			continue // only for optional objects, else run would have failed
+			continue // only optional objects; otherwise run would have failed
 		}
 		for _, file := range o.read.files[o.index] {
 			if err := tree.Add(file.Path, object); err != nil {
@@ -189,7 +188,7 @@ func filesOf(folders []string, objects []volume.Object, outputs []output) ([]vol
 	return files, nil
 }
 
-// ageOf gives when the oldest was read, and the first outage. In a refresh pinned versions have no age.
+// ageOf returns the time of the oldest read, and the first outage. In a refresh, pinned versions have no age.
 func ageOf(reads []*read, refresh bool) (oldest time.Time, outage error) {
 	for _, r := range reads {
 		ages := !refresh || r.request.Version == ""

@@ -12,8 +12,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// longestSpread bounds how long a refresh waits, so that the volumes of a node refresh together. Only the kubelet waits
-// for it, for two minutes.
+// longestSpread bounds the wait of a refresh, so that the volumes of a node refresh together. The kubelet waits for
+// it, for up to two minutes.
 const longestSpread = 10 * time.Second
 
 func (f *fetch) cacheKey(r *read) cache.Key {
@@ -26,7 +26,7 @@ func (f *fetch) demandOf(r *read) cache.Demand {
 	return demand
 }
 
-// cached answers what the cache has, and gives the reads that are left.
+// cached answers reads from the cache, and returns the reads that are left.
 func (f *fetch) cached(ctx context.Context, reads []*read) (left []*read) {
 	for _, r := range reads {
 		known, ok := cache.Result[*value]{}, false
@@ -43,7 +43,7 @@ func (f *fetch) cached(ctx context.Context, reads []*read) (left []*read) {
 	return left
 }
 
-// spread lets a refresh wait until the objects are due, and says whether it did.
+// spread waits until the objects of a refresh are due, and reports whether it waited.
 func (f *fetch) spread(ctx context.Context, reads []*read) bool {
 	var wait time.Duration
 	for _, r := range reads {
@@ -59,8 +59,8 @@ func (f *fetch) spread(ctx context.Context, reads []*read) bool {
 	return true
 }
 
-// read answers one read: from the cache, from a fetch that it starts or joins, or, in an outage and if the operator
-// wants it, with the last known value.
+// read answers one read: from the cache, from a fetch that it starts or joins, or with the last known value if there
+// is an outage and the operator allows it.
 func (f *fetch) read(ctx context.Context, r *read) error {
 	key, demand, object := f.cacheKey(r), f.demandOf(r), r.object()
 	if !f.proven(r.request.Vault) {
@@ -75,7 +75,7 @@ func (f *fetch) read(ctx context.Context, r *read) error {
 	}
 	result, outcome := f.cache.Get(ctx, key, demand, patience, func(ctx context.Context, waitFor waitFor) (result cache.Result[*value]) {
 		began := f.now()
-		err := azure.Guarded(func() error { // a panic is the failure of one object, and does not end the process
+		err := azure.Guarded(func() error { // a panic fails one object and does not end the process
 			result = f.ask(login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request), waitFor, r.request, object, key)
 			return nil
 		})
@@ -96,8 +96,8 @@ func (f *fetch) read(ctx context.Context, r *read) error {
 	return f.accept(ctx, r, result)
 }
 
-// lastKnown gives what a first mount may use while the vault cannot be reached. A pod that has not proven itself gets
-// nothing, whichever service cannot be reached.
+// lastKnown returns the value for a first mount while the vault cannot be reached. There is none for a pod that has
+// not proven itself, whichever service cannot be reached.
 func (f *fetch) lastKnown(r *read) (cache.Result[*value], bool) {
 	if f.Refresh || f.lastKnownGood == 0 || !f.proven(r.request.Vault) {
 		return cache.Result[*value]{}, false
@@ -105,7 +105,7 @@ func (f *fetch) lastKnown(r *read) (cache.Result[*value], bool) {
 	return f.cache.LastKnown(f.cacheKey(r))
 }
 
-// tenant is the tenant to log in to for a vault, if it is known.
+// tenant returns the tenant to log in to for a vault; empty if it is not known.
 func (f *fetch) tenant(vault string) string {
 	if f.Identity.TenantID != "" {
 		return f.Identity.TenantID
@@ -114,11 +114,11 @@ func (f *fetch) tenant(vault string) string {
 	return tenant
 }
 
-// proven says whether the pod may be served with what its identity was given by a vault.
+// proven reports whether the pod may share the values that its identity has read from a vault.
 func (f *fetch) proven(vault string) bool { return f.logins.Proven(f.owner, f.tenant(vault)) }
 
-// prove asks Entra ID whether the pod is who it says, with its own assertion. Nobody else's read can fail by it; only the
-// failure of a vault that cannot name its tenant is remembered for all.
+// prove asks Entra ID to verify the pod's own assertion. Its failure does not affect the reads of other pods. Only
+// the failure of a vault that does not name its tenant is stored for all.
 func (f *fetch) prove(ctx context.Context, r *read) *cache.Failure {
 	key := f.cacheKey(r)
 	if known := f.cache.Paused(key); known != nil && vaultTenantOf(known) == "" {

@@ -14,7 +14,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// perVolume bounds how many objects of one volume are read at the same time.
+// perVolume bounds the concurrent reads of one volume.
 const perVolume = 16
 
 // read is one request to a vault on behalf of one or several objects.
@@ -24,24 +24,24 @@ type read struct {
 	named    int              // index of the object that errors name
 	optional bool             // every object is
 
-	at       time.Time       // just before the vault was asked
+	at       time.Time       // just before the request to the vault
 	absent   bool            // there is no such object, or it is disabled
 	names    []string        // of a list
 	files    [][]volume.File // of each object
 	notAfter time.Time       // of a certificate
-	outage   error           // why the files are of the last known value and not of what the vault has now
+	outage   error           // why the files are of the last known value
 	err      error
 }
 
 func (r *read) object() volume.Object { return *r.objects[r.named] }
 
-// output is where the files of an object are: those of the object at an index of a read.
+// output locates the files of an object: at an index of a read.
 type output struct {
 	read  *read
 	index int
 }
 
-// plan gives the distinct reads in the order in which the objects first need them, and where each object's files will be.
+// plan returns the distinct reads in the order in which the objects first need them, and the output of each object.
 func plan(objects []volume.Object) (reads []*read, outputs []output) {
 	known := make(map[vault.Request]*read, len(objects))
 	reads, outputs = make([]*read, 0, len(objects)), make([]output, 0, len(objects))
@@ -63,9 +63,9 @@ func plan(objects []volume.Object) (reads []*read, outputs []output) {
 	return reads, outputs
 }
 
-// run does the reads that the cache does not answer, some at a time. When one fails, those after it are given up,
-// those before it are not: so the error is always that of the first read that fails, whichever happens to fail first.
-// Only a volume that is too large ends all of them.
+// run does the reads that the cache cannot answer, with limited concurrency. A failure cancels the later reads, but
+// not the earlier ones. So the error is always of the first failing read in the order of the objects. Only a volume
+// that is too large cancels all reads.
 func (f *fetch) run(ctx context.Context, reads []*read) error {
 	left := f.cached(ctx, reads)
 	if f.spread(ctx, left) {
@@ -80,8 +80,8 @@ func (f *fetch) run(ctx context.Context, reads []*read) error {
 	var group errgroup.Group
 	group.SetLimit(perVolume)
 	for i, r := range left {
-		ctx, wanted := running.begin(all, i)
-		if !wanted {
+		ctx, ok := running.begin(all, i)
+		if !ok {
 			break
 		}
 		done, err := f.mayRead(ctx, r.request.Vault)
@@ -104,15 +104,15 @@ func (f *fetch) run(ctx context.Context, reads []*read) error {
 	return firstError(reads)
 }
 
-// running are the reads of a volume that are under way, by their index.
+// running holds the reads of a volume that are in progress, by index.
 type running struct {
 	mu      sync.Mutex
 	cancels map[int]context.CancelFunc
-	failed  int // the first that has failed
+	failed  int // index of the first that has failed
 }
 
-// begin gives the context of a read, unless one before it has failed.
-func (u *running) begin(parent context.Context, i int) (_ context.Context, wanted bool) {
+// begin returns the context of a read. It declines if an earlier read has failed.
+func (u *running) begin(parent context.Context, i int) (_ context.Context, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if i > u.failed {
@@ -123,7 +123,7 @@ func (u *running) begin(parent context.Context, i int) (_ context.Context, wante
 	return ctx, true
 }
 
-// end gives up, after a failure, the reads that come later.
+// end ends a read. If the read has failed, it cancels the later ones.
 func (u *running) end(i int, failed bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -140,7 +140,8 @@ func (u *running) end(i int, failed bool) {
 	}
 }
 
-// guardedRead runs on a goroutine of its own, where a panic would end the process; it becomes the error of one object.
+// guardedRead turns a panic into the error of one object. It runs in its own goroutine, where a panic would end the
+// process.
 func (f *fetch) guardedRead(ctx context.Context, r *read) error {
 	err := azure.Guarded(func() error { return f.read(ctx, r) })
 	if errors.Is(err, azure.ErrPanic) {
@@ -149,7 +150,7 @@ func (f *fetch) guardedRead(ctx context.Context, r *read) error {
 	return err
 }
 
-// firstError prefers a refusal to a context that ended: the refusal is what there is to repair.
+// firstError prefers a refusal to the end of a context: the user can repair the refusal.
 func firstError(reads []*read) error {
 	var ended error
 	for _, r := range reads {
@@ -164,7 +165,7 @@ func firstError(reads []*read) error {
 	return ended
 }
 
-// mayRead asks the node whether one more object may be read.
+// mayRead asks the memory limit of the node for one more read.
 func (f *fetch) mayRead(ctx context.Context, vault string) (done func(), err error) {
 	if f.Memory == nil {
 		return func() {}, nil
@@ -172,7 +173,7 @@ func (f *fetch) mayRead(ctx context.Context, vault string) (done func(), err err
 	return f.Memory.Read(ctx, vault)
 }
 
-// reserve asks the node for memory.
+// reserve counts bytes against the node's memory limit.
 func (f *fetch) reserve(ctx context.Context, bytes int64) error {
 	if f.Memory == nil {
 		return nil

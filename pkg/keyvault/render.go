@@ -15,8 +15,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// accept makes the files of a read of the value that came for it, and keeps only them: a certificate may be many times as
-// large as the file that a volume wants of it. An object that is absent, and may be, has none.
+// accept makes the files of a read from its value, and keeps only them: a certificate may be many times as large as
+// the file that a volume needs. An optional object that is absent has no files.
 func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) error {
 	r.at = from.At
 	switch {
@@ -65,7 +65,7 @@ func label(o volume.Object) string {
 	return s + " of " + o.Vault
 }
 
-// render gives the files of one object, and the end of its certificate's validity if it was taken apart.
+// render returns the files of one object, and the end of its certificate's validity if the certificate was decoded.
 func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (files []volume.File, notAfter time.Time, err error) {
 	outputs := o.Outputs
 	if o.Kind == volume.KindSecret {
@@ -95,7 +95,7 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (files []
 	return files, notAfter, nil
 }
 
-// certificatePart gives the bytes of one output of a certificate, and the end of its validity.
+// certificatePart returns the bytes of one output of a certificate, and the end of its validity.
 func (f *fetch) certificatePart(ctx context.Context, o volume.Object, v *value, part volume.Part) (data []byte, notAfter time.Time, err error) {
 	bundle, err := f.decoders.split(ctx, f.Pod.Namespace, v)
 	if err == nil && part == volume.PartPFX && !bundle.HasPFX(o.ChainOrder) {
@@ -117,7 +117,7 @@ func (f *fetch) certificatePart(ctx context.Context, o volume.Object, v *value, 
 	}
 }
 
-// publicKey gives the PEM of a key.
+// publicKey returns the PEM of a key.
 func publicKey(o volume.Object, v *vault.Value) ([]byte, error) {
 	var key certificate.JSONWebKey
 	if v.Key != nil && v.Key.Kty != nil {
@@ -133,13 +133,13 @@ func publicKey(o volume.Object, v *vault.Value) ([]byte, error) {
 	return data, nil
 }
 
-// decodeValue gives the bytes that a secret's value represents. The error names the encoding, never the value.
+// decodeValue decodes a secret's value. The error names the encoding, never the value.
 func decodeValue(o volume.Object, v *vault.Value) (data []byte, err error) {
 	encoding := o.Encoding
 	if o.HonourEncodingTag && v.Tags["file-encoding"] == "base64" {
 		encoding = volume.Base64
 	}
-	// White space may be anywhere, as in the base64 modules of Python and az, with which such values are mostly made.
+	// White space may be anywhere: the base64 modules of Python and az wrap lines.
 	withoutSpace := func() string { return strings.Join(strings.Fields(string(v.Secret.Reveal())), "") }
 	switch encoding {
 	case volume.Base64:

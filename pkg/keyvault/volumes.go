@@ -12,18 +12,18 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
 )
 
-// maxExpiries bounds the certificates that have a series, and those that are remembered of one volume while all volumes
-// have more than maxCertificates: pods choose how many there are. The ones that end first are kept.
+// maxExpiries bounds the certificates that have a series. It also bounds those kept per volume while all volumes
+// together have more than maxCertificates, because pods choose how many there are. The ones that end first are kept.
 const (
 	maxExpiries     = 200
 	maxCertificates = 32 << 10
 )
 
-// volumes are the mounted ones, with what is counted on their behalf. It is the collector of the certificates' metrics.
+// volumes are the mounted volumes with their metrics. It is the collector of the certificates' metrics.
 type volumes struct {
 	mu           sync.Mutex
 	known        map[string]mounted // by volume id
-	certificates int                // of all of them
+	certificates int                // of all volumes
 
 	end, count *prometheus.Desc
 }
@@ -31,7 +31,7 @@ type volumes struct {
 // mounted is one volume.
 type mounted struct {
 	owner        login.Owner
-	identity     login.Key // of the owner, in the tenant that the request names
+	identity     login.Key // of the owner, in the tenant of the request
 	vaults       []string
 	certificates []certificateEnd
 	newest       time.Time // when the newest of its objects was read
@@ -51,7 +51,7 @@ func newVolumes() *volumes {
 	}
 }
 
-// replace remembers a volume, and gives what was remembered of it before.
+// replace stores a volume, and returns the state that it replaces.
 func (v *volumes) replace(id string, now mounted) (before mounted, known bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -65,7 +65,7 @@ func (v *volumes) replace(id string, now mounted) (before mounted, known bool) {
 	return before, known
 }
 
-// remove forgets a volume.
+// remove forgets a volume, and returns its state.
 func (v *volumes) remove(id string) (before mounted, known bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -75,20 +75,20 @@ func (v *volumes) remove(id string) (before mounted, known bool) {
 	return before, known
 }
 
-// newest gives when the newest object of a volume was read; zero if the volume is not known.
+// newest returns when the newest object of a volume was read; zero if the volume is not known.
 func (v *volumes) newest(id string) time.Time {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.known[id].newest
 }
 
-// soonest gives the certificates that end first.
+// soonest returns the certificates that end first.
 func soonest(all []certificateEnd) []certificateEnd {
 	slices.SortStableFunc(all, func(a, b certificateEnd) int { return a.notAfter.Compare(b.notAfter) })
 	return slices.Clone(all[:min(len(all), maxExpiries)])
 }
 
-// distinct gives the certificates of all volumes, each once, with the earliest end of its validity.
+// distinct returns the certificates of all volumes, each once, with the earliest end of its validity.
 func (v *volumes) distinct() []certificateEnd {
 	v.mu.Lock()
 	var all []certificateEnd
@@ -117,7 +117,7 @@ func (v *volumes) Collect(metrics chan<- prometheus.Metric) {
 	}
 }
 
-// hold remembers what was given to a volume that has a name.
+// hold stores the state of a volume that has an id.
 func (c *Client) hold(f *fetch, reads []*read) {
 	if f.Volume == "" {
 		return
@@ -136,11 +136,10 @@ func (c *Client) hold(f *fetch, reads []*read) {
 	c.release(c.volumes.replace(f.Volume, now))
 }
 
-// Forget says that a volume is gone, so that nothing is kept or counted on its behalf any more. With its last volume a pod
-// counts as one that has not proven itself.
+// Forget drops the state of a volume that is unmounted. With its last volume, the proof of a pod ends.
 func (c *Client) Forget(volume string) { c.release(c.volumes.remove(volume)) }
 
-// release is the opposite of what hold counts.
+// release undoes hold.
 func (c *Client) release(before mounted, known bool) {
 	if !known {
 		return

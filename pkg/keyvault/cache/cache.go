@@ -10,74 +10,74 @@ import (
 )
 
 const (
-	// refusedPause, failedPause and failedSpread are how long the failure of a fetch answers for the next: the kubelet tries again from half
-	// a second on. A refusal can be repaired by hand while somebody watches; a vault that fails is left alone for failedPause
-	// and a random part of failedSpread.
+	// refusedPause, failedPause and failedSpread are how long a failed fetch answers the next ones. The kubelet
+	// retries from half a second on. A refusal may be repaired by hand, so its pause is short. After a failure of the
+	// vault the pause is failedPause and a random part of failedSpread.
 	refusedPause = 2 * time.Second
 	failedPause  = 10 * time.Second
 	failedSpread = 20 * time.Second
-	// CallTime is how long after its interval a value may still be shared: the kubelet calls every 60 to 90 seconds, after
-	// failures every 2m2s, and a call takes some time.
+	// CallTime is how long after its interval a value may still be shared. The kubelet calls every 60 to 90 seconds,
+	// after failures every 2m2s, and a call takes some time.
 	CallTime = 150 * time.Second
 
 	defaultBytes = 8 << 20 // 320 secrets of the size that Key Vault allows, 5,400 of 1 KiB, 700 certificates
-	entryBytes   = 512     // what an entry costs beside its value, measured and rounded up
+	entryBytes   = 512     // overhead of an entry, measured and rounded up
 	sweepPause   = time.Minute
 )
 
 // Options of a cache.
 type Options struct {
-	MountMaxAge   time.Duration // how old a value may be that a first mount takes
-	LastKnownGood time.Duration // how old a value may be that a first mount takes while nobody answers
-	Bytes         int           // bound of all values together, about; 0 means 8 MiB
+	MountMaxAge   time.Duration // maximum age of a value for a first mount
+	LastKnownGood time.Duration // maximum age of a value for a first mount during an outage
+	Bytes         int           // approximate limit of all values together; 0 means 8 MiB
 	Now           func() time.Time
-	After         func(time.Duration) <-chan time.Time // the timer of that clock
+	After         func(time.Duration) <-chan time.Time // timer of that clock
 }
 
-// Key is one object as one identity sees it.
+// Key is one object as read by one identity.
 type Key struct {
 	Identity                        any // comparable
 	Vault, Interface, Name, Version string
 }
 
-// Value is what is kept of an answer.
+// Value is the cached content of an answer.
 type Value interface {
 	comparable
-	Size() int // about, in bytes
+	Size() int // approximate, in bytes
 }
 
 // Failure is why a fetch failed.
 type Failure struct {
 	Err     error
-	Asked   string // the service that was asked: "the vault"
-	Refused bool   // the answer is final, until somebody changes something
-	Absent  bool   // refused, because there is no such object, or it is disabled
+	Asked   string // name of the service that was asked: "the vault"
+	Refused bool   // final until the configuration changes
+	Absent  bool   // refused because the object does not exist or is disabled
 }
 
-// Result is how a fetch ended: a value or a failure.
+// Result is the value or the failure of a fetch.
 type Result[V Value] struct {
 	Value   V
-	At      time.Time // just before the vault was asked
-	Tenant  string    // in which the identity was given the value
+	At      time.Time // just before the request to the vault
+	Tenant  string    // in which the identity was authorized
 	Failure *Failure
 }
 
-// Demand is how fresh a caller wants an object.
+// Demand is how fresh an object must be for a caller.
 type Demand struct {
 	Refresh  bool
 	Interval time.Duration // of the volume
-	Since    time.Time     // of a refresh: when the newest value that the volume has was asked for; zero if not known
-	Optional bool          // the volume can do without the object
+	Since    time.Time     // in a refresh: when the volume's newest value was requested; zero if not known
+	Optional bool          // the volume accepts that the object is absent
 }
 
-// Cache is safe for concurrent use. It has no goroutine of its own but one for each fetch.
+// Cache is safe for concurrent use. It has one goroutine for each fetch and no other.
 type Cache[V Value] struct {
 	options Options
 	metrics metrics
 
-	mu       sync.Mutex // held for a look into the maps, never while somebody waits
+	mu       sync.Mutex // held for map access only, never while a caller waits
 	entries  map[Key]*entry[V]
-	recent   *list.List // of *entry, the one used last in front
+	recent   *list.List // of *entry, most recently used first
 	bytes    int
 	inflight map[Key]*inflight[V]
 	swept    time.Time
@@ -89,20 +89,20 @@ type entry[V Value] struct {
 	used    time.Time
 	bytes   int
 
-	interval time.Duration // the longest of the volumes that asked for it
-	departed bool          // and the last of them is gone
+	interval time.Duration // the longest of the volumes that use it
+	departed bool          // the last of these volumes is gone
 
-	value  V         // the zero value: nothing is known, or the last answer was a refusal
-	at     time.Time // when value was asked for
+	value  V         // zero if nothing is known, or the last answer was a refusal
+	at     time.Time // when value was requested
 	tenant string
-	lag    float64 // chance of this fetch, in [0, 1): see Due
+	lag    float64 // random, in [0, 1), for each fetch: see Due
 
 	failure *Failure // of the last fetch; nil when it succeeded
 	tried   time.Time
 	paused  time.Time // until then failure is the answer
 }
 
-// New makes an empty cache that registers its metrics, if there is a registerer.
+// New makes an empty cache. It registers its metrics if r is not nil.
 func New[V Value](o Options, r prometheus.Registerer) (*Cache[V], error) {
 	if o.Bytes == 0 {
 		o.Bytes = defaultBytes
@@ -114,7 +114,7 @@ func New[V Value](o Options, r prometheus.Registerer) (*Cache[V], error) {
 	return c, c.metrics.register(r, c.Size)
 }
 
-// Find gives what answers the demand without a fetch: a value, or a failure that has not had its time.
+// Find returns a value, or a failure whose pause is not over, that satisfies the demand without a fetch.
 func (c *Cache[V]) Find(key Key, d Demand) (Result[V], bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,7 +139,7 @@ func (c *Cache[V]) find(key Key, d Demand) (Result[V], bool) {
 	}
 }
 
-// serves says whether the value is fresh enough.
+// serves reports whether the value is fresh enough.
 func (c *Cache[V]) serves(e *entry[V], d Demand, now time.Time) bool {
 	var none V
 	switch {
@@ -154,19 +154,19 @@ func (c *Cache[V]) serves(e *entry[V], d Demand, now time.Time) bool {
 	}
 }
 
-// lacks says the same of the absence of an object that the volume can do without. A first mount always looks for itself.
+// lacks reports whether the known absence of an optional object is fresh enough. A first mount always asks again.
 func (c *Cache[V]) lacks(e *entry[V], d Demand, now time.Time) bool {
 	return d.Optional && d.Refresh && e.failure.Absent && d.fresh(e.tried, now)
 }
 
-// fresh says whether an answer of that time is young enough for a refresh, and not the one that the volume has.
+// fresh reports whether an answer of that time is young enough for a refresh, and newer than what the volume has.
 func (d Demand) fresh(at, now time.Time) bool {
 	return at.After(d.Since) && younger(now.Sub(at), d.Interval)
 }
 
 func younger(age, limit time.Duration) bool { return age >= 0 && age < limit }
 
-// Paused gives the failure of an object that has not had its time; nil if there is none.
+// Paused returns the failure of an object while its pause lasts, or nil.
 func (c *Cache[V]) Paused(key Key) *Failure {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -176,7 +176,7 @@ func (c *Cache[V]) Paused(key Key) *Failure {
 	return nil
 }
 
-// LastKnown gives the last value of an object, if it may be used while nobody answers.
+// LastKnown returns the last value of an object, if it may be used in an outage.
 func (c *Cache[V]) LastKnown(key Key) (Result[V], bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -188,7 +188,7 @@ func (c *Cache[V]) LastKnown(key Key) (Result[V], bool) {
 	return Result[V]{Value: e.value, At: e.at, Tenant: e.tenant}, true
 }
 
-// Last gives the last value whatever its age, to compare the next one with.
+// Last returns the last value of any age, to compare the next one with.
 func (c *Cache[V]) Last(key Key) (value V, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,9 +199,9 @@ func (c *Cache[V]) Last(key Key) (value V, ok bool) {
 	return value, value != none
 }
 
-// Due is how long a refresh waits before it fetches an object again: up to spread after its interval, by the chance of
-// the last fetch, so that nodes which began together do not stay together. For all volumes of this node it is the same
-// moment; the first to come then fetches for all.
+// Due returns how long a refresh waits before it fetches an object again. An object is due at a random time up to
+// spread after its interval, so that nodes which began together do not stay together. The time is the same for all
+// volumes of this node, so that the first one fetches for all.
 func (c *Cache[V]) Due(key Key, interval, spread time.Duration) (wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -231,7 +231,7 @@ func (c *Cache[V]) Store(key Key, d Demand, r Result[V]) {
 	e.used, e.interval, e.departed = now, max(e.interval, d.Interval), false
 	c.recent.MoveToFront(e.element)
 	if before := latest(e.at, e.tried); r.At.Before(before) && !before.After(now) {
-		return // somebody has asked again since
+		return // a newer result is known
 	}
 	e.failure, e.tried, e.paused = r.Failure, r.At, time.Time{}
 	switch {

@@ -7,29 +7,29 @@ import (
 	"time"
 )
 
-// FetchTimeout ends a fetch that nobody waits for any more: the kubelet waits for a publish as long as this.
+// FetchTimeout bounds a fetch. The kubelet waits as long for a publish.
 const FetchTimeout = 2 * time.Minute
 
-// ErrImpatient is the failure of a caller that would rather use the last known value than wait longer. The fetch goes on.
+// ErrImpatient is the failure of a caller that prefers the last known value to a longer wait. The fetch continues.
 var ErrImpatient = errors.New("no answer in time for a caller that has the last known value")
 
-// Service is what a fetch waits for.
+// Service is a service that a fetch waits for.
 type Service interface {
-	// State says for how long nothing is sent to the service and why (nil: it may be asked), and gives a channel that is
-	// closed when that gets worse.
+	// State returns how long no request is sent to the service, a channel that is closed when that gets worse, and
+	// the reason, which is nil while requests may be sent.
 	State() (wait time.Duration, changed <-chan struct{}, reason error)
-	// Throttled says why requests still wait; nil when the service does not throttle.
+	// Throttled returns why requests still wait; nil if the service does not throttle.
 	Throttled() error
 }
 
-// Fetch asks for an object. It reports each service that it is about to wait for, with its name.
+// Fetch reads an object. It reports each service before it waits for it.
 type Fetch[V Value] func(ctx context.Context, waitFor func(name string, s Service)) Result[V]
 
-// inflight is one fetch for all callers that want the same object as the same identity. It has a context of its own: it must
-// not end with the first caller, and it ends when the last has left.
+// inflight is one fetch for all callers that want the same object as the same identity. It has its own context: it
+// must not end with the first caller, and it ends when the last has left.
 type inflight[V Value] struct {
 	done   chan struct{}
-	result Result[V] // once done is closed
+	result Result[V] // valid once done is closed
 
 	cancel  context.CancelFunc
 	waiting int // guarded by Cache.mu
@@ -48,9 +48,9 @@ func (f *inflight[V]) waitFor(name string, s Service) {
 	f.moved = make(chan struct{})
 }
 
-// Get answers from the cache, or with a fetch that it starts or joins. It waits as long as ctx lasts, and no longer than
-// there is hope: not for a service that wants to be asked after the caller's time, and not longer than patience if that is not 0.
-// Nothing is started for a caller whose context has ended.
+// Get answers from the cache, or with a fetch that it starts or joins. It returns when ctx ends, after patience if
+// that is not 0, or at once if the service is closed for longer than the caller's time. It starts no fetch if ctx has
+// ended.
 func (c *Cache[V]) Get(ctx context.Context, key Key, d Demand, patience time.Duration, fetch Fetch[V]) (Result[V], Outcome) {
 	c.mu.Lock()
 	if r, ok := c.find(key, d); ok {
@@ -75,7 +75,7 @@ func (c *Cache[V]) Get(ctx context.Context, key Key, d Demand, patience time.Dur
 	return r, Miss
 }
 
-// Alone makes a fetch that is not shared and whose result is not stored. It waits like [Cache.Get].
+// Alone makes a fetch that is not shared and not stored. It waits like [Cache.Get].
 func (c *Cache[V]) Alone(ctx context.Context, fetch Fetch[V]) Result[V] {
 	own, f := newInflight[V](ctx)
 	go func() {
@@ -98,7 +98,7 @@ func (c *Cache[V]) start(ctx context.Context, key Key, d Demand, fetch Fetch[V])
 	go func() {
 		defer f.cancel()
 		r := fetch(own, f.waitFor)
-		if r.Failure == nil || !errors.Is(own.Err(), context.Canceled) { // else it was given up, which says nothing
+		if r.Failure == nil || !errors.Is(own.Err(), context.Canceled) { // a cancelled fetch has no meaningful result
 			c.Store(key, d, r)
 		}
 		c.mu.Lock()
@@ -112,7 +112,7 @@ func (c *Cache[V]) start(ctx context.Context, key Key, d Demand, fetch Fetch[V])
 	return f
 }
 
-// leave ends a fetch that nobody waits for any more. Whoever asks next starts another.
+// leave ends a fetch when its last caller leaves. The next caller starts another.
 func (c *Cache[V]) leave(key Key, f *inflight[V]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,7 +160,7 @@ func (c *Cache[V]) await(ctx context.Context, key Key, f *inflight[V], patience 
 		case <-moved:
 		case <-changed:
 		case <-impatient:
-			stays = true // so that the next caller finds how the fetch ended
+			stays = true // so that the next caller finds the result of the fetch
 			return failed(ErrImpatient)
 		case <-ctx.Done():
 			if service != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {

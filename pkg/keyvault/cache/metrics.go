@@ -6,15 +6,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Outcome is how the request of a volume for an object was answered.
+// Outcome is how a volume's request for an object was answered.
 type Outcome string
 
 // The outcomes.
 const (
-	Hit    Outcome = "hit"    // from memory, also with a failure that is still young
-	Miss   Outcome = "miss"   // a fetch began
-	Shared Outcome = "shared" // a fetch was under way
-	Stale  Outcome = "stale"  // nobody answered: the last known value
+	Hit    Outcome = "hit"    // from memory, including a failure whose pause lasts
+	Miss   Outcome = "miss"   // started a fetch
+	Shared Outcome = "shared" // joined a fetch
+	Stale  Outcome = "stale"  // the last known value, in an outage
 )
 
 type metrics struct {
@@ -52,5 +52,5 @@ func (m metrics) register(r prometheus.Registerer, size func() int) error {
 
 func (m metrics) count(o Outcome) { m.requests.WithLabelValues(string(o)).Inc() }
 
-// Count counts the request of a volume that [Cache.Get] has answered.
+// Count counts a request of a volume after [Cache.Get].
 func (c *Cache[V]) Count(o Outcome) { c.metrics.count(o) }

@@ -2,7 +2,7 @@ package cache
 
 import "time"
 
-// Revoke takes away every value whose key and tenant match, because its identity has been refused.
+// Revoke removes each value whose key and tenant match, because its identity was refused.
 func (c *Cache[V]) Revoke(match func(key Key, tenant string) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -13,7 +13,8 @@ func (c *Cache[V]) Revoke(match func(key Key, tenant string) bool) {
 	}
 }
 
-// Depart says that the last volume of the identities that match is gone: their values then stay for first mounts alone.
+// Depart marks the entries of matching identities whose last volume is gone. Only first mounts use these values from
+// then on.
 func (c *Cache[V]) Depart(match func(identity any) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -24,8 +25,8 @@ func (c *Cache[V]) Depart(match func(identity any) bool) {
 	}
 }
 
-// Tidy forgets every value that is older than the rule of retention allows, and gives about how many bytes that were.
-// Without it that is done now and then when an object is stored, so the last values stay until then.
+// Tidy drops each value that is too old for the retention rule, and returns the approximate bytes of the dropped
+// values. Without it, only Store drops old values.
 func (c *Cache[V]) Tidy() (bytes int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -34,7 +35,7 @@ func (c *Cache[V]) Tidy() (bytes int) {
 	return before - c.bytes
 }
 
-// sweep is the rule of retention. The caller holds c.mu.
+// sweep applies the retention rule. The caller holds c.mu.
 func (c *Cache[V]) sweep(now time.Time) {
 	c.swept = now
 	var none V
@@ -56,7 +57,7 @@ func (c *Cache[V]) sweep(now time.Time) {
 	}
 }
 
-// Size is about how many bytes the cache takes.
+// Size is the approximate size of the cache in bytes.
 func (c *Cache[V]) Size() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,14 +71,14 @@ func (c *Cache[V]) fill(e *entry[V], value V) {
 	e.bytes = entryBytes + value.Size()
 }
 
-// clear takes an entry's value away. The caller holds c.mu.
+// clear removes an entry's value. The caller holds c.mu.
 func (c *Cache[V]) clear(e *entry[V]) {
 	var none V
 	c.bytes += entryBytes - e.bytes
 	e.value, e.at, e.bytes = none, time.Time{}, entryBytes
 }
 
-// drop forgets an entry. The caller holds c.mu.
+// drop removes an entry. The caller holds c.mu.
 func (c *Cache[V]) drop(e *entry[V]) {
 	c.bytes -= e.bytes
 	c.recent.Remove(e.element)

@@ -13,7 +13,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// clusterFile is what this package needs of the configuration of Kubernetes' Azure cloud provider, azure.json.
+// clusterFile has the fields of azure.json, the configuration of Kubernetes' Azure cloud provider, that this package
+// needs.
 // https://cloud-provider-azure.sigs.k8s.io/install/configs
 type clusterFile struct {
 	Cloud                string `json:"cloud"`
@@ -27,8 +28,8 @@ type clusterFile struct {
 	UseFederatedIdentity bool   `json:"useFederatedWorkloadIdentityExtension"`
 }
 
-// cluster gives the identity of kind cluster what the cluster's file holds: a client secret, a client certificate, or
-// the name of a managed identity.
+// cluster completes an identity of kind cluster from the cluster's file: with a client secret, a client certificate,
+// or the id of a managed identity.
 func (l *Logins) cluster(id volume.Identity) (volume.Identity, error) {
 	fail := func(format string, args ...any) (volume.Identity, error) {
 		return id, volume.Errorf(volume.ErrPrecondition, "identity cluster: %s", fmt.Sprintf(format, args...))
@@ -71,7 +72,7 @@ func (l *Logins) cluster(id volume.Identity) (volume.Identity, error) {
 	return id, nil
 }
 
-// parseClusterFile reads the JSON. Its error says where, and nothing of what stands there.
+// parseClusterFile reads the JSON. Its error has the position, but no content.
 func parseClusterFile(content []byte) (file clusterFile, err error) {
 	err = json.Unmarshal(bytes.TrimPrefix(content, []byte("\ufeff")), &file)
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
@@ -95,13 +96,13 @@ func jsonType(kind string) string {
 	return "a " + kind
 }
 
-// managed says whether the cluster runs with a managed identity. AKS says so twice: by the flag, and by an application
-// and a secret that are both called "msi".
+// managed reports whether the cluster uses a managed identity. AKS writes that twice: as the flag, and as an
+// application and a secret that are both "msi".
 func (f clusterFile) managed() bool {
 	return f.UseManagedIdentity || strings.EqualFold(f.ClientID, "msi")
 }
 
-// check gives the first problem, which begins with its field; empty means that there is none.
+// check returns the first problem, which begins with its field; empty if there is none.
 func (f clusterFile) check(cloud azure.Cloud) string {
 	switch {
 	case !f.isOf(cloud):
@@ -131,13 +132,14 @@ func isResourceID(text string) bool {
 	return strings.Contains(strings.ToLower(text), "/subscriptions/") && isPrintable(text)
 }
 
-// isPrintable says whether a path or an id may stand in a line of text as it is.
+// isPrintable reports whether a path or an id can be part of a line of text unchanged.
 func isPrintable(text string) bool {
 	const longest = 4095 // of a path; a resource id is shorter
 	return len(text) <= longest && utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// isOf compares the cloud, of which the file knows more names than the flag. A cloud of one's own has any name.
+// isOf reports whether the file names the cloud. The file has more names than the flag. A custom cloud may have any
+// name.
 func (f clusterFile) isOf(cloud azure.Cloud) bool {
 	name := f.Cloud
 	switch strings.ToLower(name) {
@@ -149,7 +151,7 @@ func (f clusterFile) isOf(cloud azure.Cloud) bool {
 	return f.Cloud == "" || cloud.Name == azure.CustomCloud || strings.EqualFold(name, cloud.Name)
 }
 
-// quoted repeats a short text that holds no secret.
+// quoted quotes a short text that holds no secret.
 func quoted(text string) string {
 	const longest = 80
 	if len(text) > longest {

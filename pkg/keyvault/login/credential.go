@@ -18,9 +18,9 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// newCredential makes the SDK's credential of an identity. Every option is given, because what is left out the SDK
-// reads from the environment. The authority is the operator's and not a pod's, so nobody is asked whether it is one of
-// Azure's (instance discovery): a private cloud could not ask.
+// newCredential makes the SDK's credential of an identity. It sets every option, because the SDK reads missing ones
+// from the environment. It disables instance discovery, which asks Azure whether it knows the authority: the operator
+// configures the authority, and a private cloud cannot reach Azure.
 func (l *Logins) newCredential(tenant string, r volume.Request) (azcore.TokenCredential, error) {
 	id := r.Identity
 	if l.options.Credential != nil {
@@ -50,8 +50,8 @@ func (l *Logins) newCredential(tenant string, r volume.Request) (azcore.TokenCre
 	}
 }
 
-// assertionCredential logs in with the assertion of the pod that the context names, each time anew: a credential of the SDK
-// would go on giving out a token that another pod has got, and would keep the assertion.
+// assertionCredential logs in with the assertion of the pod in the context, each time anew. A credential of the SDK
+// would reuse a token that another pod has obtained, and would keep the assertion.
 type assertionCredential struct {
 	with func(assertion volume.Secret) (azcore.TokenCredential, error)
 }
@@ -79,23 +79,23 @@ func (c *assertionCredential) GetToken(ctx context.Context, o policy.TokenReques
 	return inner.GetToken(ctx, o)
 }
 
-// certificateCredential logs in with a client certificate. It is parsed when it is first used, because the key derivations
-// of a password take long. The file, which may have 64 KiB, is not kept afterwards.
+// certificateCredential logs in with a client certificate. It parses the certificate at first use, because key
+// derivations are slow, and then drops the file, which may have 64 KiB.
 type certificateCredential struct {
 	mu         sync.Mutex
-	parse      certificateReader      // nil once it has a final result:
+	parse      certificateReader      // nil once the result is final:
 	credential azcore.TokenCredential // either this
 	unusable   error                  // or this
 }
 
-// certificateReader gives the SDK's credential. final says that the result would be the same again.
+// certificateReader returns the SDK's credential. final means that the same input gives the same result again.
 type certificateReader func(context.Context) (credential azcore.TokenCredential, final bool, err error)
 
 func (l *Logins) newCertificateCredential(tenant string, r volume.Request, options policy.ClientOptions) *certificateCredential {
 	id, namespace := r.Identity, r.Pod.Namespace
 	content, password := id.ClientCertificate.Reveal(), id.ClientCertificatePassword.Reveal()
 	if id.Kind == volume.Cluster {
-		namespace = "" // it is the node's
+		namespace = "" // the certificate belongs to the node
 	}
 	return &certificateCredential{parse: func(ctx context.Context) (azcore.TokenCredential, bool, error) {
 		chain, key, final, err := l.options.ParseCertificate(ctx, namespace, content, password)
@@ -104,7 +104,7 @@ func (l *Logins) newCertificateCredential(tenant string, r volume.Request, optio
 		}
 		credential, err := azidentity.NewClientCertificateCredential(tenant, id.ClientID, chain, key, &azidentity.ClientCertificateCredentialOptions{
 			ClientOptions: options, DisableInstanceDiscovery: true,
-			SendCertificateChain: true, // for applications that trust a name and its issuer rather than one certificate
+			SendCertificateChain: true, // for applications that accept a subject and issuer instead of one certificate
 		})
 		return credential, true, err
 	}}
@@ -119,7 +119,7 @@ func (c *certificateCredential) GetToken(ctx context.Context, o policy.TokenRequ
 	return inner.GetToken(ctx, o)
 }
 
-// once gives the SDK's credential, the same to all callers, because it keeps the token.
+// once returns the SDK's credential. All callers share it, because it keeps the token.
 func (c *certificateCredential) once(ctx context.Context) (azcore.TokenCredential, error) {
 	c.mu.Lock()
 	parse, credential, err := c.parse, c.credential, c.unusable
@@ -130,7 +130,7 @@ func (c *certificateCredential) once(ctx context.Context) (azcore.TokenCredentia
 	credential, final, err := parse(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.parse == nil { // another caller was faster
+	if c.parse == nil { // another caller has parsed it meanwhile
 		return c.credential, c.unusable
 	}
 	if final {
@@ -139,8 +139,8 @@ func (c *certificateCredential) once(ctx context.Context) (azcore.TokenCredentia
 	return credential, err
 }
 
-// authoritySender keeps logins at the one authority of the cloud. The SDK asks it where to send credentials to; the
-// environment variables of "regional authorities", which the SDK reads, must not lead that question elsewhere.
+// authoritySender keeps logins at the one authority of the cloud. The SDK asks it for the endpoints. The environment
+// variables for "regional authorities", which the SDK reads, must not redirect that request.
 type authoritySender struct {
 	*azure.Sender
 	host string
@@ -160,15 +160,16 @@ func (s *authoritySender) Do(req *http.Request) (*http.Response, error) {
 	return s.Sender.Do(req)
 }
 
-// isEntra knows the authorities whose endpoints are known, so that no login there begins with a question for them: that
-// would be one round trip more for each identity, and one more thing that can fail. Other authorities (an operator's, or
-// China's, which has had several names) are asked, and so is every one for a tenant that is given by a domain name.
+// isEntra reports whether the endpoints of an authority are known, so that a login need not request them. The request
+// would be one more round trip for each identity, and one more possible failure. Endpoints are requested from other
+// authorities (an operator's, or China's, which has had several names), and for a tenant that is given by a domain
+// name.
 // https://learn.microsoft.com/entra/identity-platform/authentication-national-cloud#microsoft-entra-authentication-endpoints
 func isEntra(host string) bool {
 	return host == "login.microsoftonline.com" || host == "login.microsoftonline.us"
 }
 
-// endpoints is what Entra ID answers, as far as the SDK reads it.
+// endpoints is the part of Entra ID's answer that the SDK reads.
 // https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc#fetch-the-openid-configuration-document
 type endpoints struct {
 	Authorization string `json:"authorization_endpoint"`

@@ -11,16 +11,16 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Refused is a login that Entra ID or the metadata service has refused.
+// Refused is a refusal of a login by Entra ID or the metadata service.
 type Refused struct {
 	Answer      *azure.Answer
 	Identity    volume.Identity
 	Cloud       string // its name
-	Tenant      string // that was asked for the token
-	VaultTenant string // the tenant that the vault's challenge names; empty while unknown
+	Tenant      string // of the token request
+	VaultTenant string // from the vault's challenge; empty while unknown
 }
 
-// Sentinel is the one mapping of a refused login to an error of package volume.
+// Sentinel maps a refused login to an error of package volume.
 func (r Refused) Sentinel() error {
 	if r.Answer.Unavailable() {
 		return volume.ErrUnavailable
@@ -79,7 +79,7 @@ func (r Refused) entraHint() string {
 	}
 }
 
-// metadataHint says what to do about a refusal of the node's metadata service.
+// metadataHint returns the hint for a refusal of the node's metadata service.
 // https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#error-handling
 func (r Refused) metadataHint() string {
 	a, id := r.Answer, r.Identity
@@ -103,7 +103,7 @@ func (r Refused) metadataHint() string {
 	}
 }
 
-// keptIn names where a client secret or certificate is kept.
+// keptIn returns where the client secret or certificate is stored.
 func (r Refused) keptIn() string {
 	if r.Identity.Kind == volume.Cluster {
 		return "the cluster's file (--cluster-identity-file)"
@@ -111,12 +111,12 @@ func (r Refused) keptIn() string {
 	return "the Secret of nodePublishSecretRef"
 }
 
-// claims names what a federated credential is matched by, from the assertion that was sent. The three are names; the
-// assertion itself stays unseen.
+// claims returns the claims of the assertion that a federated credential must match. They are names, not secrets. The
+// assertion itself is not shown.
 func (r Refused) claims() string {
-	var said jwt.RegisteredClaims
-	if _, _, err := jwt.NewParser().ParseUnverified(string(r.Identity.Assertion.Reveal()), &said); err != nil {
+	var sent jwt.RegisteredClaims
+	if _, _, err := jwt.NewParser().ParseUnverified(string(r.Identity.Assertion.Reveal()), &sent); err != nil {
 		return "the subject, issuer and audience of the pod's token"
 	}
-	return fmt.Sprintf("subject %q, issuer %q, audience %q", said.Subject, said.Issuer, strings.Join(said.Audience, " "))
+	return fmt.Sprintf("subject %q, issuer %q, audience %q", sent.Subject, sent.Issuer, strings.Join(sent.Audience, " "))
 }

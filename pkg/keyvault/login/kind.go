@@ -9,19 +9,19 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Kind is how an identity proves itself.
+// Kind is how an identity logs in.
 type Kind string
 
 // The kinds of login.
 const (
 	ByAssertion   Kind = "assertion"   // the pod's service account token
 	BySecret      Kind = "secret"      // a client secret
-	ByCertificate Kind = "certificate" // an assertion that a client certificate signs
-	ByMetadata    Kind = "metadata"    // what the node's metadata service gives out
+	ByCertificate Kind = "certificate" // an assertion signed with a client certificate
+	ByMetadata    Kind = "metadata"    // a token of the node's metadata service
 	ByNothing     Kind = ""
 )
 
-// KindOf reads the kind of login from what an identity holds after [Logins.Identify].
+// KindOf returns the kind of login of an identity after [Logins.Identify].
 func KindOf(id volume.Identity) Kind {
 	switch {
 	case id.Kind == volume.Workload:
@@ -39,7 +39,7 @@ func KindOf(id volume.Identity) Kind {
 	}
 }
 
-// ServiceOf is the service that gives out the tokens of an identity.
+// ServiceOf returns the service that issues the tokens of an identity.
 func ServiceOf(id volume.Identity) azure.Service {
 	if KindOf(id) == ByMetadata {
 		return azure.Metadata
@@ -47,8 +47,8 @@ func ServiceOf(id volume.Identity) azure.Service {
 	return azure.Entra
 }
 
-// Identify refuses what cannot be logged in with, before anything is sent, and replaces identity cluster by what the
-// cluster's file says now: a file that changed counts with the next fetch. The errors are those of package volume.
+// Identify rejects an identity that cannot log in, before any request is sent. It replaces identity cluster by the
+// content of the cluster's file, which it reads for each fetch. The errors are those of package volume.
 func (l *Logins) Identify(r volume.Request) (volume.Request, error) {
 	if l.options.Credential != nil {
 		return r, nil

@@ -15,36 +15,37 @@ import (
 )
 
 const (
-	// sharedTimeout bounds a request for a token that several callers wait for: it must not end with the first of them.
+	// sharedTimeout bounds a token request that several callers share: it must not end with the first of them.
 	sharedTimeout = 30 * time.Second
-	// failedLogin is how long a failed login answers for the next one. A burst of pods then costs one refusal.
+	// failedLogin is how long a failed login answers the next ones, so that a burst of pods costs one refusal.
 	failedLogin = time.Second
-	// refreshBefore is when a token is renewed ahead of its end, refreshPause the least time between two attempts.
+	// refreshBefore is how long before its end a token is renewed. refreshPause is the minimum time between two
+	// attempts.
 	refreshBefore = 5 * time.Minute
 	refreshPause  = 30 * time.Second
-	// lastUse is how long before its end a token is still sent: long enough to arrive.
+	// lastUse is how long before its end a token is still sent, so that it arrives in time.
 	lastUse = 30 * time.Second
 )
 
-// ErrNoLogin says that the SDK does not accept the parameters of the identity.
+// ErrNoLogin means that the SDK rejects the parameters of the identity.
 var ErrNoLogin = &azure.Own{Err: errors.New("no login can be made")}
 
-// Login is one identity logged in: the token of its credential, shared by everything that runs as this identity.
+// Login is the token of one identity, shared by all pods that run as this identity.
 //
-// It stands between the SDK's vault clients and the SDK's credential, because with the latter all callers wait behind a
-// failing or hanging request without looking at their contexts. Here one request runs for all, in a context of its own, and
-// each caller leaves when its own context ends.
+// It is between the SDK's vault clients and the SDK's credential. With the latter alone, callers would queue behind a
+// failing or hanging request and ignore their contexts. Here one request runs for all, in its own context, and each
+// caller leaves when its context ends.
 //
-// Each login has a throttle of its own: Entra ID counts by application, and a pod that makes it refuse one must not keep
-// the others of the node out.
+// Each login has its own throttle. Entra ID throttles by application, and one pod's refusals must not delay the
+// logins of other pods on the node.
 type Login struct {
 	tenant   string
 	scopes   []string
 	host     string        // of the authority
-	service  azure.Service // that gives out the tokens
+	service  azure.Service // that issues the tokens
 	inner    azcore.TokenCredential
 	now      func() time.Time
-	counted  func(error) // each request for a token, with its reduced error
+	counted  func(error) // called after each token request, with its reduced error
 	throttle *azure.Throttle
 	proofs   *proofs // of the pods that share a workload identity
 	requests singleflight.Group
@@ -54,8 +55,8 @@ type Login struct {
 	mu       sync.Mutex
 	token    azcore.AccessToken
 	tried    time.Time
-	failed   error // of the last request, reduced
-	rejected bool  // a vault has not accepted the token
+	failed   error // reduced error of the last request
+	rejected bool  // a vault has refused the token
 }
 
 func (l *Logins) newLogin(key Key, credential azcore.TokenCredential) *Login {
@@ -72,11 +73,11 @@ func (l *Logins) newLogin(key Key, credential azcore.TokenCredential) *Login {
 	}
 }
 
-// Throttle gives the throttle of the login.
+// Throttle returns the throttle of the login.
 func (l *Login) Throttle() *azure.Throttle { return l.throttle }
 
-// GetToken implements azcore.TokenCredential. The tenant and the scope that the SDK takes from a vault's challenge are
-// not used: a login has one of each. The error is reduced, see [azure.Reduce], or that of ctx.
+// GetToken implements azcore.TokenCredential. It ignores the tenant and the scope that the SDK takes from a vault's
+// challenge: a login has one of each. The error is reduced, see [azure.Reduce], or the error of ctx.
 func (l *Login) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	if o.Claims != "" { // the vault has revoked the token
 		return l.acquire(ctx, o.Claims)
@@ -99,10 +100,10 @@ func (l *Login) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azc
 	}
 }
 
-// usable says whether the token can still be sent. The caller holds l.mu.
+// usable reports whether the token can still be sent. The caller holds l.mu.
 func (l *Login) usable() bool { return l.now().Before(l.token.ExpiresOn.Add(-lastUse)) }
 
-// Ready says whether the pod of ctx gets a token without a request.
+// Ready reports whether the pod of ctx gets a token without a request.
 func (l *Login) Ready(ctx context.Context) bool {
 	who, ok := proverOf(ctx)
 	l.mu.Lock()
@@ -111,30 +112,29 @@ func (l *Login) Ready(ctx context.Context) bool {
 	return usable && (!ok || l.proofs.has(who.pod))
 }
 
-// HoldsToken says whether there is a token from an earlier request.
+// HoldsToken reports whether there is a token from an earlier request.
 func (l *Login) HoldsToken() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.token.Token != ""
 }
 
-// Reject says that a vault has not accepted the token. The next [Logins.Of] makes a new login, because the SDK's credential
-// would go on giving out the old token. What the pods have proven to Entra ID stays.
+// Reject records that a vault has refused the token. The next [Logins.Of] makes a new login, because the SDK's
+// credential would return the old token again. The proofs of the pods stay.
 func (l *Login) Reject() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.rejected = true
 }
 
-// unusable says that a new login is needed.
+// unusable reports whether a new login is needed.
 func (l *Login) unusable() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rejected || errors.Is(l.failed, ErrAnotherAnswers)
 }
 
-// Principal is the identity that the tokens of the login belong to; false where that is not known, or need not be read in
-// a token.
+// Principal returns the owner of the tokens. It is false if the owner is not known, or need not be read from a token.
 func (l *Login) Principal() (volume.Principal, bool) {
 	if c, ok := l.inner.(*metadataCredential); ok {
 		if who := c.principal.Load(); who != nil {
@@ -144,7 +144,7 @@ func (l *Login) Principal() (volume.Principal, bool) {
 	return volume.Principal{}, false
 }
 
-// renewal is when a token is due: when the authority says, else some time before its end.
+// renewal returns when a token is due for renewal: at the time that the authority gives, or some time before its end.
 func renewal(t azcore.AccessToken) time.Time {
 	if !t.RefreshOn.IsZero() {
 		return t.RefreshOn
@@ -152,7 +152,7 @@ func renewal(t azcore.AccessToken) time.Time {
 	return t.ExpiresOn.Add(-refreshBefore)
 }
 
-// acquire waits for a new token, at most as long as ctx lasts.
+// acquire waits for a new token, at most until ctx ends.
 func (l *Login) acquire(ctx context.Context, claims string) (azcore.AccessToken, error) {
 	select {
 	case result := <-l.start(ctx, claims):
@@ -163,7 +163,7 @@ func (l *Login) acquire(ctx context.Context, claims string) (azcore.AccessToken,
 	}
 }
 
-// start requests a new token, or joins those who wait for one.
+// start requests a new token, or joins a running request.
 func (l *Login) start(ctx context.Context, claims string) <-chan singleflight.Result {
 	return l.requests.DoChan(claims, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sharedTimeout)
@@ -178,14 +178,14 @@ func (l *Login) start(ctx context.Context, claims string) <-chan singleflight.Re
 		l.mu.Unlock()
 		if who, ok := proverOf(ctx); ok && err == nil {
 			l.proofs.record(who.pod, nil)
-		} else if ok && !held && azure.Refused(err) { // with a good token it is only a renewal that came too early
+		} else if ok && !held && azure.Refused(err) { // with a good token, only the renewal has failed
 			l.proofs.dropAll()
 		}
 		return token, err
 	})
 }
 
-// offer takes a token that a pod has got with its proof, if it lasts longer.
+// offer takes a token from a pod's proof, if it lasts longer.
 func (l *Login) offer(token azcore.AccessToken) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -194,7 +194,8 @@ func (l *Login) offer(token azcore.AccessToken) {
 	}
 }
 
-// request asks for a token as soon as the throttle allows it. stop says why it is not needed any more when it is.
+// request requests a token as soon as the throttle allows it. stop returns why the request is no longer needed, or
+// nil.
 func (l *Login) request(ctx context.Context, claims string, stop func() error) (token azcore.AccessToken, err error) {
 	err = l.throttle.Do(ctx, sharedTimeout, func(ctx context.Context) (err error) {
 		if err := stop(); err != nil {
@@ -209,8 +210,8 @@ func (l *Login) request(ctx context.Context, claims string, stop func() error) (
 		if err != nil {
 			err = azure.Reduce(err, azure.AttemptOf(ctx))
 		}
-		if said, ok := errors.AsType[*azure.Answer](err); ok {
-			by := *said            // which others may hold
+		if answer, ok := errors.AsType[*azure.Answer](err); ok {
+			by := *answer          // a copy, because other callers may hold the original
 			by.Service = l.service // also where only the status was seen
 			err = &by
 		}

@@ -22,17 +22,18 @@ import (
 )
 
 const (
-	// idleLogin is how long a login stays that nobody has used, departedLogin one that no volume uses any more: longer than
-	// the kubelet's longest pause between two attempts to mount (2m2s), and than a call.
+	// idleLogin is how long an unused login stays. departedLogin applies to a login without volumes. It is longer
+	// than the kubelet's longest pause between two attempts to mount (2m2s), and than a call.
 	idleLogin     = time.Hour
 	departedLogin = 3 * time.Minute
 	sweepPause    = time.Minute
-	// maxLogins bounds all of them: a pod can have hundreds of volumes, each with an identity of its own. One takes 6 to 13 KB.
+	// maxLogins bounds all logins: a pod can have hundreds of volumes, each with its own identity. One takes 6 to 13
+	// KB.
 	maxLogins = 1024
 )
 
-// CertificateParser reads a client certificate for a namespace, which is empty for the node's own. final says that the
-// result would be the same again.
+// CertificateParser parses a client certificate for a namespace, which is empty for the node's own. final means that
+// the same input gives the same result again.
 type CertificateParser func(ctx context.Context, namespace string, content, password []byte) (
 	chain []*x509.Certificate, key crypto.PrivateKey, final bool, err error)
 
@@ -41,7 +42,7 @@ type Options struct {
 	Cloud            azure.Cloud
 	Sender           *azure.Sender          // to Entra ID
 	Metadata         *azure.Sender          // to the node's metadata service
-	Credential       azcore.TokenCredential // logs every request in, whatever its identity; nil as a rule
+	Credential       azcore.TokenCredential // replaces the login of every request; usually nil
 	ClusterFile      string
 	ReadFile         func(name string) ([]byte, error)
 	ParseCertificate CertificateParser
@@ -49,20 +50,21 @@ type Options struct {
 	After            func(time.Duration) <-chan time.Time
 }
 
-// Key is who may share a token. A client id is no secret, so it never suffices: the key also has the service account that
-// Entra ID federates, or the secret that was presented. The name of a service account may have another owner next, so the
-// key has its UID and issuer too; and each of its pods proves itself, see [Login.Prove]. The node's own identities are
-// for whoever the operator's policy lets use them, and have a key of their own even where a pod presents the same login.
+// Key decides who may share a token. A client id is not a secret, so it never suffices. The key also has the service
+// account that Entra ID federates, or a digest of the secret. A service account with the same name may be created
+// again, so the key has its UID and issuer too. Each of its pods also proves itself, see [Login.Prove]. The node's
+// own identities are available to every pod that the operator's policy permits. Their keys differ from those of a pod
+// that presents the same login itself.
 type Key struct {
 	kind                      volume.IdentityKind
-	tenant, clientID          string            // no tenant for managed identities: they have but one
+	tenant, clientID          string            // managed identities have no tenant here
 	objectID, resourceID      string            // managed
 	namespace, serviceAccount string            // workload
-	issuer, serviceAccountUID string            // workload: of the token; a token may name no UID
-	presented                 [sha256.Size]byte // servicePrincipal and cluster: HMAC under a key of this process
+	issuer, serviceAccountUID string            // workload: of the token, which may have no UID
+	presented                 [sha256.Size]byte // servicePrincipal and cluster: HMAC with a key of this process
 }
 
-// InTenant is the key of the same identity in a tenant; an empty one stands for that of whatever vault is asked.
+// InTenant returns the key of the same identity in a tenant. An empty tenant means the one of the vault.
 func (k Key) InTenant(tenant string) Key {
 	if k.tenant = strings.ToLower(tenant); k.isMetadata() {
 		k.tenant = ""
@@ -74,7 +76,7 @@ func (k Key) isMetadata() bool {
 	return k.kind == volume.Managed || k.kind == volume.Cluster && k.presented == [sha256.Size]byte{}
 }
 
-// Logins are the logins of all identities. They are safe for concurrent use.
+// Logins holds the logins of all identities. It is safe for concurrent use.
 type Logins struct {
 	options  Options
 	host     string // of the authority
@@ -84,11 +86,11 @@ type Logins struct {
 
 	mu     sync.Mutex
 	known  map[Key]*Login
-	owners map[Key]map[pod]int // of how many volumes; the keys have no tenant, because a volume may read vaults of several
+	owners map[Key]map[pod]int // number of volumes; the keys have no tenant, because a volume may read vaults of several
 	swept  time.Time
 }
 
-// New makes an empty set of logins that registers its metrics, if there is a registerer. Nothing is asked yet.
+// New makes an empty set of logins. It registers its metrics if r is not nil. It sends no request.
 func New(o Options, r prometheus.Registerer) (*Logins, error) {
 	authority, err := url.Parse(o.Cloud.AuthorityHost)
 	if err != nil {
@@ -106,7 +108,7 @@ func New(o Options, r prometheus.Registerer) (*Logins, error) {
 	return l, err
 }
 
-// KeyOf gives the key of a request's identity, in the tenant that it names.
+// KeyOf returns the key of a request's identity, in the tenant that the request names.
 func (l *Logins) KeyOf(r volume.Request) Key {
 	id := r.Identity
 	key := Key{
@@ -123,7 +125,7 @@ func (l *Logins) KeyOf(r volume.Request) Key {
 	return key.InTenant(id.TenantID)
 }
 
-// digest represents secrets in the key of a map; whoever sees it cannot try values out.
+// digest represents secrets in the key of a map. It has a secret key, so that values cannot be guessed from it.
 func (l *Logins) digest(parts ...[]byte) (sum [sha256.Size]byte) {
 	mac := hmac.New(sha256.New, l.macKey[:])
 	for _, part := range parts {
@@ -134,7 +136,7 @@ func (l *Logins) digest(parts ...[]byte) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// Of gives the login of a request's identity in a tenant. The error is [ErrNoLogin].
+// Of returns the login of a request's identity in a tenant. The error is [ErrNoLogin].
 func (l *Logins) Of(r volume.Request, tenant string) (*Login, error) {
 	key := l.KeyOf(r).InTenant(tenant)
 	l.mu.Lock()
@@ -160,8 +162,8 @@ func (l *Logins) Of(r volume.Request, tenant string) (*Login, error) {
 	return known, nil
 }
 
-// Proven says whether an owner may be served with what its identity was given by a vault of a tenant: always, except for
-// a pod that has not proven itself to its workload identity.
+// Proven reports whether an owner may share the values that its identity has read from vaults of a tenant. It is
+// false only for a pod that has not proven itself to its workload identity.
 func (l *Logins) Proven(o Owner, tenant string) bool {
 	if l.options.Credential != nil || o.key.kind != volume.Workload {
 		return true
@@ -175,16 +177,16 @@ func (l *Logins) Proven(o Owner, tenant string) bool {
 	return ok && known.proofs.has(o.pod)
 }
 
-// Owner is a pod as one identity, of a volume.
+// Owner is a pod with an identity of one of its volumes.
 type Owner struct {
 	key Key
 	pod pod
 }
 
-// OwnerOf gives the owner of a request's volume.
+// OwnerOf returns the owner of a request's volume.
 func (l *Logins) OwnerOf(r volume.Request) Owner { return Owner{l.KeyOf(r).InTenant(""), podOf(r)} }
 
-// Hold counts a volume of an owner, whose login then stays.
+// Hold counts a volume of an owner. A login with volumes stays longer.
 func (l *Logins) Hold(o Owner) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -194,8 +196,8 @@ func (l *Logins) Hold(o Owner) {
 	l.owners[o.key][o.pod]++
 }
 
-// Release is the opposite of Hold. With its last volume a pod counts as one that has not proven itself. last says that
-// there is no volume of the identity any more.
+// Release undoes Hold. With its last volume, the proof of a pod ends. last reports whether the identity has no volume
+// left.
 func (l *Logins) Release(o Owner) (last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,8 +218,7 @@ func (l *Logins) Release(o Owner) (last bool) {
 	return true
 }
 
-// Tidy forgets logins with their tokens: those that nobody has used for an hour, and three minutes after their last use
-// those that no volume uses.
+// Tidy drops logins that were not used for an hour, and those without volumes three minutes after their last use.
 func (l *Logins) Tidy() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -235,7 +236,7 @@ func (l *Logins) sweep(now time.Time) {
 	}
 }
 
-// Known counts the logins, and the pods that have proven themselves or were refused.
+// Known counts the logins, and the pods with a proof or a refusal.
 func (l *Logins) Known() (logins, pods int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -245,8 +246,8 @@ func (l *Logins) Known() (logins, pods int) {
 	return len(l.known), pods
 }
 
-// makeRoom forgets logins when there are too many: those that have no token, which lose nothing but their pauses, or else
-// the one that was used longest ago. The caller holds l.mu.
+// makeRoom drops logins when there are too many. It first drops those without a token, which lose only their pauses,
+// then the least recently used one. The caller holds l.mu.
 func (l *Logins) makeRoom() {
 	if len(l.known) < maxLogins {
 		return

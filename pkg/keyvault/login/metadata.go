@@ -22,24 +22,25 @@ import (
 )
 
 const (
-	// metadataVersion of the interface is the oldest that has tokens, so that every cloud has it.
+	// metadataVersion is the oldest version of the interface that has tokens, so that every cloud supports it.
 	metadataVersion = "2018-02-01"
-	// MetadataDial bounds the wait for a connection, and between two attempts. The first token can take seconds.
+	// MetadataDial bounds the wait for a connection, and the pause between two attempts. The first token can take
+	// seconds.
 	MetadataDial = 2 * time.Second
-	// longLife is from which on a token is renewed at half its life, and not shortly before its end: IMDS gives out
-	// tokens for a day, and a managed identity should not depend on one moment of it.
+	// longLife is the lifetime from which a token is renewed at half its life. IMDS issues tokens for a day, and a
+	// renewal shortly before the end would leave little time for an outage.
 	longLife = 2 * time.Hour
 )
 
-// ErrAnotherAnswers says that the metadata service gave a token of another identity than before for the same login. It
-// does where the login names none and the node's identities have changed.
+// ErrAnotherAnswers means that the metadata service gave a token of another identity than before for the same login.
+// This happens if the login names no identity and the node's identities have changed.
 var ErrAnotherAnswers = &azure.Own{Err: errors.New("another identity answers than before"), Transient: true}
 
-// metadataService is the way to the node's metadata service.
+// metadataService sends requests to the node's metadata service.
 //
-// The SDK has a credential for managed identities, too. It is not used, because it chooses by environment variables
-// and by files of the machine whom it asks (App Service, Azure Arc, Cloud Shell), retries for longer than the kubelet waits,
-// and keeps its tokens in a cache of the process that nobody can clear after a vault has refused one.
+// It replaces the SDK's credential for managed identities. That one chooses its service by environment variables and
+// files of the machine (App Service, Azure Arc, Cloud Shell), retries for longer than the kubelet waits, and keeps
+// its tokens in a cache of the process that cannot be cleared after a vault has refused one.
 type metadataService struct{ pipeline runtime.Pipeline }
 
 func newMetadataService(s *azure.Sender) *metadataService {
@@ -53,7 +54,7 @@ func newMetadataService(s *azure.Sender) *metadataService {
 					return err != nil
 				}
 				switch resp.StatusCode {
-				case http.StatusNotFound, http.StatusGone, // while the service is being updated
+				case http.StatusNotFound, http.StatusGone, // during an update of the service
 					http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway,
 					http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 					return true
@@ -64,19 +65,19 @@ func newMetadataService(s *azure.Sender) *metadataService {
 	})}
 }
 
-// metadataCredential is a managed identity of the node: the one that is named by one of the three ids, or without any
-// the node's own (system-assigned), or, where it has none, the only one that is assigned to it. It stays with the one that
-// has answered first.
+// metadataCredential is a managed identity of the node. One of the three ids names it. Without an id it is the node's
+// own (system-assigned), or the only assigned one if the node has none. It stays with the first identity that
+// answers.
 type metadataCredential struct {
 	service  *metadataService
 	resource string
 	identity volume.Identity
 	now      func() time.Time
 
-	principal atomic.Pointer[volume.Principal] // the owner of its tokens; nil before the first
+	principal atomic.Pointer[volume.Principal] // owner of its tokens; nil before the first
 }
 
-// GetToken implements azcore.TokenCredential. The options say nothing that is not known here.
+// GetToken implements azcore.TokenCredential. It ignores the options.
 func (c *metadataCredential) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	query := url.Values{"api-version": {metadataVersion}, "resource": {c.resource}}
 	for name, id := range map[string]string{
@@ -102,7 +103,7 @@ func (c *metadataCredential) GetToken(ctx context.Context, _ policy.TokenRequest
 	return c.token(resp)
 }
 
-// token reads the answer, in which numbers are strings.
+// token parses the answer, in which numbers are strings.
 func (c *metadataCredential) token(resp *http.Response) (azcore.AccessToken, error) {
 	var body struct {
 		AccessToken string `json:"access_token"`
@@ -130,17 +131,16 @@ func (c *metadataCredential) token(resp *http.Response) (azcore.AccessToken, err
 	return token, nil
 }
 
-// principalOf reads in an access token of Entra ID which identity it belongs to. It is not verified here: the vault that it
-// is sent to does that.
+// principalOf reads the identity from an access token of Entra ID. It does not verify the token: the vault does that.
 // https://learn.microsoft.com/entra/identity-platform/access-token-claims-reference
 func principalOf(token string) volume.Principal {
-	claims := jwt.MapClaims{} // the names of claims are case-sensitive, and encoding/json ignores the case of struct fields
+	claims := jwt.MapClaims{} // claims are case-sensitive, but encoding/json ignores the case of struct fields
 	if _, _, err := jwt.NewParser().ParseUnverified(token, claims); err != nil {
 		return volume.Principal{}
 	}
 	text := func(claim string) string {
-		if said, ok := claims[claim].(string); ok && isPrintable(said) {
-			return strings.ToLower(said)
+		if value, ok := claims[claim].(string); ok && isPrintable(value) {
+			return strings.ToLower(value)
 		}
 		return ""
 	}

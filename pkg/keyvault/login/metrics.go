@@ -17,11 +17,11 @@ func newTokens() *prometheus.CounterVec {
 	}, []string{"identity", "code"})
 }
 
-// count counts one request for a token. err is reduced.
+// count counts one token request. err is reduced.
 func (l *Logins) count(kind volume.IdentityKind, err error) {
 	code := "none"
-	if said, ok := errors.AsType[*azure.Answer](err); ok {
-		code = strconv.Itoa(said.Status)
+	if answer, ok := errors.AsType[*azure.Answer](err); ok {
+		code = strconv.Itoa(answer.Status)
 	} else if err == nil {
 		code = "200"
 	}

@@ -12,24 +12,24 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// refusedPause and failedPause are how long a failed proof answers for the next attempt, as in package cache.
+// refusedPause and failedPause are how long a failed proof answers the next attempts, as in package cache.
 const (
 	refusedPause = 2 * time.Second
 	failedPause  = 10 * time.Second
 	failedSpread = 20 * time.Second
 )
 
-// pod is a pod as the kubelet names it, and as its token does if it names one. A UID is never used again, so a pod that is
-// made anew under the same name is another.
+// pod identifies a pod as the kubelet names it, and as its token does if it names one. A UID is never used again, so
+// a pod that is created again under the same name is another.
 type pod struct{ uid, bound string }
 
 func podOf(r volume.Request) pod { return pod{r.Pod.UID, r.Identity.BoundPodUID} }
 
-// proofs say which pods have proven that they belong to a login: Entra ID has accepted the assertion of each. Only these
-// get what the login shares, its token and the values that it has read.
+// proofs records which pods of a login have proven themselves: Entra ID has accepted the assertion of each. Only
+// these pods share the token of the login and the values that it has read.
 //
-// That a pod's token has the right names means nothing before Entra ID has looked at its signature; and that another pod
-// of these names was accepted means nothing for this one, whose cluster, service account or right may be gone since.
+// The names in a pod's token mean nothing before Entra ID has verified the signature. That another pod with these
+// names was accepted means nothing for this one: its cluster, service account or permission may be gone since.
 type proofs struct {
 	now      func() time.Time
 	requests singleflight.Group
@@ -39,14 +39,14 @@ type proofs struct {
 	down pausedFailure // an authority that cannot answer for one pod cannot answer for any
 }
 
-// proof is what is known of one pod.
+// proof is the state of one pod.
 type proof struct {
 	accepted bool
 	refused  pausedFailure
 	used     time.Time
 }
 
-// pausedFailure is a failure that answers for the next attempt until its time is over.
+// pausedFailure is a failure that answers the next attempts until its pause is over.
 type pausedFailure struct {
 	err   error
 	until time.Time
@@ -61,7 +61,7 @@ func (p pausedFailure) at(now time.Time) error {
 
 func newProofs(now func() time.Time) *proofs { return &proofs{now: now, pods: map[pod]*proof{}} }
 
-// has says whether a pod has proven itself.
+// has reports whether a pod has proven itself.
 func (p *proofs) has(who pod) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -72,7 +72,7 @@ func (p *proofs) has(who pod) bool {
 	return ok && known.accepted
 }
 
-// failed gives the failure of a pod's last attempt, or of any at an authority that could not answer, while it counts.
+// failed returns the failure of the pod's last attempt, or of any attempt in an outage, while its pause lasts.
 func (p *proofs) failed(who pod) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,7 +84,7 @@ func (p *proofs) failed(who pod) error {
 	return p.down.at(p.now())
 }
 
-// record keeps how an attempt ended. A refusal counts for this pod alone: what it has shown may be forged.
+// record stores the result of an attempt. A refusal counts for this pod alone, because its assertion may be forged.
 func (p *proofs) record(who pod, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,7 +114,7 @@ func (p *proofs) dropAll() {
 	clear(p.pods)
 }
 
-// sweep forgets the pods that have no volume and were not used since before.
+// sweep drops the pods without volumes that were not used since before.
 func (p *proofs) sweep(volumes map[pod]int, before time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -131,8 +131,8 @@ func (p *proofs) count() int {
 	return len(p.pods)
 }
 
-// prover is a pod with its assertion. It travels in the context of whatever runs for the pod, so that no assertion stays
-// longer than that.
+// prover is a pod with its assertion. The context of the pod's call holds it, so that no assertion stays longer than
+// the call.
 type prover struct {
 	pod       pod
 	assertion volume.Secret
@@ -140,8 +140,8 @@ type prover struct {
 
 type proverKey struct{}
 
-// WithProver puts the pod of a request with its assertion into a context, for [Login.GetToken] and [Login.Prove]. Other
-// identities than workload need none.
+// WithProver adds the pod of a request with its assertion to a context, for [Login.GetToken] and [Login.Prove]. Only
+// identity workload needs it.
 func WithProver(ctx context.Context, r volume.Request) context.Context {
 	if KindOf(r.Identity) != ByAssertion {
 		return ctx
@@ -154,8 +154,8 @@ func proverOf(ctx context.Context) (prover, bool) {
 	return p, ok
 }
 
-// Prove lets the pod of ctx prove itself, unless it has. It waits at most as long as ctx lasts. The error is reduced, or
-// that of ctx.
+// Prove verifies the pod of ctx at Entra ID, unless it has proven itself. It waits at most until ctx ends. The error
+// is reduced, or the error of ctx.
 func (l *Login) Prove(ctx context.Context) error {
 	who, ok := proverOf(ctx)
 	if !ok || l.proofs.has(who.pod) {

@@ -15,7 +15,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 )
 
-// ErrChallenge says that a vault's 401 names no tenant.
+// ErrChallenge means that a vault's 401 names no tenant.
 var ErrChallenge = &azure.Own{Err: errors.New("malformed challenge"), Transient: true}
 
 var (
@@ -23,9 +23,9 @@ var (
 	tenantName         = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,252}$`)
 )
 
-// Challenge gives the tenant that issues the tokens a vault accepts, and asks for the object of the request, without a
-// token, if the vault has not said it yet. However many ask at the same time, the vault is asked once; each waits no longer
-// than its own context. The error is reduced, see [azure.Reduce].
+// Challenge returns the tenant that issues the tokens for a vault. If it is unknown, it requests the object without a
+// token. Concurrent callers share one request, and each waits until its own context ends. The error is reduced, see
+// [azure.Reduce].
 // https://learn.microsoft.com/azure/key-vault/general/authentication-requests-and-responses
 func (v *Vaults) Challenge(ctx context.Context, r Request) (tenant string, err error) {
 	if tenant, ok := v.Tenant(r.Vault); ok {
@@ -55,7 +55,7 @@ func (v *Vaults) Challenge(ctx context.Context, r Request) (tenant string, err e
 	}
 }
 
-// askChallenge sends a request that needs a token without one. The sender sees the vault's 401.
+// askChallenge sends a request without a token, so that the vault answers 401. The sender reads the challenge.
 func (v *Vaults) askChallenge(ctx context.Context, r Request) error {
 	version := v.options.APIVersion
 	if version == "" {
@@ -77,7 +77,7 @@ func (v *Vaults) askChallenge(ctx context.Context, r Request) error {
 		switch {
 		case resp.StatusCode == http.StatusUnauthorized:
 			return nil
-		case resp.StatusCode < http.StatusMultipleChoices: // a vault gives nothing without a token
+		case resp.StatusCode < http.StatusMultipleChoices: // a vault must not answer without a token
 			return azure.ErrStrange
 		default:
 			return runtime.NewResponseError(resp)
@@ -85,8 +85,8 @@ func (v *Vaults) askChallenge(ctx context.Context, r Request) error {
 	})
 }
 
-// rewrite remembers the tenant of a challenge and puts our own wording in its place. A header that is no challenge is
-// removed: the SDK panics on some of them, and without a header it just reports the 401.
+// rewrite stores the tenant of a challenge, and replaces the challenge by a canonical one. It removes a malformed
+// header: the SDK panics on some, and without a header it just reports the 401.
 func (v *Vaults) rewrite(vault string, resp *http.Response) {
 	header := resp.Header.Get("WWW-Authenticate")
 	resp.Header.Del("WWW-Authenticate")
@@ -104,8 +104,8 @@ func (v *Vaults) rewrite(vault string, resp *http.Response) {
 	v.of(vault).tenant = tenant
 }
 
-// parameters reads the first Bearer challenge of a header. Vaults and the clouds' look-alikes differ in quotes, commas and
-// spaces; all of these are accepted.
+// parameters reads the first Bearer challenge of a header. Vaults and compatible services differ in quotes, commas
+// and spaces; all of these are accepted.
 func parameters(header string) map[string]string {
 	scheme, rest, _ := strings.Cut(strings.TrimSpace(header), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
@@ -121,8 +121,8 @@ func parameters(header string) map[string]string {
 	return found
 }
 
-// parseChallenge reads the tenant in the header of a vault whose cloud has the suffix. A challenge that names another
-// resource is malformed too: the vault must not get a token for it.
+// parseChallenge reads the tenant from the header of a vault whose cloud has the suffix. A challenge that names
+// another resource is malformed too: the vault must not get a token for it.
 func parseChallenge(header, suffix string) (tenant string, err error) {
 	found := parameters(header)
 	authority := found["authorization"]
@@ -148,12 +148,13 @@ func parseChallenge(header, suffix string) (tenant string, err error) {
 	return strings.ToLower(tenant), nil
 }
 
-// challenge is the header in the one form that the SDK certainly understands. It reads only the tenant of the authority.
+// challenge returns the canonical header, which the SDK is known to parse. The SDK reads only the tenant of the
+// authority.
 func (v *Vaults) challenge(tenant string) string {
 	return fmt.Sprintf(`Bearer authorization="https://login.invalid/%s", resource="%s"`, tenant, v.options.Cloud.Resource())
 }
 
-// challengeResponse is the 401 with which the vault would answer req.
+// challengeResponse returns a 401 as the vault would answer req.
 func (v *Vaults) challengeResponse(req *http.Request, tenant string) *http.Response {
 	return &http.Response{
 		Status: "401 Unauthorized", StatusCode: http.StatusUnauthorized,
@@ -164,7 +165,8 @@ func (v *Vaults) challengeResponse(req *http.Request, tenant string) *http.Respo
 	}
 }
 
-// claimsChallenge gives the header of a continuous access evaluation: the vault wants a token with certain claims.
+// claimsChallenge returns the header of a continuous access evaluation: the vault requires a token with certain
+// claims.
 // https://learn.microsoft.com/entra/identity-platform/claims-challenge
 func claimsChallenge(header string) (string, bool) {
 	found := parameters(header)

@@ -9,16 +9,16 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Refused is a read that a vault has refused.
+// Refused is a refusal of a read by a vault.
 type Refused struct {
 	Answer      *azure.Answer
 	Object      volume.Object
-	Managed     bool   // the token is of a managed identity, which exists in one tenant alone
-	Tenant      string // the tenant that issued the token
-	VaultTenant string // the tenant that the vault's challenge names; empty while unknown
+	Managed     bool   // the token is of a managed identity, which exists in one tenant only
+	Tenant      string // that issued the token
+	VaultTenant string // from the vault's challenge; empty while unknown
 }
 
-// Sentinel is the one mapping of a vault's refusal to an error of package volume.
+// Sentinel maps a vault's refusal to an error of package volume.
 func (r Refused) Sentinel() error {
 	a := r.Answer
 	switch {
@@ -32,7 +32,7 @@ func (r Refused) Sentinel() error {
 		return volume.ErrDenied
 	case a.Status == http.StatusNotFound:
 		return volume.ErrNotFound
-	default: // 408, 429, 5xx, and what no vault says: a redirect, a page of a proxy
+	default: // 408, 429, 5xx, and what no vault sends: a redirect, a page of a proxy
 		return volume.ErrUnavailable
 	}
 }
@@ -75,7 +75,7 @@ func (r Refused) Hint() string {
 	}
 }
 
-// requiredPermission is the permission that a read needs, and the role that includes it.
+// requiredPermission returns the permission that a read needs, and the role that includes it.
 func requiredPermission(kind volume.Kind) (permission, role string) {
 	switch kind {
 	case volume.KindSelection:
@@ -89,7 +89,7 @@ func requiredPermission(kind volume.Kind) (permission, role string) {
 	}
 }
 
-// apiVersion says that the vault does not know the version of its interface that it was asked in.
+// apiVersion reports whether the vault does not support the version of its interface in the request.
 func apiVersion(a *azure.Answer) bool {
 	return a.Status == http.StatusBadRequest &&
 		(a.Has("UnsupportedApiVersion", "InvalidApiVersionParameter") || a.Mentions("api-version") || a.Mentions("is not recognized"))

@@ -16,21 +16,21 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// maxPages bounds a list: 40,000 secrets are ten times what a volume may hold.
+// maxPages bounds a list. 40,000 secrets are ten times the files that a volume may have.
 const maxPages = 1600
 
 // ErrLongList ends a list that names more secrets than a volume may have files.
 var ErrLongList = &azure.Own{Err: errors.New("more secrets match than a volume may have files"), Transient: true}
 
-// list gives the names of the enabled secrets that a selection matches, in the vault's order. Each page is one call, so that
-// a list that was throttled goes on where it was.
+// list returns the names of the enabled secrets that match a selection, in the vault's order. Each page is one call,
+// so that a throttled list continues where it stopped.
 func (v *Vaults) list(ctx context.Context, credential azcore.TokenCredential, o volume.Object, most int) (*Value, error) {
 	client, err := azsecrets.NewClient(o.Vault, credential, &azsecrets.ClientOptions{ClientOptions: v.clientOptions(o.Vault)})
 	if err != nil {
 		return nil, azure.ErrStrange
 	}
 	found := &Value{}
-	var next *string // where the vault says that the next page is
+	var next *string // link to the next page, from the vault
 	for page := 0; page == 0 || next != nil && *next != ""; page++ {
 		if page == maxPages {
 			return nil, azure.ErrStrange
@@ -40,7 +40,7 @@ func (v *Vaults) list(ctx context.Context, credential azcore.TokenCredential, o 
 			if next != nil {
 				ctx = context.WithValue(ctx, pageLink{}, *next)
 			}
-			pager := client.NewListSecretPropertiesPager(nil) // a pager that has failed gives its error for ever
+			pager := client.NewListSecretPropertiesPager(nil) // a failed pager repeats its error, so each page has its own
 			resp, err = pager.NextPage(ctx)
 			return err
 		})
@@ -87,7 +87,7 @@ func matches(s *volume.Selection, name string, tags map[string]*string) bool {
 	return true
 }
 
-// nameOf takes the name out of an identifier such as https://v.vault.azure.net/secrets/NAME/VERSION.
+// nameOf returns the name in an identifier such as https://v.vault.azure.net/secrets/NAME/VERSION.
 func nameOf(id string) string {
 	u, err := url.Parse(id)
 	if err != nil {
@@ -101,8 +101,8 @@ func nameOf(id string) string {
 	return name
 }
 
-// pageAt is the policy of the SDK's clients that reads a later page of a list. A pager of the SDK always begins with the
-// first page, so its request is sent to the link in the context.
+// pageAt is the policy of the SDK's clients that reads a later page of a list. The SDK's pager always begins with the
+// first page, so this policy sends its request to the link in the context.
 type pageAt struct{ vault string }
 
 type pageLink struct{}

@@ -11,14 +11,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// otherVault is the label of all vaults that have none of their own, noAnswer the code of a request that nobody answered.
+// otherVault is the label of all vaults without their own label. noAnswer is the code of a request without an answer.
 const (
 	otherVault = "other"
 	noAnswer   = "none"
 )
 
-// metrics counts requests. A pod can name any vault, so a vault is a label of its own only while volumes use it (those
-// that are being mounted included) and once it has answered 200; its series go with the last volume.
+// metrics counts requests. A pod can name any vault, so a vault gets its own label only while volumes use it (or are
+// being mounted with it) and once it has answered 200. Its series are deleted with the last volume.
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
@@ -41,7 +41,7 @@ func newMetrics() metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "keyvault_csi_vault_request_seconds",
 			Help: "Duration of requests to vaults up to the head of the answer.",
-			// From a private endpoint next door to the end of an attempt.
+			// From a near private endpoint to the timeout of an attempt.
 			Buckets: []float64{.0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"vault"}),
 		mu:     &sync.Mutex{},
@@ -83,14 +83,14 @@ func (m metrics) release(vaults []string) {
 	}
 }
 
-// request counts one request. resp is nil when nobody answered.
+// request counts one request. resp is nil if there was no answer.
 func (m metrics) request(vault string, req *http.Request, resp *http.Response, took time.Duration) {
 	code := noAnswer
 	if resp != nil {
 		code = strconv.Itoa(resp.StatusCode)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock() // release must not run between the look at the map and the count
+	defer m.mu.Unlock() // release must not run between the map access and the count
 	label := otherVault
 	if known, ok := m.vaults[vault]; ok {
 		known.answered = known.answered || code == "200"
@@ -102,7 +102,7 @@ func (m metrics) request(vault string, req *http.Request, resp *http.Response, t
 	m.seconds.WithLabelValues(label).Observe(took.Seconds())
 }
 
-// kindOf names what a request asks for.
+// kindOf returns the kind of object that a request reads.
 func kindOf(req *http.Request) string {
 	if req.Header.Get("Authorization") == "" {
 		return "challenge"

@@ -14,15 +14,15 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Value is what a vault holds under one name. Which fields are set depends on the interface that was asked.
+// Value is the content of one object. The interface that was read decides which fields are set.
 type Value struct {
 	Secret      volume.Secret
 	ContentType string
-	Backs       bool // the secret is that of a certificate
+	Backs       bool // the secret belongs to a certificate
 	Tags        map[string]string
 
 	DER []byte             // a certificate's leaf
-	Key *azkeys.JSONWebKey // a key's public half
+	Key *azkeys.JSONWebKey // a public key
 
 	Names []string // of the secrets of a list
 }
@@ -30,8 +30,8 @@ type Value struct {
 // ErrNoValue is a secret without a value.
 var ErrNoValue = &azure.Own{Err: errors.New("the secret has no value")}
 
-// Read asks a vault for an object with the token of a credential, as soon as its throttle lets it. most bounds the names of a
-// list; 0 means no bound. at is just before the vault was asked. The error is reduced, see [azure.Reduce].
+// Read reads an object from a vault with a credential, as soon as the vault's throttle allows it. most bounds the
+// names of a list; 0 means no bound. at is just before the request. The error is reduced, see [azure.Reduce].
 func (v *Vaults) Read(ctx context.Context, credential azcore.TokenCredential, o volume.Object, most int) (value *Value, at time.Time, err error) {
 	at = v.options.Now()
 	if o.Kind == volume.KindSelection {
@@ -53,7 +53,7 @@ func (v *Vaults) Read(ctx context.Context, credential azcore.TokenCredential, o 
 	return value, at, err
 }
 
-// do makes one call to a vault when its throttle lets it, and counts the memory of its answers.
+// do makes one call to a vault when its throttle allows it, and counts the memory of its answers.
 func (v *Vaults) do(ctx context.Context, vault string, call func(context.Context) error) error {
 	return v.Throttle(vault).Do(ctx, FetchTimeout, func(ctx context.Context) error {
 		ctx, end := v.options.Memory.Call(ctx)
@@ -117,7 +117,7 @@ func (v *Vaults) key(ctx context.Context, credential azcore.TokenCredential, o v
 	return &Value{Key: &azkeys.JSONWebKey{Kty: key.Kty, Crv: key.Crv, N: key.N, E: key.E, X: key.X, Y: key.Y}}, nil
 }
 
-// Size is about how many bytes the value takes.
+// Size is the approximate size of the value in bytes.
 func (v *Value) Size() int {
 	n := len(v.Secret.Reveal()) + len(v.ContentType) + len(v.DER)
 	for name, value := range v.Tags {

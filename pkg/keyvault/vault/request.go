@@ -9,7 +9,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// The interfaces of a vault. The list of its secrets counts as one, because it is read and remembered like an object.
+// The interfaces of a vault. The list of secrets counts as one, because it is read and cached like an object.
 const (
 	Secrets      = "secrets"
 	Certificates = "certificates"
@@ -17,17 +17,17 @@ const (
 	List         = "list"
 )
 
-// Request is what identifies one read: two objects with the same Request are read once.
+// Request identifies one read: objects with the same Request are read once.
 type Request struct {
 	Vault, Interface, Name, Version string
 }
 
-// RequestOf gives the request of an object. Its strings are copies: names and versions are parts of attributes, which
-// would otherwise stay in memory as long as the request.
+// RequestOf returns the request of an object. Its strings are copies: names and versions are substrings of
+// attributes, which would otherwise stay in memory as long as the request.
 func RequestOf(o volume.Object) Request {
 	switch o.Kind {
 	case volume.KindSelection:
-		// A hash stands for the selection, because tags may have 30 KiB. fmt sorts the keys of a map.
+		// The request has a hash of the selection, because tags may have 30 KiB. fmt sorts the keys of a map.
 		sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", strings.ToLower(o.Selection.Prefix), o.Selection.Tags))
 		return Request{o.Vault, List, string(sum[:]), ""}
 	case volume.KindPublicCertificate:
@@ -43,7 +43,7 @@ func named(api string, o volume.Object) Request {
 	return Request{o.Vault, api, strings.Clone(strings.ToLower(o.Name)), strings.Clone(o.Version)}
 }
 
-// path is where the object lies in its vault.
+// path is the URL path of the object in its vault.
 func (r Request) path() string {
 	if r.Interface == List {
 		return "/" + Secrets
@@ -51,8 +51,8 @@ func (r Request) path() string {
 	return "/" + r.Interface + "/" + r.Name + "/" + r.Version
 }
 
-// Check refuses an object that the vault should not be asked for. It is the second line of defence behind volume.Parse: the
-// SDK cleans its paths, so that a name such as ".." would become another request, and a token must not travel to a host
+// Check rejects an object that must not be requested. It is the second line of defence after volume.Parse: the SDK
+// cleans its paths, so that a name such as ".." would become another request, and a token must not be sent to a host
 // outside the cloud. The error is [volume.ErrInvalid].
 func Check(cloud azure.Cloud, o volume.Object) error {
 	switch {

@@ -13,12 +13,12 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 )
 
-// FetchTimeout bounds one read, with all its waiting.
+// FetchTimeout bounds one read, including its waits.
 const FetchTimeout = 2 * time.Minute
 
 const (
-	// idleVault is how long a vault's tenant is remembered without a use. A name that nothing has answered under is forgotten
-	// after FetchTimeout: a pod can name any vault, and each time another.
+	// idleVault is how long the tenant of an unused vault is kept. A name without any answer is dropped after
+	// FetchTimeout, because pods can name any number of vaults.
 	idleVault     = time.Hour
 	maxRetryDelay = 30 * time.Second
 )
@@ -43,20 +43,20 @@ type Vaults struct {
 	known map[string]*state
 }
 
-// state is what is known of one vault.
+// state is the state of one vault.
 type state struct {
 	throttle *azure.Throttle
-	tenant   string // as its challenge names it; empty while unknown
+	tenant   string // from its challenge; empty while unknown
 	used     time.Time
 }
 
-// New makes a reader that registers its metrics, if there is a registerer. Nothing is asked yet.
+// New makes a reader. It registers its metrics if r is not nil. It sends no request.
 func New(o Options, r prometheus.Registerer) (*Vaults, error) {
 	v := &Vaults{options: o, metrics: newMetrics(), known: map[string]*state{}}
 	return v, v.metrics.register(r)
 }
 
-// of gives what is known of a vault. The caller holds v.mu.
+// of returns the state of a vault. The caller holds v.mu.
 func (v *Vaults) of(vault string) *state {
 	s, ok := v.known[vault]
 	if !ok {
@@ -67,14 +67,14 @@ func (v *Vaults) of(vault string) *state {
 	return s
 }
 
-// Throttle gives the throttle of a vault.
+// Throttle returns the throttle of a vault.
 func (v *Vaults) Throttle(vault string) *azure.Throttle {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.of(vault).throttle
 }
 
-// Tenant gives the tenant of a vault, if its challenge is known.
+// Tenant returns the tenant of a vault, if its challenge is known.
 func (v *Vaults) Tenant(vault string) (tenant string, known bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -85,7 +85,7 @@ func (v *Vaults) Tenant(vault string) (tenant string, known bool) {
 	return "", false
 }
 
-// Tidy forgets vaults that nobody has asked lately.
+// Tidy drops the state of vaults that were not used recently.
 func (v *Vaults) Tidy() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -98,13 +98,14 @@ func (v *Vaults) Tidy() {
 	}
 }
 
-// Use makes vaults ones that volumes use, until [Vaults.Release] was called as often: only these are labels of metrics.
+// Use marks vaults as used by a volume, until [Vaults.Release] was called as often. Only used vaults are labels of
+// metrics.
 func (v *Vaults) Use(vaults []string) { v.metrics.use(vaults) }
 
-// Release is the opposite of [Vaults.Use].
+// Release undoes [Vaults.Use].
 func (v *Vaults) Release(vaults []string) { v.metrics.release(vaults) }
 
-// clientOptions are those of the SDK's clients of one vault.
+// clientOptions returns the options of the SDK's clients of one vault.
 func (v *Vaults) clientOptions(vault string) policy.ClientOptions {
 	return policy.ClientOptions{
 		APIVersion:      v.options.APIVersion,
@@ -115,8 +116,8 @@ func (v *Vaults) clientOptions(vault string) policy.ClientOptions {
 	}
 }
 
-// sender answers the SDK's opening request, which has no token and only asks for the challenge, from the challenge that is
-// known already. The SDK sees no challenge but those that this package has written.
+// sender answers the SDK's first request, which has no token and only asks for the challenge, if the challenge is
+// known. The SDK sees only challenges that this package has written.
 type sender struct {
 	vaults *Vaults
 	vault  string
@@ -124,7 +125,7 @@ type sender struct {
 
 // Do implements policy.Transporter.
 func (s *sender) Do(req *http.Request) (*http.Response, error) {
-	// The next page of a list is where the vault says it is, and Azure's say it with a port.
+	// The vault's link to the next page of a list may have a port; Azure's links have one.
 	if "https://"+strings.TrimSuffix(req.URL.Host, ":443") != s.vault {
 		return nil, azure.Final(azure.ErrStrange)
 	}
