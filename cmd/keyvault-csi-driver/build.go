@@ -54,16 +54,16 @@ func newStore(o options, registry *prometheus.Registry, logger logr.Logger) (*tm
 	gauge := func(name, help string, value func(tmpfs.Budget) float64) {
 		registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(store.Budget()) }))
 	}
-	gauge("keyvault_csi_memory_limit_bytes", "Limit on the memory of the driver, which volumes count against; +Inf if there is none.",
+	gauge("keyvault_csi_memory_limit_bytes", "Limit on the memory of the driver, to which volumes are charged; +Inf if there is none.",
 		func(b tmpfs.Budget) float64 {
 			if b.Limit == 0 {
 				return math.Inf(1)
 			}
 			return float64(b.Limit)
 		})
-	gauge("keyvault_csi_memory_used_bytes", "Memory that no new volume can have: volumes, room for their refreshes, and what the driver itself may take.",
+	gauge("keyvault_csi_memory_used_bytes", "Memory that new volumes cannot use: volumes, memory reserved for their refreshes, and the maximum of the driver itself.",
 		func(b tmpfs.Budget) float64 { return float64(b.Used) })
-	gauge("keyvault_csi_volumes_bytes", "Memory that the mounted volumes take.",
+	gauge("keyvault_csi_volumes_bytes", "Memory of the mounted volumes.",
 		func(b tmpfs.Budget) float64 { return float64(b.Volumes) })
 	return store, nil
 }
@@ -87,7 +87,7 @@ func newPolicy(file string, registry *prometheus.Registry, logger logr.Logger) (
 	}
 	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "keyvault_csi_policy_reload_errors_total",
-		Help: "How often the policy file turned out to be one that cannot be used, at the start or later.",
+		Help: "How often the policy file was invalid, at the start or later.",
 	}, func() float64 { return float64(failures()) }))
 	return rules
 }

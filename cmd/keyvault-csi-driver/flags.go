@@ -67,7 +67,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs.StringVar(&d.Name, "driver-name", "keyvault-csi.io", "CSI driver `name`")
 	fs.StringVar(&d.NodeID, "node-id", os.Getenv("NODE_NAME"), "`name` of this node; default $NODE_NAME")
 	fs.StringVar(&d.KubeletRoot, "kubelet-root", "/var/lib/kubelet", "the kubelet's `folder`; targets outside it are refused")
-	fs.StringVar(&d.RegistrationSocket, "registration-socket", "", "`path` of the plugin registration socket that is served to the kubelet, "+
+	fs.StringVar(&d.RegistrationSocket, "registration-socket", "", "`path` of the plugin registration socket for the kubelet, "+
 		"e.g. /registration/keyvault-csi.io-reg.sock; empty = off")
 	fs.StringVar(&d.KubeletCSISocket, "kubelet-csi-socket", "", "`path` of the CSI socket as the kubelet sees it; "+
 		"default <kubelet-root>/plugins/<driver-name>/csi.sock")
@@ -75,28 +75,28 @@ func (o *options) flags() *flag.FlagSet {
 	fs.StringVar(&o.cloud, "cloud", "AzurePublicCloud", "AzurePublicCloud, AzureUSGovernmentCloud, AzureChinaCloud or custom")
 	fs.StringVar(&o.authorityHost, "authority-host", "", "`URL` of Entra ID; default the cloud's")
 	fs.StringVar(&o.vaultSuffix, "vault-dns-suffix", "", "DNS `suffix` of the vaults; default the cloud's")
-	fs.StringVar(&o.caFile, "ca-bundle", "", "PEM `file` of extra roots, beside the system's (SSL_CERT_FILE works too)")
+	fs.StringVar(&o.caFile, "ca-bundle", "", "PEM `file` of certificate authorities, in addition to the system's (SSL_CERT_FILE works too)")
 	fs.StringVar(&k.ClusterFile, "cluster-identity-file", "/etc/kubernetes/azure.json", "JSON `file` with the cluster's own login, "+
 		"for identity cluster; read again when it changes")
 	fs.StringVar((*string)(&d.Defaults.Identity), "default-identity", "", "`identity` of a pod that names none: cluster or managed; empty = none")
-	fs.StringVar(&o.policyFile, "policy-file", "", "YAML `file` of rules that say who may use which identity; read again when it changes; "+
-		"until it can be used for the first time everything is refused; without one, workload and servicePrincipal are allowed everywhere, managed and cluster nowhere")
-	fs.DurationVar(&d.Defaults.RotationInterval, "rotation-interval", 2*time.Minute, "`age` from which on a volume is fetched again; 0 = never")
-	fs.DurationVar(&k.MountMaxAge, "mount-max-age", 10*time.Second, "`age` of a value that another pod of the same identity was given, "+
-		"up to which a first mount may use it; 0 = always ask the vault")
-	fs.DurationVar(&k.LastKnownGood, "last-known-good", 0, "`age` of a value up to which a first mount may use it while the vault cannot be reached; 0 = off")
+	fs.StringVar(&o.policyFile, "policy-file", "", "YAML `file` with the rules of who may use which identity; read again when it changes; "+
+		"until it is valid for the first time, every volume is refused; without a file, workload and servicePrincipal are allowed everywhere, managed and cluster nowhere")
+	fs.DurationVar(&d.Defaults.RotationInterval, "rotation-interval", 2*time.Minute, "`age` from which a volume is fetched again; 0 = never")
+	fs.DurationVar(&k.MountMaxAge, "mount-max-age", 10*time.Second, "maximum `age` of a value, fetched for another pod of the same identity, "+
+		"that a first mount may use; 0 = always ask the vault")
+	fs.DurationVar(&k.LastKnownGood, "last-known-good", 0, "maximum `age` of a value that a first mount may use while the vault cannot be reached; 0 = off")
 	d.Limits.Bytes = tmpfs.DefaultMaxBytes
-	fs.Func("max-volume-bytes", "most content `bytes` of one volume (suffixes Ki, Mi, Gi); its tmpfs is sized for two such sets (default 1Mi)",
+	fs.Func("max-volume-bytes", "maximum content of one volume in `bytes` (suffixes Ki, Mi, Gi); its tmpfs is sized for two sets (default 1Mi)",
 		func(text string) (err error) {
 			d.Limits.Bytes, err = parseBytes(text)
 			return err
 		})
-	fs.IntVar(&d.Limits.Files, "max-volume-files", tmpfs.DefaultMaxFiles, "most `files` of one volume")
-	fs.BoolVar(&d.AllowReadWrite, "allow-read-write-requests", false, "accept volumes without readOnly: true; "+
-		"for csi-sanity: their files are read-only all the same, but their containers may try to write while a rotation does")
+	fs.IntVar(&d.Limits.Files, "max-volume-files", tmpfs.DefaultMaxFiles, "maximum number of `files` of one volume")
+	fs.BoolVar(&d.AllowReadWrite, "allow-read-write-requests", false, "accept volumes without readOnly: true; only for csi-sanity, "+
+		"because containers can then write while the driver writes")
 	fs.StringVar(&o.selinuxLabel, "selinux-label", defaultSELinuxLabel(), "SELinux `label` of every file; empty = none; "+
 		"default "+containerFileLabel+" where SELinux is on")
-	fs.StringVar(&k.APIVersion, "vault-api-version", "", "Key Vault api-version, for clouds that lag behind; default the SDK's")
+	fs.StringVar(&k.APIVersion, "vault-api-version", "", "Key Vault api-version, for clouds with an older version; default the SDK's")
 	fs.StringVar(&o.loggingFormat, "logging-format", "text", "text or json")
 	fs.IntVar(&o.verbosity, "v", 0, "log `level`, as klog's")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")

@@ -16,11 +16,11 @@ import (
 
 const migrateUsage = `kvcsi migrate reads manifests whose pods use the init container acs-keyvault-agent, or a SecretProviderClass of the
 Azure provider of the Secrets Store CSI Driver, and writes the same manifests with a volume of this driver. Everything
-else in them stays as it is, byte for byte. What a person should know is said on standard error.
+else in them stays as it is, byte for byte. Notes and problems go to standard error.
 
 Usage: kvcsi migrate -f FILE|FOLDER|- [-f ...] [FLAGS]
 
-Exit code: 0 if all is carried over, 3 if something is not, 2 for a wrong command line, 1 for other errors.
+Exit code: 0 if everything is carried over, 3 if something is not, 2 for a wrong command line, 1 for other errors.
 
 Flags:
 `
@@ -30,7 +30,7 @@ func runMigrate(_ context.Context, c command) (exitCode int, err error) {
 	var names manifestNames
 	var options migrate.Options
 	c.flags.Var(&names, "f", "`file` or folder with manifests, or - for standard input; may be repeated")
-	c.flags.StringVar(&options.Container, "container", "", "`name` of the init container that is the agent, where nothing else shows it")
+	c.flags.StringVar(&options.Container, "container", "", "`name` of the init container of the agent, if its image, command and variables do not show it")
 	diff := c.flags.Bool("diff", false, "print what changes, as a unified diff")
 	write := c.flags.Bool("write", false, "change the files in place")
 	if code, err := c.parse(func() { c.printHelp(c.stderr, migrateUsage) }); code != parsed {

@@ -36,10 +36,10 @@ func newMetrics(version string, n *nodeServer, registry *prometheus.Registry) (*
 		}, []string{"method", "code"}),
 		rotations: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "keyvault_csi_rotations_total",
-			Help: "Refreshes of volumes that had come of age, by result.",
+			Help: "Refreshes of volumes that were due, by result.",
 		}, []string{"result"}),
 		tampered: counter("keyvault_csi_tampered_volumes_total",
-			"Refreshes that found a volume changed by somebody else, and replaced its files."),
+			"Refreshes that found a volume changed by another process, and replaced its files."),
 		writable: counter("keyvault_csi_read_only_failures_total",
 			"Refreshes after which the file system of a volume could not be made read-only again."),
 		refusals: counter("keyvault_csi_registration_refusals_total",
@@ -50,7 +50,7 @@ func newMetrics(version string, n *nodeServer, registry *prometheus.Registry) (*
 	}
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name:        "keyvault_csi_build_info",
-		Help:        "Always 1; the labels say which build runs.",
+		Help:        "Always 1; the labels describe the build.",
 		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
 	}, func() float64 { return 1 })
 

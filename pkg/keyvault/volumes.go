@@ -46,7 +46,7 @@ func newVolumes() *volumes {
 	return &volumes{
 		known: map[string]mounted{},
 		end: prometheus.NewDesc("keyvault_csi_certificate_expiry_timestamp_seconds",
-			"End of the validity of the certificates that volumes hold; of the 200 that end first.", []string{"vault", "name"}, nil),
+			"End of the validity of the certificates that volumes hold; only of the 200 that end first.", []string{"vault", "name"}, nil),
 		count: prometheus.NewDesc("keyvault_csi_certificates", "Certificates that volumes hold.", nil, nil),
 	}
 }

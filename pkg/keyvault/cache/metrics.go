@@ -27,7 +27,7 @@ func newMetrics() metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "keyvault_csi_cache_requests_total",
 			Help: "Objects asked for by volumes, by how they were answered: from memory (hit), by a fetch (miss), " +
-				"by a fetch under way (shared), or with the last known value in an outage (stale).",
+				"by a fetch in progress (shared), or with the last known value in an outage (stale).",
 		}, []string{"result"}),
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "keyvault_csi_cache_evictions_total",
@@ -46,7 +46,7 @@ func (m metrics) register(r prometheus.Registerer, size func() int) error {
 	}
 	return errors.Join(r.Register(m.requests), r.Register(m.evictions), r.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "keyvault_csi_cache_bytes",
-		Help: "Memory that the objects in the cache take, about.",
+		Help: "Memory of the objects in the cache, approximately.",
 	}, func() float64 { return float64(size()) })))
 }
 
