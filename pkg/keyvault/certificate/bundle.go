@@ -17,23 +17,24 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Bundle is a certificate with its private key and its CAs. It never changes, and several goroutines may use it. It keeps
-// bytes only: parsed keys and certificates take several times as much memory, and a bundle lives as long as its volume.
+// Bundle is a certificate with its private key and its CAs. It is immutable and safe for concurrent use. It keeps
+// bytes only: parsed keys and certificates take several times as much memory, and a bundle lives as long as its
+// volume.
 type Bundle struct {
-	certs            [][]byte   // DER, the leaf first, then in the order of the file; none: only pfx can be used
-	chain            []int      // indices of certs, each certificate followed by its issuer
-	key, traditional *pem.Block // traditional is PKCS#1 or SEC 1; nil: there is no such form
+	certs            [][]byte   // DER, the leaf first, then in the order of the file; empty if only pfx can be used
+	chain            []int      // indices into certs, each certificate followed by its issuer
+	key, traditional *pem.Block // traditional is PKCS#1 or SEC 1; nil if the key has no such form
 	notAfter         time.Time
 	pfx              []byte   // the content, if it is a PKCS#12 file
-	written          sync.Map // chain order to the PKCS#12 file that was made of PEM
+	written          sync.Map // PKCS#12 files made from PEM, by chain order
 }
 
-// FromDER is a bundle of a leaf alone, as the certificates API gives it.
+// FromDER makes a bundle of a leaf alone, as the certificates API returns it.
 func FromDER(leaf []byte) *Bundle {
 	return &Bundle{certs: [][]byte{leaf}, chain: []int{0}, notAfter: newCertificate(leaf).notAfter()}
 }
 
-// bundle orders the certificates and writes the key. pfx is the content if that is a PKCS#12 file.
+// bundle orders the certificates and encodes the key. pfx is the content if that is a PKCS#12 file.
 func (c *contents) bundle(pfx []byte) (*Bundle, error) {
 	b := &Bundle{pfx: pfx}
 	if c.opaque {
@@ -53,10 +54,10 @@ func (c *contents) bundle(pfx []byte) (*Bundle, error) {
 	return b, nil
 }
 
-// NotAfter is the end of the leaf's validity. It is zero if Go cannot parse the leaf.
+// NotAfter is the end of the leaf's validity; zero if Go cannot parse the leaf.
 func (b *Bundle) NotAfter() time.Time { return b.notAfter }
 
-// Part gives the bytes of one output. The error is the end of a sentence about the secret.
+// Part returns the bytes of one output. The error is the end of a sentence about the secret.
 func (b *Bundle) Part(part volume.Part, order volume.ChainOrder, format volume.KeyFormat) ([]byte, error) {
 	switch {
 	case part == volume.PartPFX:
@@ -87,7 +88,7 @@ func (b *Bundle) Part(part volume.Part, order volume.ChainOrder, format volume.K
 	}
 }
 
-// ordered gives the leaf, then the others in that order.
+// ordered returns the leaf, then the others in the given order.
 func (b *Bundle) ordered(order volume.ChainOrder) [][]byte {
 	certs := slices.Clone(b.certs)
 	switch order {
@@ -118,7 +119,7 @@ func (b *Bundle) keyPEM(format volume.KeyFormat) ([]byte, error) {
 	}
 }
 
-// HasPFX reports whether the PKCS#12 file of that order is there. Otherwise Part makes it of PEM, with key derivations.
+// HasPFX reports whether the PKCS#12 file of that order exists. Otherwise Part makes it, with slow key derivations.
 func (b *Bundle) HasPFX(order volume.ChainOrder) bool {
 	_, ok := b.written.Load(order)
 	return ok || b.pfx != nil
@@ -138,9 +139,9 @@ func (b *Bundle) asPFX(order volume.ChainOrder) ([]byte, error) {
 	return data, err
 }
 
-// encodePFX makes a PKCS#12 file with an empty password and the algorithms of OpenSSL 3. The salts are derived from the
-// content, so that the same certificate gives the same bytes: others would look like a rotation at each refresh. Random salts
-// would protect nothing, because the password is empty.
+// encodePFX makes a PKCS#12 file with an empty password and the algorithms of OpenSSL 3. It derives the salts from
+// the content, so that the same certificate gives the same bytes. Different bytes would look like a rotation at each
+// refresh. Random salts would not protect anything, because the password is empty.
 func (b *Bundle) encodePFX(order volume.ChainOrder) ([]byte, error) {
 	if b.key == nil {
 		return nil, errNoKey
@@ -160,7 +161,7 @@ func (b *Bundle) encodePFX(order volume.ChainOrder) ([]byte, error) {
 		return nil, errors.New("has a key of a kind that cannot be written as PKCS#12")
 	}
 	seed.Write(b.key.Bytes)
-	const salts = 1024 // bytes; the encoder takes 80
+	const salts = 1024 // bytes; the encoder reads 80
 	random, err := hkdf.Key(sha256.New, seed.Sum(nil), nil, "keyvault-csi pfx", salts)
 	if err != nil {
 		return nil, err
@@ -168,7 +169,7 @@ func (b *Bundle) encodePFX(order volume.ChainOrder) ([]byte, error) {
 	return pkcs12.Modern2023.WithRand(bytes.NewReader(random)).Encode(key, certs[0], certs[1:], "")
 }
 
-// encode is PEM with 64 columns and a newline at the end (RFC 7468), as OpenSSL writes it.
+// encode writes PEM with 64 columns and a final newline (RFC 7468), as OpenSSL does.
 func encode(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
@@ -181,7 +182,7 @@ func encodeCerts(certs [][]byte) []byte {
 	return out.Bytes()
 }
 
-// leaf76 is the predecessor's form of a public certificate: base64 lines of 76 columns, as in MIME.
+// leaf76 writes a public certificate as the predecessor does: base64 lines of 76 columns, as in MIME.
 func leaf76(der []byte) []byte {
 	const columns = 76
 	var out bytes.Buffer

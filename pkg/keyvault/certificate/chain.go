@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// The limits of a chain. Without them, a file of many certificates with one name and large keys takes hours to order.
+// The limits of a chain. Without them, ordering many certificates with one name and large keys would take hours.
 const (
-	// maxCerts of one file. The value of a secret of Key Vault has room for some dozens.
+	// maxCerts bounds the certificates of one file. The value of a Key Vault secret has space for some dozens.
 	maxCerts = 256
-	// maxChecks of signatures in one chain; a check takes up to 5 ms. An ordinary chain takes one for each certificate. When
-	// none is left, the name alone decides.
+	// maxChecks bounds the signature checks of one chain; a check takes up to 5 ms. An ordinary chain takes one for
+	// each certificate. After the last check, the name alone decides.
 	maxChecks = 32
-	// maxModulus is the most bits of an RSA key whose signatures are checked.
+	// maxModulus is the largest RSA modulus, in bits, whose signatures are checked.
 	maxModulus = 16 << 10
 )
 
@@ -26,8 +26,8 @@ type certificate struct {
 	der             []byte
 	parsed          *x509.Certificate // nil: Go cannot parse it, other programs may
 	issuer, subject []byte            // DER
-	public          []byte            // the bits of the public key; nil: der is no certificate at all
-	id              []byte            // that of its private key in a PKCS#12 file, or nil
+	public          []byte            // the bits of the public key; nil: der is not a certificate
+	id              []byte            // id of its private key in a PKCS#12 file, or nil
 }
 
 func newCertificate(der []byte) certificate {
@@ -60,7 +60,7 @@ func (c certificate) notAfter() time.Time {
 	return c.parsed.NotAfter
 }
 
-// publicKeyBits gives the key in a SubjectPublicKeyInfo (RFC 5280), without its algorithm, or nil.
+// publicKeyBits returns the key of a SubjectPublicKeyInfo (RFC 5280), without its algorithm, or nil.
 func publicKeyBits(der []byte) []byte {
 	var info struct {
 		Algorithm asn1.RawValue
@@ -72,9 +72,9 @@ func publicKeyBits(der []byte) []byte {
 	return info.Key.Bytes
 }
 
-// leafFirst moves the certificate of the private key to the front. The others keep their order: Key Vault writes a PFX from the
-// root to the leaf, an imported one may have any order. If the public key is not known, the key's id decides; a file without
-// one has the leaf first.
+// leafFirst moves the certificate of the private key to the front. The others keep their order. Key Vault writes a
+// PFX from the root to the leaf; an imported one may have any order. If the public key is not known, the id of the
+// key decides. Without an id, the first certificate is the leaf.
 func (c *contents) leafFirst() error {
 	public := c.key.public()
 	i := slices.IndexFunc(c.certs, func(cert certificate) bool {
@@ -93,7 +93,7 @@ func (c *contents) leafFirst() error {
 	return nil
 }
 
-// issued gives the indices of the certificates: the first, its issuer, the issuer of that, and so on, then the others.
+// issued returns the indices of the certificates: the first, its issuer, the next issuer and so on, then the others.
 func issued(certs []certificate) []int {
 	var rest []int
 	for i := range certs[1:] {
@@ -111,8 +111,8 @@ func issued(certs []certificate) []int {
 	}
 }
 
-// issuer finds the candidate that has issued a certificate, or -1. It compares names, and checks the signature where Go can
-// and checks are left. It does not look at key identifiers, which many certificates do not have.
+// issuer returns the candidate that issued a certificate, or -1. It compares names, and checks the signature if Go
+// can and checks are left. It ignores key identifiers, which many certificates do not have.
 func issuer(certs []certificate, of int, candidates []int, checks *int) int {
 	child := certs[of]
 	if len(child.issuer) == 0 || bytes.Equal(child.issuer, child.subject) {
@@ -140,7 +140,7 @@ func issuer(certs []certificate, of int, candidates []int, checks *int) int {
 	return unchecked
 }
 
-// checkable reports whether signatures by a certificate's key can be checked in milliseconds.
+// checkable reports whether checking a signature with the certificate's key takes milliseconds.
 func checkable(cert *x509.Certificate) bool {
 	if cert == nil {
 		return false
@@ -149,7 +149,8 @@ func checkable(cert *x509.Certificate) bool {
 	return !isRSA || key.N.BitLen() <= maxModulus
 }
 
-// notJudged reports whether Go has not judged a signature: it refuses SHA-1, and CAs without the constraints of public ones.
+// notJudged reports whether Go has not verified a signature: it rejects SHA-1, and CAs without the constraints of
+// public ones.
 func notJudged(err error) bool {
 	var insecure x509.InsecureAlgorithmError
 	var constraint x509.ConstraintViolationError

@@ -8,10 +8,10 @@ import (
 	"errors"
 )
 
-// Unusable says why a client certificate cannot be used to log in, as the end of a sentence about it.
+// Unusable is why a client certificate cannot be used to log in, as the end of a sentence about it.
 type Unusable string
 
-// Error gives the end of the sentence.
+// Error returns the end of the sentence.
 func (u Unusable) Error() string { return string(u) }
 
 const (
@@ -25,11 +25,12 @@ const (
 		"(openssl pkcs12 -export -iter 2048; openssl pkcs8 -topk8 -iter 2048)"
 )
 
-// maxSent is the most certificates of a client certificate's chain. A login keeps them parsed, and a file may have hundreds.
+// maxSent bounds the chain of a client certificate. A login keeps it parsed, and a file may have hundreds of
+// certificates.
 const maxSent = 16
 
-// ParseClient reads a client certificate from PEM or PKCS#12, with the password of its key if it has one, and gives the chain
-// from the leaf upwards and the key. The error is an [Unusable].
+// ParseClient reads a client certificate from PEM or PKCS#12, with the password of its key if there is one. It
+// returns the chain from the leaf upwards and the key. The error is an [Unusable].
 func ParseClient(content, password []byte) ([]*x509.Certificate, crypto.PrivateKey, error) {
 	read := readPFX
 	if bytes.Contains(content, []byte("-----BEGIN ")) {
@@ -62,7 +63,7 @@ func ParseClient(content, password []byte) ([]*x509.Certificate, crypto.PrivateK
 	return chain, found.key.parsed, nil
 }
 
-// unusable says in the words for a client certificate why a file cannot be read.
+// unusable translates an error of a file to one of a client certificate.
 func unusable(err error) Unusable {
 	switch {
 	case errors.Is(err, errNoKey):

@@ -20,8 +20,8 @@ type encrypted struct {
 	Data      []byte
 }
 
-// decrypt undoes the encryption of a key or of a part of a file. It answers a wrong password with errWrongPassword, or with
-// noise: the padding of one password in 256 is right by chance.
+// decrypt decrypts a key or a part of a file. For a wrong password it returns errWrongPassword or random bytes: one
+// wrong password in 256 gives valid padding by chance.
 func (d *deriver) decrypt(e encrypted) ([]byte, error) {
 	if !e.Algorithm.Algorithm.Equal(oidPBES2) {
 		return d.decryptPBE(e)
@@ -42,7 +42,7 @@ func (d *deriver) decrypt(e encrypted) ([]byte, error) {
 	return decryptCBC(newCipher, key, iv, e.Data)
 }
 
-// decryptPBE is for the algorithms of RFC 7292 appendix C, which older Windows and OpenSSL use.
+// decryptPBE supports the algorithms of RFC 7292 appendix C, which older Windows and OpenSSL use.
 func (d *deriver) decryptPBE(e encrypted) ([]byte, error) {
 	keySize, newCipher := blockCipher(e.Algorithm.Algorithm)
 	if newCipher == nil {
@@ -64,7 +64,7 @@ func (d *deriver) decryptPBE(e encrypted) ([]byte, error) {
 	return decryptCBC(newCipher, key, iv, e.Data)
 }
 
-// blockCipher is a cipher by its identifier: those of PBES2 (RFC 8018 appendix B.2, NIST) and those of RFC 7292 appendix C.
+// blockCipher returns a cipher by its identifier: PBES2 (RFC 8018 appendix B.2, NIST) and RFC 7292 appendix C.
 func blockCipher(oid asn1.ObjectIdentifier) (keySize int, newCipher func([]byte) (cipher.Block, error)) {
 	switch oid.String() {
 	case "2.16.840.1.101.3.4.1.2":
@@ -83,7 +83,7 @@ func blockCipher(oid asn1.ObjectIdentifier) (keySize int, newCipher func([]byte)
 	return 0, nil
 }
 
-// decryptCBC undoes cipher block chaining and the padding of RFC 8018 section 6.1.1.
+// decryptCBC decrypts cipher block chaining and removes the padding of RFC 8018 section 6.1.1.
 func decryptCBC(newCipher func([]byte) (cipher.Block, error), key, iv, data []byte) ([]byte, error) {
 	block, err := newCipher(key)
 	if err != nil {

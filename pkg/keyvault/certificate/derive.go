@@ -14,16 +14,16 @@ import (
 	"unicode/utf16"
 )
 
-// maxIterations bounds the iterations of all key derivations of one attempt to read a file, which has three or four; a file
-// without a password may take two attempts. Windows uses 2,000 for each, OpenSSL 2,048, Java 10,000. A file with 100,000
-// takes some tens of milliseconds.
+// maxIterations bounds the total iterations of the key derivations in one attempt to read a file. An attempt has
+// three or four derivations. A file without a password may take two attempts. Windows uses 2,000 for each, OpenSSL
+// 2,048, Java 10,000. 100,000 take some tens of milliseconds.
 const maxIterations = 100_000
 
 // deriver derives keys from the password of one file.
 type deriver struct {
 	text string // the password of PBES2 and PBMAC1 (RFC 8018 section 3)
 	bmp  []byte // the password of the derivations of RFC 7292, appendix B.1
-	left int    // iterations
+	left int    // remaining iterations
 
 	usedBMP bool // a result depends on bmp
 }
@@ -46,7 +46,7 @@ func (d *deriver) spend(iterations int) error {
 	return nil
 }
 
-// hashOf gives a hash by its identifier, or by that of its HMAC (RFC 8017 and RFC 8018, appendices B.1), or nil.
+// hashOf returns a hash by its identifier, or by its HMAC's (RFC 8017 and RFC 8018, appendices B.1), or nil.
 func hashOf(oid asn1.ObjectIdentifier) func() hash.Hash {
 	switch oid.String() {
 	case "", "1.3.14.3.2.26", "1.2.840.113549.2.7": // SHA-1 is the default of PBKDF2
@@ -65,8 +65,8 @@ func hashOf(oid asn1.ObjectIdentifier) func() hash.Hash {
 
 var oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
 
-// pbkdf2 derives a key of so many bytes; 0 means that the parameters say how many. PBKDF2 makes all iterations for each hash
-// in the length of the key. Scrypt is not supported: the writer of the file would choose how much memory it takes.
+// pbkdf2 derives a key of size bytes; 0 means the size in the parameters. PBKDF2 repeats all iterations for each hash
+// length of the key. Scrypt is not supported, because the writer of the file would choose its memory.
 func (d *deriver) pbkdf2(kdf pkix.AlgorithmIdentifier, size int) ([]byte, error) {
 	var p struct {
 		Salt       []byte
@@ -152,7 +152,7 @@ type macData struct {
 
 var oidPBMAC1 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 14}
 
-// verify checks the MAC of content. A MAC that is absent or unknown is not checked: decrypting shows a wrong password too.
+// verify checks the MAC of content. It ignores a missing or unknown MAC: decryption detects a wrong password too.
 func (d *deriver) verify(mac macData, content []byte) (err error) {
 	algorithm := mac.Digest.Algorithm
 	newHash := hashOf(algorithm.Algorithm)

@@ -11,7 +11,7 @@ import (
 	"math/big"
 )
 
-// JSONWebKey is a public key in the terms of RFC 7517, as the vault gives it.
+// JSONWebKey is a public key in the terms of RFC 7517, as the vault returns it.
 type JSONWebKey struct {
 	Type  string // RSA, RSA-HSM, EC, EC-HSM, oct, ...
 	Curve string // of an EC key: P-256, P-256K, ...
@@ -47,8 +47,8 @@ func rsaPublicKey(key JSONWebKey) ([]byte, error) {
 	return x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: new(big.Int).SetBytes(key.N), E: int(exponent.Int64())})
 }
 
-// ecPublicKey writes all curves of Key Vault. Go does not know P-256K (secp256k1); whether such a point is on the curve is not
-// checked.
+// ecPublicKey supports all curves of Key Vault. Go does not support P-256K (secp256k1), so it is not checked that
+// such a point is on the curve.
 func ecPublicKey(key JSONWebKey) ([]byte, error) {
 	var curve elliptic.Curve
 	var info struct { // RFC 5480

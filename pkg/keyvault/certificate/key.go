@@ -10,20 +10,20 @@ import (
 	"encoding/pem"
 )
 
-// maxKeyBytes is the most of a private key, as DER. An RSA key of 16,384 bits has 9 KiB. The time to validate a key grows with
-// the square of its size.
+// maxKeyBytes is the maximum size of a private key, as DER. An RSA key of 16,384 bits has 9 KiB. The time to validate
+// a key grows with the square of its size.
 const maxKeyBytes = 16 << 10
 
 // privateKey is a key while its file is read.
 type privateKey struct {
-	parsed crypto.PrivateKey // nil: Go does not know its kind
+	parsed crypto.PrivateKey // nil: Go does not support its type
 	block  pem.Block
 	exact  bool   // block is PKCS#8 with the bytes that OpenSSL writes
-	id     []byte // by which its certificate can be found; nil: unknown
+	id     []byte // identifies its certificate; nil: unknown
 }
 
-// newPrivateKey reads a key by its DER; the type of its PEM block may be wrong. A key of a kind that Go does not know stays
-// DER.
+// newPrivateKey parses a key by its DER, because the type of its PEM block may be wrong. A key that Go does not
+// support stays DER.
 func newPrivateKey(kind string, der []byte) (*privateKey, error) {
 	if len(der) > maxKeyBytes {
 		return nil, errBigKey
@@ -43,8 +43,8 @@ func newPrivateKey(kind string, der []byte) (*privateKey, error) {
 	return key, nil
 }
 
-// blocks gives the key as PKCS#8, with the bytes that OpenSSL writes, and as PKCS#1 or SEC 1 where it has that form. A key
-// that Go does not know is given as it was read.
+// blocks returns the key as PKCS#8, with the bytes that OpenSSL writes, and as PKCS#1 or SEC 1 if it has that form. A
+// key that Go does not support is returned unchanged.
 func (k *privateKey) blocks() (pkcs8, traditional *pem.Block, err error) {
 	pkcs8 = &k.block
 	switch key := k.parsed.(type) {
@@ -72,11 +72,11 @@ func (k *privateKey) blocks() (pkcs8, traditional *pem.Block, err error) {
 	return pkcs8, traditional, nil
 }
 
-// public is the public key as certificate.public has it. It is nil if it is not known: of the keys that Go does not know, only
-// those of EC may have a copy of it.
+// public returns the public key in the form of certificate.public, or nil if it is not known. Of the keys that Go
+// does not support, only EC keys may contain it.
 func (k *privateKey) public() []byte {
 	if k.parsed != nil {
-		pair, ok := k.parsed.(interface{ Public() crypto.PublicKey }) // no crypto.Signer: X25519 keys do not sign
+		pair, ok := k.parsed.(interface{ Public() crypto.PublicKey }) // not crypto.Signer: X25519 keys cannot sign
 		if !ok {
 			return nil
 		}
@@ -101,7 +101,7 @@ func (k *privateKey) public() []byte {
 	return key.Public.Bytes
 }
 
-// pkcs8 is a PrivateKeyInfo (RFC 5208). Attributes and a copy of the public key may follow; they are not read.
+// pkcs8 is a PrivateKeyInfo (RFC 5208). It ignores attributes and a copy of the public key, which may follow.
 type pkcs8 struct {
 	Version   int
 	Algorithm pkix.AlgorithmIdentifier
@@ -120,8 +120,9 @@ type ecPrivateKey struct {
 	Public     asn1.BitString `asn1:"optional,explicit,tag:1"`
 }
 
-// newPKCS8Key reads the PKCS#8 of a PKCS#12 file. It becomes what OpenSSL writes: no attributes, and no curve parameters in
-// an EC key, because the algorithm has them. Go would also add the public key to an EC key that has none, as Java writes it.
+// newPKCS8Key reads the PKCS#8 of a PKCS#12 file. It writes it as OpenSSL does: no attributes, and no curve
+// parameters in an EC key, because the algorithm has them. Go would also add a missing public key to an EC key, as
+// Java writes it.
 func newPKCS8Key(der []byte) (*privateKey, error) {
 	var info pkcs8
 	if err := unmarshal(der, &info); err != nil {

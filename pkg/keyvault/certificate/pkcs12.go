@@ -6,8 +6,8 @@ import (
 	"errors"
 )
 
-// The structures of a PKCS#12 file: a MAC around parts, parts that may be encrypted around bags, bags of one key or
-// certificate each (RFC 7292 section 4, RFC 2315 for the parts).
+// The structures of a PKCS#12 file (RFC 7292 section 4; RFC 2315 for the parts). The file has a MAC and parts. A part
+// has bags and may be encrypted. A bag has one key or certificate.
 type (
 	pfxFile struct {
 		Version int
@@ -49,8 +49,8 @@ var (
 	oidLocalKeyID     = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 21}
 )
 
-// readPFX reads a PKCS#12 file. An empty password has two forms there (RFC 7292 appendix B.1): the two zero bytes that end a
-// string, and nothing at all.
+// readPFX reads a PKCS#12 file. An empty password has two forms there (RFC 7292 appendix B.1): the two zero bytes
+// that end a string, or no bytes.
 func readPFX(content, password []byte) (*contents, error) {
 	d := newDeriver(password)
 	found, err := d.readPFX(content)
@@ -95,7 +95,7 @@ func (d *deriver) readPFX(content []byte) (*contents, error) {
 	return &found, nil
 }
 
-// open gives the bags of a part.
+// open returns the bags of a part.
 func (d *deriver) open(part contentInfo) (bags []safeBag, err error) {
 	if part.ID.Equal(oidData) {
 		err := unmarshal(octets(part.Content.Bytes), &bags)
@@ -115,7 +115,7 @@ func (d *deriver) open(part contentInfo) (bags []safeBag, err error) {
 	return bags, nil
 }
 
-// add reads a bag of a key or of a certificate. Bags of other types are skipped.
+// add reads a bag with a key or a certificate. It skips bags of other types.
 func (d *deriver) add(found *contents, bag safeBag) error {
 	der := bag.Value.Bytes
 	shrouded := bag.ID.Equal(oidShroudedKeyBag)
@@ -157,7 +157,7 @@ func (d *deriver) add(found *contents, bag safeBag) error {
 	return nil
 }
 
-// localKeyID is the id that a key and its certificate have in common, or nil.
+// localKeyID returns the id that a key shares with its certificate, or nil.
 func (b safeBag) localKeyID() []byte {
 	for _, a := range b.Attributes {
 		if a.ID.Equal(oidLocalKeyID) {
@@ -169,7 +169,7 @@ func (b safeBag) localKeyID() []byte {
 
 var errNotDER = errors.New("is not the DER that it should be")
 
-// unmarshal reads one value and nothing after it.
+// unmarshal reads exactly one value.
 func unmarshal(der []byte, into any) error {
 	if rest, err := asn1.Unmarshal(der, into); err != nil || len(rest) > 0 {
 		return errNotDER
@@ -177,7 +177,7 @@ func unmarshal(der []byte, into any) error {
 	return nil
 }
 
-// octets gives the content of an OCTET STRING, or nil.
+// octets returns the content of an OCTET STRING, or nil.
 func octets(der []byte) (content []byte) {
 	if unmarshal(der, &content) != nil {
 		return nil

@@ -39,7 +39,7 @@ func Split(contentType string, value []byte) (*Bundle, error) {
 	case contentPEM:
 		return splitPEM(value)
 	case contentPFX:
-		// White space may be anywhere, as in the base64 modules of Python and az.
+		// White space may be anywhere: the base64 modules of Python and az wrap lines.
 		raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(value)), ""))
 		if err != nil {
 			return nil, errors.New("is not the base64 text of a PKCS#12 file")
@@ -88,9 +88,9 @@ func splitPFX(content []byte) (*Bundle, error) {
 // contents are the private key and the certificates of a file, in the order of the file.
 type contents struct {
 	key         *privateKey
-	severalKeys bool // key is the first
+	severalKeys bool // key is the first one
 	certs       []certificate
-	opaque      bool // there is DER which is neither a key nor a certificate
+	opaque      bool // there is DER that is neither a key nor a certificate
 }
 
 func (c *contents) addCert(cert certificate) error {
@@ -101,8 +101,8 @@ func (c *contents) addCert(cert certificate) error {
 	return nil
 }
 
-// readPEM reads keys and certificates in any order. It skips blocks of other types, such as EC PARAMETERS, which the key
-// repeats. The password is that of the key, if it has one.
+// readPEM reads keys and certificates in any order. It skips blocks of other types, such as EC PARAMETERS, which the
+// key repeats. The password is for the key, if it is encrypted.
 func readPEM(content, password []byte) (*contents, error) {
 	var found contents
 	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
@@ -133,8 +133,8 @@ func readPEM(content, password []byte) (*contents, error) {
 	return &found, nil
 }
 
-// readPEMKey reads a private key, which may be encrypted as PKCS#8 (RFC 5958). The older encryption of PEM itself (RFC 1421)
-// is not read: its key derivation is one round of MD5.
+// readPEMKey reads a private key, which may be encrypted as PKCS#8 (RFC 5958). It does not support the older
+// encryption of PEM itself (RFC 1421), whose key derivation is one round of MD5.
 func readPEMKey(block *pem.Block, password []byte) (*privateKey, error) {
 	isPKCS8 := block.Type == "ENCRYPTED PRIVATE KEY"
 	isPEM := strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED")
