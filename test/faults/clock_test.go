@@ -12,8 +12,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// A node whose clock is wrong by hours publishes and refreshes all the same: whether a token is good is the vault's
-// business. By the clock of such a node tokens have expired when they come, or are not valid yet for hours.
+// A node with a clock that is wrong by hours publishes and refreshes: the vault alone judges tokens. By the clock of such a node
+// tokens have expired when they arrive, or become valid in hours.
 func TestTheClockOfTheNodeIsWrong(t *testing.T) {
 	t.Parallel()
 	for name, ahead := range map[string]time.Duration{"two hours ahead": 2 * time.Hour, "two hours behind": -2 * time.Hour} {
@@ -35,7 +35,7 @@ func TestTheClockOfTheNodeIsWrong(t *testing.T) {
 					t.Fatal(err)
 				}
 				n.Vault.Grant(assignedID)
-				v := neighbour("clock")
+				v := healthyVolume("clock")
 				v.Attributes["identity"] = identity
 				if managed {
 					v.Attributes["clientID"] = assignedID

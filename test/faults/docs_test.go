@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// page is the users' form of the table. KEYVAULT_CSI_UPDATE=1 writes it anew.
+// page has the table for users. KEYVAULT_CSI_UPDATE=1 updates it.
 const page = "../../docs/faults.md"
 
 func TestTheTableIsDocumented(t *testing.T) {
@@ -67,7 +67,7 @@ func (f fault) line() string {
 	return said
 }
 
-// TestTheTable holds the table to its own rules.
+// TestTheTable checks that each row of the table is complete.
 func TestTheTable(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
@@ -77,7 +77,7 @@ func TestTheTable(t *testing.T) {
 		}
 		seen[f.name] = true
 		if f.healed == (f.says != "") || f.healed != (f.code == codes.OK) || f.advice == "" {
-			t.Errorf("%s: a fault is healed, or has a code and a text; and an advice", f.name)
+			t.Errorf("%s: needs either tolerated or a code and a text, and an advice", f.name)
 		}
 	}
 }

@@ -1,16 +1,15 @@
-// Package faults_test holds the daemon against everything that can go wrong between a node and its vaults.
+// Package faults_test tests the daemon with everything that can fail between a node and its vaults.
 //
-// It stands at the front door: the daemon that users get, as a process, its socket and real mounts, and a cloud that is
-// told to fail. Each fault of the table meets each of five calls that the kubelet makes. What the daemon must keep to:
+// It runs the daemon that users get, as a process, with its socket, real mounts and a dev cloud with injected faults. Each fault of the
+// table checkDuring each of five calls of the kubelet. The daemon's promises:
 //
-//   - A first publish fails with the code and the exact text of the table, before the time of the volume is over, and
-//     leaves nothing behind.
-//   - A refresh of a set that is still young answers OK, and one of a set that is too old Unavailable; both leave the
-//     files as they are, byte for byte, and tell the reason in the volume's health.
-//   - Whatever the fault was, when it is over the next call succeeds. The daemon is not restarted.
-//   - In the end the daemon has no goroutine, no descriptor and no mount more than before.
+//   - A first publish fails with the code and the exact text of the table, within the volume's timeout, and remove nothing behind.
+//   - A refresh of a young set answers OK, of an old set Unavailable. Both leave the files unchanged, byte for byte, and report the
+//     reason in the volume's health.
+//   - When the fault is over the next call succeeds, without a restart of the daemon.
+//   - At the end the daemon has no more goroutines, descriptors and mounts than before.
 //
-// The table is also what docs/faults.md tells users; a test holds the two together.
+// docs/faults.md has the table for users; a test compares the two.
 package faults_test
 
 import (
@@ -29,23 +28,23 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(mountns.Main(node.Networked{M: m})) }
 
-// TestFaults is the whole matrix, one daemon for each place of the table.
+// TestFaults is the whole matrix, with one daemon for each setup of the table.
 func TestFaults(t *testing.T) {
 	rounds := suite.Rounds(1, 3)
 	var cells atomic.Int64
 	var slowest slowest
 	var group errgroup.Group // and not t.Parallel: they mostly wait
-	for _, p := range places {
+	for _, p := range setups {
 		group.Go(func() error {
 			t.Run(p.name, func(t *testing.T) {
-				w := p.start(t)
-				before := w.AtRest(t)
-				neighbours := w.startNeighbours(t, p)
+				fx := p.start(t)
+				before := fx.AtRest(t)
+				healthyVolumes := fx.startHealthy(t, p)
 				for range rounds {
-					cells.Add(int64(w.matrix(t, faultsAt(p.name), &slowest)))
+					cells.Add(int64(fx.matrix(t, faultsOf(p.name), &slowest)))
 				}
-				neighbours.stop(t)
-				after := w.AwaitRest(t, before)
+				healthyVolumes.stop(t)
+				after := fx.AwaitRest(t, before)
 				suite.Verdict(t, "%s: goroutines %d before, %d after; descriptors %d, %d; mounts %d, %d", t.Name(),
 					before.Goroutines, after.Goroutines, before.Descriptors, after.Descriptors, before.Mounts, after.Mounts)
 			})
@@ -60,16 +59,16 @@ func TestFaults(t *testing.T) {
 		"the longest call took %v more than its volume's timeout", len(table), len(calls), cells.Load(), slowest.get())
 }
 
-// matrix runs faults in random order, those that may together.
-func (w *world) matrix(t *testing.T, faults []fault, slowest *slowest) (cells int) {
+// matrix runs the faults in random order, in parallel where they allow it.
+func (fx *fixture) matrix(t *testing.T, faults []fault, slowest *slowest) (cells int) {
 	rand.Shuffle(len(faults), func(i, j int) { faults[i], faults[j] = faults[j], faults[i] })
 	t.Run("faults", func(t *testing.T) {
 		var group errgroup.Group
-		group.SetLimit(w.atOnce)
+		group.SetLimit(fx.atOnce)
 		for _, f := range faults {
 			if !f.alone {
 				group.Go(func() error {
-					t.Run(f.name, func(t *testing.T) { w.row(t, f, slowest) })
+					t.Run(f.name, func(t *testing.T) { fx.row(t, f, slowest) })
 					return nil
 				})
 			}
@@ -77,18 +76,18 @@ func (w *world) matrix(t *testing.T, faults []fault, slowest *slowest) (cells in
 		_ = group.Wait()
 		for _, f := range faults {
 			if f.alone {
-				t.Run(f.name, func(t *testing.T) { w.row(t, f, slowest) })
+				t.Run(f.name, func(t *testing.T) { fx.row(t, f, slowest) })
 			}
 		}
 	})
 	return len(faults) * len(calls)
 }
 
-// row is one fault: it meets all calls at once.
-func (w *world) row(t *testing.T, f fault, slowest *slowest) {
+// row is one fault, with all calls at the same time.
+func (fx *fixture) row(t *testing.T, f fault, slowest *slowest) {
 	var cells []*cell
 	for _, call := range calls {
-		cells = append(cells, w.newCell(t, f, call))
+		cells = append(cells, fx.newCell(t, f, call))
 	}
 	each := func(do func(*cell)) {
 		t.Helper()
@@ -103,13 +102,13 @@ func (w *world) row(t *testing.T, f fault, slowest *slowest) {
 	}
 	defer func() { // also those that failed
 		for _, c := range cells {
-			c.leaves()
+			c.remove()
 		}
 	}()
 	each((*cell).prepare)
-	clear := sync.OnceFunc(f.inject(w, cells))
+	clear := sync.OnceFunc(f.inject(fx, cells))
 	defer clear()
-	each(func(c *cell) { slowest.add(c.meets()) })
+	each(func(c *cell) { slowest.add(c.checkDuring()) })
 	clear()
-	each((*cell).recovers)
+	each((*cell).checkAfter)
 }

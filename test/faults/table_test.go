@@ -13,21 +13,21 @@ import (
 
 // fault is one line of the table.
 //
-// Texts are what comes after `secrets[0]: secret "NAME" of URL as IDENTITY: `; {host} is the vault's, {tenant} that of its
-// directory. A fault of an object's content, one with objects, is told without the identity.
+// A text is the part behind `secrets[0]: secret "NAME" of URL as IDENTITY: `. {host} stands for the vault's host and {tenant} for its
+// tenant. The error of a fault with objects, which is in an object's content, does not name the identity.
 type fault struct {
 	name   string
-	place  string
+	setup  string
 	warm   bool // another volume of the identity was there before
-	alone  bool // it is everybody's trouble on its node
-	inject func(w *world, cells []*cell) (clear func())
+	alone  bool // it affects the whole node
+	inject func(fx *fixture, cells []*cell) (clear func())
 
 	within time.Duration // the volume's timeout; 0 means that the fault answers long before it
 	code   codes.Code    // of a first publish
 	says   string        // by a first publish
 	again  string        // by a refresh, if that is another text
 
-	healed bool // the daemon gets over it: every call is OK and has what is new
+	healed bool // every call succeeds and has the new content
 
 	objects, object, listed string // the attribute, and how an error names what is wrong, in it and in a list
 	prepare                 func(*cell) error
@@ -35,7 +35,7 @@ type fault struct {
 	advice string // to a user
 }
 
-// longEnough is the timeout of volumes whose faults answer.
+// longEnough is the timeout of volumes during a fault that answers.
 const longEnough = 40 * time.Second
 
 func (f fault) timeout() time.Duration {
@@ -45,7 +45,7 @@ func (f fault) timeout() time.Duration {
 	return longEnough
 }
 
-// codeFor is the code of a call: a refresh is put up with while the set is young, and then Unavailable, whatever it is.
+// codeFor is the code of a call. A refresh is OK while the set is young, then Unavailable, whatever the fault.
 func (f fault) codeFor(c call) codes.Code {
 	switch {
 	case f.healed, c.age == young:
@@ -57,19 +57,19 @@ func (f fault) codeFor(c call) codes.Code {
 	}
 }
 
-// refusal says that nobody is left alone for long after it.
+// refusal reports whether the daemon asks again soon after the fault.
 func (f fault) refusal() bool { return f.healed || f.code == codes.Unauthenticated }
 
-func faultsAt(place string) []fault {
-	return slices.DeleteFunc(slices.Clone(table), func(f fault) bool { return f.place != place })
+func faultsOf(setup string) []fault {
+	return slices.DeleteFunc(slices.Clone(table), func(f fault) bool { return f.setup != setup })
 }
 
 var table = slices.Concat(vaultFaults, challengeFaults, objectFaults, tokenFaults, networkFaults, directFaults, loginFaults, metadataFaults)
 
-// inVault gives the faults of each cell's vault.
-func inVault(f devcloud.Fault) func(*world, []*cell) func() {
-	return func(w *world, cells []*cell) func() {
-		return w.inject(cells, func(c *cell) devcloud.Fault {
+// inVault injects the fault into each cell's vault.
+func inVault(f devcloud.Fault) func(*fixture, []*cell) func() {
+	return func(fx *fixture, cells []*cell) func() {
+		return fx.inject(cells, func(c *cell) devcloud.Fault {
 			f := f
 			f.Service, f.Host, f.Text = devcloud.ServiceVault, c.vault.Host(), c.replaced(f.Text)
 			return f
@@ -77,10 +77,10 @@ func inVault(f devcloud.Fault) func(*world, []*cell) func() {
 	}
 }
 
-// inLogin gives the faults of each cell's directory.
-func inLogin(f devcloud.Fault) func(*world, []*cell) func() {
-	return func(w *world, cells []*cell) func() {
-		return w.inject(cells, func(c *cell) devcloud.Fault {
+// inLogin injects the fault into the login of each cell's tenant.
+func inLogin(f devcloud.Fault) func(*fixture, []*cell) func() {
+	return func(fx *fixture, cells []*cell) func() {
+		return fx.inject(cells, func(c *cell) devcloud.Fault {
 			f := f
 			f.Service, f.Path = devcloud.ServiceLogin, "/"+c.tenant+"/"+f.Path
 			return f
@@ -88,10 +88,10 @@ func inLogin(f devcloud.Fault) func(*world, []*cell) func() {
 	}
 }
 
-// inMetadata gives the faults of each cell's managed identity.
-func inMetadata(f devcloud.Fault) func(*world, []*cell) func() {
-	return func(w *world, cells []*cell) func() {
-		return w.inject(cells, func(c *cell) devcloud.Fault {
+// inMetadata injects the fault into the metadata service, for each cell's managed identity.
+func inMetadata(f devcloud.Fault) func(*fixture, []*cell) func() {
+	return func(fx *fixture, cells []*cell) func() {
+		return fx.inject(cells, func(c *cell) devcloud.Fault {
 			f := f
 			f.Service, f.Query = devcloud.ServiceIMDS, "client_id="+c.id
 			return f
@@ -99,22 +99,22 @@ func inMetadata(f devcloud.Fault) func(*world, []*cell) func() {
 	}
 }
 
-// inProxy gives the faults of CONNECT requests to each cell's vault, to which there is no connection any more.
-func inProxy(f devcloud.Fault) func(*world, []*cell) func() {
-	return func(w *world, cells []*cell) func() {
-		return w.inject(cells, func(c *cell) devcloud.Fault {
+// inProxy injects the fault into CONNECT requests to each cell's vault, and closes the connections to it.
+func inProxy(f devcloud.Fault) func(*fixture, []*cell) func() {
+	return func(fx *fixture, cells []*cell) func() {
+		return fx.inject(cells, func(c *cell) devcloud.Fault {
 			f := f
 			f.Service, f.Host = devcloud.ServiceProxy, c.vault.Host()
-			c.w.Cloud.Disconnect(c.vault.Host())
+			c.fx.Cloud.Disconnect(c.vault.Host())
 			return f
 		})
 	}
 }
 
-func (w *world) inject(cells []*cell, of func(*cell) devcloud.Fault) (clear func()) {
+func (fx *fixture) inject(cells []*cell, of func(*cell) devcloud.Fault) (clear func()) {
 	var clears []func()
 	for _, c := range cells {
-		stop, err := w.Cloud.Inject(of(c))
+		stop, err := fx.Cloud.Inject(of(c))
 		if err != nil {
 			c.errorf("%v", err)
 			continue
@@ -128,9 +128,9 @@ func (w *world) inject(cells []*cell, of func(*cell) devcloud.Fault) (clear func
 	}
 }
 
-// toVaults does something to each cell's vault, and undoes it.
-func toVaults(do, undo func(*cell)) func(*world, []*cell) func() {
-	return func(_ *world, cells []*cell) func() {
+// toVaults changes each cell's vault, and undoes it.
+func toVaults(do, undo func(*cell)) func(*fixture, []*cell) func() {
+	return func(_ *fixture, cells []*cell) func() {
 		for _, c := range cells {
 			do(c)
 		}
@@ -142,31 +142,31 @@ func toVaults(do, undo func(*cell)) func(*world, []*cell) func() {
 	}
 }
 
-// showing has each vault show a certificate in new connections, of which the old are ended.
-func showing(kind devcloud.ServerCertificate) func(*world, []*cell) func() {
+// showing makes each vault use another TLS certificate, and closes the connections to it.
+func showing(kind devcloud.ServerCertificate) func(*fixture, []*cell) func() {
 	show := func(kind devcloud.ServerCertificate) func(*cell) {
 		return func(c *cell) {
 			if err := c.vault.SetServerCertificate(kind); err != nil {
 				c.errorf("%v", err)
 			}
-			c.w.Cloud.Disconnect(c.vault.Host())
+			c.fx.Cloud.Disconnect(c.vault.Host())
 		}
 	}
 	return toVaults(show(kind), show(devcloud.ProperCertificate))
 }
 
-// clock puts the clock of each vault ahead.
-func clock(ahead time.Duration) func(*world, []*cell) func() {
+// clock changes the clock of each vault.
+func clock(ahead time.Duration) func(*fixture, []*cell) func() {
 	return toVaults(func(c *cell) { c.vault.SetClock(ahead) }, func(c *cell) { c.vault.SetClock(0) })
 }
 
-// naming leads the name of each vault elsewhere.
-func naming(wrong wrongName) func(*world, []*cell) func() {
-	return func(w *world, cells []*cell) func() {
+// naming changes what the DNS answers for the name of each vault.
+func naming(wrong dnsAnswer) func(*fixture, []*cell) func() {
+	return func(fx *fixture, cells []*cell) func() {
 		var clears []func()
 		for _, c := range cells {
-			clears = append(clears, w.names.set(c.vault.Host(), wrong))
-			w.Cloud.Disconnect(c.vault.Host())
+			clears = append(clears, fx.dns.set(c.vault.Host(), wrong))
+			fx.Cloud.Disconnect(c.vault.Host())
 		}
 		return func() {
 			for _, clear := range clears {
@@ -176,16 +176,16 @@ func naming(wrong wrongName) func(*world, []*cell) func() {
 	}
 }
 
-// tokenTimes are those of a service account token.
+// tokenTimes are when a service account token is issued, and its lifetime.
 type tokenTimes struct{ from, life time.Duration } // from now on
 
-func (t tokenTimes) inject(w *world, cells []*cell) (clear func()) {
+func (t tokenTimes) inject(fx *fixture, cells []*cell) (clear func()) {
 	for _, c := range cells {
-		w.lives.Store(c.volume.Name, t)
+		fx.times.Store(c.volume.Name, t)
 	}
 	return func() {
 		for _, c := range cells {
-			w.lives.Delete(c.volume.Name)
+			fx.times.Delete(c.volume.Name)
 		}
 	}
 }
@@ -201,9 +201,9 @@ func (c *cell) replaced(text string) string {
 	return strings.NewReplacer("{host}", c.vault.Host(), "{tenant}", c.tenant).Replace(text)
 }
 
-// restoreVault makes a vault again that was removed, with what it held.
+// restoreVault creates a removed vault again, with its content.
 func (c *cell) restoreVault() {
-	again, err := c.w.Cloud.AddVault(strings.TrimSuffix(c.vault.Host(), ".vault.azure.net"), devcloud.VaultOptions{Tenant: c.tenant})
+	again, err := c.fx.Cloud.AddVault(strings.TrimSuffix(c.vault.Host(), ".vault.azure.net"), devcloud.VaultOptions{Tenant: c.tenant})
 	if err != nil {
 		c.errorf("%v", err)
 		return
@@ -218,8 +218,8 @@ func setCertificate(c *cell) error {
 	return err
 }
 
-// mendCertificate puts a good version before the bad one.
-func mendCertificate(c *cell) {
+// repairCertificate adds a good version after the bad one.
+func repairCertificate(c *cell) {
 	if err := setCertificate(c); err != nil {
 		c.errorf("%v", err)
 	}

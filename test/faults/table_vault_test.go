@@ -9,101 +9,101 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 )
 
-// short is the timeout of volumes whose faults do not answer.
+// short is the timeout of volumes during a fault that does not answer.
 const short = 3 * time.Second
 
 var vaultFaults = []fault{
 	{
-		name: "the vault answers too late", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Delay, Delay: time.Minute}),
+		name: "the vault answers too late", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Delay, Delay: time.Minute}),
 		within: short, code: codes.DeadlineExceeded, says: "waiting for the vault: context deadline exceeded",
 		advice: "look at the network between the node and the vault; `timeout` may be up to 110s",
 	},
 	{
-		name: "the vault does not answer", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Hang}),
+		name: "the vault does not answer", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Hang}),
 		within: short, code: codes.DeadlineExceeded, says: "waiting for the vault: context deadline exceeded",
 		advice: "look at the network between the node and the vault",
 	},
 	{
-		name: "an answer that stops in the middle", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Stall, After: 10}),
+		name: "an answer that stops in the middle", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Stall, After: 10}),
 		within: short, code: codes.DeadlineExceeded, says: "waiting for the vault: context deadline exceeded",
 		advice: "look at the network between the node and the vault",
 	},
 	{
-		name: "429 with Retry-After", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Throttle, RetryAfter: 5 * time.Second}),
+		name: "429 with Retry-After", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Throttle, RetryAfter: 5 * time.Second}),
 		within: short, code: codes.Unavailable, says: "HTTP 429 Throttled: the vault is throttled; it is asked again later",
 		advice: "longer `rotationInterval`, fewer objects a pod, more vaults",
 	},
 	{
-		name: "429 without Retry-After", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Throttle}),
+		name: "429 without Retry-After", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Throttle}),
 		within: 3500 * time.Millisecond, code: codes.Unavailable, says: "HTTP 429 Throttled: the vault is throttled; it is asked again later",
 		advice: "the same",
 	},
 	{
-		name: "429 once", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Throttle, RetryAfter: time.Second, Times: 1}), healed: true,
+		name: "429 once", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Throttle, RetryAfter: time.Second, Times: 1}), healed: true,
 		advice: "nothing: the driver waits as long as the vault wants, and asks again",
 	},
 	{
-		name: "500", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Fail, Status: 500}),
+		name: "500", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Fail, Status: 500}),
 		code: codes.Unavailable, says: "HTTP 500 InternalServerError: the vault fails; it is asked again later",
 		advice: "wait; see the status of Azure",
 	},
 	{
-		name: "503", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Fail}),
+		name: "503", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Fail}),
 		code: codes.Unavailable, says: "HTTP 503 ServiceUnavailable: the vault fails; it is asked again later",
 		advice: "wait; see the status of Azure",
 	},
 	{
-		name: "503 with Retry-After", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Fail, RetryAfter: 5 * time.Second}),
+		name: "503 with Retry-After", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Fail, RetryAfter: 5 * time.Second}),
 		within: short, code: codes.Unavailable, says: "HTTP 503 ServiceUnavailable: the vault fails; it is asked again later",
 		advice: "wait; see the status of Azure",
 	},
 	{
-		name: "500 once", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Fail, Status: 500, Times: 1}), healed: true,
+		name: "500 once", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Fail, Status: 500, Times: 1}), healed: true,
 		advice: "nothing: the driver asks again at once",
 	},
 	{
-		name: "a redirect", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Fail, Status: http.StatusFound}),
+		name: "a redirect", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Fail, Status: http.StatusFound}),
 		code: codes.Unavailable, says: "HTTP 302 Found: a redirect is never followed; check what answers under this name",
 		advice: "find out what answers in the vault's place, such as the login page of a network",
 	},
 	{
-		name: "the connection is reset", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Reset}),
+		name: "the connection is reset", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Reset}),
 		code: codes.Unavailable, says: "no answer from {host}: the connection broke; check the network between the node and it",
 		advice: "look at firewalls and proxies between the node and the vault",
 	},
 	{
-		name: "the connection is reset once", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Reset, Times: 1}), healed: true,
+		name: "the connection is reset once", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Reset, Times: 1}), healed: true,
 		advice: "nothing: the driver asks again at once",
 	},
 	{
-		name: "a body that is cut", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Cut, After: 10}),
+		name: "a body that is cut", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Cut, After: 10}),
 		code: codes.Unavailable, says: "no answer from {host}: the connection broke; check the network between the node and it",
 		advice: "look at firewalls and proxies between the node and the vault",
 	},
 	{
-		name: "a body without an end", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Endless}),
+		name: "a body without an end", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Endless}),
 		code: codes.Unavailable, says: "no answer from {host}: the answer is larger than any answer of a key vault; check what answers under this name",
 		advice: "find out what answers in the vault's place",
 	},
 	{
-		name: "a body that is no JSON", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Malformed}),
+		name: "a body that is no JSON", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Malformed}),
 		code: codes.Unavailable, says: "the vault gave a strange answer, it cannot be understood; check what answers under its name",
 		advice: "find out what answers in the vault's place",
 	},
 	{
-		name: "JSON of another shape", place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Malformed, Text: `{"value": ["first"]}`}),
+		name: "JSON of another shape", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Malformed, Text: `{"value": ["first"]}`}),
 		code: codes.Unavailable, says: "the vault gave a strange answer, it cannot be understood; check what answers under its name",
 		advice: "find out what answers in the vault's place",
 	},
 	{
-		name: "an HTML page, with status 200", place: "vault",
+		name: "an HTML page, with status 200", setup: "vault",
 		inject: inVault(devcloud.Fault{Action: devcloud.Malformed, Text: "<html><body>Sign in</body></html>", ContentType: "text/html"}),
 		code:   codes.Unavailable, says: "the vault gave a strange answer, it cannot be understood; check what answers under its name",
 		advice: "find out what answers in the vault's place, such as the login page of a network",
 	},
 	{
-		name: "the vault's name is gone", place: "vault", inject: toVaults(
-			func(c *cell) { c.w.Cloud.RemoveVault(c.vault); c.w.Cloud.Disconnect(c.vault.Host()) },
+		name: "the vault's name is gone", setup: "vault", inject: toVaults(
+			func(c *cell) { c.fx.Cloud.RemoveVault(c.vault); c.fx.Cloud.Disconnect(c.vault.Host()) },
 			func(c *cell) { c.restoreVault() }),
 		code: codes.Unavailable, says: "no answer from {host}: the proxy answered CONNECT with HTTP 502; check the name, and what the proxy allows",
 		advice: "check the name of the vault",
@@ -112,14 +112,14 @@ var vaultFaults = []fault{
 
 func challenge(name, text string) fault {
 	return fault{
-		name: "challenge: " + name, place: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Challenge, Text: text}),
+		name: "challenge: " + name, setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.Challenge, Text: text}),
 		code: codes.Unavailable, says: "the vault gave no readable challenge (HTTP 401, WWW-Authenticate); is this a key vault of AzurePublicCloud?",
 		again:  "HTTP 401 Unauthorized, AKV10000: the vault does not accept a token of tenant {tenant}; check tenantID and --cloud",
 		advice: "find out what answers in the vault's place; check `--cloud`",
 	}
 }
 
-// What stands in the header WWW-Authenticate of a vault's 401.
+// Values of the header WWW-Authenticate in a vault's 401.
 var challengeFaults = []fault{
 	challenge("none", ""),
 	challenge("of another scheme", `Basic realm="vault"`),
@@ -132,7 +132,7 @@ var challengeFaults = []fault{
 	challenge("a tenant that leads elsewhere", `Bearer authorization="https://login.microsoftonline.com/../{tenant}", resource="https://vault.azure.net"`),
 	challenge("16 KiB of nonsense", `Bearer `+nonsense()),
 	{
-		name: "challenge: another authority", place: "vault", inject: inVault(devcloud.Fault{
+		name: "challenge: another authority", setup: "vault", inject: inVault(devcloud.Fault{
 			Action: devcloud.Challenge, Text: `Bearer authorization="https://login.example.com/{tenant}", resource="https://vault.azure.net"`, Times: 1,
 		}), healed: true, advice: "nothing: logins go to the authority of `--cloud`, whatever a vault says",
 	},
@@ -146,48 +146,48 @@ func nonsense() string {
 	return string(text)
 }
 
-// What is wrong with an object alone.
+// Faults of the content of an object.
 var objectFaults = []fault{
 	{
-		name: "a certificate that is no PKCS#12 file", place: "vault", prepare: setCertificate, inject: toVaults(func(c *cell) {
+		name: "a certificate that is no PKCS#12 file", setup: "vault", prepare: setCertificate, inject: toVaults(func(c *cell) {
 			c.vault.SetSecret("web-tls", "MIIB", devcloud.SecretOptions{ContentType: devcloud.PKCS12, Kid: c.vault.URL() + "/keys/web-tls/0"})
-		}, mendCertificate),
+		}, repairCertificate),
 		objects: "- certificate: web-tls", object: `objects[0]: certificate "web-tls"`, listed: `secrets[0]: secret "web-tls"`,
 		code: codes.FailedPrecondition, says: "is not a readable PKCS#12 file without a password",
 		advice: "import the certificate again",
 	},
 	{
-		name: "a certificate that is not of its content type", place: "vault", prepare: setCertificate, inject: toVaults(func(c *cell) {
+		name: "a certificate that is not of its content type", setup: "vault", prepare: setCertificate, inject: toVaults(func(c *cell) {
 			c.vault.SetSecret("web-tls", "not PEM", devcloud.SecretOptions{ContentType: devcloud.PEMFile, Kid: c.vault.URL() + "/keys/web-tls/0"})
-		}, mendCertificate),
+		}, repairCertificate),
 		objects: "- certificate: web-tls", object: `objects[0]: certificate "web-tls"`, listed: `secrets[0]: secret "web-tls"`,
 		code: codes.FailedPrecondition, says: "is not readable PEM",
 		advice: "import the certificate again",
 	},
 }
 
-// Tokens that the vault does not take, and clocks.
+// Tokens that the vault refuses, and wrong clocks.
 var tokenFaults = []fault{
 	{
-		name: "the vault refuses every token", place: "vault", inject: inVault(devcloud.Fault{
+		name: "the vault refuses every token", setup: "vault", inject: inVault(devcloud.Fault{
 			Action: devcloud.Challenge, Text: `Bearer authorization="https://login.microsoftonline.com/{tenant}", resource="https://vault.azure.net"`,
 		}),
 		code: codes.Unauthenticated, says: "HTTP 401 Unauthorized, AKV10000: the vault does not accept a token of tenant {tenant}; check tenantID and --cloud",
 		advice: "check `tenantID`, and the tenant of the vault",
 	},
 	{
-		name: "a token that was good is refused", place: "vault", warm: true, inject: inVault(devcloud.Fault{
+		name: "a token that was good is refused", setup: "vault", warm: true, inject: inVault(devcloud.Fault{
 			Action: devcloud.Challenge, Text: `Bearer authorization="https://login.microsoftonline.com/{tenant}", resource="https://vault.azure.net"`, Times: 1,
 		}), healed: true,
 		advice: "nothing: the driver logs in again",
 	},
 	{
-		name: "the vault's clock is two hours ahead: every token is expired", place: "vault", inject: clock(2 * time.Hour),
+		name: "the vault's clock is two hours ahead: every token is expired", setup: "vault", inject: clock(2 * time.Hour),
 		code: codes.Unauthenticated, says: "HTTP 401 Unauthorized: the vault does not accept a token of tenant {tenant}; check tenantID and --cloud",
 		advice: "nothing on the node can mend that; a vault of a private cloud may have the wrong time",
 	},
 	{
-		name: "the vault's clock is two hours behind: no token is valid yet", place: "vault", inject: clock(-2 * time.Hour),
+		name: "the vault's clock is two hours behind: no token is valid yet", setup: "vault", inject: clock(-2 * time.Hour),
 		code: codes.Unauthenticated, says: "HTTP 401 Unauthorized: the vault does not accept a token of tenant {tenant}; check tenantID and --cloud",
 		advice: "nothing on the node can mend that; a vault of a private cloud may have the wrong time",
 	},

@@ -14,8 +14,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// neighbours publish volumes of a vault that is well, all the time.
-type neighbours struct {
+// healthyVolumes are volumes of a healthy vault that come and go during the faults.
+type healthyVolumes struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 	longest slowest
@@ -24,10 +24,10 @@ type neighbours struct {
 	calls int
 }
 
-func (w *world) startNeighbours(t *testing.T, p place) *neighbours {
+func (fx *fixture) startHealthy(t *testing.T, p setup) *healthyVolumes {
 	ctx, cancel := context.WithCancel(t.Context())
-	n := &neighbours{cancel: cancel}
-	if !p.neighbours {
+	n := &healthyVolumes{cancel: cancel}
+	if !p.healthy {
 		return n
 	}
 	const pause = 50 * time.Millisecond
@@ -36,7 +36,7 @@ func (w *world) startNeighbours(t *testing.T, p place) *neighbours {
 			again := time.NewTicker(pause)
 			defer again.Stop()
 			for k := 0; ctx.Err() == nil; k++ {
-				n.once(t, w, fmt.Sprintf("neighbour-%d-%d", i, k))
+				n.once(t, fx, fmt.Sprintf("healthy-%d-%d", i, k))
 				select {
 				case <-again.C:
 				case <-ctx.Done():
@@ -47,28 +47,28 @@ func (w *world) startNeighbours(t *testing.T, p place) *neighbours {
 	return n
 }
 
-func (n *neighbours) once(t *testing.T, w *world, name string) {
-	v := neighbour(name)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+func (n *healthyVolumes) once(t *testing.T, fx *fixture, name string) {
+	v := healthyVolume(name)
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	began := time.Now()
-	if err := w.Publish(ctx, v); err != nil {
-		t.Errorf("a volume that has nothing to do with the faults: %v", err)
+	if err := fx.Publish(ctx, v); err != nil {
+		t.Errorf("a volume of a healthy vault: %v", err)
 		return
 	}
 	n.longest.add(time.Since(began))
-	if got, err := os.ReadFile(filepath.Join(w.Target(v), "secrets/value")); err != nil || string(got) != "healthy" {
-		t.Errorf("a volume that has nothing to do with the faults reads %q, %v", got, err)
+	if got, err := os.ReadFile(filepath.Join(fx.Target(v), "secrets/value")); err != nil || string(got) != "healthy" {
+		t.Errorf("a volume of a healthy vault reads %q, %v", got, err)
 	}
-	if err := w.Unpublish(ctx, v); err != nil {
-		t.Errorf("a volume that has nothing to do with the faults: %v", err)
+	if err := fx.Unpublish(ctx, v); err != nil {
+		t.Errorf("a volume of a healthy vault: %v", err)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.calls++
 }
 
-func (n *neighbours) stop(t *testing.T) {
+func (n *healthyVolumes) stop(t *testing.T) {
 	n.cancel()
 	n.running.Wait()
 	if n.calls > 0 && !t.Failed() {
@@ -76,17 +76,17 @@ func (n *neighbours) stop(t *testing.T) {
 	}
 }
 
-// TestAHangingVaultSlowsNobody has more calls hang at one vault than the daemon sends to a vault at the same time, and
-// wants all of those for another vault to be done while they hang.
+// TestAHangingVaultSlowsNobody makes more calls hang at one vault than the daemon sends to a vault at the same time. Calls for another
+// vault must succeed meanwhile.
 func TestAHangingVaultSlowsNobody(t *testing.T) {
 	t.Parallel()
 	const volumes = 48
-	w := start(t, node.Options{})
-	stuck, err := w.Cloud.AddVault("stuck", devcloud.VaultOptions{Tenant: node.Tenant})
+	fx := start(t, node.Options{})
+	stuck, err := fx.Cloud.AddVault("stuck", devcloud.VaultOptions{Tenant: node.Tenant})
 	if err != nil {
 		t.Fatal(err)
 	}
-	clear, err := w.Cloud.Inject(devcloud.Fault{Action: devcloud.Hang, Service: devcloud.ServiceVault, Host: stuck.Host()})
+	clear, err := fx.Cloud.Inject(devcloud.Fault{Action: devcloud.Hang, Service: devcloud.ServiceVault, Host: stuck.Host()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,17 +96,17 @@ func TestAHangingVaultSlowsNobody(t *testing.T) {
 	ended := make(chan error, volumes)
 	for i := range volumes {
 		hanging.Go(func() {
-			v := neighbour(fmt.Sprint("stuck-", i))
+			v := healthyVolume(fmt.Sprint("stuck-", i))
 			v.Attributes["vault"], v.Attributes["secrets"], v.Attributes["timeout"] = stuck.URL(), fmt.Sprint("value-", i), "110s"
-			ended <- w.Publish(ctx, v)
+			ended <- fx.Publish(ctx, v)
 		})
 	}
-	if err := w.Cloud.Wait(t.Context(), devcloud.CountKey{Service: devcloud.ServiceVault, Host: stuck.Host()}, 1); err != nil {
+	if err := fx.Cloud.Wait(t.Context(), devcloud.CountKey{Service: devcloud.ServiceVault, Host: stuck.Host()}, 1); err != nil {
 		t.Fatal(err)
 	}
-	healthy := &neighbours{}
+	healthy := &healthyVolumes{}
 	for i := range volumes {
-		healthy.once(t, w, fmt.Sprint("healthy-", i))
+		healthy.once(t, fx, fmt.Sprint("healthy-", i))
 	}
 	select {
 	case err := <-ended:
