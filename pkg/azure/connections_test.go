@@ -10,10 +10,10 @@ import (
 	"testing"
 )
 
-// TestConnectionsStay sends waves of 100 concurrent requests, as when many objects are due together. No wave opens more
+// TestConnectionsAreReused sends waves of 100 concurrent requests, as when many objects are due together. No wave opens more
 // connections than ConnsPerHost, and later waves reuse them. With HTTP/1.1 the SDK's own client would open about 90 new
 // connections for each wave.
-func TestConnectionsStay(t *testing.T) {
+func TestConnectionsAreReused(t *testing.T) {
 	t.Parallel()
 	for proto, http2 := range map[string]bool{"HTTP/2.0": true, "HTTP/1.1": false} {
 		t.Run(proto, func(t *testing.T) {
