@@ -16,7 +16,7 @@ func assigned() volume.Principal {
 	return volume.Principal{ClientID: assignedID, ObjectID: objectID, ResourceID: strings.ToLower(resourceID)}
 }
 
-// permits lets one identity be used, and says of another who it is.
+// permits allows one identity, and names any other in its error.
 func permits(clientID string) volume.Permit {
 	return func(who volume.Principal) error {
 		if who.ClientID != clientID {
@@ -31,8 +31,8 @@ func permitted(r volume.Request, permit volume.Permit) volume.Request {
 	return r
 }
 
-// The policy learns which identity answers, however the pod names it, before the vault is asked.
-func TestPermitIsAskedWithWhoAnswers(t *testing.T) {
+// The policy sees the identity that answers before the vault is asked, however the pod names it.
+func TestPermitSeesTheIdentityThatAnswers(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		request volume.Request
@@ -83,15 +83,15 @@ func TestPermitIsAskedWithWhoAnswers(t *testing.T) {
 	}
 }
 
-// A value in memory is not given to an identity that the policy does not permit now, fresh or last known, also in an outage.
+// An identity that the policy does not permit now gets no value from memory, fresh or last known, even in an outage.
 func TestPermitGuardsTheCache(t *testing.T) {
 	t.Parallel()
 	w := newVM(t, func(o *keyvault.Options) { o.MountMaxAge, o.LastKnownGood = time.Hour, 24*time.Hour })
 	ask := managed(byClient)
-	w.fetch(first("one", permitted(ask, permits(assignedID)))) // with whose volume the login stays
+	w.fetch(first("one", permitted(ask, permits(assignedID)))) // this volume keeps the login
 	w.fails(permitted(ask, permits(ownID)), volume.ErrDenied, "not "+assignedID)
 	w.inject(devcloud.Fault{Action: devcloud.Fail, Status: http.StatusServiceUnavailable})
-	for range 3 { // until the token has ended, too
+	for range 3 { // until the token has expired too
 		w.later(50 * time.Minute)
 		w.fails(permitted(ask, permits(ownID)), volume.ErrDenied, "not "+assignedID)
 		if got := w.fetch(permitted(ask, permits(assignedID)))["a"]; got != "value of a" {
@@ -100,7 +100,7 @@ func TestPermitGuardsTheCache(t *testing.T) {
 	}
 }
 
-// Where another identity answers than before, it is judged as what it is, and is not given what the first has read.
+// If another identity answers than before, the policy checks that one. It does not get what the first has read.
 func TestAnotherIdentityAnswers(t *testing.T) {
 	t.Parallel()
 	for name, lasts := range map[string]time.Duration{"when the token has ended": 2 * time.Hour, "when the token is due": 57 * time.Minute} {
@@ -114,10 +114,10 @@ func TestAnotherIdentityAnswers(t *testing.T) {
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: ownID, Managed: true, SystemAssigned: true}))
 			w.later(lasts)
 			other := permitted(ask, permits(assignedID))
-			other.Objects = []volume.Object{secret("b")} // it is not in memory, so that the service is asked
+			other.Objects = []volume.Object{secret("b")} // not in memory, so that the service is asked
 			w.vault.SetSecret("b", "value of b", devcloud.SecretOptions{})
 
-			// Soon nobody is served as the first one any more, and no value is read as one who is not permitted.
+			// Soon no request is served as the first identity, and the other, which is not permitted, reads no value.
 			deadline := time.Now().Add(20 * time.Second)
 			for {
 				_, err := w.client.Fetch(t.Context(), other)
@@ -148,8 +148,8 @@ func TestAnotherIdentityAnswers(t *testing.T) {
 	}
 }
 
-// A vault refuses the token, and the new login is answered by another identity: the fetch that was permitted for the first one
-// does not go on as the second.
+// A vault refuses the token, and another identity answers the new login. The fetch that was permitted for the first
+// one does not continue as the second.
 func TestAnotherIdentityAnswersAfterARefusal(t *testing.T) {
 	t.Parallel()
 	w := newVM(t)

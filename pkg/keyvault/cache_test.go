@@ -44,7 +44,7 @@ func ten() []volume.Object {
 	return objects
 }
 
-// gets counts what the vaults answered with an object or a list.
+// gets counts the vaults' answers with an object or a list.
 func (w *fixture) gets() int {
 	return w.Count(devcloud.CountKey{Service: devcloud.ServiceVault, Status: 200})
 }
@@ -73,7 +73,7 @@ func TestTwoHundredPodsAtOnce(t *testing.T) {
 	}
 }
 
-// A thousand volumes of twenty identities: each object is asked for once for each identity, in every round.
+// A thousand volumes of twenty identities: in every round each object is requested once per identity.
 func TestRoundsOfRotation(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(time.Hour))
@@ -122,7 +122,7 @@ func TestRoundsOfRotation(t *testing.T) {
 	}
 }
 
-func TestFirstMountsShareForAMoment(t *testing.T) {
+func TestFirstMountsShareRecentValues(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(10*time.Second))
 	pinned := secret("a")
@@ -154,7 +154,7 @@ func TestFirstMountsShareForAMoment(t *testing.T) {
 	}
 }
 
-// A refresh costs one request for each object and all volumes, reports the true age, and does not read pinned versions.
+// A refresh costs one request per object for all volumes, reports the true age, and does not read pinned versions.
 func TestRefresh(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(10*time.Second))
@@ -183,13 +183,13 @@ func TestRefresh(t *testing.T) {
 	if one.Fetched.Before(began) {
 		t.Errorf("the pinned version makes the set look %v older than it is", began.Sub(one.Fetched))
 	}
-	fetch(first("four", all), 1) // the pinned version, so that a revocation is seen
+	fetch(first("four", all), 1) // the pinned version too, so that a revocation is detected
 	w.later(time.Minute)
 	two := fetch(refresh("two", all), 0)
 	if !two.Fetched.Equal(one.Fetched) {
 		t.Errorf("what was fetched at %v is given out as of %v", one.Fetched, two.Fetched)
 	}
-	fetch(refresh("one", all), 3) // it has those, so that its clock must be wrong
+	fetch(refresh("one", all), 3) // it has values of that time, so its clock must be wrong
 	fetch(refresh("two", all), 0)
 	fetch(refresh("three", all), 0) // another instance of the driver has fetched for it
 	w.later(10 * time.Second)
@@ -199,7 +199,7 @@ func TestRefresh(t *testing.T) {
 	}
 }
 
-// Volumes that come of age on this node and on others at the same moment do not all ask at this moment.
+// Volumes that become due at the same moment on several nodes do not all ask at that moment.
 func TestRefreshesAreSpread(t *testing.T) {
 	t.Parallel()
 	var w *fixture
@@ -218,7 +218,7 @@ func TestRefreshesAreSpread(t *testing.T) {
 		w.later(interval)
 		w.fetch(r)
 	}
-	if len(waits) < 15 { // the time that the test itself takes may be over it already
+	if len(waits) < 15 { // the time that the test itself takes may exceed it
 		t.Fatalf("waited %d times in 20 refreshes", len(waits))
 	}
 	if longest := slices.Max(waits); longest > interval/20 {
@@ -229,7 +229,7 @@ func TestRefreshesAreSpread(t *testing.T) {
 	}
 }
 
-// However fresh and however much in common: what one identity was given is not shown to another.
+// A value of one identity is not given to another, however fresh it is and however similar the identities are.
 func TestTheCacheIsNotShared(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(24*time.Hour), func(o *keyvault.Options) { o.LastKnownGood = 24 * time.Hour })
@@ -265,7 +265,7 @@ func TestTheCacheIsNotShared(t *testing.T) {
 	}
 }
 
-// The failure of a fetch answers for the next: a refusal for 2 s, the vault's own trouble for 10 to 30 s.
+// A failed fetch answers the next ones: for 2 s after a refusal, for 10 to 30 s after a failure of the vault.
 func TestFailuresPause(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -306,7 +306,7 @@ func TestFailuresPause(t *testing.T) {
 	}
 }
 
-// An optional object that is not there costs no more than one that is.
+// An absent optional object costs no more requests than a present one.
 func TestAbsentObjectsAreRemembered(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(10*time.Second))
@@ -366,7 +366,7 @@ func TestLastKnownGood(t *testing.T) {
 	}
 }
 
-// Nothing that was once refused is served, however the vault fails afterwards.
+// A refused value is never served again, however the vault fails afterwards.
 func TestLastKnownGoodIsLostWithARefusal(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -409,9 +409,9 @@ func TestLastKnownGoodIsLostWithARefusal(t *testing.T) {
 	}
 }
 
-// One 429 stops every identity's requests to this vault, and to no other. Whoever cannot wait for so long gets the answer at
-// once; the others get their files when the time has passed, and nothing is sent before.
-func TestA429StopsTheNode(t *testing.T) {
+// One 429 stops the requests of every identity to this vault, and to no other. Callers that cannot wait for so long
+// fail at once. The others get their files after that time, and no request is sent before.
+func TestA429StopsAllRequestsToAVault(t *testing.T) {
 	t.Parallel()
 	var w *fixture
 	waited := make(chan time.Duration, 100)
@@ -471,7 +471,7 @@ func TestA429StopsTheNode(t *testing.T) {
 	}
 }
 
-// Memory is bounded: the value that was used last is kept.
+// Memory is bounded: the most recently used value is kept.
 func TestTheCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(time.Hour), func(o *keyvault.Options) { o.CacheBytes = 100_000 })
@@ -485,7 +485,7 @@ func TestTheCacheIsBounded(t *testing.T) {
 		return w.gets()
 	}
 	for i := range 10 {
-		cost("s0") // used again and again
+		cost("s0") // used repeatedly
 		cost(fmt.Sprintf("s%d", i))
 	}
 	if got := []int{cost("s0"), cost("s9"), cost("s8"), cost("s7"), cost("s1")}; !cmp.Equal(got, []int{0, 0, 0, 0, 1}) {
@@ -516,8 +516,8 @@ func TestTheCacheIsBounded(t *testing.T) {
 	}
 }
 
-// A fetch outlives the one who began it, if others wait for it, and ends with the last.
-func TestAFetchEndsWithTheLastWhoWaits(t *testing.T) {
+// A fetch outlives its first caller if others wait for it, and ends with the last.
+func TestAFetchEndsWithItsLastCaller(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})

@@ -41,7 +41,7 @@ func only(o volume.Object, parts ...volume.Part) volume.Object {
 	return o
 }
 
-// addFile puts a file into the vault as the secret behind a certificate.
+// addFile stores a file in the vault as the secret behind a certificate.
 func (w *fixture) addFile(path string) (name string) {
 	w.t.Helper()
 	content := read(w.t, path)
@@ -50,7 +50,7 @@ func (w *fixture) addFile(path string) (name string) {
 	if strings.HasSuffix(path, ".pfx") {
 		options.ContentType = devcloud.PKCS12
 		value = base64.StdEncoding.EncodeToString(content)
-		value = value[:100] + "\r\n " + value[100:] + "\n" // white space is tolerated
+		value = value[:100] + "\r\n " + value[100:] + "\n" // white space is allowed
 	}
 	name = strings.NewReplacer("certificate/testdata/", "", "/", "-", ".", "-").Replace(path)
 	w.vault.SetSecret(name, value, options)
@@ -66,7 +66,7 @@ func read(t *testing.T, path string) []byte {
 	return content
 }
 
-// parts splits what describe.sh prints: the key, the leaf and the others.
+// parts splits the output of describe.sh: the key, the leaf and the others.
 func parts(described string) (key, leaf, cas string) {
 	const begin = "-----BEGIN CERTIFICATE-----\n"
 	key, certs, _ := strings.Cut(described, begin)
@@ -77,7 +77,7 @@ func parts(described string) (key, leaf, cas string) {
 	return key, begin + leaf, cas
 }
 
-// A PKCS#12 file holds what OpenSSL says that it holds, to the byte.
+// A PKCS#12 file gives exactly the bytes that OpenSSL gives.
 func TestPKCS12IsSplitAsOpenSSLDoes(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -90,7 +90,7 @@ func TestPKCS12IsSplitAsOpenSSLDoes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			pfx := strings.TrimSuffix(path, ".pem") + ".pfx"
 			wanted := string(read(t, path))
-			if suite.Long() { // what is checked in was written by describe.sh
+			if suite.Long() { // describe.sh wrote the checked-in files
 				if live := describe(t, pfx); live != "" && live != wanted {
 					t.Errorf("OpenSSL says something else now:\n%s", cmp.Diff(wanted, live))
 				}
@@ -106,7 +106,7 @@ func TestPKCS12IsSplitAsOpenSSLDoes(t *testing.T) {
 	}
 }
 
-// describe asks the OpenSSL of this machine, if there is one that can.
+// describe runs the OpenSSL of this machine, if there is a suitable one.
 func describe(t *testing.T, pfx string) string {
 	t.Helper()
 	if _, err := exec.LookPath("openssl"); err != nil {
@@ -120,7 +120,7 @@ func describe(t *testing.T, pfx string) string {
 	return string(out)
 }
 
-// subjects gives the common names of a chain.
+// subjects returns the common names of a chain.
 func subjects(t *testing.T, chain string) string {
 	t.Helper()
 	var names []string
@@ -129,7 +129,7 @@ func subjects(t *testing.T, chain string) string {
 		if block, rest = pem.Decode(rest); block == nil {
 			return strings.Join(names, ", ")
 		}
-		name := "?" // of a kind that Go does not know
+		name := "?" // of a type that Go does not support
 		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
 			name = cert.Subject.CommonName
 		}
@@ -172,7 +172,7 @@ func TestChainOrder(t *testing.T) {
 	}
 }
 
-// PEM content gives the same as the PKCS#12 file of the same certificate, whatever form its key has.
+// PEM content gives the same files as the PKCS#12 file of the same certificate, for every form of key.
 func TestPEMContent(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -199,7 +199,7 @@ func TestPEMContent(t *testing.T) {
 	}
 }
 
-// Go knows no P-256K: what can be passed on unread is passed on. PKCS#12 files are in TestPKCS12IsSplitAsOpenSSLDoes.
+// Go does not support P-256K: what needs no parsing is copied. TestPKCS12IsSplitAsOpenSSLDoes has the PKCS#12 files.
 func TestP256K(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -215,7 +215,7 @@ func TestP256K(t *testing.T) {
 		`objects[0]: certificate "pem-secp256k1-pem" of https://shop.vault.azure.net has a certificate of a kind that cannot be written as PKCS#12`)
 }
 
-// A certificate that OpenSSL reads and this package does not: BER, with its length in more bytes than DER would take.
+// OpenSSL reads this certificate and this package does not: it is BER, with more length bytes than in DER.
 func TestCertificateThatIsNotDER(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// The files of certificate/testdata/login are openssl's; make.sh there says how they were made.
+// openssl made the files of certificate/testdata/login; make.sh there has the commands.
 const certificatePassword = "the password"
 
 func loginFile(t *testing.T, name string) []byte {
@@ -48,7 +48,7 @@ func byCertificate(content []byte, password string) volume.Request {
 	}, []volume.Object{secret("a")})
 }
 
-// TestClientCertificate logs in with each form of one certificate, and with what is none.
+// TestClientCertificate logs in with each form of one certificate, and with invalid ones.
 func TestClientCertificate(t *testing.T) {
 	t.Parallel()
 	const says = asSP + "nodePublishSecretRef[clientcertificate] "
@@ -87,7 +87,7 @@ func TestClientCertificate(t *testing.T) {
 			if password == "" {
 				return
 			}
-			// What holds once does not hold for whoever has the certificate without its password.
+			// A successful login does not help a caller that has the certificate without its password.
 			for _, wrong := range []string{"", "another password"} {
 				w.fails(byCertificate(loginFile(t, name), wrong), volume.ErrInvalid, says+"cannot be decrypted: the password is wrong or missing")
 			}
@@ -95,7 +95,7 @@ func TestClientCertificate(t *testing.T) {
 	}
 }
 
-// Iterations behind the password count as well, for those who have it.
+// Iterations in an encrypted part count too, for a caller that has the password.
 func TestClientCertificateThatHidesItsIterations(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -106,10 +106,10 @@ func TestClientCertificateThatHidesItsIterations(t *testing.T) {
 			"(openssl pkcs12 -export -iter 2048; openssl pkcs8 -topk8 -iter 2048)")
 	w.fails(byCertificate(content, "another"), volume.ErrInvalid, says+"cannot be decrypted: the password is wrong or missing")
 	few := forge.PFX{PBMAC1: 1, Outer: 1, Inner: 1, Password: certificatePassword}.DER()
-	w.fails(byCertificate(few, certificatePassword), volume.ErrInvalid, says+"cannot be decrypted: the password is wrong or missing") // noise as its key
+	w.fails(byCertificate(few, certificatePassword), volume.ErrInvalid, says+"cannot be decrypted: the password is wrong or missing") // random bytes as its key
 }
 
-// The chain is sent: an application that trusts a name and its root, and not one certificate, lets in who has such.
+// The chain is sent, for applications that accept a subject and root instead of one certificate.
 func TestClientCertificateByName(t *testing.T) {
 	t.Parallel()
 	for name, trusted := range map[string]string{"trusted": "login.example.com", "another name": "other.example.com"} {

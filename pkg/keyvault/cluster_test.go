@@ -47,7 +47,7 @@ func newCluster(t *testing.T, on files, change ...func(*keyvault.Options)) *fixt
 	return w
 }
 
-// TestClusterFile logs in with the forms that the file has in the field. query is what the metadata service was asked.
+// TestClusterFile logs in with each common form of the file. query is the request to the metadata service.
 func TestClusterFile(t *testing.T) {
 	t.Parallel()
 	const head = `{"cloud":"AzurePublicCloud","tenantId":"` + tenantID + `",`
@@ -135,7 +135,7 @@ func TestClusterFileProblems(t *testing.T) {
 	}
 }
 
-// The file's tenant gives way to the vault's own challenge, and to the pod's word.
+// The vault's challenge and the pod's tenant override the file's tenant.
 func TestClusterTenant(t *testing.T) {
 	t.Parallel()
 	w := newCluster(t, files{clusterFile: `{"tenantId":"` + otherTenantID + `","aadClientId":"` + clientID + `","aadClientSecret":"` + clientSecret + `"}`})
@@ -147,7 +147,7 @@ func TestClusterTenant(t *testing.T) {
 	}
 }
 
-// A file that has changed counts with the next fetch, in both directions.
+// A changed file counts with the next fetch, in both directions.
 func TestClusterFileIsReadAgain(t *testing.T) {
 	t.Parallel()
 	with := func(secret string) string {

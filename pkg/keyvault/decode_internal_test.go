@@ -23,7 +23,7 @@ func newTestDecoders(slots int) *decoders {
 	return d
 }
 
-// unused checks, in a bubble of synctest, that every slot was given back.
+// unused checks, in a synctest bubble, that every slot was released.
 func (d *decoders) unused(t *testing.T, slots int) {
 	t.Helper()
 	synctest.Wait()
@@ -34,18 +34,18 @@ func (d *decoders) unused(t *testing.T, slots int) {
 	}
 }
 
-// works for a second in a bubble of synctest.
+// works takes a second in a synctest bubble.
 func works() error {
 	<-time.After(time.Second)
 	return nil
 }
 
-// The hundreds of certificates of one namespace do not come before the one of another.
+// The hundreds of certificates of one namespace do not delay the one of another.
 func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	for slots, each := range map[int]time.Duration{
-		1: 2 * time.Second, // in turn with the busy namespace
-		3: time.Second,     // beside it
+		1: 2 * time.Second, // alternates with the busy namespace
+		3: time.Second,     // has its own slot
 	} {
 		t.Run(fmt.Sprint(slots), func(t *testing.T) {
 			t.Parallel()
@@ -78,8 +78,8 @@ func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 	}
 }
 
-// A decoding that is given up keeps its slot until it ends. Others wait for the slot as long as their contexts last, and those
-// of other namespaces only if there is no other slot.
+// A decoding that is given up keeps its slot until it ends. Callers wait for the slot until their contexts end. Those
+// of other namespaces wait only if there is no other slot.
 func TestAGivenUpDecodingKeepsItsSlot(t *testing.T) {
 	t.Parallel()
 	for slots, wait := range map[int]time.Duration{1: time.Hour - decodeTimeout, 2: 0} {
@@ -109,8 +109,8 @@ func TestAGivenUpDecodingKeepsItsSlot(t *testing.T) {
 	}
 }
 
-// Those who give up waiting take no slot, and their namespace does not wait for others as if they had.
-func TestGivingUpCostsNoSlot(t *testing.T) {
+// Cancelled callers take no slot, and do not delay their namespace.
+func TestCancelledCallersTakeNoSlot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		d := newTestDecoders(1)
@@ -140,7 +140,7 @@ func TestGivingUpCostsNoSlot(t *testing.T) {
 	})
 }
 
-// A panic is the error of one certificate, and gives the slot back.
+// A panic is the error of one certificate, and its slot is released.
 func TestADecodingThatPanics(t *testing.T) {
 	t.Parallel()
 	d := newTestDecoders(1)
@@ -151,7 +151,7 @@ func TestADecodingThatPanics(t *testing.T) {
 	}
 }
 
-// A value is taken apart once, however many callers want it at the same time; the file of another value is its own.
+// A value is decoded once for any number of concurrent callers. Another value is decoded separately.
 func TestOneDecodingForAll(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile("certificate/testdata/pem/rsa-2048.pem")
@@ -183,7 +183,7 @@ func TestOneDecodingForAll(t *testing.T) {
 	}
 }
 
-// While a decoding that was given up still runs, the next callers do not wait for it; its result is not lost.
+// While a decoding that was given up still runs, the next callers do not wait for it. Its result is kept.
 func TestTheResultOfAGivenUpDecoding(t *testing.T) {
 	t.Parallel()
 	for _, result := range []error{nil, errors.New("cannot be used")} {

@@ -11,12 +11,12 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// setPFX puts a PKCS#12 file into the vault as the secret behind a certificate.
+// setPFX stores a PKCS#12 file in the vault as the secret behind a certificate.
 func (w *fixture) setPFX(name string, content []byte) {
 	w.vault.SetSecret(name, base64.StdEncoding.EncodeToString(content), devcloud.SecretOptions{ContentType: devcloud.PKCS12, Managed: true})
 }
 
-// What the vault has not changed is decoded once for as long as a volume has it, however often it is fetched.
+// An unchanged certificate is decoded once while a volume has it, however often it is fetched.
 func TestUnchangedCertificatesAreDecodedOnce(t *testing.T) {
 	t.Parallel()
 	for file, decodings := range map[string]int{
@@ -49,7 +49,7 @@ func TestUnchangedCertificatesAreDecodedOnce(t *testing.T) {
 	}
 }
 
-// A certificate that changes is decoded anew, and what it was before is forgotten.
+// A changed certificate is decoded again, and the old one is dropped.
 func TestAChangedCertificateIsDecoded(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -67,7 +67,7 @@ func TestAChangedCertificateIsDecoded(t *testing.T) {
 	}
 }
 
-// A certificate that cannot be read is not tried again in full at each call of the kubelet.
+// A certificate that cannot be decoded is not decoded again at each call of the kubelet.
 func TestABadCertificateIsTriedOnce(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -84,7 +84,7 @@ func TestABadCertificateIsTriedOnce(t *testing.T) {
 	}
 }
 
-// The password of a client certificate is derived from once, also when it is wrong.
+// The key derivation of a client certificate runs once, even if the password is wrong.
 func TestAClientCertificateIsDecodedOnce(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)

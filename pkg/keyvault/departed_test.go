@@ -10,7 +10,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// knows wants the client to know so many logins, sessions and pods after it has tidied up.
+// knows checks the number of logins and pods that the client keeps after Tidy.
 func (w *fixture) knows(when string, logins, pods int) {
 	w.t.Helper()
 	w.client.Tidy()
@@ -19,8 +19,8 @@ func (w *fixture) knows(when string, logins, pods int) {
 	}
 }
 
-// With the last volume of an identity its login goes, three minutes after it was used last, and nothing else has to happen.
-func TestALoginGoesWithItsVolumes(t *testing.T) {
+// A login is dropped three minutes after its last use once the last volume of its identity is gone.
+func TestALoginIsDroppedAfterItsVolumes(t *testing.T) {
 	t.Parallel()
 	for name, as := range map[string]func(*fixture) volume.Request{
 		"workload":         func(w *fixture) volume.Request { return w.pod("1", secret("a")) },
@@ -55,7 +55,7 @@ func TestALoginGoesWithItsVolumes(t *testing.T) {
 	}
 }
 
-// Pods that were refused or could not mount are forgotten too, and so is a login without a use although there are volumes.
+// Pods that were refused or could not mount are dropped too. So is a login without use, even if there are volumes.
 func TestIdleLoginsAreDropped(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -76,13 +76,13 @@ func TestIdleLoginsAreDropped(t *testing.T) {
 	w.knows("after an hour without a use", 0, 0)
 }
 
-// A refusal by Entra ID is that of the login, whichever vault it was for; that of a vault is its own.
-func TestARefusalTakesWhatItIsAbout(t *testing.T) {
+// A refusal by Entra ID concerns the login at every vault. A refusal by a vault concerns that vault alone.
+func TestARefusalRemovesOnlyItsOwnValues(t *testing.T) {
 	t.Parallel()
 	const tokenLife = 80 * time.Minute
 	for _, test := range []struct {
 		name   string
-		named  bool // the tenant of what is left, by the pod
+		named  bool // the pod names the tenant of the values that stay
 		refuse func(*fixture)
 		left   []string // of the vaults that the identity has read
 	}{

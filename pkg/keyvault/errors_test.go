@@ -19,7 +19,7 @@ const (
 	asWorkload = `secrets[0]: secret "a" of https://shop.vault.azure.net as workload ` + clientID + `: `
 )
 
-// Every refusal of a vault has its sentinel and a text that says what to do.
+// Every refusal of a vault has a sentinel error and a text that says what to do.
 func TestRefusalsOfTheVault(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -228,7 +228,7 @@ func TestNetworkFailures(t *testing.T) {
 	}
 }
 
-// A caller's context is honoured whatever hangs, also while it waits behind somebody else's login.
+// A caller's context is honoured whichever request hangs, also while the caller waits for a shared login.
 func TestContextsAreHonoured(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -272,7 +272,7 @@ func TestContextsAreHonoured(t *testing.T) {
 	}
 }
 
-// The error is that of the first object in the request, whichever is refused first.
+// The error is of the first object in the request, in whatever order the objects are refused.
 func TestTheErrorIsDeterministic(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -288,8 +288,8 @@ func TestTheErrorIsDeterministic(t *testing.T) {
 		strings.ReplaceAll(asSP, `"a"`, `"slow"`)+"HTTP 403 Forbidden, SecretDisabled: it is disabled; enable it, or mark the object optional")
 }
 
-// A caller whose time ends while the authority throttles learns that it throttles, and not only that the time is over.
-func TestTheTimeEndsWhileLoginsAreThrottled(t *testing.T) {
+// A caller whose deadline ends while the authority throttles gets the throttling as the reason.
+func TestTimeoutWhileLoginsAreThrottled(t *testing.T) {
 	t.Parallel()
 	const text = `secrets[0]: secret "a" of https://shop.vault.azure.net as servicePrincipal ` + clientID +
 		": Entra ID answered HTTP 429 too_many_requests, AADSTS90055: logins are throttled; tried again later"

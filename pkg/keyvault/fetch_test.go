@@ -73,7 +73,7 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// A secret of the predecessor's grammar is split when it backs a certificate, and only then.
+// A secret in the predecessor's syntax is split only if it backs a certificate.
 func TestSplit(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -200,7 +200,7 @@ func TestSelections(t *testing.T) {
 	if files := w.fetch(w.asServicePrincipal(selection(volume.Selection{Prefix: "nothing"}))); len(files) > 0 {
 		t.Error(files)
 	}
-	// What disappears between the list and the read is left out; what is in the way is an error.
+	// An object that disappears between the list and the read is left out. Other failures are errors.
 	w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Path: "/secrets/app-07", Action: devcloud.Fail, Status: 404, Times: 1})
 	delete(all, "app-07")
 	if diff := cmp.Diff(all, w.fetch(w.asServicePrincipal(selection(volume.Selection{})))); diff != "" {
@@ -224,13 +224,13 @@ func TestOptional(t *testing.T) {
 	if diff := cmp.Diff(map[string]string{"here": "x"}, w.fetch(w.asServicePrincipal(absent, off, secret("here")))); diff != "" {
 		t.Error(diff)
 	}
-	// Somebody else in the same volume may need it.
+	// Another object of the same volume may need it.
 	needed := secret("absent")
 	needed.Source, needed.Outputs[0].Path = "secrets[7]", "needed"
 	w.fails(w.asServicePrincipal(absent, needed), volume.ErrNotFound,
 		`secrets[7]: secret "absent" of https://shop.vault.azure.net as servicePrincipal `+clientID+
 			`: HTTP 404 SecretNotFound: there is no such object; check the name, or recover it if it was deleted`)
-	// A refusal is no absence.
+	// A refusal does not count as absence.
 	w.later(2 * time.Second)
 	w.vault.Deny(clientID)
 	_, err := w.client.Fetch(t.Context(), w.asServicePrincipal(absent))
@@ -265,7 +265,7 @@ func TestFetchedIsTheAgeOfTheOldest(t *testing.T) {
 	}
 }
 
-// Identities that share a client id, but not what they present, never share a token.
+// Identities with the same client id but different credentials never share a token.
 func TestNothingIsSharedAcrossIdentities(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -288,7 +288,7 @@ func TestNothingIsSharedAcrossIdentities(t *testing.T) {
 	}
 }
 
-// A token that the vault accepts no more is not kept.
+// A token that the vault no longer accepts is dropped.
 func TestARefusedTokenIsRenewed(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -296,7 +296,7 @@ func TestARefusedTokenIsRenewed(t *testing.T) {
 	w.fetch(w.asServicePrincipal(secret("a")))
 	logins := func() int { return w.Count(devcloud.CountKey{Service: devcloud.ServiceLogin, Kind: "token"}) }
 
-	// A token that is refused once, as a revoked one is, causes no error.
+	// A token that is refused once, like a revoked one, causes no error.
 	w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 401, Times: 1})
 	w.ResetCounts()
 	w.fetch(w.asServicePrincipal(secret("a")))
@@ -304,7 +304,7 @@ func TestARefusedTokenIsRenewed(t *testing.T) {
 		t.Errorf("%d logins after a refused token, want 1", got)
 	}
 
-	// Refused again: that is the answer.
+	// A second refusal is the result.
 	stop := w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 401})
 	w.ResetCounts()
 	if _, err := w.client.Fetch(t.Context(), w.asServicePrincipal(secret("a"))); !errors.Is(err, volume.ErrUnauthenticated) {
@@ -322,7 +322,7 @@ func TestARefusedTokenIsRenewed(t *testing.T) {
 	}
 }
 
-// A vault that asks for the time to be waited for is asked again within the caller's deadline.
+// A vault that sends Retry-After is asked again within the caller's deadline.
 func TestRetryAfterIsHonoured(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []devcloud.Fault{{Action: devcloud.Throttle}, {Action: devcloud.Fail, Status: 503}} {
@@ -340,7 +340,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		fault.Service, fault.RetryAfter, fault.Times = devcloud.ServiceVault, 20*time.Second, 1
 		w.inject(fault)
 		w.fetch(w.asServicePrincipal(secret("a")))
-		if waited < 19*time.Second || waited > 22*time.Second { // the answer itself took a moment of them
+		if waited < 19*time.Second || waited > 22*time.Second { // the answer itself took some of the time
 			t.Errorf("%s: asked again after %v, want 20s and up to a tenth more", fault.Action, waited)
 		}
 		waited, fault.Times = 0, 0
@@ -353,9 +353,9 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	}
 }
 
-// The same for Entra ID: a caller that has less time than it asks for gets the answer at once, and so do all of this identity
-// until then, for any object, without a request. Other identities are not kept from logging in.
-func TestEntraIDIsLeftAloneWhileItThrottles(t *testing.T) {
+// The same for Entra ID. A caller with less time than Retry-After fails at once. So do all callers of this identity
+// until then, for any object, without a request. Other identities can still log in.
+func TestEntraIDIsNotAskedWhileItThrottles(t *testing.T) {
 	t.Parallel()
 	for _, fault := range []devcloud.Fault{{Action: devcloud.Throttle}, {Action: devcloud.Fail, Status: 503}} {
 		var w *fixture
@@ -397,7 +397,7 @@ func TestEntraIDIsLeftAloneWhileItThrottles(t *testing.T) {
 	}
 }
 
-// The SDK reads environment variables; none may change what the driver does.
+// The SDK reads environment variables. None may change what the driver does.
 func TestTheEnvironmentIsNotRead(t *testing.T) {
 	for name, value := range map[string]string{
 		"AZURE_AUTHORITY_HOST": "https://elsewhere.example.com/", "AZURE_REGIONAL_AUTHORITY_NAME": "westeurope",

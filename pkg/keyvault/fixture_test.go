@@ -26,7 +26,7 @@ const (
 	issuerURL     = "https://issuer.example.com/cluster"
 )
 
-// fixture is a cloud with one vault, which two identities may read, and a client of it.
+// fixture is a cloud with one vault that two identities may read, and a client.
 type fixture struct {
 	*devcloud.Cloud
 	t      *testing.T
@@ -36,7 +36,7 @@ type fixture struct {
 	ahead  atomic.Int64 // of the clock of the clients, see later
 }
 
-// later lets time pass for the clients, not for the cloud.
+// later advances the clock of the clients, not of the cloud.
 func (w *fixture) later(d time.Duration) { w.ahead.Add(int64(d)) }
 
 func (w *fixture) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
@@ -107,7 +107,7 @@ func (w *fixture) token(claims devcloud.ServiceAccountToken) volume.Secret {
 	return volume.NewSecret([]byte(token))
 }
 
-// inject disturbs the cloud until the test ends.
+// inject adds a fault to the cloud until the test ends.
 func (w *fixture) inject(f devcloud.Fault) (stop func()) {
 	w.t.Helper()
 	stop, err := w.Inject(f)
@@ -139,7 +139,7 @@ func request(id volume.Identity, objects []volume.Object) volume.Request {
 	}
 }
 
-// secret asks for a secret's value at a file of the same name.
+// secret requests a secret's value as a file with the same name.
 func secret(name string) volume.Object {
 	return volume.Object{
 		Kind: volume.KindSecret, Source: "secrets[0]", Vault: "https://shop.vault.azure.net", Name: name,
@@ -147,7 +147,7 @@ func secret(name string) volume.Object {
 	}
 }
 
-// fetch must succeed.
+// fetch fetches, and fails the test on an error.
 func (w *fixture) fetch(r volume.Request) map[string]string {
 	w.t.Helper()
 	content, err := w.client.Fetch(w.t.Context(), r)
@@ -164,7 +164,7 @@ func (w *fixture) fetch(r volume.Request) map[string]string {
 	return files
 }
 
-// requests counts what reached the vaults and the login host, as "service kind status".
+// requests counts the requests to the vaults and the login host, as "service kind status".
 func (w *fixture) requests() map[string]int {
 	counts := map[string]int{}
 	for key, n := range w.Counts() {

@@ -11,10 +11,11 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// valueBytes is the size of the values here: so much more than an entry that the two cannot be mistaken.
+// valueBytes is the size of the values here: so much larger than an entry's overhead that entries can be counted by
+// size.
 const valueBytes = 20_000
 
-// values is how many of them the client has in memory after it has tidied up.
+// values is the number of values in memory after Tidy.
 func (w *fixture) values() int {
 	w.client.Tidy()
 	return w.client.Cached() / valueBytes
@@ -29,7 +30,7 @@ func newFixtureOfValues(t *testing.T, names ...string) *fixture {
 	return w
 }
 
-// refreshes gives what a refresh costs.
+// refreshes returns the number of requests of a refresh.
 func (w *fixture) refreshes(id string, r volume.Request) (requests int) {
 	w.t.Helper()
 	w.ResetCounts()
@@ -37,7 +38,7 @@ func (w *fixture) refreshes(id string, r volume.Request) (requests int) {
 	return w.gets()
 }
 
-// A value stays as long as a refresh of the volumes that share it may have it, and no longer.
+// A value stays as long as a refresh of its volumes may use it, and no longer.
 func TestAValueStaysForItsInterval(t *testing.T) {
 	t.Parallel()
 	w := newFixtureOfValues(t, "a", "b")
@@ -62,8 +63,8 @@ func TestAValueStaysForItsInterval(t *testing.T) {
 	}
 }
 
-// The volumes that share a value are refreshed with one request, also those that were mounted before a restart; with the
-// last of them the value goes.
+// The volumes that share a value are refreshed with one request, including those from before a restart. The value is
+// dropped with the last of them.
 func TestAValueIsShared(t *testing.T) {
 	t.Parallel()
 	for name, restarted := range map[string]bool{"mounted": false, "mounted before a restart": true} {
@@ -100,7 +101,7 @@ func TestAValueIsShared(t *testing.T) {
 	}
 }
 
-// A pinned version is never fetched again for a volume that has it; it stays as long as the volume.
+// A pinned version is never fetched again for a volume that has it. It stays as long as the volume.
 func TestAPinnedVersionStays(t *testing.T) {
 	t.Parallel()
 	w := newFixtureOfValues(t)
@@ -118,13 +119,13 @@ func TestAPinnedVersionStays(t *testing.T) {
 		}
 	}
 	w.client.Forget("one")
-	w.later(10 * time.Second) // which a first mount may have
+	w.later(10 * time.Second) // a first mount may use it
 	if n := w.values(); n != 0 {
 		t.Errorf("%d values when the volume has gone", n)
 	}
 }
 
-// What an outage may be bridged with stays as long as it may be.
+// A value that may be used in an outage stays as long as that is allowed.
 func TestTheLastKnownValueStays(t *testing.T) {
 	t.Parallel()
 	w := newFixtureOfValues(t, "a")
@@ -141,8 +142,8 @@ func TestTheLastKnownValueStays(t *testing.T) {
 	}
 }
 
-// A refresh of which one object fails is made again without a request for the others.
-func TestARefreshThatFailsInPartIsNotForgotten(t *testing.T) {
+// If one object of a refresh fails, the retry does not request the others again.
+func TestARetriedRefreshRequestsOnlyTheFailedObject(t *testing.T) {
 	t.Parallel()
 	w := newFixtureOfValues(t, "a", "b")
 	r := w.asServicePrincipal(secret("a"), secret("b"))

@@ -18,21 +18,21 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// isolationTime is the environment variable that makes TestIsolation run for longer: "1m".
+// isolationTime is the environment variable that lengthens TestIsolation: "1m".
 const isolationTime = "KEYVAULT_CSI_ISOLATION_TIME"
 
-// actor is a pod with its identity, and what only it may read: the vault says whose token it saw. A wrong one has no
-// right to log in and must never get anything.
+// actor is a pod with its identity, and the vaults that only it may read. The value shows which identity's token the
+// vault saw. A wrong actor has no permission to log in and must never get a value.
 type actor struct {
 	request func() volume.Request
-	reads   string // empty: nothing
-	as      string // how errors speak of it
+	reads   string // empty: none
+	as      string // its identity in errors
 }
 
-// TestIsolation lets pods that have as much in common as they can (the same client id, the same name of a service
-// account, the same secret, in other tenants, namespaces and kinds of identity) fetch all at once from vaults that
-// answer each login with a value of its own, while tokens expire, logins are dropped, vaults refuse and fail. Nobody may
-// ever get what is another's: no value, and no error.
+// TestIsolation fetches concurrently for pods that are as similar as possible: the same client id, the same name of a
+// service account or the same secret, in other tenants, namespaces and kinds of identity. The vaults answer each
+// login with its own value. Meanwhile tokens expire, logins are dropped, and vaults refuse and fail. No actor may
+// ever get the value or the error of another.
 func TestIsolation(t *testing.T) {
 	t.Parallel()
 	duration := 3 * time.Second
@@ -50,7 +50,7 @@ func TestIsolation(t *testing.T) {
 	end := time.Now().Add(duration)
 
 	var fetched, refused, disturbed atomic.Int64
-	enough := func() bool { // so that a machine under load proves as much as another
+	enough := func() bool { // so that a loaded machine makes as many checks as another
 		return time.Now().After(end) && fetched.Load() >= 50 && refused.Load() >= 10
 	}
 	var running sync.WaitGroup
@@ -88,7 +88,7 @@ func TestIsolation(t *testing.T) {
 	}
 }
 
-// onceEach lets all begin at the same moment, undisturbed.
+// onceEach starts all actors at the same moment, without faults.
 func (w *fixture) onceEach(actors []actor) {
 	w.t.Helper()
 	var running sync.WaitGroup
@@ -106,7 +106,7 @@ func (w *fixture) onceEach(actors []actor) {
 	running.Wait()
 }
 
-// judgeError wants an error to speak of the actor alone, and a refusal only where it is due.
+// judgeError checks that an error names the actor alone, and that a refusal is expected.
 func (w *fixture) judgeError(a actor, err error) {
 	w.t.Helper()
 	switch {
@@ -119,7 +119,7 @@ func (w *fixture) judgeError(a actor, err error) {
 	}
 }
 
-// disturb makes tokens and logins grow old, and vaults and authorities fail now and then.
+// disturb ages tokens and logins, and makes vaults and authorities fail now and then.
 func (w *fixture) disturb(ctx context.Context, ahead *atomic.Int64) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -131,7 +131,7 @@ func (w *fixture) disturb(ctx context.Context, ahead *atomic.Int64) {
 		}
 		ahead.Store(0)
 		if i%20 == 10 {
-			ahead.Store(int64(65 * time.Minute)) // whatever was used before is idle now, and every token is over
+			ahead.Store(int64(65 * time.Minute)) // all earlier logins are idle now, and all tokens have expired
 		}
 		fault := []devcloud.Fault{
 			{Service: devcloud.ServiceVault, Action: devcloud.Challenge, Times: 3, Text: `Bearer authorization="https://login.microsoftonline.com/` + tenantID + `", resource="https://vault.azure.net"`},
@@ -141,7 +141,7 @@ func (w *fixture) disturb(ctx context.Context, ahead *atomic.Int64) {
 			{Service: devcloud.ServiceVault, Action: devcloud.Delay, Delay: 20 * time.Millisecond, Times: 10},
 		}[i%5]
 		if fault.Action == devcloud.Challenge {
-			fault.Host = "shop" // of the tenant that the challenge names
+			fault.Host = "shop" // of the tenant in the challenge
 		}
 		if _, err := w.Inject(fault); err != nil {
 			w.t.Error(err)
@@ -211,8 +211,8 @@ func whoami(vault string, pod volume.Pod, id volume.Identity) volume.Request {
 	return r
 }
 
-// workloads are two service accounts of a namespace with one client id, for each a pod whose token of theirs nobody has
-// signed, and a third that nobody has federated.
+// workloads are two service accounts of a namespace with one client id. Each also has a pod with an unsigned token. A
+// third account is not federated.
 func (w *fixture) workloads(tenant, vault, id, namespace string) []actor {
 	var actors []actor
 	for _, account := range []string{"web", "a"} {
@@ -237,7 +237,7 @@ func (w *fixture) workloads(tenant, vault, id, namespace string) []actor {
 	}})
 }
 
-// principals present the client id with each of its proofs, and with what is none.
+// principals use the client id with each of its credentials, and with invalid ones.
 func (w *fixture) principals(tenant, vault, id string) []actor {
 	with := func(reads string, change func(*volume.Identity)) actor {
 		login := volume.Identity{Kind: volume.ServicePrincipal, ClientID: id}
@@ -265,12 +265,12 @@ func (w *fixture) principals(tenant, vault, id string) []actor {
 		with("", bySecret("wrong")),
 		with("", bySecret("of "+theirs)),
 		with("", bySecret(clientSecret[1:])),
-		with("", func(i *volume.Identity) { bySecret(clientSecret)(i); i.TenantID = theirs }), // a token that this vault does not take
+		with("", func(i *volume.Identity) { bySecret(clientSecret)(i); i.TenantID = theirs }), // a token that this vault does not accept
 		with("", byFile("aes256-password.pem", "wrong")),
 	}
 }
 
-// ofTheNode are those that the operator lets use the node's own rights.
+// ofTheNode are the pods that the operator lets use the node's identity.
 func (w *fixture) ofTheNode() []actor {
 	const shop, bank = "https://shop.vault.azure.net", "https://bank.vault.azure.net"
 	node := func(vault, as, reads string, id volume.Identity) actor {
@@ -280,7 +280,7 @@ func (w *fixture) ofTheNode() []actor {
 		node(shop, "managed", "I am "+tenantID+" "+ownID+" managed", volume.Identity{Kind: volume.Managed}),
 		node(shop, "managed "+assignedID, "I am "+tenantID+" "+assignedID+" managed", volume.Identity{Kind: volume.Managed, ClientID: assignedID}),
 		node(shop, "managed "+resourceID, "I am "+tenantID+" "+assignedID+" managed", volume.Identity{Kind: volume.Managed, ResourceID: resourceID}),
-		node(shop, "managed "+clientID, "", volume.Identity{Kind: volume.Managed, ClientID: clientID}), // no identity of the node
+		node(shop, "managed "+clientID, "", volume.Identity{Kind: volume.Managed, ClientID: clientID}), // not an identity of the node
 		node(bank, "managed", "", volume.Identity{Kind: volume.Managed}),                               // of another tenant
 		node(shop, "cluster "+clientID, "I am "+tenantID+" "+clientID+" secret 0", volume.Identity{Kind: volume.Cluster}),
 		node(bank, "cluster "+clientID, "I am "+otherTenantID+" "+clientID+" secret 0", volume.Identity{Kind: volume.Cluster}),

@@ -12,8 +12,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// What a volume may not have is not read either: a list ends where it names too many, and values end where they are too
-// much, whatever else the vault holds.
+// The limits of a volume also bound the requests: a list ends when it has too many names, and reads end when the
+// values are too large, whatever else the vault holds.
 func TestLimitsHoldWhileFetching(t *testing.T) {
 	t.Parallel()
 	const (
@@ -37,8 +37,8 @@ func TestLimitsHoldWhileFetching(t *testing.T) {
 	for name, test := range map[string]struct {
 		limits      volume.Limits
 		objects     []volume.Object
-		want        string // empty: all is well
-		reads       int    // at most; 0: no matter
+		want        string // empty: no error
+		reads       int    // maximum; 0: not checked
 		pages       int    // exactly
 		files, size int
 	}{
@@ -77,7 +77,7 @@ func TestLimitsHoldWhileFetching(t *testing.T) {
 	}
 }
 
-// folder puts what a selection selects into a folder.
+// folder writes the objects of a selection into a folder.
 func folder(o volume.Object) volume.Object {
 	each := o.Selection.Each
 	s := *o.Selection
@@ -90,7 +90,7 @@ func folder(o volume.Object) volume.Object {
 	return o
 }
 
-// memory lets a volume have so many bytes.
+// memory is a memory limit for a volume, in bytes.
 type memory struct {
 	mu                sync.Mutex
 	held, most        int64
@@ -122,8 +122,8 @@ func (m *memory) Read(_ context.Context, vault string) (func(), error) {
 	}, nil
 }
 
-// The node is asked for each read and for the memory of each file, and its word ends the fetch.
-func TestTheNodeLendsMemory(t *testing.T) {
+// The memory limit of the node is asked for each read and for each file, and its error ends the fetch.
+func TestTheMemoryLimitOfTheNode(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
 	for _, name := range []string{"a", "b", "c"} {

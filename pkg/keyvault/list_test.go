@@ -12,10 +12,10 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// A list that is throttled in the middle goes on where it was: the SDK's pager would give the same error for ever.
+// A list that is throttled in the middle continues there. The SDK's pager would repeat the same error.
 func TestAThrottledListGoesOn(t *testing.T) {
 	t.Parallel()
-	second := "$skiptoken=" + base64.RawURLEncoding.EncodeToString([]byte("app-25")) // as the dev cloud makes them, 25 to a page
+	second := "$skiptoken=" + base64.RawURLEncoding.EncodeToString([]byte("app-25")) // as the dev cloud makes them, 25 per page
 	for name, page := range map[string]string{"first page": "", "second page": second} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -42,7 +42,7 @@ func TestAThrottledListGoesOn(t *testing.T) {
 	}
 }
 
-// The vault says where the next page is. A link that leads away from the vault takes no token there.
+// The vault gives the link to the next page. A link to another host gets no token.
 func TestTheNextPageIsOfTheSameVault(t *testing.T) {
 	t.Parallel()
 	strange := "objects[0]: the list of secrets of https://shop.vault.azure.net as servicePrincipal " + clientID +
@@ -68,8 +68,8 @@ func TestTheNextPageIsOfTheSameVault(t *testing.T) {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Path: "/secrets", Action: devcloud.Malformed, Times: 1,
 				Text: fmt.Sprintf(`{"value":[],"nextLink":%q}`, test.link)})
 			content, err := w.client.Fetch(t.Context(), w.asServicePrincipal(selection(volume.Selection{})))
-			if said := errorText(err); said != test.fails {
-				t.Errorf("got  %s\nwant %s", said, test.fails)
+			if text := errorText(err); text != test.fails {
+				t.Errorf("got  %s\nwant %s", text, test.fails)
 			}
 			if n := w.Count(devcloud.CountKey{Kind: "secrets/list", Status: 200}); n != 1 && test.fails != "" || n != 2 && test.fails == "" {
 				t.Errorf("%d pages were read: %v", n, w.requests())

@@ -13,12 +13,12 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Nothing of a client certificate, its password, the cluster's file or the metadata service's answers stands in an
-// error or in the log, however wrong they are.
-func TestNothingSecretIsSaidOfLogins(t *testing.T) {
+// No part of a client certificate, its password, the cluster's file or the metadata service's answers is in an error
+// or in the log, however malformed they are.
+func TestNoSecretsOfLoginsInErrorsAndLogs(t *testing.T) {
 	t.Parallel()
-	var said bytes.Buffer
-	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&said), textlogger.Verbosity(10)))
+	var output bytes.Buffer
+	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&output), textlogger.Verbosity(10)))
 	on := files{"/broken": marker, "/good": string(loginFile(t, "modern-password.pfx"))}
 	w := newCluster(t, on, func(o *keyvault.Options) { o.Logger = logger })
 	failed := 0
@@ -30,7 +30,7 @@ func TestNothingSecretIsSaidOfLogins(t *testing.T) {
 			return
 		}
 		failed++
-		fmt.Fprintf(&said, "%v\n%+v\n%#v\n%+v\n", err, err, err, r)
+		fmt.Fprintf(&output, "%v\n%+v\n%#v\n%+v\n", err, err, err, r)
 	}
 	for _, content := range []string{
 		marker, `"` + marker + `"`, `{"aadClientSecret":["` + marker + `"]}`, `{"aadClientSecret":"` + marker + `"`,
@@ -52,7 +52,7 @@ func TestNothingSecretIsSaidOfLogins(t *testing.T) {
 	w.ClearFaults()
 	w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Malformed, Text: `{"access_token":"` + marker + `","expires_on":"4102444800"}`})
 	attempt(managed(byClient)) // a vault sees it and refuses it
-	if text := said.String(); strings.Contains(text, marker) || failed != 14 || !strings.Contains(text, "/metadata/identity/oauth2/token") {
-		t.Errorf("after %d failures this was said:\n%s", failed, text)
+	if text := output.String(); strings.Contains(text, marker) || failed != 14 || !strings.Contains(text, "/metadata/identity/oauth2/token") {
+		t.Errorf("after %d failures the output is:\n%s", failed, text)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Volumes that each have an identity of their own do not fill the memory, and refused logins do not evict one that has a token.
+// Volumes with an identity each do not fill the memory, and refused logins do not evict one that has a token.
 func TestLoginsAreBounded(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)

@@ -21,7 +21,7 @@ const (
 	asManaged = `secrets[0]: secret "a" of https://shop.vault.azure.net as managed`
 )
 
-// newVM is a fixture whose node has an identity of its own and one that was assigned to it.
+// newVM is a fixture whose node has a system-assigned identity and a user-assigned one.
 func newVM(t *testing.T, change ...func(*keyvault.Options)) *fixture {
 	t.Helper()
 	w := newFixture(t, change...)
@@ -48,7 +48,7 @@ func asked(w *fixture) []devcloud.Request {
 	return slices.DeleteFunc(w.Requests(), func(r devcloud.Request) bool { return r.Service != devcloud.ServiceIMDS })
 }
 
-// Each way to name a managed identity reaches the service as Azure documents it, once for all fetches.
+// Each way to name a managed identity sends the request that Azure documents, once for all fetches.
 func TestManaged(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -77,7 +77,7 @@ func TestManaged(t *testing.T) {
 	}
 }
 
-// Where the node has no identity of its own and one is assigned to it, that one answers who names none.
+// If the node has no system-assigned identity and only one user-assigned one, requests without an id get that one.
 func TestTheOnlyAssignedIdentityAnswers(t *testing.T) {
 	t.Parallel()
 	w := newVM(t)
@@ -87,7 +87,7 @@ func TestTheOnlyAssignedIdentityAnswers(t *testing.T) {
 	}
 }
 
-// The metadata service is asked by none of the ways that the environment offers: no proxy, and no other service.
+// The environment cannot redirect requests to the metadata service: to no proxy, and to no other service.
 func TestManagedIsNotHijacked(t *testing.T) {
 	elsewhere := "http://127.0.0.1:1/elsewhere"
 	for _, name := range []string{
@@ -110,7 +110,7 @@ func TestManagedIsNotHijacked(t *testing.T) {
 	}
 }
 
-// What the service says while it is updated or busy is waited for, shortly.
+// Errors of the service while it is updated or busy are retried after a short wait.
 func TestManagedIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	w := newVM(t)

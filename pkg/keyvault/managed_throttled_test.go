@@ -11,7 +11,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 )
 
-// A 503 with a Retry-After is waited for like a 429, and counted as what it is.
+// A 503 with Retry-After is handled like a 429, and counted as a 503.
 func TestManagedIsThrottledWith503(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()

@@ -20,8 +20,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// scrape gives the counters and gauges as Prometheus would read them, without those that are zero, the histogram's
-// buckets and sums, and the bytes of the cache.
+// scrape returns the counters and gauges as Prometheus reads them, without zeros, the histogram's buckets and sums,
+// and the bytes of the cache.
 func scrape(t *testing.T, registry *prometheus.Registry) []string {
 	t.Helper()
 	response := httptest.NewRecorder()
@@ -52,7 +52,7 @@ func TestMetrics(t *testing.T) {
 	public, key := only(allParts("TLS"), volume.PartLeaf76), only(allParts("sign"), volume.PartPublicKey)
 	public.Kind, key.Kind = volume.KindPublicCertificate, volume.KindKey
 
-	// A vault that has not answered 200 yet, and one that never will, are "other".
+	// A vault that has not answered 200 yet is "other".
 	absent := secret("absent")
 	_, err = w.client.Fetch(t.Context(), first("none", w.asServicePrincipal(absent)))
 	if err == nil {
@@ -113,7 +113,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// Of many certificates the 200 that end first have a series, whatever their names, and all are counted.
+// If there are many certificates, the 200 that end first have a series, whatever their names, and all are counted.
 func TestSoonestCertificates(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
@@ -123,7 +123,7 @@ func TestSoonestCertificates(t *testing.T) {
 	var want []string
 	var objects []volume.Object
 	for i := range all {
-		name := fmt.Sprintf("tls-%03d", all-i) // the names are in the other order
+		name := fmt.Sprintf("tls-%03d", all-i) // the names are in reverse order
 		until := end.Add(time.Duration(i) * time.Hour)
 		_, err := w.vault.SetCertificate(name, devcloud.CertificateOptions{KeyType: devcloud.P256, SelfSigned: true, NotAfter: until})
 		w.must(err)

@@ -10,8 +10,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// A panic while somebody waits for an object, on whatever goroutine, is that object's trouble: the process goes on, and so
-// does the next fetch.
+// A panic in any goroutine during a fetch is the error of one object. The process and the next fetch continue.
 func TestAPanicWhileWaiting(t *testing.T) {
 	t.Parallel()
 	var broken atomic.Bool

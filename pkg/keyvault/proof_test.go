@@ -18,12 +18,12 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// pod is a request of one pod of the service account shop/web, as volume.Parse makes it of what a kubelet sends.
+// pod is a request of one pod of the service account shop/web, as volume.Parse makes it from a kubelet's call.
 func (w *fixture) pod(uid string, objects ...volume.Object) volume.Request {
 	return w.podOf("account-1", uid, objects...)
 }
 
-// podOf is the same of a service account that has had another UID.
+// podOf is the same for a service account with another UID.
 func (w *fixture) podOf(account, uid string, objects ...volume.Object) volume.Request {
 	r := w.asWorkload(objects...)
 	r.Pod.UID, r.Pod.Name = uid, "web-"+uid
@@ -34,7 +34,7 @@ func (w *fixture) podOf(account, uid string, objects ...volume.Object) volume.Re
 	return r
 }
 
-// forged is a request with a token of the right names that no cluster has signed.
+// forged is a request whose token has the right names but an invalid signature.
 func forged(r volume.Request) volume.Request {
 	token := r.Identity.Assertion.Reveal()
 	signed := bytes.LastIndexByte(token, '.') + 1
@@ -42,7 +42,7 @@ func forged(r volume.Request) volume.Request {
 	return r
 }
 
-// unfederate takes the federated credential away, as an operator does whose cluster or namespace is gone.
+// unfederate deletes the federated credential, as an operator does when a cluster or namespace is gone.
 func (w *fixture) unfederate() {
 	w.t.Helper()
 	w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID}))
@@ -55,7 +55,7 @@ func (w *fixture) federate() {
 	}}))
 }
 
-// logins counts what Entra ID was asked since the counts were reset.
+// logins counts the requests to Entra ID since the counts were reset.
 func (w *fixture) logins() int {
 	return w.Count(devcloud.CountKey{Service: devcloud.ServiceLogin, Kind: "token"})
 }
@@ -68,8 +68,8 @@ const (
 		`it needs one with subject "system:serviceaccount:shop:web", issuer "https://issuer.example.com/cluster", audience "api://AzureADTokenExchange"`
 )
 
-// With the right taken away at Entra ID, a login that pods have in common serves those who have proven themselves while its
-// token lasts, and nobody who comes after: no value of the cache, none of the vault, whatever names he has.
+// After the federated credential is deleted, a shared login serves the pods with a proof while its token lasts, and
+// no later pod: neither from the cache nor from the vault, whatever the names in its token.
 func TestANewPodProvesItself(t *testing.T) {
 	t.Parallel()
 	for name, newcomer := range map[string]func(*fixture) volume.Request{
@@ -111,8 +111,8 @@ func TestANewPodProvesItself(t *testing.T) {
 	}
 }
 
-// A forged token is worth nothing, and takes nothing from those whose names it bears.
-func TestAForgedTokenDisturbsNobody(t *testing.T) {
+// A forged token gets nothing, and does not affect the pods with the same names.
+func TestAForgedTokenAffectsNoOtherPod(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(time.Hour), func(o *keyvault.Options) { o.LastKnownGood = time.Hour })
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
@@ -135,10 +135,10 @@ func TestAForgedTokenDisturbsNobody(t *testing.T) {
 	}
 	w.inject(devcloud.Fault{Action: devcloud.Reset, Service: devcloud.ServiceVault})
 	w.later(time.Hour - time.Minute)
-	w.fetch(w.pod("1", secret("a"))) // what was known last
+	w.fetch(w.pod("1", secret("a"))) // the last known value
 }
 
-// A pod proves itself once, with its own assertion. What the others have is then also its own.
+// A pod proves itself once, with its own assertion. Then it shares the values of the others.
 func TestAPodProvesItselfOnce(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(10*time.Second))
@@ -167,7 +167,7 @@ func TestAPodProvesItselfOnce(t *testing.T) {
 		}
 	}
 
-	w.client = w.newClient() // the driver starts again
+	w.client = w.newClient() // the driver restarts
 	for i, r := range []volume.Request{refresh("one", one), refresh("two", two), refresh("two b", second)} {
 		w.ResetCounts()
 		w.fetch(r)
@@ -177,8 +177,8 @@ func TestAPodProvesItselfOnce(t *testing.T) {
 	}
 }
 
-// With its last volume a pod is one of which nothing is known.
-func TestAPodThatIsGoneProvesItselfAgain(t *testing.T) {
+// The proof of a pod ends with its last volume.
+func TestAProofEndsWithTheLastVolume(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(time.Hour))
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
@@ -200,7 +200,7 @@ func TestAPodThatIsGoneProvesItselfAgain(t *testing.T) {
 	w.fetch(first("five", w.pod("1", secret("a"))))
 }
 
-// Pods that start together prove themselves one by one, and share all the rest.
+// Pods that start together prove themselves one by one, and share everything else.
 func TestABurstOfPodsProvesItself(t *testing.T) {
 	t.Parallel()
 	const pods = 100
@@ -237,9 +237,9 @@ func TestABurstOfPodsProvesItself(t *testing.T) {
 	}
 }
 
-// While Entra ID cannot be reached no pod can prove itself, so that only pods that have are served, with the token and with
-// the last known values.
-func TestNobodyIsProvenInAnOutage(t *testing.T) {
+// While Entra ID cannot be reached, no pod can prove itself. Only pods with a proof are served, with the token and
+// with the last known values.
+func TestNoNewProofInAnOutage(t *testing.T) {
 	t.Parallel()
 	const down = asWorkload + "no answer from login.microsoftonline.com: the connection broke; check the network between the node and it"
 	w := newFixture(t, maxAge(time.Hour), func(o *keyvault.Options) { o.LastKnownGood = 2 * time.Hour })
@@ -254,7 +254,7 @@ func TestNobodyIsProvenInAnOutage(t *testing.T) {
 		t.Errorf("the next pod asked again at once: %v", w.requests())
 	}
 	w.fetch(w.pod("1", secret("a"), secret("b")))
-	w.later(80 * time.Minute) // the token is over
+	w.later(80 * time.Minute) // the token has expired
 	w.fetch(first("another", w.pod("1", secret("a"))))
 	w.fails(w.pod("2", secret("a")), volume.ErrUnavailable, down)
 	stop()
@@ -263,15 +263,15 @@ func TestNobodyIsProvenInAnOutage(t *testing.T) {
 
 	w.inject(devcloud.Fault{Action: devcloud.Reset, Service: devcloud.ServiceVault})
 	w.later(90 * time.Minute)
-	w.fetch(w.pod("4", secret("a"))) // who can prove himself, while the vault cannot be reached
+	w.fetch(w.pod("4", secret("a"))) // it can prove itself while the vault cannot be reached
 }
 
-// Nothing that is known is for a pod that has yet to prove itself, so that it waits for Entra ID as long as there is time.
-func TestAProofIsNotBridged(t *testing.T) {
+// A pod without a proof gets no known value, so it waits for Entra ID until its deadline.
+func TestNoLastKnownValueWithoutAProof(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, func(o *keyvault.Options) {
 		o.LastKnownGood = time.Hour
-		o.After = func(time.Duration) <-chan time.Time { return time.After(0) } // whoever waits for a vault loses patience
+		o.After = func(time.Duration) <-chan time.Time { return time.After(0) } // callers that wait for a vault lose patience at once
 	})
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.fetch(w.pod("1", secret("a")))
@@ -284,8 +284,8 @@ func TestAProofIsNotBridged(t *testing.T) {
 	}
 }
 
-// A vault that says nothing of its tenant is asked no more often by pods that have yet to prove themselves.
-func TestAVaultThatIsAwayPausesAlsoForNewPods(t *testing.T) {
+// Pods without a proof do not cause more requests to a vault that does not name its tenant.
+func TestAFailedVaultPausesForNewPodsToo(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
@@ -305,7 +305,7 @@ func TestAVaultThatIsAwayPausesAlsoForNewPods(t *testing.T) {
 	w.fetch(w.pod("1", secret("a")))
 }
 
-// A vault that wants to be left alone has no part in the proof of a pod that is served from memory.
+// A throttling vault does not affect the proof of a pod that is served from memory.
 func TestAPodProvesItselfWhileTheVaultThrottles(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(time.Hour))
@@ -319,8 +319,8 @@ func TestAPodProvesItselfWhileTheVaultThrottles(t *testing.T) {
 	w.fetch(first("two", w.pod("2", secret("a"))))
 }
 
-// When Entra ID refuses the login that pods have in common, none of them has proven anything any more.
-func TestARefusedLoginIsEverybodys(t *testing.T) {
+// When Entra ID refuses a shared login, the proofs of all its pods end.
+func TestARefusedLoginEndsAllProofs(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(time.Hour), func(o *keyvault.Options) { o.LastKnownGood = 24 * time.Hour })
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
@@ -328,7 +328,7 @@ func TestARefusedLoginIsEverybodys(t *testing.T) {
 	w.fetch(first("one", w.pod("1", secret("a"))))
 	w.fetch(first("two", w.pod("2", secret("a"))))
 	w.unfederate()
-	w.later(2 * time.Hour) // the token is over
+	w.later(2 * time.Hour) // the token has expired
 	w.fails(refresh("one", w.pod("1", secret("a"))), volume.ErrUnauthenticated, unfederated)
 	w.ResetCounts()
 	w.fails(refresh("two", w.pod("2", secret("a"))), volume.ErrUnauthenticated, unfederated)
@@ -343,8 +343,8 @@ func TestARefusedLoginIsEverybodys(t *testing.T) {
 	w.fetch(refresh("two", w.pod("2", secret("a"))))
 }
 
-// A vault that does not accept the token does not revoke the proofs of pods: only Entra ID does.
-func TestAVaultsRefusalLeavesTheProofs(t *testing.T) {
+// A vault that refuses the token does not end the proofs of pods: only Entra ID does.
+func TestARefusalByAVaultKeepsTheProofs(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(time.Hour))
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})

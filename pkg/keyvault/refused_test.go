@@ -16,7 +16,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// The vault wants a new token (continuous access evaluation), and Entra ID refuses the login: nothing of it may be served.
+// The vault requires a new token (continuous access evaluation), and Entra ID refuses the login: no value may be
+// served.
 func TestALoginRefusedInsideARead(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, maxAge(time.Hour))
@@ -34,7 +35,7 @@ func TestALoginRefusedInsideARead(t *testing.T) {
 	}
 }
 
-// The second pod proves itself before it is served: that is not a hit.
+// The second pod proves itself before it is served: that does not count as a hit.
 func TestAHitIsCountedOnce(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
@@ -49,8 +50,8 @@ func TestAHitIsCountedOnce(t *testing.T) {
 	}
 }
 
-// A call that ends before anything is asked names the vault, which it would have waited for.
-func TestTheTimeEndsAtTheVault(t *testing.T) {
+// A call that times out before any request names the vault, for which it would have waited.
+func TestTimeoutAtTheVault(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
@@ -62,7 +63,7 @@ func TestTheTimeEndsAtTheVault(t *testing.T) {
 	}
 }
 
-// A pod that proves itself does not wait for a vault that wants to be asked after the end of its time.
+// A pod that proves itself does not wait for a vault that is throttled for longer than its deadline.
 func TestAProofAtAThrottledVault(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
@@ -101,8 +102,8 @@ func TestReadsDuringAThrottledRenewal(t *testing.T) {
 	readers.Wait()
 }
 
-// An outage does not prolong the time for which a value is kept.
-func TestAnOutageKeepsNoValue(t *testing.T) {
+// An outage does not extend the time for which a value is kept.
+func TestAnOutageExtendsNoRetention(t *testing.T) {
 	t.Parallel()
 	w := newFixtureOfValues(t, "a")
 	r := w.asServicePrincipal(secret("a"))

@@ -9,8 +9,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// What a fetch costs is exact: a challenge for each vault, a token for each identity and for each pod of a service account,
-// one request for each object.
+// The number of requests of a fetch is exact: a challenge for each vault, a token for each identity and for each pod
+// of a service account, one request for each object.
 func TestRequestsAreCounted(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)

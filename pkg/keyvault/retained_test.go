@@ -12,8 +12,9 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// A volume that is mounted, or has been refused, costs what is counted for it, and not the 256 KiB that its attributes may have.
-func TestAttributesDoNotStay(t *testing.T) {
+// A mounted or refused volume costs only the memory that is counted for it, not the 256 KiB that its attributes may
+// have.
+func TestAttributesAreNotRetained(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
@@ -53,8 +54,8 @@ func TestAttributesDoNotStay(t *testing.T) {
 	runtime.KeepAlive(w.client)
 }
 
-// What a service principal logged in with goes when it has been read; its login stays as long as others do.
-func TestClientCertificateDoesNotStay(t *testing.T) {
+// The credentials of a service principal are dropped after the read. Its login stays as long as others do.
+func TestClientCertificateIsNotRetained(t *testing.T) {
 	t.Parallel()
 	for name, refused := range map[string]bool{"plain.pem": false, "plain.pfx": false, "foreign.pem": true} {
 		t.Run(name, func(t *testing.T) {
@@ -80,7 +81,8 @@ func TestClientCertificateDoesNotStay(t *testing.T) {
 	}
 }
 
-// A vault that answers with more than a key has does not fill the memory: what is needed is counted, the rest does not stay.
+// A vault that sends large extra fields of a key does not fill the memory: only the needed fields are kept and
+// counted.
 func TestHugeKeysAreCounted(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)

@@ -17,10 +17,10 @@ import (
 
 const marker = "MARKERxPLANTED"
 
-// No value, client secret, assertion or body stands in an error or in the log, however the fetch fails.
-func TestNothingSecretIsSaid(t *testing.T) {
-	var said bytes.Buffer
-	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&said), textlogger.Verbosity(10)))
+// No value, client secret, assertion or body is in an error or in the log, however the fetch fails.
+func TestNoSecretsInErrorsAndLogs(t *testing.T) {
+	var output bytes.Buffer
+	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&output), textlogger.Verbosity(10)))
 	w := newFixture(t, func(o *keyvault.Options) { o.Logger = logger })
 	w.must(w.AddIdentity(devcloud.Identity{Tenant: tenantID, ClientID: clientID, Secrets: []devcloud.ClientSecret{{Value: marker + "client"}}}))
 	w.vault.SetSecret("a", marker, devcloud.SecretOptions{ContentType: devcloud.PKCS12})
@@ -44,12 +44,12 @@ func TestNothingSecretIsSaid(t *testing.T) {
 		_, err := w.client.Fetch(t.Context(), r)
 		if err != nil {
 			failed++
-			fmt.Fprintf(&said, "%v\n%+v\n%#v\n", err, err, err)
+			fmt.Fprintf(&output, "%v\n%+v\n%#v\n", err, err, err)
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("more than one line: %q", err)
 			}
 		}
-		fmt.Fprintf(&said, "%+v %#v\n", r, r.Identity)
+		fmt.Fprintf(&output, "%+v %#v\n", r, r.Identity)
 	}
 	for _, r := range []volume.Request{good, assertion, hex, certificate, pem, wrong} {
 		attempt(r)
@@ -65,20 +65,20 @@ func TestNothingSecretIsSaid(t *testing.T) {
 	if failed < 10 {
 		t.Errorf("only %d failures: this test tests nothing", failed)
 	}
-	if !strings.Contains(said.String(), "answer") {
+	if !strings.Contains(output.String(), "answer") {
 		t.Error("nothing was logged: this test tests nothing")
 	}
-	if i := strings.Index(said.String(), marker); i >= 0 {
-		t.Errorf("said: %s", said.String()[max(0, i-200):i+len(marker)])
+	if i := strings.Index(output.String(), marker); i >= 0 {
+		t.Errorf("the output has a secret: %s", output.String()[max(0, i-200):i+len(marker)])
 	}
-	fmt.Fprint(&said, marker) // the search finds what is there
-	if !strings.Contains(said.String(), marker) {
+	fmt.Fprint(&output, marker) // the search finds what is there
+	if !strings.Contains(output.String(), marker) {
 		t.Error("the search finds nothing at all")
 	}
 }
 
 // No goroutine runs between fetches, neither after a success nor after a failure.
-func TestNoGoroutineStays(t *testing.T) {
+func TestNoGoroutineBetweenFetches(t *testing.T) {
 	before := runtime.NumGoroutine()
 	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})

@@ -38,8 +38,8 @@ func newCache(tb testing.TB, o Options) (*Cache[text], *clock) {
 	return cache, c
 }
 
-// A first mount takes what is younger than MountMaxAge, a refresh what is younger than its interval and newer than what its
-// volume has. A pinned version cannot change.
+// A first mount takes a value younger than MountMaxAge, a refresh one younger than its interval and newer than what
+// its volume has. A pinned version cannot change.
 func TestFreshness(t *testing.T) {
 	t.Parallel()
 	const mountMaxAge, interval = time.Minute, 5 * time.Minute
@@ -49,7 +49,7 @@ func TestFreshness(t *testing.T) {
 		key    Key
 		age    time.Duration
 		demand Demand
-		since  time.Duration // of what the volume has: how much older than the value; 0 means that it is not known
+		since  time.Duration // age of what the volume has, relative to the value; 0 means unknown
 		hit    bool
 	}{
 		{"a mount, fresh", latestKey, mountMaxAge - 1, mount, 0, true},
@@ -80,8 +80,8 @@ func TestFreshness(t *testing.T) {
 	}
 }
 
-// A refresh does not take the very read that its volume has.
-func TestARefreshIsForNews(t *testing.T) {
+// A refresh does not take the value that its volume already has.
+func TestARefreshNeedsANewerValue(t *testing.T) {
 	t.Parallel()
 	cache, clock := newCache(t, Options{})
 	demand := Demand{Refresh: true, Interval: time.Hour, Since: clock.now}
@@ -91,7 +91,7 @@ func TestARefreshIsForNews(t *testing.T) {
 	}
 }
 
-// What one identity was given, no other sees.
+// A value of one identity is not given to another.
 func TestIdentitiesShareNothing(t *testing.T) {
 	t.Parallel()
 	cache, clock := newCache(t, Options{MountMaxAge: time.Hour, LastKnownGood: time.Hour})
@@ -105,8 +105,8 @@ func TestIdentitiesShareNothing(t *testing.T) {
 	}
 }
 
-// A failed fetch answers for the next ones: for two seconds after a refusal, which takes the value away, and for 10 to 30
-// seconds when nobody answered.
+// A failed fetch answers the next ones: for two seconds after a refusal, which removes the value, and for 10 to 30
+// seconds after an outage.
 func TestFailuresPause(t *testing.T) {
 	t.Parallel()
 	refused, unanswered := &Failure{Err: errRefused, Refused: true}, &Failure{Err: errNothing}
@@ -142,7 +142,7 @@ func TestFailuresPause(t *testing.T) {
 	}
 }
 
-// The absence of an object answers for a refresh as a value does, if the volume can do without the object.
+// The absence of an optional object answers a refresh as a value does.
 func TestAbsence(t *testing.T) {
 	t.Parallel()
 	absent, refused := Failure{Err: errRefused, Refused: true, Absent: true}, Failure{Err: errRefused, Refused: true}
@@ -177,7 +177,7 @@ func TestAbsence(t *testing.T) {
 	}
 }
 
-// The result of an older fetch does not replace that of a newer one, unless that is of the future.
+// The result of an older fetch does not replace a newer one, unless the newer one is in the future.
 func TestResultsThatComeLate(t *testing.T) {
 	t.Parallel()
 	cache, clock := newCache(t, Options{MountMaxAge: time.Hour})
@@ -190,14 +190,14 @@ func TestResultsThatComeLate(t *testing.T) {
 	if value := find(); value != "new" {
 		t.Errorf("%q, want the newer", value)
 	}
-	clock.pass(-time.Hour) // the clock is set
+	clock.pass(-time.Hour) // the clock is set back
 	cache.Store(latestKey, Demand{}, Result[text]{Value: "by the new clock", At: clock.now})
 	if value := find(); value != "by the new clock" {
 		t.Errorf("%q after the clock was set back", value)
 	}
 }
 
-// The last value is for comparison whatever its age, and the last known one for a time.
+// The last value is available at any age for comparison, and for a limited time as the last known one.
 func TestLastKnown(t *testing.T) {
 	t.Parallel()
 	cache, clock := newCache(t, Options{LastKnownGood: time.Hour})
@@ -217,7 +217,7 @@ func TestLastKnown(t *testing.T) {
 	}
 }
 
-// Objects become due up to the spread after their interval, at one moment for all that ask.
+// Objects become due up to spread after their interval, at the same moment for all callers.
 func TestDue(t *testing.T) {
 	t.Parallel()
 	const interval, spread = 5 * time.Minute, 10 * time.Second

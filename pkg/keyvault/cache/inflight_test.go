@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// pass waits in a bubble of synctest.
+// pass waits in a synctest bubble.
 func pass(d time.Duration) { <-time.After(d) }
 
 type waitFor = func(name string, s Service)
 
-// slowFetch gives a value after some time, and counts how often it runs.
+// slowFetch returns a value after some time, and counts its runs.
 type slowFetch struct {
 	takes time.Duration
 	waits func(waitFor)
@@ -47,7 +47,7 @@ func newSynctestCache(t *testing.T) *Cache[text] {
 	return c
 }
 
-// One fetch serves all callers, and the cache those that come later.
+// One fetch serves all concurrent callers, and the cache serves the later ones.
 func TestOneFetchForAll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestOneFetchForAll(t *testing.T) {
 	})
 }
 
-// A fetch ends when the last of its callers has gone, and not before: nobody would see its result.
+// A fetch ends when its last caller leaves, and not before.
 func TestTheLastCallerEndsTheFetch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -103,7 +103,7 @@ func TestTheLastCallerEndsTheFetch(t *testing.T) {
 			t.Fatalf("%d fetches; ended while somebody waits: %v", f.count, f.ended)
 		}
 		cancels[1]()
-		synctest.Wait() // no time passes: it is not FetchTimeout that ends it
+		synctest.Wait() // no time passes: FetchTimeout does not end it
 		if !errors.Is(f.ended, context.Canceled) {
 			t.Errorf("after the last has gone the context of the fetch says %v, want that it was canceled", f.ended)
 		}
@@ -113,7 +113,7 @@ func TestTheLastCallerEndsTheFetch(t *testing.T) {
 	})
 }
 
-// Whoever asks after the last caller has gone starts a fetch of its own.
+// A caller that comes after the last one has left starts its own fetch.
 func TestTheFetchAfterAnEndedOne(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -137,7 +137,7 @@ func TestTheFetchAfterAnEndedOne(t *testing.T) {
 	})
 }
 
-// Nothing is started for a caller whose context has ended.
+// No fetch is started for a caller whose context has ended.
 func TestNoFetchForAnEndedContext(t *testing.T) {
 	t.Parallel()
 	c, _ := newCache(t, Options{})
@@ -152,8 +152,8 @@ func TestNoFetchForAnEndedContext(t *testing.T) {
 	}
 }
 
-// A caller that has the last known value waits as long as its patience, or half of its time. The fetch goes on, and its
-// result is for those who come later.
+// A caller that has the last known value waits for its patience, or half of its time. The fetch continues, and its
+// result serves later callers.
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ deadline, patience, waits time.Duration }{
@@ -178,8 +178,8 @@ func TestPatience(t *testing.T) {
 	}
 }
 
-// A caller does not wait for a service that wants to be asked after the caller's time. It learns what the service said,
-// also when that changes while it waits, and when the fetch goes on to wait for another service.
+// A caller does not wait for a service that is closed for longer than the caller's time. It gets the reason, also
+// when the service closes during the wait, and when the fetch continues with another service.
 func TestAClosedService(t *testing.T) {
 	t.Parallel()
 	errThrottled := errors.New("throttled")
@@ -239,7 +239,7 @@ func TestAClosedService(t *testing.T) {
 	}
 }
 
-// A fetch that nobody gives up ends after FetchTimeout, and that is a failure.
+// A fetch that no caller leaves ends after FetchTimeout, with a failure.
 func TestFetchTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestFetchTimeout(t *testing.T) {
 	})
 }
 
-// A fetch alone is for its caller: nobody shares it, and its result is not kept.
+// Alone makes a fetch that is neither shared nor stored.
 func TestAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

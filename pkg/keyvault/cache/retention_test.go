@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// A value goes when it is older than the longest of the times for which it may be of use.
+// A value is dropped when it is older than the longest time for which it may be used.
 func TestRetention(t *testing.T) {
 	t.Parallel()
 	const minute, hour = time.Minute, time.Hour
@@ -53,7 +53,7 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-// A pinned version stays as long as it is used, any other as long as it is young.
+// A pinned version stays while it is used, any other value while it is young.
 func TestRetentionOfWhatIsUsed(t *testing.T) {
 	t.Parallel()
 	const interval = 5 * time.Minute
@@ -87,7 +87,7 @@ func TestUseAfterDepart(t *testing.T) {
 	}
 }
 
-// Old values go without Tidy as well, when something else is stored.
+// Store drops old values too, without Tidy.
 func TestStoreTidies(t *testing.T) {
 	t.Parallel()
 	cache, clock := newCache(t, Options{})
@@ -99,7 +99,7 @@ func TestStoreTidies(t *testing.T) {
 	}
 }
 
-// A refused identity loses the values that match; the failures of other objects stay what they are.
+// A refused identity loses the values that match. The failures of other objects stay.
 func TestRevoke(t *testing.T) {
 	t.Parallel()
 	cache, clock := newCache(t, Options{MountMaxAge: time.Hour, LastKnownGood: time.Hour})
@@ -120,7 +120,7 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// The bytes are bounded. What was used longest ago goes first; the newest stays, however large it is.
+// The bytes are bounded. The least recently used value is dropped first. The newest stays, however large it is.
 func TestBytesAreBounded(t *testing.T) {
 	t.Parallel()
 	const each = entryBytes // and as much for the entry

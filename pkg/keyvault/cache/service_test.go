@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// service is one that is closed for a time.
+// service is a service that is closed for a time.
 type service struct {
 	mu      sync.Mutex
 	until   time.Time
 	reason  error
 	changed chan struct{}
-	slow    error // requests still wait because of it
+	slow    error // why requests still wait
 }
 
 func newService() *service { return &service{changed: make(chan struct{})} }

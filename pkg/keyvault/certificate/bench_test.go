@@ -15,7 +15,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/forge"
 )
 
-// alike is a key and its certificate among n CAs. They have one name and keys of the slowest curve; none has issued another.
+// alike is a key and its certificate among n CAs. All have one name and keys of the slowest curve. None has issued
+// another.
 func alike(b *testing.B, n int) []byte {
 	b.Helper()
 	must := func(der []byte, err error) []byte {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The chain of a client certificate is kept, and not everything that its file holds.
+// Only the chain of a client certificate is kept, not all certificates of its file.
 func TestTheChainIsKept(t *testing.T) {
 	t.Parallel()
 	read := func(name string) []byte {

@@ -10,10 +10,10 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// soon is long enough for a busy machine, and far below what the files here would take without their limits.
+// soon is long enough for a loaded machine, and far below the time that these files would take without limits.
 const soon = 5 * time.Second
 
-// A PKCS#12 file is refused for the iterations that it asks for, wherever they are said, before any is made.
+// A PKCS#12 file with too many iterations is refused before any is made, wherever the file has them.
 func TestIterations(t *testing.T) {
 	t.Parallel()
 	const extreme = 1 << 31
@@ -51,8 +51,8 @@ func TestIterations(t *testing.T) {
 	}
 }
 
-// The MAC counts with the rest: of PBMAC1 each hash in the length of its key, which are four here. Its password has to be right,
-// because nothing after a wrong MAC is read.
+// The iterations of the MAC count too. PBMAC1 repeats them for each hash length of its key, four times here. Its
+// password must be right, because nothing is read after a wrong MAC.
 func TestIterationsOfTheMACCount(t *testing.T) {
 	t.Parallel()
 	const password = "the password"
@@ -68,8 +68,8 @@ func TestIterationsOfTheMACCount(t *testing.T) {
 	}
 }
 
-// A file that is not quite PKCS#12 is refused, and none of the iterations inside it are made.
-func TestIterationsInWhatIsNotOpened(t *testing.T) {
+// A malformed PKCS#12 file is refused, and none of the iterations inside it are made.
+func TestIterationsInUnreadParts(t *testing.T) {
 	t.Parallel()
 	file := forge.PFX{Outer: 2048, Inner: 1 << 31}.DER()
 	for name, test := range map[string]struct{ right, wrong string }{
@@ -97,7 +97,7 @@ func TestIterationsInWhatIsNotOpened(t *testing.T) {
 	}
 }
 
-// No chain takes long to order, however it is made, and none loses a certificate.
+// No chain takes long to order, and none loses a certificate.
 func TestHostileChains(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -12,8 +12,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/rc2"
 )
 
-// twofold makes a part of a PKCS#12 file that both forms of an empty password decrypt: two zero bytes to something without
-// meaning, nothing at all to what is hidden. first is the salt with which to begin the search, so that it is short.
+// twofold makes a part of a PKCS#12 file that both forms of an empty password decrypt: two zero bytes to random
+// bytes, no bytes to hidden. first is the salt at which the search begins, so that it is short.
 func twofold(t *testing.T, hidden func(filler []byte) []byte, first uint64) (pkix.AlgorithmIdentifier, []byte) {
 	t.Helper()
 	const keyLength = 5
@@ -61,7 +61,7 @@ func twofold(t *testing.T, hidden func(filler []byte) []byte, first uint64) (pki
 	}, data
 }
 
-// The iterations count that lie behind the other form of the empty password, where both forms decrypt a part.
+// Iterations count too in a part that only the other form of the empty password decrypts correctly.
 func TestIterationsBehindTheOtherPassword(t *testing.T) {
 	t.Parallel()
 	marshal := func(value any) asn1.RawValue {

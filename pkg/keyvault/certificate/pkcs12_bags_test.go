@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// bagsOf gives the certificate's and the key's bag of a file that is not encrypted.
+// bagsOf returns the bags of the certificate and the key of an unencrypted file.
 func bagsOf(t *testing.T, path string) (cert, key []byte) {
 	t.Helper()
 	content, err := os.ReadFile(path)
@@ -45,7 +45,7 @@ func marshalled(t *testing.T, value any) []byte {
 	return der
 }
 
-// fileOf makes a file without a MAC of parts that are not encrypted.
+// fileOf makes a file without a MAC from unencrypted parts.
 func fileOf(t *testing.T, parts ...[][]byte) []byte {
 	t.Helper()
 	type content struct {
@@ -69,7 +69,7 @@ func fileOf(t *testing.T, parts ...[][]byte) []byte {
 	}{3, data(marshalled(t, safe))})
 }
 
-func TestWhatAFileHolds(t *testing.T) {
+func TestBagsOfAFile(t *testing.T) {
 	t.Parallel()
 	cert, key := bagsOf(t, "testdata/pfx/plain.pfx")
 	_, foreignKey := bagsOf(t, "testdata/pfx/secp256k1-plain.pfx")
@@ -88,7 +88,7 @@ func TestWhatAFileHolds(t *testing.T) {
 		parts  [][][]byte
 		want   error // of a certificate
 		opaque bool
-		client error // of a client certificate; nil: as good as one
+		client error // of a client certificate; nil: it is valid as one
 	}{
 		"both":                         {[][][]byte{{cert, key}}, nil, false, nil},
 		"both, in three parts":         {[][][]byte{{cert}, {}, {key}}, nil, false, nil},

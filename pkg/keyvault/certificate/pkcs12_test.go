@@ -26,7 +26,8 @@ func seeds(f *testing.F, pattern string) {
 	}
 }
 
-// checkBundle: a bundle has a leaf and a key, in every order all its certificates, and each part can be written.
+// checkBundle checks that a bundle has a leaf and a key, keeps all its certificates in every order, and can write
+// each part.
 func checkBundle(t *testing.T, b *Bundle) {
 	t.Helper()
 	if len(b.certs) == 0 {

@@ -11,7 +11,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// FuzzClusterFile: whatever is in the cluster's file, the result is a complete login or one line that says why not, without a
+// For any content of the cluster's file, the result is a complete login, or one line that says why not and holds no
 // secret of the file.
 func FuzzClusterFile(f *testing.F) {
 	const id = "11111111-2222-3333-4444-555555555555"

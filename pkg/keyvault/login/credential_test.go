@@ -9,8 +9,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 )
 
-// The endpoints of Entra ID are known, those of every other authority are asked for; and wherever the SDK would ask, the
-// cloud's authority is asked.
+// The endpoints of Entra ID are known, those of other authorities are requested. The cloud's authority gets every
+// such request, whatever host the SDK chooses.
 func TestEndpointsOfTheAuthority(t *testing.T) {
 	t.Parallel()
 	const tenant, question = "/11111111-0000-0000-0000-000000000001", "/v2.0/.well-known/openid-configuration"

@@ -16,8 +16,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 )
 
-// authority is a credential that counts its calls. Each takes as long as hang, and ends with err or a token that lasts for
-// life.
+// authority is a credential that counts its calls. Each call takes the time hang, and ends with err or a token that
+// lasts for life.
 type authority struct {
 	mu    sync.Mutex
 	calls int
@@ -65,7 +65,7 @@ func TestLoginRefreshes(t *testing.T) {
 		pass(55*time.Minute + time.Second)
 		a.set(func(a *authority) { a.err = errors.New("down"); a.hang = 10 * time.Second })
 		began := time.Now()
-		for range 3 { // due, but still good: nobody waits, and one request is enough
+		for range 3 { // due, but still valid: no caller waits, and one request is enough
 			if err := get(); err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +79,7 @@ func TestLoginRefreshes(t *testing.T) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		a.called(t, 2) // not yet again
+		a.called(t, 2) // not due again yet
 		pass(5 * time.Minute)
 		if err := get(); err == nil {
 			t.Error("an expired token is given out")
@@ -116,7 +116,7 @@ func TestLoginFailsOnceForAll(t *testing.T) {
 	})
 }
 
-// When the context of the first caller ends, those that wait with it still get the token. Nobody waits without end.
+// When the context of the first caller ends, the other callers still get the token. No caller waits without limit.
 func TestLoginOutlivesItsFirstCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestLoginOutlivesItsFirstCaller(t *testing.T) {
 	})
 }
 
-// throttlingAuthority is a credential whose authority answers 429 with these headers, one after the other, and then gives
+// throttlingAuthority is a credential whose authority answers 429 with each of these headers in turn, and then issues
 // tokens.
 type throttlingAuthority struct {
 	began  time.Time
@@ -164,7 +164,7 @@ func newThrottlingAuthority(delay time.Duration, refusals ...http.Header) *throt
 	return a
 }
 
-// then refuses the next requests as well, and gives the times of those that were made.
+// then refuses the next requests too, and returns the times of those that were made.
 func (a *throttlingAuthority) then(refusals ...http.Header) (asked []time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -202,16 +202,16 @@ func (a *throttlingAuthority) GetToken(ctx context.Context, _ policy.TokenReques
 	return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-// An authority that throttles is not asked before the time that it names, however many want the token. They wait if the time
-// comes soon enough, and fail at once if it does not.
+// An authority that throttles is not asked before its Retry-After, however many callers need the token. They wait if
+// the pause is short enough, and fail at once otherwise.
 func TestAThrottlingAuthorityIsNotAsked(t *testing.T) {
 	t.Parallel()
 	seconds := func(n string) http.Header { return http.Header{"Retry-After": {n}} }
 	for _, test := range []struct {
 		name     string
 		refusals []http.Header
-		asked    []time.Duration // at least; each is at most a tenth of its pause later
-		failures int             // of logins tried every second until one works
+		asked    []time.Duration // minimum; each is at most a tenth of its pause later
+		failures int             // of logins tried every second until one succeeds
 	}{
 		{"soon", []http.Header{seconds("5")}, []time.Duration{0, 5 * time.Second}, 0},
 		{"twice", []http.Header{seconds("5"), seconds("20")}, []time.Duration{0, 5 * time.Second, 25 * time.Second}, 0},
@@ -256,7 +256,7 @@ func TestAThrottlingAuthorityIsNotAsked(t *testing.T) {
 	}
 }
 
-// A token that is good is still given out while the authority throttles its renewal.
+// A valid token is still returned while the authority throttles its renewal.
 func TestAThrottledRenewal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -20,7 +20,7 @@ func workload(podUID string) volume.Request {
 	}
 }
 
-// Only those share a token that show the same proof of a right to it.
+// Only callers with the same proof of a right to it share a token.
 func TestKeyOf(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t, Options{})
@@ -54,7 +54,7 @@ func TestKeyOf(t *testing.T) {
 	}
 }
 
-// With the last volume of a pod its proof ends, and with the last of an identity it is said that there is none.
+// The proof of a pod ends with its last volume. Release reports the last volume of an identity.
 func TestRelease(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t, Options{})
@@ -83,7 +83,7 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// A login is forgotten three minutes after its last use when no volume uses it, and after an hour in any case.
+// A login is dropped three minutes after its last use if no volume uses it, and after an hour in any case.
 func TestTidy(t *testing.T) {
 	t.Parallel()
 	for held, lasts := range map[bool]time.Duration{false: departedLogin, true: idleLogin} {
@@ -108,7 +108,7 @@ func TestTidy(t *testing.T) {
 	}
 }
 
-// The logins are bounded. Those that have no token go first, and then the one that was used longest ago.
+// The logins are bounded. Those without a token are dropped first, then the least recently used one.
 func TestLoginsAreBounded(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -122,7 +122,7 @@ func TestLoginsAreBounded(t *testing.T) {
 		}
 		l.known[key(i)] = login
 	}
-	for i, gone := range []int{0, maxLogins, 1} { // the second and the third take the place of one without and one with a token
+	for i, gone := range []int{0, maxLogins, 1} { // the second and the third replace one without and one with a token
 		login, err := l.Of(workload("1"), fmt.Sprintf("tenant-%d", maxLogins+i))
 		if err != nil {
 			t.Fatal(err)
@@ -136,7 +136,7 @@ func TestLoginsAreBounded(t *testing.T) {
 	}
 }
 
-// The login after a rejected one asks for a new token, but the proofs and the throttle are those of before.
+// The login after a rejected one requests a new token, and keeps the proofs and the throttle.
 func TestReject(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t, Options{})

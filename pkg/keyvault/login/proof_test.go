@@ -16,7 +16,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 )
 
-// proving lets so many pods prove themselves at once, and gives the error of each.
+// proving runs the proofs of several pods concurrently, and returns their errors.
 func proving(t *testing.T, l *Login, pods int) []error {
 	t.Helper()
 	var waiting sync.WaitGroup
@@ -29,7 +29,7 @@ func proving(t *testing.T, l *Login, pods int) []error {
 	return errs
 }
 
-// The pods of an identity prove themselves at the same time, but not all.
+// The pods of an identity prove themselves concurrently, up to a limit.
 func TestProofsAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -51,7 +51,7 @@ func TestProofsAreBounded(t *testing.T) {
 	})
 }
 
-// Proofs wait for an authority that throttles, then one goes first. Those that were refused together count as one.
+// Proofs wait for a throttling authority, then one is sent first. Those that were refused together count as one.
 func TestProofsWaitForAThrottlingAuthority(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -81,7 +81,7 @@ func TestProofsWaitForAThrottlingAuthority(t *testing.T) {
 	})
 }
 
-// An authority that cannot be reached is not asked once for each pod.
+// An unreachable authority is not asked once per pod.
 func TestProofsInAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

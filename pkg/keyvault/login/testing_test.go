@@ -16,10 +16,10 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// pass waits in a bubble of synctest.
+// pass waits in a synctest bubble.
 func pass(d time.Duration) { <-time.After(d) }
 
-// newLogins makes logins in the public cloud, by the clock of the test unless the options have another.
+// newLogins makes logins in the public cloud, with the clock of the test unless the options have another.
 func newLogins(tb testing.TB, o Options) *Logins {
 	tb.Helper()
 	cloud, err := azure.CloudByName("AzurePublicCloud", "", "")

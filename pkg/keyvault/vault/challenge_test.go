@@ -54,7 +54,7 @@ func TestParseChallenge(t *testing.T) {
 	}
 }
 
-// Whatever a vault says, the SDK sees only what this package has written.
+// Whatever a vault sends, the SDK sees only headers that this package has written.
 func FuzzChallenge(f *testing.F) {
 	f.Add(`Bearer authorization="https://login.microsoftonline.com/72f988bf", resource="https://vault.azure.net"`)
 	f.Add(`Bearer authorization="login", resource="https://vault.azure.net"`)
@@ -74,7 +74,7 @@ func FuzzChallenge(f *testing.F) {
 			if again, err := parseChallenge(rewritten, "vault.azure.net"); err != nil || again != tenant {
 				t.Errorf("%q is read as %v, %v", rewritten, again, err)
 			}
-			if parts := strings.Split(rewritten, "/"); len(parts) < 4 { // what the SDK does with it
+			if parts := strings.Split(rewritten, "/"); len(parts) < 4 { // as the SDK parses it
 				t.Errorf("%q would make the SDK panic", rewritten)
 			}
 		case rewritten != "" && !strings.HasPrefix(rewritten, `Bearer error="insufficient_claims", claims="`):

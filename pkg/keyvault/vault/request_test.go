@@ -9,7 +9,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Two objects have the same request if they need the same of the vault, and only then.
+// Two objects have the same request only if they need the same data of the vault.
 func TestRequestOf(t *testing.T) {
 	t.Parallel()
 	of := func(kind volume.Kind, name string) Request {
@@ -27,7 +27,7 @@ func TestRequestOf(t *testing.T) {
 	}
 }
 
-// The request of a selection is small, however long its tags are, and that of no other selection.
+// The request of a selection is small, however long its tags are, and differs from any other selection's.
 func TestRequestOfASelection(t *testing.T) {
 	t.Parallel()
 	of := func(s volume.Selection) Request {
@@ -53,7 +53,7 @@ func TestRequestOfASelection(t *testing.T) {
 	}
 }
 
-// No request leaves the vaults of the cloud, or is another one than its object says.
+// Every request is for a vault of the cloud and for the object that it names.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	const version = "0123456789abcdef0123456789abcdef"

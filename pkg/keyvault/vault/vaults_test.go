@@ -16,7 +16,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// answers makes the vaults answer every request with a status, and headers if there are any.
+// answers makes the vaults answer every request with a status and optional headers.
 func (v *Vaults) answers(status int, headers http.Header, asked func(*http.Request)) {
 	v.options.Sender = &azure.Sender{HTTP: &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 		asked(req)
@@ -24,8 +24,8 @@ func (v *Vaults) answers(status int, headers http.Header, asked func(*http.Reque
 	})}}
 }
 
-// A vault that nothing is known of is forgotten when the calls that have used it are over; one that throttles, or whose
-// tenant is known, stays for an hour.
+// A vault without state is dropped after the calls that have used it. One that throttles, or whose tenant is known,
+// stays for an hour.
 func TestTidy(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
@@ -57,7 +57,7 @@ func TestTidy(t *testing.T) {
 	}
 }
 
-// However many want to know a vault's tenant, it is asked once, and then no more.
+// Concurrent callers cause one request for a vault's tenant, and later ones cause none.
 func TestChallengeIsAskedOnce(t *testing.T) {
 	t.Parallel()
 	v := newVaults(t, time.Now)
@@ -92,7 +92,7 @@ func TestChallengeIsAskedOnce(t *testing.T) {
 	}
 }
 
-// A request of the SDK that would go to another host than the vault is not sent: it has the vault's token.
+// A request of the SDK to another host than the vault is not sent, because it has the vault's token.
 func TestNoTokenLeavesItsVault(t *testing.T) {
 	t.Parallel()
 	v := newVaults(t, time.Now)
