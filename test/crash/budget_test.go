@@ -15,12 +15,12 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// The daemon has 64 MiB more than it uses, and pods ask for more than that. Whoever comes too late is told so; the daemon is never
-// killed for its volumes, refreshes and removes those that are there, and goes on after a restart with the same limit.
+// The daemon has 64 MiB more than it uses, and pods ask for more than that. Volumes that do not fit are refused. The kernel never kills
+// the daemon, which refreshes and removes the mounted volumes, also after a restart with the same limit.
 func TestMemoryBudget(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, w way) {
-		before := newScene(t)
+		before := newBaseline(t)
 		n := w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address="}})
 		group := newMemoryGroup(t)
 		group.add(t, n.PID())
@@ -32,7 +32,7 @@ func TestMemoryBudget(t *testing.T) {
 		}
 		late := newPod(n, "late", budgetFiles, budgetSize)
 		refused(t, n, late)
-		crowd := burst(t, n)
+		burstPods := burst(t, n)
 		refreshAll(t, n, pods)
 
 		if _, err := n.StopDaemon(unix.SIGKILL); err != nil {
@@ -47,19 +47,19 @@ func TestMemoryBudget(t *testing.T) {
 			unpublish(t, n, p)
 		}
 		publish(t, n, late)
-		for _, p := range slices.Concat(pods[4:], crowd, []*pod{late, first}) {
+		for _, p := range slices.Concat(pods[4:], burstPods, []*pod{late, first}) {
 			unpublish(t, n, p)
 		}
 		quit(t, n)
 		before.nothingLeft(t, n)
-		say(t, "memory budget (%s): %d volumes of 1 MB in 64 MiB, then ResourceExhausted; all refreshed at once, before and after kill -9 with the same limit",
+		logVerdict(t, "memory budget (%s): %d volumes of 1 MB in 64 MiB, then ResourceExhausted; all refreshed at once, before and after kill -9 with the same limit",
 			w.name, len(pods))
 	})
 }
 
 const budgetFiles, budgetSize = 40, 25_000 // a set of 1 MB
 
-// mountUntilRefused gives the pods that have their volumes, and the first that has none.
+// mountUntilRefused returns the pods with a volume, and the first without.
 func mountUntilRefused(t *testing.T, n *node.Node) (pods []*pod, first *pod) {
 	t.Helper()
 	for i := range 100 {
@@ -80,7 +80,7 @@ func mountUntilRefused(t *testing.T, n *node.Node) (pods []*pod, first *pod) {
 
 var budgetFigures = regexp.MustCompile(`takes \d MiB, and \d+ of the driver's \d+ MiB`)
 
-// tooLate is for the error of a volume for which no memory is left.
+// tooLate checks the error of a volume for which no memory is left.
 func tooLate(t *testing.T, n *node.Node, p *pod, err error) {
 	t.Helper()
 	const want = "mount a volume at %q: no memory is left for it on this node: it takes N MiB, and N of the driver's N MiB are taken by mounted volumes, " +
@@ -94,7 +94,7 @@ func tooLate(t *testing.T, n *node.Node, p *pod, err error) {
 	}
 }
 
-// refused is for a volume that comes too late, also when the kubelet asks again; its events aggregate.
+// refused publishes a volume that does not fit, and repeats it as the kubelet does. All errors have the same text, so events aggregate.
 func refused(t *testing.T, n *node.Node, p *pod) {
 	t.Helper()
 	texts := map[string]bool{}
@@ -108,24 +108,24 @@ func refused(t *testing.T, n *node.Node, p *pod) {
 	}
 }
 
-// burst has 16 pods ask at the same time, and all are refused.
-func burst(t *testing.T, n *node.Node) (crowd []*pod) {
+// burst publishes 16 volumes at the same time. All are refused.
+func burst(t *testing.T, n *node.Node) (burstPods []*pod) {
 	t.Helper()
 	var all sync.WaitGroup
 	errs := make([]error, 16)
-	crowd = make([]*pod, len(errs))
-	for i := range crowd {
-		crowd[i] = newPod(n, fmt.Sprint("crowd", i), budgetFiles, budgetSize)
-		all.Go(func() { errs[i] = n.Publish(t.Context(), crowd[i].Volume) })
+	burstPods = make([]*pod, len(errs))
+	for i := range burstPods {
+		burstPods[i] = newPod(n, fmt.Sprint("burst", i), budgetFiles, budgetSize)
+		all.Go(func() { errs[i] = n.Publish(t.Context(), burstPods[i].Volume) })
 	}
 	all.Wait()
-	for i, p := range crowd {
+	for i, p := range burstPods {
 		tooLate(t, n, p, errs[i])
 	}
-	return crowd
+	return burstPods
 }
 
-// refreshAll changes all volumes, at the same time.
+// refreshAll refreshes all volumes with new content, at the same time.
 func refreshAll(t *testing.T, n *node.Node, pods []*pod) {
 	t.Helper()
 	var all sync.WaitGroup

@@ -15,7 +15,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// A caller gives up while the daemon stands before each of its system calls in turn, which then goes on.
+// A caller gives up before each system call of the daemon. The daemon then makes the call.
 func TestCanceledBeforeEverySystemCall(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, w way) {
@@ -23,7 +23,7 @@ func TestCanceledBeforeEverySystemCall(t *testing.T) {
 		quit(t, n)
 		tracer := w.restartTraced(t, n)
 		p := newPod(n, "pod", 2, tracedSize)
-		publish(t, n, p) // warms all connections up
+		publish(t, n, p) // opens all connections
 		unpublish(t, n, p)
 		p.floor = 0
 		before := n.AtRest(t)
@@ -34,7 +34,7 @@ func TestCanceledBeforeEverySystemCall(t *testing.T) {
 			t.Logf("%s: canceled before each of %d calls", op.name, steps)
 		}
 		n.AwaitRest(t, before)
-		say(t, "canceled calls (%s): before each of %d system calls, every volume whole or absent, the next call works, nothing leaked", w.name, total)
+		logVerdict(t, "canceled calls (%s): before each of %d system calls, every volume whole or absent, the next call works, nothing leaked", w.name, total)
 	})
 }
 
@@ -47,8 +47,8 @@ func cancelAtEach(t *testing.T, w way, n *node.Node, tracer *tracer, p *pod, op 
 		left := make(chan struct{})
 		seen := tracer.at(step, func() bool {
 			cancel()
-			<-left           // else the answer of a daemon that goes on might overtake the cancellation in the caller
-			mustAnswer(t, n) // on the same connection, so the daemon knows of the cancellation by now
+			<-left           // else the answer might arrive before the caller has given up
+			mustAnswer(t, n) // on the same connection, so the daemon has received the cancellation
 			return true
 		}, func() {
 			defer close(left)
@@ -88,8 +88,7 @@ func mustAnswer(t *testing.T, n *node.Node) {
 	}
 }
 
-// untilFree waits until no call for the pod's target runs any more, with calls that cannot change anything: what they ask for
-// is no volume.
+// untilFree waits until no call for the pod's target runs. It calls with invalid attributes, which change nothing.
 func untilFree(t *testing.T, n *node.Node, p *pod) {
 	t.Helper()
 	bad := p.Volume
@@ -97,7 +96,7 @@ func untilFree(t *testing.T, n *node.Node, p *pod) {
 	suite.Eventually(t, "a call that was given up ends", func() bool { return status.Code(n.Publish(t.Context(), bad)) != codes.Aborted })
 }
 
-// A caller gives up, or runs out of time, where the daemon waits for Entra ID or the vault, and before it has been called.
+// A caller gives up or runs into its deadline while the daemon waits for Entra ID or the vault, and before the call begins.
 func TestCanceledInTheFetch(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=0"}})
@@ -159,7 +158,7 @@ func lateBefore(t *testing.T, n *node.Node, p *pod) error {
 	return n.Publish(ctx, p.Volume)
 }
 
-// lateInFetch gives the call so much time that it reaches the vault.
+// lateInFetch doubles the deadline until the call reaches the vault.
 func lateInFetch(t *testing.T, n *node.Node, p *pod) (err error) {
 	t.Helper()
 	for patience := 100 * time.Millisecond; patience < time.Minute; patience *= 2 {
@@ -199,7 +198,7 @@ func hanging(ctx context.Context, t *testing.T, n *node.Node, p *pod, asked func
 	return <-done
 }
 
-// publishSoon publishes as the kubelet does, which comes again after an error: the failure of a fetch answers for the next.
+// publishSoon repeats a publish as the kubelet does: the daemon answers a call after a failed fetch with the same error.
 func publishSoon(t *testing.T, n *node.Node, p *pod) {
 	t.Helper()
 	var err error

@@ -11,8 +11,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// What the kernel charges for a volume is never more than what the driver counts: its files are pages, and each has an inode, a directory
-// entry and a link. Volumes of very many very small files are where that is most.
+// The kernel never charges more for a volume than the driver counts. A file takes pages, an inode, a directory entry and a link, so
+// the overhead is largest for many small files.
 func TestWhatVolumesAreCharged(t *testing.T) {
 	t.Parallel()
 	const volumes = 3
@@ -43,17 +43,17 @@ func TestWhatVolumesAreCharged(t *testing.T) {
 			}
 			charged, counted := group.kernel(t)-before, int64(n.MustMetric(t, "keyvault_csi_volumes_bytes"))
 			quit(t, n)
-			// The process takes memory of the kernel as well, such as page tables; where the volumes are small, that shows.
+			// The process uses kernel memory too, such as page tables, which matters for small volumes.
 			if charged > counted+1<<20 || counted > 2*charged {
 				t.Errorf("the kernel charges %d bytes for %d volumes, and the driver counts %d", charged, volumes, counted)
 			}
-			say(t, "memory of %d volumes with %d files of %d bytes, %s: the kernel charges %.1f MiB, the driver counts %.1f",
+			logVerdict(t, "memory of %d volumes with %d files of %d bytes, %s: the kernel charges %.1f MiB, the driver counts %.1f",
 				volumes, test.files, test.size, name, float64(charged)/(1<<20), float64(counted)/(1<<20))
 		})
 	}
 }
 
-// kernel is what is charged to the group for files in memory and for the kernel's own structures; not the memory of processes.
+// kernel is what the group is charged for files in memory and for kernel structures, without the memory of processes.
 func (g memoryGroup) kernel(t *testing.T) (bytes int64) {
 	t.Helper()
 	stat, err := os.ReadFile(filepath.Join(g.Path, "memory.stat"))

@@ -1,13 +1,12 @@
-// Package crash_test proves what a node survives: the daemon killed at any instant, and everything that can stand or
-// happen where a volume is to be mounted.
+// Package crash_test tests what a node survives: a daemon that is killed at any instant, and any state of the folder where a volume
+// is to be mounted.
 //
-// It stands at the front door, with the daemon that users get, its socket and real mounts. What the daemon must keep to,
-// whatever happens to it:
+// It runs the daemon that users get, with its socket and real mounts. The daemon's promises:
 //
-//   - A target is not mounted, or it holds one complete set: all files of one generation of the vault, none missing, none
-//     too many. (With mount(2) alone, on kernels before 5.12, a kill may also leave a mount that holds no set yet.)
-//   - A call that answers OK has left such a set. A mount that holds none does not count as published, whoever made it.
-//   - The next call goes on from whatever was left, and after the last unpublish nothing is left.
+//   - A target is not mounted, or it has one complete set: exactly the files of one generation of the vault. (With mount(2) alone, on
+//     kernels before 5.12, a kill may also leave a mount without a set.)
+//   - After a call that answers OK the target has such a set. A mount without a set does not count as published.
+//   - The next call continues from any state, and after the last unpublish nothing is left.
 package crash_test
 
 import (
@@ -23,15 +22,15 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
 
-// say gives the verdict of a suite that has not failed.
-func say(t *testing.T, format string, args ...any) {
+// logVerdict logs the verdict of a suite that has not failed.
+func logVerdict(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if !t.Failed() {
 		suite.Verdict(t, format, args...)
 	}
 }
 
-// ways runs a test with the mount calls of Linux 5.12, and with mount(2) alone.
+// ways runs a test with the mount calls of Linux 5.12, and with mount(2) only.
 func ways(t *testing.T, test func(t *testing.T, w way)) {
 	t.Helper()
 	for _, w := range []way{{name: "detached"}, {name: "classic", forbidden: newMountCalls}} {
@@ -45,19 +44,19 @@ func ways(t *testing.T, test func(t *testing.T, w way)) {
 // way is how the daemon mounts.
 type way struct {
 	name      string
-	forbidden []uint32 // system calls that it is refused, as on a kernel that does not know them
+	forbidden []uint32 // system calls that fail with ENOSYS, as on an older kernel
 }
 
 func (w way) classic() bool { return w.forbidden != nil }
 
-// start gives a node whose daemon mounts this way, also after a restart.
+// start starts a node whose daemon mounts this way, also after a restart.
 func (w way) start(t *testing.T, o node.Options) *node.Node {
 	t.Helper()
 	o.Restrict = w.restrict
 	return node.New(t, o)
 }
 
-// restrict forbids this thread, and what it starts, the system calls of the other way.
+// restrict forbids the system calls of the other way to this thread and the processes that it starts.
 func (w way) restrict() error {
 	if w.classic() {
 		return forbid(w.forbidden)
@@ -75,7 +74,7 @@ func restart(t *testing.T, n *node.Node) {
 // due is older than the rotation interval and young enough for a failed refresh to be tolerated.
 const due = 3 * time.Minute
 
-// stale is older than what is tolerated: now a failed refresh is an error.
+// stale is so old that a failed refresh is an error.
 const stale = time.Hour
 
 func publish(t *testing.T, n *node.Node, p *pod) {

@@ -17,17 +17,17 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// operation is a call whose steps are gone through one by one.
+// operation is a call that is interrupted at each of its steps.
 type operation struct {
 	name    string
-	prepare func(t *testing.T, n *node.Node, p *pod) // brings the target to where the call starts
+	prepare func(t *testing.T, n *node.Node, p *pod) // makes the state before the call
 	call    func(ctx context.Context, n *node.Node, p *pod) error
-	keeps   bool // a set stood there before, and one must stand there afterwards
+	keeps   bool // the target has a set before, and must have one afterwards
 }
 
 func callPublish(ctx context.Context, n *node.Node, p *pod) error { return n.Publish(ctx, p.Volume) }
 
-// callUnpublish leaves the kubelet's own folders.
+// callUnpublish does not remove the kubelet's folders.
 func callUnpublish(ctx context.Context, n *node.Node, p *pod) error {
 	_, err := n.Driver.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: p.ID(), TargetPath: n.Target(p.Volume)})
 	return err
@@ -55,16 +55,16 @@ func operations() []operation {
 	}
 }
 
-// The daemon is killed before every single system call by which it changes what is mounted or written. The next daemon is
-// asked to do the same once more, or to give the volume up.
+// The daemon is killed before every system call that changes mounts or files. The next daemon gets the same call again, or an
+// unpublish.
 func TestKilledBeforeEverySystemCall(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, w way) {
 		total := 0
-		before := newScene(t)
+		before := newBaseline(t)
 		n := w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
 		p := newPod(n, "pod", 2, tracedSize)
-		// Every other volume is given up at once: what was left must not be in the way of that either.
+		// Every other volume is unpublished at once, which must work from any state too.
 		forms := []func(step int) (giveUp bool){func(step int) bool { return step%2 == 0 }}
 		if suite.Long() {
 			forms = append(forms, func(step int) bool { return step%2 != 0 })
@@ -78,11 +78,11 @@ func TestKilledBeforeEverySystemCall(t *testing.T) {
 		}
 		quit(t, n)
 		before.nothingLeft(t, n)
-		say(t, "kill -9 (%s): %d kills, one before each system call by which volumes are made, changed and removed; every volume whole or absent, and healed by the next call", w.name, total)
+		logVerdict(t, "kill -9 (%s): %d kills, one before each system call by which volumes are made, changed and removed; every volume whole or absent, and healed by the next call", w.name, total)
 	})
 }
 
-// killAtEach gives the calls that the operation consists of.
+// killAtEach returns the system calls of the operation.
 func killAtEach(t *testing.T, w way, n *node.Node, p *pod, op operation, giveUp func(step int) bool) (steps []string) {
 	t.Helper()
 	_, _ = n.StopDaemon(unix.SIGKILL)
@@ -116,7 +116,7 @@ func killAtEach(t *testing.T, w way, n *node.Node, p *pod, op operation, giveUp 
 	}
 }
 
-// doAgain calls once more what was killed.
+// doAgain repeats the interrupted call.
 func doAgain(t *testing.T, n *node.Node, p *pod, op operation, when string) {
 	t.Helper()
 	if err := op.call(t.Context(), n, p); err != nil {
@@ -128,12 +128,12 @@ func doAgain(t *testing.T, n *node.Node, p *pod, op operation, when string) {
 	if f, err := p.look(n); err != nil || !f.complete || f.generation != p.now {
 		t.Fatalf("%s again %s: found %+v, %v", op.name, when, f, err)
 	}
-	// What was attached or swapped before the kill is young, and not looked into before it is due.
+	// A set that was written before the kill is young, and the daemon does not check it before it is due.
 	n.Age(t, p.Volume, due)
 	publish(t, n, p)
 }
 
-// finish unpublishes, twice if it is done already.
+// finish unpublishes. If done, the volume was unpublished before.
 func finish(t *testing.T, n *node.Node, p *pod, done bool) {
 	t.Helper()
 	if done {
@@ -158,7 +158,7 @@ func mustBeWhole(t *testing.T, w way, n *node.Node, p *pod, op operation, step i
 	}
 }
 
-// counted writes "3 openat, 2 fsconfig".
+// counted returns "3 openat, 2 fsconfig".
 func counted(calls []string) string {
 	counts := map[string]int{}
 	for _, c := range calls {

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The system calls of a daemon are filtered from outside: a thread of the test forbids them to itself (seccomp(2)) and
-// starts the daemon, which inherits that. The thread ends afterwards. Nothing in the daemon knows of it.
+// System calls of a daemon are filtered from outside: a thread of the test installs a seccomp(2) filter for itself and starts the
+// daemon, which inherits the filter.
 
 // newMountCalls are those of Linux 5.2 to 5.12.
 var newMountCalls = []uint32{
@@ -20,7 +20,7 @@ const (
 	atArg0   = 16
 )
 
-// forbid has the calls fail with ENOSYS, in this thread and in what it starts.
+// forbid makes the calls fail with ENOSYS, in this thread and in the processes that it starts.
 func forbid(calls []uint32) error {
 	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: atNumber}}
 	for _, call := range calls {
@@ -32,7 +32,7 @@ func forbid(calls []uint32) error {
 	return err
 }
 
-// seccomp installs a filter for this thread, and gives the listener if the flags ask for one.
+// seccomp installs a filter for this thread, and returns the listener if the flags ask for one.
 func seccomp(filter []unix.SockFilter, flags uintptr) (listener int, err error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return -1, err

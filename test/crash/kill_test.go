@@ -20,35 +20,35 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// The daemon is killed at random instants of a node's busy life, and started again, and so on.
+// The daemon of a busy node is killed at random instants and started again, repeatedly.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, w way) {
 		kills, volumes := suite.Rounds(30, 1000), suite.Rounds(8, 14)
 		seed := seedOf(t)
-		before := newScene(t)
-		storm := &storm{
+		before := newBaseline(t)
+		run := &killRun{
 			way: w, t: t, kills: kills, random: rand.New(rand.NewPCG(seed, 1)), answers: make(chan struct{}, 1000),
 			tally: tally{inFlight: map[kind]int{}, kills: map[kind]int{}},
 		}
-		// The HTTP port is off: another process could take it between two lives.
-		storm.n = w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
+		// Without the HTTP port, which another process could take before the restart.
+		run.n = w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
 		for i := range volumes {
-			storm.workers = append(storm.workers, &worker{
-				storm: storm, pod: newPod(storm.n, fmt.Sprint("v", i), 30, 600), random: rand.New(rand.NewPCG(seed, uint64(i)+2)),
+			run.workers = append(run.workers, &worker{
+				killRun: run, pod: newPod(run.n, fmt.Sprint("v", i), 30, 600), random: rand.New(rand.NewPCG(seed, uint64(i)+2)),
 			})
 		}
-		storm.run()
+		run.run()
 		if t.Failed() {
-			return // in the middle of a life
+			return // the daemon runs
 		}
-		quit(t, storm.n)
-		before.nothingLeft(t, storm.n)
-		storm.report(seed)
+		quit(t, run.n)
+		before.nothingLeft(t, run.n)
+		run.report(seed)
 	})
 }
 
-// seedOf gives the seed of the instants; KEYVAULT_CSI_SEED repeats one.
+// seedOf returns the seed of the instants; KEYVAULT_CSI_SEED sets it.
 func seedOf(t *testing.T) uint64 {
 	t.Helper()
 	text := os.Getenv("KEYVAULT_CSI_SEED")
@@ -62,7 +62,7 @@ func seedOf(t *testing.T) uint64 {
 	return seed
 }
 
-// kind is what a call is for.
+// kind is the kind of a call.
 type kind string
 
 const (
@@ -73,8 +73,8 @@ const (
 	removing   kind = "unpublish"
 )
 
-// storm is a node on its worst day.
-type storm struct {
+// killRun is a node whose daemon is killed again and again.
+type killRun struct {
 	way
 	t       *testing.T
 	n       *node.Node
@@ -83,26 +83,26 @@ type storm struct {
 	workers []*worker
 	tally   tally
 
-	life     sync.RWMutex // held for reading by calls, for writing while the daemon is dead
+	daemonUp sync.RWMutex // locked for reading by calls, for writing while no daemon runs
 	dying    atomic.Bool
 	over     atomic.Bool
 	answered atomic.Int64  // calls that answered OK
-	answers  chan struct{} // of this life
+	answers  chan struct{} // since the last start
 }
 
-// tally counts what the kills met and what they left.
+// tally counts the calls that the kills interrupted, and the states that they left.
 type tally struct {
 	inFlight map[kind]int // calls, by kind, at the instants of the kills
-	kills    map[kind]int // that met at least one call of the kind
-	calls    int          // in flight, all together
+	kills    map[kind]int // that interrupted at least one call of the kind
+	calls    int          // in flight, of all kinds
 	most     int          // in flight at one kill
-	idle     int          // kills that met no call
+	idle     int          // kills that interrupted no call
 
 	absent, folders, halves, whole int // targets, as found after a kill
-	oldSets, dangling, halfLinks   int // volumes with something for the next call to tidy
+	oldSets, dangling, halfLinks   int // volumes that the next call cleans up
 }
 
-func (s *storm) run() {
+func (s *killRun) run() {
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer s.over.Store(true)
@@ -113,7 +113,7 @@ func (s *storm) run() {
 		if i%100 == 0 && i > 0 {
 			s.t.Logf("%d kills, %d calls in flight, %d answered OK", i, s.tally.calls, s.answered.Load())
 		}
-		s.live()
+		s.waitForKill()
 		s.kill()
 		if s.t.Failed() {
 			return
@@ -121,10 +121,9 @@ func (s *storm) run() {
 	}
 }
 
-// live waits for the instant of death. Of four lives one ends at a time that has nothing to do with what is going on, so that
-// also the start is met; the others at a random instant after so many calls have been answered, so that on a slow machine
-// as well there are calls of all kinds to meet.
-func (s *storm) live() {
+// waitForKill waits for the instant of the next kill. One of four kills is at a random time, which may be during the start. The others
+// are at a random time after a number of answers, so that on a slow machine too they interrupt calls of all kinds.
+func (s *killRun) waitForKill() {
 	instant := time.Duration(s.random.Int64N(int64(100 * time.Millisecond)))
 	if s.random.IntN(4) > 0 {
 		instant /= 20
@@ -141,14 +140,14 @@ func (s *storm) live() {
 	<-time.After(instant) // not a wait for something
 }
 
-func (s *storm) kill() {
+func (s *killRun) kill() {
 	s.dying.Store(true)
-	s.meet()
+	s.countInFlight()
 	if _, err := s.n.StopDaemon(unix.SIGKILL); err != nil {
 		s.t.Error(err)
 	}
-	s.life.Lock() // all calls have failed now
-	defer s.life.Unlock()
+	s.daemonUp.Lock() // all calls have failed now
+	defer s.daemonUp.Unlock()
 	for _, w := range s.workers {
 		w.inspect()
 	}
@@ -160,8 +159,8 @@ func (s *storm) kill() {
 	}
 }
 
-// meet notes what is in flight.
-func (s *storm) meet() {
+// countInFlight counts the calls in flight.
+func (s *killRun) countInFlight() {
 	met, calls := map[kind]bool{}, 0
 	for _, w := range s.workers {
 		if k, _ := w.doing.Load().(kind); k != none {
@@ -180,26 +179,26 @@ func (s *storm) meet() {
 	}
 }
 
-func (s *storm) report(seed uint64) {
+func (s *killRun) report(seed uint64) {
 	c := &s.tally
-	say(s.t, "kill -9 (%s): %d kills, %d calls in flight (%d first publishes, %d swaps, %d refreshes, %d unpublishes; at most %d at once), %d calls answered OK; seed %d",
+	logVerdict(s.t, "kill -9 (%s): %d kills, %d calls in flight (%d first publishes, %d swaps, %d refreshes, %d unpublishes; at most %d at once), %d calls answered OK; seed %d",
 		s.name, s.kills, c.calls, c.inFlight[publishing], c.inFlight[swapping], c.inFlight[refreshing], c.inFlight[removing], c.most, s.answered.Load(), seed)
-	say(s.t, "kill -9 (%s): %d kills met first publishes, %d swaps, %d refreshes, %d unpublishes, %d none",
+	logVerdict(s.t, "kill -9 (%s): %d kills met first publishes, %d swaps, %d refreshes, %d unpublishes, %d none",
 		s.name, c.kills[publishing], c.kills[swapping], c.kills[refreshing], c.kills[removing], c.idle)
-	say(s.t, "kill -9 (%s): after a kill %d targets were whole, %d absent, %d bare folders, %d half made; inside a swap it was for %d with a set too many, %d with links ahead or behind, %d with half a ..data; none torn, none lost, nothing left",
+	logVerdict(s.t, "kill -9 (%s): after a kill %d targets were whole, %d absent, %d bare folders, %d half made; inside a swap it was for %d with a set too many, %d with links ahead or behind, %d with half a ..data; none torn, none lost, nothing left",
 		s.name, c.whole, c.absent, c.folders, c.halves, c.oldSets, c.dangling, c.halfLinks)
 }
 
-// worker is the kubelet's worker of one pod.
+// worker plays the kubelet for one pod.
 type worker struct {
-	*storm
+	*killRun
 	pod    *pod
 	random *rand.Rand
 	doing  atomic.Value // kind
 	half   bool         // as found after the last kill
 }
 
-// work has the pod come, rotate and go, again and again.
+// work publishes, rotates and unpublishes the pod's volume, repeatedly.
 func (w *worker) work() {
 	for !w.t.Failed() {
 		if !w.persist(publishing) {
@@ -214,7 +213,7 @@ func (w *worker) work() {
 				return
 			}
 		}
-		// Of a pod that is deleted while its volume is being mounted the kubelet wants it unmounted all the same.
+		// The kubelet unpublishes also the volume of a pod that was deleted while it was mounted.
 		if !w.persist(removing) {
 			return
 		}
@@ -224,7 +223,7 @@ func (w *worker) work() {
 	}
 }
 
-// persist repeats a call until it answers OK, and says whether to go on.
+// persist repeats a call until it answers OK, and reports whether to continue.
 func (w *worker) persist(k kind) bool {
 	for again := false; !w.t.Failed(); again = true {
 		if again && k == publishing && w.random.IntN(3) == 0 {
@@ -237,10 +236,10 @@ func (w *worker) persist(k kind) bool {
 	return false
 }
 
-// once makes one call, in one life of the daemon, and checks what it promised.
+// once makes one call to one daemon process, and checks the state after an OK.
 func (w *worker) once(k kind, first bool) (ok bool) {
-	w.life.RLock()
-	defer w.life.RUnlock()
+	w.daemonUp.RLock()
+	defer w.daemonUp.RUnlock()
 	v := w.pod.Volume
 	if k == swapping && first {
 		w.pod.change(w.n)
@@ -276,7 +275,7 @@ func (w *worker) once(k kind, first bool) (ok bool) {
 	return err == nil
 }
 
-// inspect looks at the pod's target while the daemon is dead.
+// inspect checks the pod's target while no daemon runs.
 func (w *worker) inspect() {
 	f, err := w.pod.look(w.n)
 	if err != nil {
@@ -302,7 +301,7 @@ func (w *worker) inspect() {
 		c.absent++
 	}
 	if !f.complete && w.pod.floor > 0 {
-		w.t.Errorf("a kill has taken the volume %s away: %+v", w.pod.Name, f)
+		w.t.Errorf("a kill has removed the volume %s: %+v", w.pod.Name, f)
 	}
 	if f.oldSets > 0 {
 		c.oldSets++
@@ -315,7 +314,7 @@ func (w *worker) inspect() {
 	}
 }
 
-// mustNotCount asks the daemon that has just started about what was found half made.
+// mustNotCount checks that the new daemon does not count an incomplete volume as published.
 func (w *worker) mustNotCount() {
 	if !w.half {
 		return
@@ -324,6 +323,6 @@ func (w *worker) mustNotCount() {
 	_, err := w.n.Driver.NodeGetVolumeStats(context.WithoutCancel(w.t.Context()),
 		&csi.NodeGetVolumeStatsRequest{VolumeId: v.ID(), VolumePath: w.n.Target(v)})
 	if status.Code(err) != codes.NotFound {
-		w.t.Errorf("a half-made volume counts as published: %v", err)
+		w.t.Errorf("an incomplete volume counts as published: %v", err)
 	}
 }

@@ -13,12 +13,12 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// The daemon near the limit of its memory: what a tmpfs holds is charged to it. A call that meets the limit fails, or the
-// kernel kills the daemon, which is one more kill -9. No volume that was whole is anything else afterwards.
+// The daemon near its memory limit, to which the content of a tmpfs is charged. A call that exceeds the limit fails, or the kernel
+// kills the daemon. Every complete volume stays complete.
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, w way) {
-		before := newScene(t)
+		before := newBaseline(t)
 		n := w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
 		group := newMemoryGroup(t)
 		group.add(t, n.PID())
@@ -32,7 +32,7 @@ func TestMemoryLimit(t *testing.T) {
 		group.limit(t, group.used(t)+6<<20)
 		published, swapped, met := len(pods), 0, error(nil)
 		for i := 0; met == nil && i < 100; i++ {
-			if i%2 == 0 { // a swap of an old volume holds two sets for a while
+			if i%2 == 0 { // a swap needs memory for two sets
 				p := pods[i%published]
 				n.Age(t, p.Volume, stale)
 				p.change(n)
@@ -63,7 +63,7 @@ func TestMemoryLimit(t *testing.T) {
 				t.Errorf("at the limit, after %v: %s of generation %d to %d is %+v", met, p.Name, p.floor, p.now, f)
 			}
 		}
-		// The operator gives it more.
+		// With a higher limit all calls succeed.
 		group.limit(t, 1<<30)
 		if killed {
 			restart(t, n)
@@ -84,11 +84,11 @@ func TestMemoryLimit(t *testing.T) {
 		if killed {
 			how = "a kill by the kernel"
 		}
-		say(t, "memory limit (%s): met after %d volumes of 1 MB and %d swaps by %s; every volume whole, and all go on with more memory", w.name, published, swapped, how)
+		logVerdict(t, "memory limit (%s): met after %d volumes of 1 MB and %d swaps by %s; every volume whole, and all go on with more memory", w.name, published, swapped, how)
 	})
 }
 
-// ended says whether the daemon has been killed. A kill breaks the connection first.
+// ended reports whether the daemon was killed. A kill breaks the connection first.
 func ended(t *testing.T, n *node.Node) (yes bool) {
 	t.Helper()
 	suite.Eventually(t, "the daemon answers, or has ended", func() bool {

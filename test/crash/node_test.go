@@ -21,11 +21,11 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// After a reboot the folders of the targets are there and nothing is mounted; so is the socket of the daemon that was.
+// After a reboot the folders of the targets and the old socket exist, and nothing is mounted.
 func TestReboot(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, w way) {
-		before := newScene(t)
+		before := newBaseline(t)
 		n := w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address="}})
 		var pods []*pod
 		for i := range 8 {
@@ -55,11 +55,11 @@ func TestReboot(t *testing.T) {
 		}
 		quit(t, n)
 		before.nothingLeft(t, n)
-		say(t, "reboot (%s): %d volumes, folders without mounts and a stale socket; published anew or removed, nothing left", w.name, len(pods))
+		logVerdict(t, "reboot (%s): %d volumes, folders without mounts and a stale socket; published anew or removed, nothing left", w.name, len(pods))
 	})
 }
 
-// A daemon that is killed while it starts leaves nothing that keeps the next one from starting.
+// The next daemon starts after a daemon that was killed during its start.
 func TestKilledWhileStarting(t *testing.T) {
 	t.Parallel()
 	kills := suite.Rounds(20, 300)
@@ -69,14 +69,14 @@ func TestKilledWhileStarting(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	register := "--registration-socket=" + filepath.Join(dir, "reg.sock")
-	before := newScene(t)
+	before := newBaseline(t)
 	n := node.New(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", register}})
 	p := newPod(n, "pod", 3, 100)
 	publish(t, n, p)
 	if _, err := n.StopDaemon(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	// A start takes so long on this machine; twice as long meets also a daemon that serves.
+	// Twice the time of a start on this machine, so that some kills are before and some after the daemon serves.
 	begun := time.Now()
 	restart(t, n)
 	span := 2 * time.Since(begun)
@@ -113,10 +113,10 @@ func TestKilledWhileStarting(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("left in the registration folder: %v, %v", entries, err)
 	}
-	say(t, "kill -9 at the start: %d kills, %d of them before the daemon served; the next one starts, and nothing is left; seed %d", kills, kills-served, seed)
+	logVerdict(t, "kill -9 at the start: %d kills, %d of them before the daemon served; the next one starts, and nothing is left; seed %d", kills, kills-served, seed)
 }
 
-// SIGTERM with calls in flight: they come to their end, well or not, the daemon's exit code is 0, and new calls are refused.
+// After SIGTERM calls in flight end with a result, new calls are refused, and the daemon's exit code is 0.
 func TestStopWithCallsInFlight(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, w way) {
@@ -125,7 +125,7 @@ func TestStopWithCallsInFlight(t *testing.T) {
 		publish(t, n, old)
 		n.Age(t, old.Volume, due)
 		old.change(n)
-		// One call will run out of its own time; in the long form one will run into the daemon's grace of 20 s.
+		// One call ends with its own timeout, in the long form with the daemon's grace period of 20 s.
 		never := newPod(n, "never", 3, 100)
 		never.Attributes["timeout"], never.Attributes["vault"] = "4s", "https://never.vault.azure.net"
 		if suite.Long() {
@@ -158,7 +158,7 @@ func TestStopWithCallsInFlight(t *testing.T) {
 		}
 		suite.Eventually(t, "the daemon stops", func() bool { return strings.Contains(n.Output(), `"stopping"`) })
 		suite.Eventually(t, "a new call is refused", func() bool {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second) // one that comes just in time waits for the vault
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second) // a call just before the stop waits for the vault
 			defer cancel()
 			return status.Code(n.Publish(ctx, late.Volume)) == codes.Unavailable
 		})
@@ -183,12 +183,12 @@ func TestStopWithCallsInFlight(t *testing.T) {
 		if took > time.Minute {
 			t.Errorf("the daemon took %v to stop", took)
 		}
-		say(t, "SIGTERM (%s): %d calls in flight, %d finished, 1 answered %v; new calls refused; ended after %.1f s with exit code 0",
+		logVerdict(t, "SIGTERM (%s): %d calls in flight, %d finished, 1 answered %v; new calls refused; ended after %.1f s with exit code 0",
 			w.name, len(pods), len(pods)-1, status.Code(errs[1]), took.Seconds())
 	})
 }
 
-// The kubelet's root becomes read-only, as a disk's errors make it, and writable again.
+// The kubelet's root becomes read-only, as after disk errors, and writable again.
 func TestReadOnlyKubeletRoot(t *testing.T) {
 	t.Parallel()
 	ways(t, func(t *testing.T, w way) {
@@ -208,8 +208,8 @@ func TestReadOnlyKubeletRoot(t *testing.T) {
 			"mount a volume at %q: make the folder of the target: read-only file system", n.Target(fresh.Volume))
 		n.Age(t, old.Volume, due)
 		old.change(n)
-		publish(t, n, old)   // it writes into the volume alone
-		publish(t, n, again) // its folder is there
+		publish(t, n, old)   // writes only into the volume
+		publish(t, n, again) // its folder exists
 		fails(t, callUnpublish(t.Context(), n, gone), codes.Internal, "remove target path %q: read-only file system", n.Target(gone.Volume))
 		if f, err := gone.look(n); err != nil || f.mounts > 0 {
 			t.Errorf("the mount is left: %+v, %v", f, err)
@@ -222,7 +222,7 @@ func TestReadOnlyKubeletRoot(t *testing.T) {
 			unpublish(t, n, p)
 		}
 		n.AwaitRest(t, before)
-		say(t, "read-only kubelet root (%s): Internal with the reason, rotations go on, and all works again without a restart", w.name)
+		logVerdict(t, "read-only kubelet root (%s): Internal with the reason, rotations go on, and all works again without a restart", w.name)
 	})
 }
 

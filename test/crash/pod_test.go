@@ -22,15 +22,15 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// pod is a volume whose files all tell of which generation of the vault they are. One file more has the generation in its
-// name, so that also the names in the root of the volume come and go with each rotation.
+// pod is a volume whose files all contain the generation of the vault. The name of one more file contains it too, so that each
+// rotation also changes the names in the root of the volume.
 type pod struct {
 	kubelet.Volume
 
 	copies int // files that hold the same secret, in several folders
 	size   int // of each file, in bytes
 	now    int // the vault's generation
-	floor  int // the generation that the last call that answered OK had; 0 = none
+	floor  int // the generation after the last call that answered OK; 0 = none
 }
 
 func newPod(n *node.Node, name string, copies, size int) *pod {
@@ -67,7 +67,7 @@ func (p *pod) value(generation int) string {
 	return head + strings.Repeat(".", p.size-len(head))
 }
 
-// want is what a pod may find in its volume: paths and contents.
+// want is the files of a generation: contents by path.
 func (p *pod) want(generation int) map[string]string {
 	files := map[string]string{p.generationName(generation): p.value(generation)}
 	for i := range p.copies {
@@ -76,14 +76,14 @@ func (p *pod) want(generation int) map[string]string {
 	return files
 }
 
-// finding is what stands at a target.
+// finding is the state of a target.
 type finding struct {
-	folder     bool // the target's folder is there
+	folder     bool // the target's folder exists
 	mounts     int
 	complete   bool
 	generation int // of a complete set
 
-	// What a kill leaves that no pod's program trips over, and that the next call removes.
+	// Leftovers of a kill that do not disturb a pod, and that the next call removes.
 	oldSets  int // folders of other sets
 	dangling int // links for names that are not in the set
 	halfLink bool
@@ -91,7 +91,7 @@ type finding struct {
 
 func (f finding) tidy() bool { return f.oldSets == 0 && f.dangling == 0 && !f.halfLink }
 
-// look finds out what stands at the target of a pod. An error says what must never stand there.
+// look reads the state of the pod's target. An error describes a state that must never be.
 func (p *pod) look(n *node.Node) (f finding, err error) {
 	target := n.Target(p.Volume)
 	mounts, err := kubelet.Mounts(target)
@@ -134,7 +134,7 @@ func (p *pod) look(n *node.Node) (f finding, err error) {
 	return f, err
 }
 
-// readSet makes sure that a set is whole, and gives its generation.
+// readSet checks that a set is complete, and returns its generation.
 func (p *pod) readSet(folder string) (generation int, err error) {
 	if folder, err = filepath.EvalSymlinks(folder); err != nil {
 		return 0, err
@@ -177,7 +177,7 @@ func differences(found, want map[string]string) string {
 	return strings.Join(lines, "\n")
 }
 
-// readTop makes sure that the root of the volume shows every top-level name of the set, and notes what else is there.
+// readTop checks that the root of the volume has every top-level name of the set, and counts other entries in f.
 func (p *pod) readTop(target, current string, entries []fs.DirEntry, f *finding) error {
 	missing := map[string]bool{}
 	for path := range p.want(f.generation) {
@@ -210,7 +210,7 @@ func (p *pod) readTop(target, current string, entries []fs.DirEntry, f *finding)
 	return nil
 }
 
-// current is for after a publish that answered OK: the vault's generation stands there and nothing else.
+// current checks the state after a publish that answered OK: the vault's generation and nothing else.
 func (p *pod) current(n *node.Node) error {
 	f, err := p.look(n)
 	switch {
@@ -223,7 +223,7 @@ func (p *pod) current(n *node.Node) error {
 	return nil
 }
 
-// gone is for after an unpublish that answered OK.
+// gone checks the state after an unpublish that answered OK.
 func (p *pod) gone(n *node.Node) error {
 	if f, err := p.look(n); err != nil || f.folder || f.mounts > 0 {
 		return fmt.Errorf("unpublished %s: found %+v, %w", p.Name, f, err)
@@ -231,15 +231,15 @@ func (p *pod) gone(n *node.Node) error {
 	return nil
 }
 
-// scene is what was there before the daemon.
-type scene struct {
+// baseline is the state before the daemon starts.
+type baseline struct {
 	temporary string // the daemon's folder for temporary files
 	mounted   map[mountinfo.Info]bool
 }
 
-func newScene(t *testing.T) scene {
+func newBaseline(t *testing.T) baseline {
 	t.Helper()
-	s := scene{temporary: t.TempDir(), mounted: map[mountinfo.Info]bool{}}
+	s := baseline{temporary: t.TempDir(), mounted: map[mountinfo.Info]bool{}}
 	for _, entry := range mountTable(t) {
 		s.mounted[*entry] = true
 	}
@@ -255,10 +255,10 @@ func mountTable(t *testing.T) []*mountinfo.Info {
 	return entries
 }
 
-// nothingLeft is for a node whose volumes are unpublished and whose daemon has ended.
-func (s scene) nothingLeft(t *testing.T, n *node.Node) {
+// nothingLeft checks a node whose volumes are unpublished and whose daemon has ended.
+func (s baseline) nothingLeft(t *testing.T, n *node.Node) {
 	t.Helper()
-	others := filepath.Dir(n.Dir) + "/kvcsi" // tests that run beside this one
+	others := filepath.Dir(n.Dir) + "/kvcsi" // tests that run in parallel
 	for _, entry := range mountTable(t) {
 		if strings.HasPrefix(entry.Mountpoint, n.Dir) || !s.mounted[*entry] && !strings.HasPrefix(entry.Mountpoint, others) {
 			t.Errorf("left in the mount table: %+v", *entry)
@@ -272,7 +272,7 @@ func (s scene) nothingLeft(t *testing.T, n *node.Node) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The node's own folder, the roots of its cloud, and the kubelet's folders: no socket, no target, nothing else.
+	// The node's folder, the CA certificate of its cloud, and the kubelet's folders.
 	if want := []string{"", "/ca.pem", "/kubelet", "/kubelet/pods"}; !slices.Equal(left, want) {
 		t.Errorf("left below %s: %v, want %v", n.Dir, left, want)
 	}
@@ -299,7 +299,7 @@ func quit(t *testing.T, n *node.Node) {
 	}
 }
 
-// vaultAsked waits until the vaults have been asked so many times since the cloud began.
+// vaultAsked waits for a number of requests to the vaults, counted from the start of the cloud.
 func vaultAsked(t *testing.T, n *node.Node, times int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

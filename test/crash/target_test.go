@@ -15,8 +15,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// What can stand at a target, or happen to it behind the daemon's back. After each the daemon holds what it held before, and
-// serves the same volume without a restart, as soon as the trouble is out of the way.
+// States of a target, and changes of it by others. After each the daemon holds no more than before, and publishes the same volume
+// without a restart, once the cause is removed.
 func TestTargets(t *testing.T) {
 	t.Parallel()
 	troubles := targetTroubles()
@@ -36,7 +36,7 @@ func TestTargets(t *testing.T) {
 				n.AwaitRest(t, before)
 			})
 		}
-		say(t, "targets (%s): %d troubles, each answered with its code and text, nothing of others touched, nothing leaked, recovered without a restart", w.name, len(troubles))
+		logVerdict(t, "targets (%s): %d troubles, each answered with its code and text, nothing of others touched, nothing leaked, recovered without a restart", w.name, len(troubles))
 	})
 }
 
@@ -113,7 +113,7 @@ func targetTroubles() map[string]func(t *testing.T, n *node.Node, p *pod) {
 			fails(t, n.Publish(t.Context(), p.Volume), codes.Internal,
 				`target path %q holds a file system of type tmpfs from "foreign", which this driver has not mounted; unmount it`, n.Target(p.Volume))
 			precious(t, file)
-			if err := callUnpublish(t.Context(), n, p); err != nil { // whatever is mounted there must go, or the pod's folder would stay for ever
+			if err := callUnpublish(t.Context(), n, p); err != nil { // unmounts any mount, else the kubelet could never remove the pod's folder
 				t.Error(err)
 			}
 		},
@@ -153,7 +153,7 @@ func unmount(t *testing.T, path string) {
 	}
 }
 
-// bareCall publishes without making any folder first.
+// bareCall publishes without making the folder above the target.
 func bareCall(t *testing.T, n *node.Node, p *pod, target string) error {
 	t.Helper()
 	request, err := n.Request(t.Context(), p.Volume)
@@ -180,7 +180,7 @@ func during(t *testing.T, n *node.Node, p *pod, fn func()) error {
 	return err
 }
 
-// vanishedDuringARotation: the daemon has seen a volume there, and finds none when it has the next set.
+// vanishedDuringARotation removes the volume while the daemon fetches the next set.
 func vanishedDuringARotation(t *testing.T, n *node.Node, p *pod) {
 	publish(t, n, p)
 	n.Age(t, p.Volume, due)
@@ -199,7 +199,7 @@ func vanishedDuringARotation(t *testing.T, n *node.Node, p *pod) {
 	}
 }
 
-// inTheWay puts a link to somewhere, or a file, where the target is to be. Neither call touches it.
+// inTheWay puts a symbolic link or a file at the target. Neither call changes it.
 func inTheWay(t *testing.T, n *node.Node, p *pod, somewhere string) {
 	t.Helper()
 	target := n.Target(p.Volume)
@@ -218,7 +218,7 @@ func inTheWay(t *testing.T, n *node.Node, p *pod, somewhere string) {
 	}
 }
 
-// belowALink: a pod that can write in its folder puts a link there that leads out of the kubelet's root.
+// belowALink has a symbolic link on the way to the target that leads out of the kubelet's root.
 func belowALink(t *testing.T, n *node.Node, p *pod) {
 	out := filepath.Join(n.Dir, "out")
 	makeFolder(t, out)
@@ -230,16 +230,16 @@ func belowALink(t *testing.T, n *node.Node, p *pod) {
 	makeFolder(t, filepath.Join(out, "mount"))
 	_, err := n.Driver.NodeUnpublishVolume(t.Context(), &csi.NodeUnpublishVolumeRequest{VolumeId: p.ID(), TargetPath: target})
 	fails(t, err, codes.InvalidArgument, "target path %q leaves the kubelet's root %q by a symbolic link", target, n.Root)
-	// Its folder is still there, and nothing is in it.
+	// The folder behind the link is unchanged.
 	if err := errors.Join(os.Remove(filepath.Join(out, "mount")), os.Remove(out), os.Remove(link)); err != nil {
 		t.Errorf("the link was followed: %v", err)
 	}
 }
 
-// twoVolumesOfOnePod come, rotate and go at the same time, and one goes while the other stays.
+// twoVolumesOfOnePod are published and unpublished at the same time, and one is unpublished while the other stays.
 func twoVolumesOfOnePod(t *testing.T, n *node.Node, p *pod) {
 	first, second := p, newPod(n, p.Name+"2", 3, 100)
-	target := func(q *pod) string { // both below the folder of one pod
+	target := func(q *pod) string { // both in the folder of one pod
 		return filepath.Join(n.PodDir(first.Volume), "volumes", "kubernetes.io~csi", q.Name, "mount")
 	}
 	makeFolder(t, filepath.Dir(target(second)))

@@ -12,17 +12,17 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// tracer sees every system call by which a daemon changes what is mounted or written, before the kernel looks at it, and can
-// hold it, or kill the daemon there (seccomp_unotify(2)). Random instants meet the long calls; this meets all.
+// tracer intercepts every system call of a daemon that changes mounts or files, before the kernel makes it, and can hold it or kill
+// the daemon there (seccomp_unotify(2)). Random instants hit mostly long calls; the tracer hits all.
 type tracer struct {
 	listener int
 	ended    chan struct{}
 
 	mu   sync.Mutex
-	hook func(call string) (goOn bool) // nil lets everything pass
+	hook func(call string) (goOn bool) // nil lets every call continue
 }
 
-// tracedSize is the size of the files whose writes are traced. It keeps what goes through sockets out.
+// tracedSize is the size of the files. Only writes of this size are traced, which excludes writes to sockets.
 const tracedSize = 1237
 
 var tracedCalls = map[uint32]string{
@@ -36,7 +36,7 @@ var tracedCalls = map[uint32]string{
 	unix.SYS_WRITE:  "write",  // of tracedSize bytes
 }
 
-// trace has the calls of this thread, and of what it starts, reported to a new tracer.
+// trace reports the calls of this thread, and of the processes that it starts, to a new tracer.
 func trace() (*tracer, error) {
 	allow := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW}
 	notify := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_USER_NOTIF}
@@ -55,7 +55,7 @@ func trace() (*tracer, error) {
 		}
 	}
 	filter = append(filter, allow)
-	// The second flag keeps signals, which the Go runtime sends to its own threads, from making one call two.
+	// With the second flag, signals of the Go runtime to its own threads do not restart a call.
 	fd, err := seccomp(filter, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
 	if err != nil {
 		return nil, fmt.Errorf("seccomp with a listener (Linux 5.19): %w", err)
@@ -65,7 +65,7 @@ func trace() (*tracer, error) {
 	return tr, nil
 }
 
-// restartTraced starts the daemon of a node again, under a tracer.
+// restartTraced starts the daemon again, with a tracer.
 func (w way) restartTraced(t *testing.T, n *node.Node) (tr *tracer) {
 	t.Helper()
 	n.Restrict = func() (err error) {
@@ -113,7 +113,7 @@ func (tr *tracer) listen() {
 			continue // ENOENT: killed meanwhile
 		}
 		if !tr.report(tracedCalls[uint32(n.call)]) {
-			continue // never answered: the daemon is dead
+			continue // without an answer, because the daemon was killed
 		}
 		v := verdict{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
 		_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(tr.listener), unix.SECCOMP_IOCTL_NOTIF_SEND, uintptr(unsafe.Pointer(&v)))
@@ -126,8 +126,8 @@ func (tr *tracer) report(call string) (goOn bool) {
 	return tr.hook == nil || tr.hook(call)
 }
 
-// at runs fn, and has the step-th traced call after this meet stop, which says whether the call may go on. It gives the
-// calls that were seen, in order; fewer than step when fn came to its end before.
+// at runs fn, and calls stop at the step-th traced call, which reports whether the call may continue. It returns the calls in order,
+// fewer than step if fn ended before.
 func (tr *tracer) at(step int, stop func() (goOn bool), fn func()) (seen []string) {
 	tr.mu.Lock()
 	tr.hook = func(call string) bool {

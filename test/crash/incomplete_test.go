@@ -16,12 +16,12 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// A mount is not a volume. The Secrets Store CSI Driver, killed between mounting and writing, answers the kubelet's retry
-// with OK, because something is mounted, and the pod starts without its secrets. Here only a complete set counts.
+// Only a mount with a complete set is a published volume. The Secrets Store CSI Driver, killed between mounting and writing, answers
+// the kubelet's retry with OK because something is mounted, and the pod starts without its secrets.
 func TestMountedButNotPublished(t *testing.T) {
 	t.Parallel()
 	const set = "..2026_11_23_02_20_12.000000000"
-	traps := map[string]func(t *testing.T, target string){
+	states := map[string]func(t *testing.T, target string){
 		"a bare tmpfs": mountTmpfs,
 		"the folder of a set": func(t *testing.T, target string) {
 			mountTmpfs(t, target)
@@ -49,12 +49,12 @@ func TestMountedButNotPublished(t *testing.T) {
 		publish(t, n, warm)
 		unpublish(t, n, warm)
 		before := n.AtRest(t)
-		for name, trap := range traps {
+		for name, makeState := range states {
 			p := newPod(n, "pod", 3, 100)
 			target := n.Target(p.Volume)
 			makeFolder(t, target)
-			trap(t, target)
-			// With the flags of a volume, which tell it from somebody else's tmpfs.
+			makeState(t, target)
+			// With the mount flags of a volume; the driver refuses a tmpfs with others as foreign.
 			const flags = unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 			if err := unix.Mount("", target, "", flags, ""); err != nil {
 				t.Fatal(err)
@@ -62,7 +62,7 @@ func TestMountedButNotPublished(t *testing.T) {
 			if err := stats(t, n, p); status.Code(err) != codes.NotFound {
 				t.Errorf("%s: NodeGetVolumeStats: %v, want NotFound", name, err)
 			}
-			// While there is nothing to fill it with it must not pass for a volume.
+			// While the vault fails, it must not count as a volume.
 			clear, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Fail, Status: 500, Service: devcloud.ServiceVault})
 			if err != nil {
 				t.Fatal(err)
@@ -70,7 +70,7 @@ func TestMountedButNotPublished(t *testing.T) {
 			unknown := p.Volume
 			unknown.Attributes = map[string]string{"vault": node.VaultURL, "clientID": node.WorkloadID, "objects": "- secret: none-of-" + strings.ReplaceAll(name, " ", "-")}
 			if err := n.Publish(t.Context(), unknown); err == nil {
-				t.Errorf("%s: passed for a volume", name)
+				t.Errorf("%s: counts as a volume", name)
 			}
 			clear()
 			if err := n.Publish(t.Context(), p.Volume); err != nil {
@@ -81,7 +81,7 @@ func TestMountedButNotPublished(t *testing.T) {
 			unpublish(t, n, p)
 		}
 		n.AwaitRest(t, before)
-		say(t, "mounted but not published (%s): %d kinds of a mount without a set, none answered with OK, each healed by the next publish", w.name, len(traps))
+		logVerdict(t, "mounted but not published (%s): %d kinds of a mount without a set, none answered with OK, each healed by the next publish", w.name, len(states))
 	})
 }
 
@@ -91,7 +91,7 @@ func stats(t *testing.T, n *node.Node, p *pod) error {
 	return err
 }
 
-// mountTmpfs mounts one that is not the driver's. The node's Close takes it off if a test does not.
+// mountTmpfs mounts a foreign tmpfs. The node's Close unmounts it if the test does not.
 func mountTmpfs(t *testing.T, path string) {
 	t.Helper()
 	if err := unix.Mount("foreign", path, "tmpfs", 0, "size=1m"); err != nil {
@@ -128,7 +128,7 @@ func precious(t *testing.T, path string) {
 	}
 }
 
-// fails makes sure of the code and the whole text of an error.
+// fails checks the code and the whole text of an error.
 func fails(t *testing.T, err error, code codes.Code, format string, args ...any) {
 	t.Helper()
 	if want := fmt.Sprintf(format, args...); status.Code(err) != code || status.Convert(err).Message() != want {

@@ -16,8 +16,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// A container that keeps files of removed sets open occupies their room, until a swap finds none. Then the set before stays,
-// whole, and the pod's events say why.
+// A container that keeps files of removed sets open uses the space of the tmpfs, until there is too little for a swap. Then the
+// previous set stays complete, and the pod's events have the reason.
 func TestNoRoomForASwap(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -38,7 +38,7 @@ func TestNoRoomForASwap(t *testing.T) {
 				var open []*os.File
 				defer closeAll(&open)
 				full := false
-				for range 12 { // the volume grows around what is kept open, and that ends
+				for range 12 { // the daemon enlarges the volume up to a limit
 					open = append(open, test.occupy(t, n.Target(p.Volume))...)
 					n.Age(t, p.Volume, stale)
 					p.change(n)
@@ -61,13 +61,13 @@ func TestNoRoomForASwap(t *testing.T) {
 				publish(t, n, p)
 				n.AwaitRest(t, before)
 				unpublish(t, n, p)
-				say(t, "no %s left for a swap (%s): the set before stays whole, Unavailable says why, and it swaps when there is room again", name, w.name)
+				logVerdict(t, "no %s left for a swap (%s): the set before stays whole, Unavailable says why, and it swaps when there is room again", name, w.name)
 			})
 		})
 	}
 }
 
-// fullVolume looks at a volume whose swap has found no room.
+// fullVolume checks a volume without space for a swap.
 func fullVolume(t *testing.T, n *node.Node, p *pod, text string) {
 	t.Helper()
 	if f, err := p.look(n); err != nil || !f.complete || f.generation != p.floor || !f.tidy() {
@@ -78,7 +78,7 @@ func fullVolume(t *testing.T, n *node.Node, p *pod, text string) {
 		health.GetVolumeHealth().GetHealthStatuses()[0].GetMessage() != text {
 		t.Errorf("the volume's health is %v, %v", health, err)
 	}
-	// While the set is young enough, the same failure is none of the pod's.
+	// While the set is young, the same failure is tolerated.
 	n.Age(t, p.Volume, due)
 	if err := n.Publish(t.Context(), p.Volume); err != nil {
 		t.Errorf("a full volume that is not yet stale: %v", err)
@@ -92,8 +92,8 @@ func closeAll(files *[]*os.File) {
 	*files = nil
 }
 
-// unnamed makes a file in a volume that has no name any more: as a container has it whose set was removed. A pod cannot
-// write there; the test goes through a copy of the mount, as the daemon does.
+// unnamed makes an open file without a name in a volume, like a file of a removed set. A pod cannot write there, so the test uses a
+// clone of the mount, as the daemon does.
 func unnamed(volume string) (f *os.File, err error) {
 	err = aging.Writable(volume, func(dir string) (err error) {
 		path := filepath.Join(dir, "unnamed")
@@ -102,13 +102,13 @@ func unnamed(volume string) (f *os.File, err error) {
 		}
 		return err
 	})
-	if f != nil && errors.Is(err, unix.EBUSY) { // as it must be: a removed file is open
+	if f != nil && errors.Is(err, unix.EBUSY) { // expected, because a removed file is open
 		err = nil
 	}
 	return f, err
 }
 
-// occupyBytes leaves too little for one more set.
+// occupyBytes leaves too little space for one more set.
 func occupyBytes(t *testing.T, volume string) []*os.File {
 	t.Helper()
 	f, err := unnamed(volume)
@@ -127,7 +127,7 @@ func occupyBytes(t *testing.T, volume string) []*os.File {
 	return []*os.File{f}
 }
 
-// occupyInodes leaves none.
+// occupyInodes uses all inodes.
 func occupyInodes(t *testing.T, volume string) (files []*os.File) {
 	t.Helper()
 	for {
