@@ -51,7 +51,7 @@ func TestReadOnlyAtEveryInstant(t *testing.T) {
 		if err := unix.Mount("", f.root, "", unix.MS_SHARED, ""); err != nil {
 			t.Fatal(err)
 		}
-		node := otherNamespace(t)
+		node := otherNamespace(t, f)
 
 		f.publish(t, numbered(0))
 		container := filepath.Join(t.TempDir(), "container")

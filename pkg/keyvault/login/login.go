@@ -166,6 +166,12 @@ func (l *Login) acquire(ctx context.Context, claims string) (azcore.AccessToken,
 // start requests a new token, or joins a running request.
 func (l *Login) start(ctx context.Context, claims string) <-chan singleflight.Result {
 	return l.requests.DoChan(claims, func() (any, error) {
+		l.mu.Lock()
+		token, fresh := l.token, claims == "" && l.usable() && l.now().Before(renewal(l.token))
+		l.mu.Unlock()
+		if fresh { // since the caller looked
+			return token, nil
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sharedTimeout)
 		defer cancel()
 		token, err := l.request(ctx, claims, func() error { return nil })

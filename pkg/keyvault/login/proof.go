@@ -165,6 +165,9 @@ func (l *Login) Prove(ctx context.Context) error {
 		return err
 	}
 	done := l.proofs.requests.DoChan(strconv.Quote(who.pod.uid)+strconv.Quote(who.pod.bound), func() (any, error) {
+		if l.proofs.has(who.pod) { // since the look above
+			return nil, nil
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sharedTimeout)
 		defer cancel()
 		token, err := l.request(ctx, "", func() error { return l.proofs.failed(who.pod) })
