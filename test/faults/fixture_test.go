@@ -48,7 +48,11 @@ var setups = []setup{
 		return start(t, node.Options{Cloud: devcloud.Options{TokenLife: shortLife}})
 	}},
 	{"proxy", false, func(t *testing.T) *fixture {
-		r := newRelay(t, "127.0.0.1:0")
+		address, err := node.FreeAddress(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRelay(t, address)
 		fx := launch(t, node.Options{Env: []string{"HTTPS_PROXY=http://" + r.address}})
 		r.to(strings.TrimPrefix(fx.Cloud.ProxyURL(), "http://"))
 		fx.relay = r

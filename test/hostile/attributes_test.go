@@ -12,10 +12,10 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// A token goes to no host but a vault of the cloud, whatever the host is made to look like.
+// The driver sends tokens only to vaults of the cloud, however a host name is disguised.
 func TestHostNames(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	asked := s.Cloud.Counts()
 	const want = ", want https://NAME.vault.azure.net or NAME (3 to 24 letters, digits and single hyphens, a letter first)"
 	for vault, problem := range map[string]string{
@@ -72,7 +72,7 @@ func TestHostNames(t *testing.T) {
 			"objects[0].vault: "+text+problem+want)
 	}
 	if got := s.Cloud.Counts(); fmt.Sprint(got) != fmt.Sprint(asked) {
-		t.Errorf("somebody was asked: %v, before %v", got, asked)
+		t.Errorf("a host got requests: %v, before %v", got, asked)
 	}
 	for _, vault := range []string{"HTTPS://SHOP.Vault.Azure.NET:443/", "Shop", node.VaultURL + "/"} {
 		s.attack(t, node.Volume("vault", "vault", vault, "objects", "- secret: good"), codes.OK, "")
@@ -80,7 +80,7 @@ func TestHostNames(t *testing.T) {
 	s.verdict(t, "host names")
 }
 
-// yamlString writes a text so that YAML reads it back, whatever is in it.
+// yamlString quotes any text for YAML.
 func yamlString(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -89,10 +89,10 @@ func yamlString(text string) string {
 	return `"` + b.String() + `"`
 }
 
-// Nothing that a pod names becomes a path outside of its volume, or one that is not what it looks like.
+// No attribute leads to a path outside of the volume, or to a misleading path.
 func TestPaths(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	for path, problem := range map[string]string{
 		"../x":                            `has a component that begins with ".."`,
 		"a/../../x":                       `has a component that begins with ".."`,
@@ -132,20 +132,20 @@ func TestPaths(t *testing.T) {
 	} {
 		s.attack(t, node.Volume("path", "secrets", "good::"+name), codes.InvalidArgument, text)
 	}
-	// What only looks dangerous is a name like another: it stays where it is.
+	// These names only look dangerous, and are valid.
 	for _, path := range []string{"a\u2025b", "a\u202eb", "%2e%2e%2fx", "a\\..\\b", "~", "-rf", "a b", "\u0430", "C:", "\u200b"} {
 		s.attack(t, node.Volume("path", "objects", "- {secret: good, path: "+yamlString(path)+"}"), codes.OK, "")
 	}
 	s.verdict(t, "paths")
 }
 
-// large is about as much as the attributes of a volume may hold.
+// large is about the allowed size of all attributes.
 const large = 240_000
 
-// Attributes are read in time and memory that grow with their size, and refused above limits.
+// Attributes are read in time and memory proportional to their size, and refused above limits.
 func TestSizes(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	many := func(n int) string {
 		var b strings.Builder
 		for i := range n {
@@ -197,10 +197,10 @@ func manyKeys(n int) kubelet.Volume {
 	return v
 }
 
-// YAML can say much in few words; none of it costs more than the words.
+// A short YAML text can describe a large document. It must not cost more than its own size.
 func TestYAML(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	var laughs strings.Builder
 	laughs.WriteString("- &a [x,x,x,x,x,x,x,x,x]\n")
 	for c := 'b'; c <= 'z'; c++ {
@@ -238,7 +238,7 @@ func TestYAML(t *testing.T) {
 			case test.text == "":
 				code = codes.OK
 			case name == "UTF-16":
-				code = codes.Internal // the client's own protobuf refuses it
+				code = codes.Internal // refused by protobuf in the client
 			}
 			s.attack(t, node.Volume("yaml", "objects", test.yaml), code, test.text)
 		})

@@ -1,10 +1,9 @@
-// Package hostile_test gives the daemon what somebody would who means it ill: a pod's author in attributes, the owner of a
-// vault in what it holds, a process on the node at the socket, any pod at the port of the metrics. It is the daemon that
-// users get, at its real socket, with real mounts, and a Key Vault behind TLS.
+// Package hostile_test attacks the daemon: as the author of a pod with attributes, as the owner of a vault with its content, as a process
+// on the node at the socket, and as any pod at the port of the metrics. It runs the daemon that users get, with its socket, real mounts
+// and a Key Vault behind TLS.
 //
-// What holds in each case: the answer comes soon, with the code and the text that it should have and nothing secret in it;
-// the daemon lives, still answers a Probe and publishes a good volume; and it holds no more memory, descriptors,
-// goroutines and mounts than before.
+// After each attack: the answer arrives soon, with the right code and text and without secrets. The daemon runs, answers a Probe and
+// publishes a good volume. It has no more memory, descriptors, goroutines and mounts than before.
 package hostile_test
 
 import (
@@ -32,17 +31,16 @@ import (
 func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
 
 const (
-	// patience is how long one hostile thing may keep the daemon busy: a few milliseconds of CPU time, on a machine that may be busy
-	// with much else.
+	// patience is how long an attack may take. It needs a few milliseconds of CPU time, but the machine may be busy.
 	patience = time.Minute
-	// mostRSS is what the daemon may hold at any time, far below the 512 MiB that the chart gives it.
+	// mostRSS is the allowed memory of the daemon at any time, far below the 512 MiB of the chart.
 	mostRSS = 300 << 20
-	// marker stands in everything that no text may repeat.
+	// marker is in all values that must not appear in answers and logs.
 	marker = "planted-4711"
 )
 
-// site is a node under attack.
-type site struct {
+// fixture is a node under attack.
+type fixture struct {
 	*node.Node
 	before node.Footprint
 
@@ -52,18 +50,18 @@ type site struct {
 	peak   int // of the daemon's memory
 }
 
-// newSite gives a node whose vault holds a good secret, and which a good volume has already used.
-func newSite(t *testing.T, flags ...string) *site {
+// newFixture starts a node with a good secret in its vault, and publishes a good volume once.
+func newFixture(t *testing.T, flags ...string) *fixture {
 	t.Helper()
-	s := &site{Node: node.New(t, node.Options{Flags: flags})}
+	s := &fixture{Node: node.New(t, node.Options{Flags: flags})}
 	s.Vault.SetSecret("good", marker, devcloud.SecretOptions{})
-	s.lives(t)
+	s.checkAlive(t)
 	s.before = s.footprint(t)
 	return s
 }
 
-// lives makes sure that the daemon does for others what it is there for, soon.
-func (s *site) lives(t *testing.T) {
+// checkAlive checks that the daemon still serves others, soon.
+func (s *fixture) checkAlive(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -83,7 +81,7 @@ func (s *site) lives(t *testing.T) {
 	}
 }
 
-func (s *site) footprint(t *testing.T) node.Footprint {
+func (s *fixture) footprint(t *testing.T) node.Footprint {
 	t.Helper()
 	f, err := s.Footprint(t.Context())
 	if err != nil {
@@ -99,7 +97,7 @@ func (s *site) footprint(t *testing.T) node.Footprint {
 }
 
 // cpu is the CPU time of the daemon in seconds.
-func (s *site) cpu(t *testing.T) float64 {
+func (s *fixture) cpu(t *testing.T) float64 {
 	t.Helper()
 	seconds, err := s.Metric(t.Context(), "process_cpu_seconds_total")
 	if err != nil {
@@ -108,15 +106,15 @@ func (s *site) cpu(t *testing.T) float64 {
 	return seconds
 }
 
-// attack publishes a volume and wants this answer; the text ends with a star where only its beginning is ours. codes.OK wants a
-// volume, which is then taken away.
-func (s *site) attack(t *testing.T, v kubelet.Volume, code codes.Code, text string) {
+// attack publishes a volume and checks the answer. A text that ends with a star is compared up to the star. With codes.OK the volume
+// is unpublished afterwards.
+func (s *fixture) attack(t *testing.T, v kubelet.Volume, code codes.Code, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	began := time.Now()
 	err := s.Publish(ctx, v)
-	s.judge(t, err, time.Since(began), code, text)
+	s.check(t, err, time.Since(began), code, text)
 	if err == nil {
 		if err := s.Unpublish(ctx, v); err != nil {
 			t.Error(err)
@@ -128,8 +126,8 @@ func (s *site) attack(t *testing.T, v kubelet.Volume, code codes.Code, text stri
 	}
 }
 
-// judge compares an answer, and looks for what no answer may hold.
-func (s *site) judge(t *testing.T, err error, took time.Duration, code codes.Code, text string) {
+// check compares an answer, and searches it for content that no answer may have.
+func (s *fixture) check(t *testing.T, err error, took time.Duration, code codes.Code, text string) {
 	t.Helper()
 	got := status.Convert(err)
 	s.mu.Lock()
@@ -151,21 +149,21 @@ func (s *site) judge(t *testing.T, err error, took time.Duration, code codes.Cod
 	}
 }
 
-// survived makes sure that nothing is left of an attack: the daemon lives and holds what it held before.
-func (s *site) survived(t *testing.T) {
+// survived checks that the daemon works after an attack, and holds no more than before.
+func (s *fixture) survived(t *testing.T) {
 	t.Helper()
-	s.lives(t)
-	const spare = 12 // idle connections to the cloud, and what Go keeps for a while
+	s.checkAlive(t)
+	const spare = 12 // for idle connections, and what Go keeps for a while
 	suite.Eventually(t, "the daemon holds as much as before", func() bool {
 		now := s.footprint(t)
 		return now.Descriptors <= s.before.Descriptors+spare && now.Goroutines <= s.before.Goroutines+3*spare && now.Mounts == s.before.Mounts
 	})
 	for where, text := range map[string]string{"an answer": s.texts.String(), "its log": s.Output()} {
 		if i := strings.Index(text, marker); i >= 0 {
-			t.Errorf("%s gives a secret away: %q", where, text[max(0, i-200):i+len(marker)])
+			t.Errorf("%s has a secret: %q", where, text[max(0, i-200):i+len(marker)])
 		}
 		if strings.Contains(text, "eyJ") {
-			t.Errorf("%s gives a token away", where)
+			t.Errorf("%s has a token", where)
 		}
 	}
 	if n := strings.Count(s.Output(), `"panic"`); n > 0 {
@@ -173,12 +171,12 @@ func (s *site) survived(t *testing.T) {
 	}
 }
 
-// verdict is the suite's word on one part.
-func (s *site) verdict(t *testing.T, what string) {
+// verdict logs the result of one part.
+func (s *fixture) verdict(t *testing.T, what string) {
 	t.Helper()
 	s.survived(t)
 	if !t.Failed() {
-		suite.Verdict(t, "hostile input: %s: %d inputs, each answered in time; the daemon lived, at most %d MiB, nothing left, nothing told",
+		suite.Verdict(t, "hostile input: %s: %d inputs, each answered in time; the daemon lived, at most %d MiB, nothing left, no secret in answers and logs",
 			what, s.inputs, s.peak>>20)
 	}
 }

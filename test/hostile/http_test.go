@@ -20,7 +20,7 @@ import (
 // Any pod can reach the port of health and metrics.
 func TestHTTP(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	address := strings.TrimPrefix(s.HTTP, "http://")
 	for name, test := range map[string]struct {
 		request string
@@ -72,11 +72,10 @@ func dialHTTP(t *testing.T, address string) net.Conn {
 	return conn
 }
 
-// Requests that never end are ended, and until then they keep nobody from asking: neither the kubelet's probe nor
-// Prometheus.
+// Endless requests are closed, and meanwhile the kubelet's probe and Prometheus get answers.
 func TestSlowHTTP(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	address := strings.TrimPrefix(s.HTTP, "http://")
 	const each = 250
 	var limit unix.Rlimit
@@ -106,7 +105,7 @@ func TestSlowHTTP(t *testing.T) {
 		}
 		cancel()
 	}
-	// The daemon ends what has not become a request in time.
+	// The daemon closes a connection without a complete request.
 	for i, conn := range held[:3*each] {
 		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		if _, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) {

@@ -21,10 +21,10 @@ import (
 
 const publishMethod = "/csi.v1.Node/NodePublishVolume"
 
-// Whoever may connect to the socket can send any message; up to a limit they are read.
+// A process that may connect to the socket can send any message. Messages are read up to a limit.
 func TestMessages(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	conn, err := grpc.NewClient("unix://"+s.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(raw{})))
 	if err != nil {
@@ -32,7 +32,7 @@ func TestMessages(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	const limit = 512 << 10
-	// A message of one field: its number, the length of its content, the content.
+	// A message with one field: number, length, content.
 	field := func(number byte, content string) []byte {
 		message := []byte{number<<3 | 2}
 		for n := len(content); ; n >>= 7 {
@@ -75,7 +75,7 @@ func TestMessages(t *testing.T) {
 			began := time.Now()
 			var answer []byte
 			err := conn.Invoke(ctx, test.method, test.message, &answer)
-			s.judge(t, err, time.Since(began), test.code, test.text)
+			s.check(t, err, time.Since(began), test.code, test.text)
 		})
 	}
 	t.Run("metadata", func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestMessages(t *testing.T) {
 		var answer []byte
 		began := time.Now()
 		err := conn.Invoke(ctx, publishMethod, []byte(nil), &answer)
-		s.judge(t, err, time.Since(began), codes.InvalidArgument, writable)
+		s.check(t, err, time.Since(began), codes.InvalidArgument, writable)
 	})
 	t.Run("a secret where names belong", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -101,13 +101,13 @@ func TestMessages(t *testing.T) {
 		request.TargetPath = "/etc"
 		began := time.Now()
 		_, err = csi.NewNodeClient(s.Conn(t)).NodePublishVolume(ctx, request)
-		s.judge(t, err, time.Since(began), codes.InvalidArgument, `target_path "/etc" is not below the kubelet's root `+s.Root+`/ (--kubelet-root)`)
+		s.check(t, err, time.Since(began), codes.InvalidArgument, `target_path "/etc" is not below the kubelet's root `+s.Root+`/ (--kubelet-root)`)
 	})
 	s.verdict(t, "gRPC messages")
 }
 
-// Conn is a connection to the daemon of its own, as the kubelet makes one for each call.
-func (s *site) Conn(t *testing.T) *grpc.ClientConn {
+// Conn makes a new connection to the daemon, as the kubelet does for each call.
+func (s *fixture) Conn(t *testing.T) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("unix://"+s.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *site) Conn(t *testing.T) *grpc.ClientConn {
 	return conn
 }
 
-// raw sends and receives bytes as they are, under the name of protobuf.
+// raw is a codec that sends and receives bytes unchanged.
 type raw struct{}
 
 func (raw) Name() string { return "proto" }

@@ -36,7 +36,7 @@ func frame(kind, flags byte, stream uint32, payload []byte) []byte {
 	return append(header, payload...)
 }
 
-// call is the headers of a CSI call in HPACK, literally (RFC 7541 section 6.2.2).
+// call is the headers of a CSI call as HPACK literals (RFC 7541 section 6.2.2).
 func call() []byte {
 	var block []byte
 	for _, pair := range [][2]string{
@@ -51,13 +51,13 @@ func call() []byte {
 	return block
 }
 
-// opening is how a connection of HTTP/2 begins.
+// opening is the start of an HTTP/2 connection.
 func opening() []byte { return append([]byte(preface), frame(frameSettings, 0, 0, nil)...) }
 
-// What is no gRPC is dropped, and what is too much of it, too.
+// The daemon drops input that is not gRPC, and too much gRPC.
 func TestGarbage(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	random := make([]byte, 1<<20)
 	_, _ = rand.Read(random)
 	const (
@@ -79,7 +79,7 @@ func TestGarbage(t *testing.T) {
 	for i := range uint32(1000) {
 		tooMany = append(tooMany, frame(frameHeaders, endHeaders, 2*i+1, call())...)
 	}
-	// gRPC's own frame says 4 GiB, and little follows.
+	// The length in gRPC's frame is 4 GiB, with little content.
 	promised := append(opening(), frame(frameHeaders, endHeaders, 1, call())...)
 	promised = append(promised, frame(frameData, 0, 1, []byte("\x00\xff\xff\xff\xff"+marker))...)
 	compressed := append(opening(), frame(frameHeaders, endHeaders, 1, call())...)
@@ -111,9 +111,9 @@ func TestGarbage(t *testing.T) {
 			_ = conn.SetDeadline(began.Add(2 * time.Second))
 			go func() { _, _ = io.Copy(io.Discard, conn) }()
 			if _, err := conn.Write(bytes); errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Logf("the daemon stopped reading, which is its right")
+				t.Logf("the daemon stopped reading, which it may do")
 			}
-			s.lives(t)
+			s.checkAlive(t)
 			s.footprint(t)
 			s.mu.Lock()
 			s.inputs++
@@ -123,7 +123,7 @@ func TestGarbage(t *testing.T) {
 	s.verdict(t, "bytes at the socket")
 }
 
-func (s *site) dial(t *testing.T) net.Conn {
+func (s *fixture) dial(t *testing.T) net.Conn {
 	t.Helper()
 	var d net.Dialer
 	conn, err := d.DialContext(t.Context(), "unix", s.Socket)
@@ -133,33 +133,33 @@ func (s *site) dial(t *testing.T) net.Conn {
 	return conn
 }
 
-// A thousand connections that are held, some silent, some half open, some idle, some that read nothing: the daemon answers
-// others meanwhile and afterwards has its descriptors back.
+// A thousand open connections: silent, half open, idle, or without reads. The daemon answers others meanwhile, and its descriptors are
+// free afterwards.
 func TestConnections(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	const each = 250
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 8*each {
 		t.Skipf("this process may have %d open files (%v); the test needs %d", limit.Cur, err, 8*each)
 	}
-	deaf := append(opening(), frame(frameSettings, 0, 0, []byte{0, 4, 0, 0, 0, 0})...)
+	noReads := append(opening(), frame(frameSettings, 0, 0, []byte{0, 4, 0, 0, 0, 0})...)
 	for i := range uint32(50) {
-		deaf = append(deaf, frame(frameHeaders, 5, 2*i+1, call())...)
+		noReads = append(noReads, frame(frameHeaders, 5, 2*i+1, call())...)
 	}
 	var held []net.Conn
-	for _, say := range [][]byte{opening(), deaf, []byte(preface[:10]), nil} {
+	for _, say := range [][]byte{opening(), noReads, []byte(preface[:10]), nil} {
 		for range each {
 			conn := s.dial(t)
 			held = append(held, conn)
-			go func() { _, _ = conn.Write(say) }() // the daemon may stop reading, which is its right
+			go func() { _, _ = conn.Write(say) }() // the daemon may stop reading
 		}
-		s.lives(t)
+		s.checkAlive(t)
 	}
-	// Else the test would prove nothing.
+	// Otherwise the test would prove nothing.
 	suite.Eventually(t, "most connections are held", func() bool { return s.footprint(t).Descriptors >= s.before.Descriptors+3*each })
 	s.inputs += len(held)
-	if suite.Long() { // gRPC's time for a handshake
+	if suite.Long() { // gRPC has a timeout for the handshake
 		suite.Eventually(t, "connections without a handshake are closed", func() bool {
 			return s.footprint(t).Descriptors <= s.before.Descriptors+2*each+20
 		})

@@ -19,10 +19,10 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// A target that is not the kubelet's is refused, in every call that takes one.
+// A target outside of the kubelet's root is refused by every call with a target.
 func TestTargets(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	outside := filepath.Join(s.Dir, "outside")
 	for _, folder := range []string{outside, filepath.Join(s.Root, "pods"), filepath.Join(s.Root, "real")} {
 		if err := os.MkdirAll(folder, 0o750); err != nil {
@@ -87,7 +87,7 @@ func TestTargets(t *testing.T) {
 			request.TargetPath = target
 			began := time.Now()
 			_, err = s.Driver.NodePublishVolume(ctx, request)
-			s.judge(t, err, time.Since(began), want.code, want.text)
+			s.check(t, err, time.Since(began), want.code, want.text)
 			if want.code == codes.InvalidArgument {
 				_, err = s.Driver.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: "x", TargetPath: target})
 				if status.Code(err) != want.code || status.Convert(err).Message() != want.text {
@@ -102,13 +102,13 @@ func TestTargets(t *testing.T) {
 	s.verdict(t, "targets")
 }
 
-// While volumes come and go, the folder around the target is swapped for a symbolic link out of the kubelet's root.
+// While volumes are published and unpublished, the folder of the target is swapped with a symbolic link out of the kubelet's root.
 func TestSwappedFolders(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	rounds := suite.Rounds(200, 20_000)
 	outside := filepath.Join(s.Dir, "outside")
-	theirs := filepath.Join(outside, "mount") // where the link would have it
+	theirs := filepath.Join(outside, "mount") // the target, behind the link
 	if err := os.MkdirAll(theirs, 0o750); err != nil {
 		t.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func TestSwappedFolders(t *testing.T) {
 	if swaps := <-stopped; swaps == 0 || published == 0 || published == rounds {
 		t.Logf("%d swaps, %d of %d publishes worked", swaps, published, rounds)
 	}
-	if os.Remove(link) != nil { // it is the folder now
+	if os.Remove(link) != nil { // the folder has this name now
 		if err := os.Remove(parent); err != nil {
 			t.Error(err)
 		}

@@ -17,10 +17,10 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// Whoever may write to a vault chooses what a certificate holds; he gets a text or his files, and nobody else waits.
+// The owner of a vault chooses the content of a certificate. The result is an error or files, and others do not wait.
 func TestCertificates(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	const (
 		slow = "takes too long to decode: its key derivations have more than 100,000 iterations together; " +
 			"export it with fewer (openssl pkcs12 -export -iter 2048), or use the content type application/x-pem-file"
@@ -66,7 +66,7 @@ func TestCertificates(t *testing.T) {
 			}
 			before := s.cpu(t)
 			defer func() {
-				// Below the ten seconds after which a decoding is given up, which runs on then.
+				// A decoding that takes ten seconds is abandoned, and continues in the background.
 				if took := s.cpu(t) - before; took > 8 {
 					t.Errorf("took %.1f s of CPU time", took)
 				}
@@ -78,10 +78,10 @@ func TestCertificates(t *testing.T) {
 	s.verdict(t, "certificates")
 }
 
-// A secret's value reaches the file as it is, up to what a vault may hold and beyond, or not at all.
+// A file has exactly the value of the secret, also above the size limit of Key Vault, or it does not exist.
 func TestValues(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	every := make([]byte, 0, 256)
 	for r := range rune(256) {
 		every = append(every, string(r)...)
@@ -117,10 +117,10 @@ func TestValues(t *testing.T) {
 	s.verdict(t, "values")
 }
 
-// A vault with more secrets than a volume may hold, and with names that are none.
+// A vault with more secrets than a volume may have, and with invalid names.
 func TestLists(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, "--max-volume-files=100", "--max-volume-bytes=64Ki")
+	s := newFixture(t, "--max-volume-files=100", "--max-volume-bytes=64Ki")
 	for i := range 300 {
 		s.Vault.SetSecret("many-"+strconv.Itoa(i), marker, devcloud.SecretOptions{})
 	}
@@ -129,7 +129,7 @@ func TestLists(t *testing.T) {
 	s.attack(t, node.Volume("list", "objects", "- secret: large"), codes.ResourceExhausted, "*")
 	for name, code := range map[string]codes.Code{
 		"..": codes.Unavailable, "%2e%2e": codes.Unavailable, "a b": codes.Unavailable, strings.Repeat("n", 200): codes.Unavailable,
-		"a/../../keys/x": codes.OK, // to the SDK a secret "a", which is not there
+		"a/../../keys/x": codes.OK, // for the SDK a secret "a", which does not exist
 	} {
 		odd := "odd" + strconv.Itoa(len(name))
 		vault, err := s.Cloud.AddVault(odd, devcloud.VaultOptions{Tenant: node.Tenant})
@@ -147,10 +147,10 @@ func TestLists(t *testing.T) {
 	s.verdict(t, "lists")
 }
 
-// An answer without an end, and one that says so little that it is none.
+// An endless answer, and answers that are too short.
 func TestAnswers(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newFixture(t)
 	for name, f := range map[string]devcloud.Fault{
 		"deep":      {Action: devcloud.Malformed, Service: devcloud.ServiceVault, Text: strings.Repeat("[", 900_000)},
 		"nested":    {Action: devcloud.Malformed, Service: devcloud.ServiceVault, Text: strings.Repeat(`{"value":`, 100_000) + marker},
@@ -165,7 +165,7 @@ func TestAnswers(t *testing.T) {
 			defer clear()
 			s.Vault.SetSecret("answer-"+name, marker, devcloud.SecretOptions{})
 			v := node.Volume("answer", "objects", "- secret: answer-"+name, "timeout", "8s")
-			if name == "token" { // a login that is not there yet
+			if name == "token" { // needs a new login
 				v.Attributes["identity"] = "servicePrincipal"
 				delete(v.Attributes, "clientID")
 				v.Secret = map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret}
@@ -174,9 +174,9 @@ func TestAnswers(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			err = s.Publish(ctx, v)
-			s.judge(t, err, time.Since(began), codes.Unavailable, "*")
+			s.check(t, err, time.Since(began), codes.Unavailable, "*")
 		})
 	}
-	s.lives(t)
+	s.checkAlive(t)
 	s.verdict(t, "answers of a vault")
 }

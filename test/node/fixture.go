@@ -13,7 +13,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 )
 
-// New starts a node that ends with the test. When the test has failed it logs what the daemon wrote last.
+// New starts a node that is closed at the end of the test. If the test has failed it logs the end of the daemon's output.
 func New(t testing.TB, o Options) *Node {
 	t.Helper()
 	n, err := Start(t.Context(), o)
@@ -24,7 +24,7 @@ func New(t testing.TB, o Options) *Node {
 		if t.Failed() {
 			const most = 16 << 10
 			text := n.Output()
-			t.Logf("the daemon wrote at last:\n%s", text[max(0, len(text)-most):])
+			t.Logf("the end of the daemon's output:\n%s", text[max(0, len(text)-most):])
 		}
 		n.Close()
 	})

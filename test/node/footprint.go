@@ -14,16 +14,16 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 )
 
-// Footprint is what a daemon holds at one moment. Two of them, before and after, show a leak.
+// Footprint is the resources of a daemon at one moment. Two of them, before and after, show a leak.
 type Footprint struct {
-	Goroutines  int // of the daemon, those that answer this question included
-	Descriptors int // open files and sockets of the daemon, the one that answers this question included
+	Goroutines  int // of the daemon, including those that serve /metrics
+	Descriptors int // open files and sockets of the daemon, including that of the request to /metrics
 	Mounts      int // below the node's folder, as this process sees them
-	RSS         int // resident memory of the daemon, bytes; shared memory such as a tmpfs it has mapped included
-	Peak        int // the most of it that there was since the daemon's start
+	RSS         int // resident memory of the daemon in bytes, including shared memory
+	Peak        int // the highest RSS since the daemon's start
 }
 
-// Footprint asks the daemon's metrics and the kernel what the daemon holds.
+// Footprint reads the daemon's metrics and /proc.
 func (n *Node) Footprint(ctx context.Context) (f Footprint, err error) {
 	code, metrics, err := n.Get(ctx, "/metrics")
 	if err != nil {
@@ -56,8 +56,7 @@ func (n *Node) Footprint(ctx context.Context) (f Footprint, err error) {
 	return f, err
 }
 
-// AtRest is the least that the daemon holds while nobody wants anything of it. The least, because the number of goroutines that
-// answer the question itself varies.
+// AtRest is the smallest of several footprints of the idle daemon: the number of goroutines that serve /metrics varies.
 func (n *Node) AtRest(t testing.TB) (least Footprint) {
 	t.Helper()
 	again := time.NewTicker(25 * time.Millisecond)
@@ -73,7 +72,7 @@ func (n *Node) AtRest(t testing.TB) (least Footprint) {
 	return least
 }
 
-// AwaitRest waits until the daemon holds no more than before, as [Node.AtRest] has counted. Memory is not compared.
+// AwaitRest waits until the daemon has no more descriptors, goroutines and mounts than before, as counted by [Node.AtRest].
 func (n *Node) AwaitRest(t testing.TB, before Footprint) (after Footprint) {
 	t.Helper()
 	defer func() {
@@ -88,8 +87,8 @@ func (n *Node) AwaitRest(t testing.TB, before Footprint) (after Footprint) {
 	return after
 }
 
-// idle ends the connections to the cloud first, from its side. The daemon would keep them for minutes, and rightly so, and they
-// would hide a leak of as many descriptors.
+// idle first closes the connections to the cloud, from its side. The daemon would keep them for minutes, and they would hide a leak of
+// as many descriptors.
 func (n *Node) idle(t testing.TB) Footprint {
 	t.Helper()
 	n.Cloud.Disconnect("")
@@ -117,7 +116,7 @@ func (n *Node) Metric(ctx context.Context, name string) (float64, error) {
 	return 0, fmt.Errorf("no metric %s", name)
 }
 
-// number finds the line that begins with prefix and returns the number behind it.
+// number returns the number behind prefix, which begins a line.
 func number(text, prefix string) (int, error) {
 	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(line, prefix); ok {

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// MemoryGroup is a memory cgroup below that of this process, of either hierarchy.
+// MemoryGroup is a memory cgroup below the cgroup of this process, of version 1 or 2.
 type MemoryGroup struct {
 	Path                string // of the folder
 	limitFile, usedFile string
 }
 
-// NewMemoryGroup makes a cgroup. The error says why this machine has none that may be divided. The caller removes the cgroup
-// when its processes have ended.
+// NewMemoryGroup makes a cgroup. The error is the reason why this process cannot. The caller removes the cgroup when its processes have
+// ended.
 func NewMemoryGroup() (g MemoryGroup, err error) {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -31,7 +31,7 @@ func NewMemoryGroup() (g MemoryGroup, err error) {
 		case fields[0] != "0":
 			continue
 		}
-		// In a container the path may be that of the host, and only the root of the container's own be there.
+		// In a container the path may be the host's, while only the root of the container's cgroup exists.
 		for _, parent := range []string{filepath.Join(root, fields[2]), root} {
 			if g.Path, err = os.MkdirTemp(parent, "keyvault-csi-test-"); err != nil {
 				why = err
@@ -48,13 +48,13 @@ func NewMemoryGroup() (g MemoryGroup, err error) {
 	return MemoryGroup{}, why
 }
 
-// Add moves a process into the group. What it has used before stays charged to where it was.
+// Add moves a process into the group. Memory that it already uses stays charged to its previous group.
 func (g MemoryGroup) Add(pid int) error { return g.write("cgroup.procs", int64(pid)) }
 
-// Limit sets how much all processes of the group may use together.
+// Limit sets the memory limit of the group.
 func (g MemoryGroup) Limit(bytes int64) error { return g.write(g.limitFile, bytes) }
 
-// Used is what they use, tmpfs and memory of the kernel included.
+// Used is the memory that is charged to the group, including tmpfs and kernel memory.
 func (g MemoryGroup) Used() (int64, error) {
 	text, err := os.ReadFile(filepath.Join(g.Path, g.usedFile))
 	if err != nil {
@@ -63,7 +63,7 @@ func (g MemoryGroup) Used() (int64, error) {
 	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 }
 
-// Remove removes the group. It fails while a process that has ended is not gone yet.
+// Remove removes the group. It fails for a moment after the end of the last process.
 func (g MemoryGroup) Remove() error { return os.Remove(g.Path) }
 
 func (g MemoryGroup) write(file string, value int64) error {

@@ -9,20 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The daemon asks the node's metadata service at the one address that it has in Azure, in clear text and past every
-// proxy. So that a test can answer there, it runs in a network of its own, which has nothing but a loopback interface,
-// with that address on it. There it can also listen on every port.
+// The daemon connects to the node's metadata service at its fixed address in Azure, without TLS or proxy. To serve that address, tests
+// run in a network namespace of their own, which has only a loopback interface with that address. There they can also listen on
+// every port.
 
 // MetadataAddress is that of Azure's instance metadata service.
 const MetadataAddress = "169.254.169.254"
 
-// ownNetwork is the environment variable by which the tests know that they are inside; else it holds the reason why not.
+// ownNetwork is an environment variable. It is "inside" in the network namespace, else the reason why there is none.
 const ownNetwork = "KEYVAULT_CSI_TEST_NETWORK"
 
 const inside = "inside"
 
-// Networked is for TestMain, inside [mountns.Main]: it runs the tests of M in a network of their own, or where the
-// machine forbids that in the one that is there. NoNetwork tells which.
+// Networked is for TestMain, inside [mountns.Main]. It runs the tests of M in a network namespace, or where the machine forbids that in
+// the network of the machine, see NoNetwork.
 type Networked struct{ M interface{ Run() int } }
 
 // Run implements the interface that mountns.Main wants.
@@ -38,7 +38,7 @@ func (n Networked) Run() int {
 	return n.M.Run()
 }
 
-// NoNetwork says why the tests have no network of their own; empty when they have one.
+// NoNetwork is the reason why the tests have no network namespace; empty when they have one.
 func NoNetwork() string {
 	switch why := os.Getenv(ownNetwork); why {
 	case inside:
@@ -50,8 +50,8 @@ func NoNetwork() string {
 	}
 }
 
-// enterNetwork makes the network for this thread and starts the program anew from it: the process that execve leaves
-// is that of the calling thread.
+// enterNetwork makes a network namespace for this thread and starts the program again from it. After execve the whole process is in
+// the namespace of the thread that called it.
 func enterNetwork() error {
 	runtime.LockOSThread()
 	self, err := os.Executable()
@@ -70,7 +70,7 @@ func enterNetwork() error {
 	return unix.Exec(self, os.Args, append(os.Environ(), ownNetwork+"="+inside))
 }
 
-// loopback gives the loopback interface an address and switches it on.
+// loopback adds an address to the loopback interface and brings it up.
 func loopback(name string, address [4]byte) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -87,7 +88,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	n.env = append(append(os.Environ(),
 		"HTTPS_PROXY="+withLogin(n.Cloud.ProxyURL(), o.ProxyLogin),
 		"SSL_CERT_FILE="+filepath.Join(dir, "ca.pem"),
-		"NO_PROXY=", "no_proxy=", // of whoever runs the tests; the cloud is only reached by the proxy
+		"NO_PROXY=", "no_proxy=", // of the caller's environment; the cloud is only reached by the proxy
 	), o.Env...)
 	if err := os.MkdirAll(n.Root, 0o750); err != nil {
 		return nil, err
@@ -105,7 +106,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 			"--kubelet-root=" + n.Root,
 			"--http-address=" + address,
 		}, o.Flags...)
-		// An address that is free now may be somebody else's a moment later.
+		// Another process may have taken the address meanwhile.
 		if err = n.StartDaemon(ctx); err == nil || !strings.Contains(n.Output(), "address already in use") {
 			return n, err
 		}
@@ -248,7 +249,7 @@ func (n *Node) Get(ctx context.Context, path string) (code int, body string, err
 	if err != nil {
 		return 0, "", err
 	}
-	// With a connection of its own, which is gone afterwards: a kept one would be a descriptor and goroutines of the daemon.
+	// A connection that is kept would be a descriptor and goroutines of the daemon.
 	request.Close = true
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
@@ -278,12 +279,17 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// FreeAddress is an address of the loopback interface on which nobody listens now.
+// FreeAddress is an address of the loopback interface on which nobody listens now. Its port is below those that Linux gives to
+// outgoing connections (net.ipv4.ip_local_port_range), one of which could take it while the daemon restarts.
 func FreeAddress(ctx context.Context) (string, error) {
+	const first, after = 10_000, 32_768
 	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var l net.Listener
+	var err error
+	for range 100 {
+		if l, err = config.Listen(ctx, "tcp", fmt.Sprint("127.0.0.1:", first+rand.IntN(after-first))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", err
 }

@@ -27,23 +27,22 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// attack is what a tenant puts into its vault, and asks for.
+// attack is the content of a tenant's vault, and the attributes of its volumes.
 type attack struct {
 	name  string
 	fill  func(h *hostile)
 	asks  func(h *hostile, volume int) (attributes map[string]string)
-	stays bool // volumes stay and are refreshed; else they come and go
+	stays bool // volumes stay and are refreshed; else they are unpublished at once
 }
 
-// The kubelet's pauses: after a first failure and the longest, and between refreshes at the shortest interval that a pod
-// may have.
+// The kubelet's pauses: after a first failure, the longest after failures, and between refreshes with the shortest interval of a pod.
 const (
 	firstPause   = 500 * time.Millisecond
 	longestPause = 122 * time.Second
 	refreshPause = 30 * time.Second
 )
 
-// hostile is one tenant at work.
+// hostile is one hostile tenant.
 type hostile struct {
 	node      *node.Node
 	t         *testing.T
@@ -68,7 +67,7 @@ func newHostile(t *testing.T, n *node.Node, number int, f form) *hostile {
 	return h
 }
 
-// run keeps all volumes of the tenant busy until ctx ends, and removes them.
+// run publishes all volumes of the tenant repeatedly until ctx ends, and unpublishes them.
 func (h *hostile) run(ctx context.Context, a attack) {
 	var pods sync.WaitGroup
 	for i := range h.form.volumes {
@@ -77,7 +76,7 @@ func (h *hostile) run(ctx context.Context, a attack) {
 	pods.Wait()
 }
 
-// pod does what the kubelet does for one volume: it tries again, less and less often, and refreshes what is there.
+// pod plays the kubelet for one volume: it retries with growing pauses, and refreshes a published volume.
 func (h *hostile) pod(ctx context.Context, a attack, number int) {
 	v := kubelet.Volume{Name: fmt.Sprint(h.namespace, "-", number), Namespace: h.namespace, ServiceAccount: "app", Attributes: map[string]string{"vault": h.vault.URL(), "clientID": h.clientID}}
 	maps.Copy(v.Attributes, a.asks(h, number))
@@ -101,7 +100,7 @@ func (h *hostile) pod(ctx context.Context, a attack, number int) {
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
 	}
-	// The kubelet tries again while a publish that it has given up still ends.
+	// The kubelet retries while an abandoned publish still runs.
 	var err error
 	suite.Eventually(h.t, "a publish that was given up ends", func() bool {
 		err = h.node.Unpublish(context.WithoutCancel(ctx), v)
@@ -112,7 +111,7 @@ func (h *hostile) pod(ctx context.Context, a attack, number int) {
 	}
 }
 
-// secrets puts n secrets of so many bytes into the vault; no two are the same.
+// secrets sets n different secrets of size bytes in the vault.
 func (h *hostile) secrets(n, size int) {
 	filler := strings.Repeat("x", size)
 	for i := range n {
@@ -127,7 +126,7 @@ func (h *hostile) fault(f devcloud.Fault) {
 	}
 }
 
-// list asks for so many objects of the vault by name, beginning somewhere.
+// list is n lines of objects, with the numbers from, from+1, …
 func list(format string, from, n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -138,7 +137,7 @@ func list(format string, from, n int) string {
 
 const (
 	kilobytes25 = 25_000 // Key Vault's limit of a value
-	dear        = 33_000 // iterations of each of three derivations, just below what is refused
+	expensive   = 33_000 // iterations of each of three key derivations, just below the limit
 )
 
 func attacks() []attack {
@@ -170,7 +169,7 @@ func attacks() []attack {
 				return map[string]string{"objects": list("- secret: s%05d", 40*volume, 40)}
 			},
 		}, {
-			name: "certificates that are dear to open",
+			name: "certificates that are expensive to decode",
 			fill: func(h *hostile) { h.certificates(h.form.certificates) },
 			asks: func(h *hostile, _ int) map[string]string {
 				return map[string]string{"objects": list("- {certificate: c%05d, chain: c%[1]d}", 0, h.form.certificates), "rotationInterval": "30s"}
@@ -197,7 +196,7 @@ func attacks() []attack {
 			},
 			asks: everything,
 		}, {
-			name: "vaults that are none",
+			name: "vaults that do not exist",
 			fill: func(*hostile) {},
 			asks: func(_ *hostile, volume int) map[string]string {
 				return map[string]string{"objects": list("- {secret: x, path: p%05d, vault: none%[1]d}", 1000*volume, 1000)}
@@ -206,7 +205,7 @@ func attacks() []attack {
 	}
 }
 
-// certificates are PKCS#12 files that take long to open, each another one.
+// certificates sets n different PKCS#12 files that take long to decode.
 func (h *hostile) certificates(n int) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), cryptorand.Reader)
 	if err != nil {
@@ -221,7 +220,7 @@ func (h *hostile) certificates(n int) {
 			return
 		}
 		cert, _ := x509.ParseCertificate(der)
-		content, err := pkcs12.Modern.WithIterations(dear).Encode(key, cert, nil, "")
+		content, err := pkcs12.Modern.WithIterations(expensive).Encode(key, cert, nil, "")
 		if err != nil {
 			h.t.Error(err)
 			return

@@ -14,7 +14,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// good is the tenant whose volumes must come and rotate.
+// good is the tenant whose volumes must be published and rotate.
 type good struct {
 	node *node.Node
 	next int
@@ -65,7 +65,7 @@ func (g *good) measure(t *testing.T, times int) latencies {
 	return latencies{took[len(took)/2], took[(len(took)-1)*99/100]}
 }
 
-// rotate changes the values and calls as the kubelet does once the interval is over: each time the call must bring them.
+// rotate changes the values and calls as the kubelet does after the interval. Each call must write the new values.
 func (g *good) rotate(t *testing.T, times int) {
 	t.Helper()
 	v := g.volume("rotating")

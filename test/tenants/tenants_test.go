@@ -1,9 +1,8 @@
-// Package tenants_test puts ten tenants who mean ill beside one who does not, on one node with the daemon that users get.
-// Each of the ten has a namespace, a service account, an application in Entra ID and a vault of its own, and does at the
-// same time as the others what it may: it asks for more than there is room for, writes what is dear to read, lets its
-// vault throttle or hang, and makes and removes volumes as fast as the kubelet lets it.
+// Package tenants_test runs ten hostile tenants and a good one on one node, with the daemon that users get. Each hostile tenant has its
+// own namespace, service account, application in Entra ID and vault. At the same time as the others it asks for too much content, has
+// content that is expensive to decode, makes its vault throttle or hang, and creates and deletes volumes as fast as the kubelet allows.
 //
-// What holds: the daemon is never killed, the memory of its process stays small, and the good tenant's volumes come and
+// The promises: the daemon is never killed, the memory of its process stays small, and the good tenant's volumes are published and
 // rotate as if it were alone.
 package tenants_test
 
@@ -25,24 +24,24 @@ import (
 func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
 
 const (
-	// mostRSS is what the process may hold, tmpfs apart.
+	// mostRSS is the allowed memory of the process, without tmpfs.
 	mostRSS = 64 << 20
-	// mostRatio is how much longer the good tenant's publishes may take in company (p99).
+	// mostRatio is how many times as long the good tenant's publishes may take with the others (p99).
 	mostRatio = 3
-	// chartLimit is what the chart gives the container.
+	// chartLimit is the memory limit of the chart.
 	chartLimit = 512 << 20
 	// latency is that of each vault.
 	latency = 20 * time.Millisecond
 )
 
-// form is how much there is of everything.
+// form is the size of a run.
 type form struct {
-	secrets      int // of the vault that nobody can read whole
-	certificates int // of the vault with certificates
+	secrets      int // in the vault that is larger than a volume
+	certificates int // in the vault with certificates
 	volumes      int // of each hostile tenant
-	measured     int // publishes of the good tenant, alone and in company
+	measured     int // publishes of the good tenant, alone and with the others
 	rotated      int // rotations of the good tenant
-	pace         int // how many times as fast as a real kubelet the hostile tenants' is
+	pace         int // of the hostile tenants' kubelet, as a multiple of a real kubelet's
 }
 
 func TestHostileTenants(t *testing.T) {
@@ -70,7 +69,7 @@ func TestHostileTenants(t *testing.T) {
 	for h, attack := range tenants {
 		running.Go(func() { h.run(ctx, attack) })
 	}
-	company := good.measure(t, f.measured)
+	together := good.measure(t, f.measured)
 	good.rotate(t, f.rotated)
 	stop()
 	running.Wait()
@@ -80,18 +79,18 @@ func TestHostileTenants(t *testing.T) {
 		t.Fatalf("the daemon is gone: %v", err)
 	}
 	peak := held.Peak
-	ratio := float64(company.p99) / float64(alone.p99)
-	suite.Verdict(t, "hostile tenants: process %d MiB at most; publish of the good tenant p50 %v alone, %v in company, p99 %v and %v, %.1f times as long; %d rotations in time",
-		peak>>20, round(alone.p50), round(company.p50), round(alone.p99), round(company.p99), ratio, f.rotated)
-	if suite.Long() && ratio > mostRatio { // the short form runs beside other tests, which decide how long things take
-		t.Errorf("the good tenant waited %.1f times as long as alone, more than %d", ratio, mostRatio)
+	ratio := float64(together.p99) / float64(alone.p99)
+	suite.Verdict(t, "hostile tenants: process %d MiB at most; publish of the good tenant p50 %v alone, %v with the others, p99 %v and %v, %.1f times as long; %d rotations in time",
+		peak>>20, round(alone.p50), round(together.p50), round(alone.p99), round(together.p99), ratio, f.rotated)
+	if suite.Long() && ratio > mostRatio { // the short form runs in parallel with other tests
+		t.Errorf("the good tenant's publishes took %.1f times as long as alone, more than %d", ratio, mostRatio)
 	}
 	if peak > mostRSS {
 		t.Errorf("the process held %d MiB, more than %d", peak>>20, mostRSS>>20)
 	}
 }
 
-// limitMemory gives the daemon the memory that the chart gives it.
+// limitMemory sets the chart's memory limit for the daemon.
 func limitMemory(t *testing.T, n *node.Node) {
 	t.Helper()
 	group, err := node.NewMemoryGroup()

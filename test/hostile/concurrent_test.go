@@ -16,12 +16,12 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// A hundred volumes at once, each as large as a pod can make it, and as large as the driver reads it: the YAML below becomes fifty
-// times as large while it is parsed.
+// A hundred volumes at once, each as large as a pod can make it, and as large as the driver reads it. The YAML needs fifty times its
+// size while it is parsed.
 func TestManyLargeVolumes(t *testing.T) {
 	t.Parallel()
 	const (
-		// A call is received before anybody can refuse it: more than the 64 MiB of test/tenants, where not a hundred come at once.
+		// A call is received before it can be refused, so this is more than the 64 MiB of test/tenants, with fewer calls at once.
 		mostMemory = 128 << 20
 		tooMany    = "too many large volumes of the namespace are mounted or refreshed at the same time; the kubelet tries again"
 	)
@@ -35,7 +35,7 @@ func TestManyLargeVolumes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t)
+			s := newFixture(t)
 			many := strings.Repeat("- {a: b, c: d}\n", 10_900)
 			objects := many + "#" + strings.Repeat("x", test.size-len(many)-1)
 			ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
@@ -47,22 +47,22 @@ func TestManyLargeVolumes(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				conn := s.Conn(t) // the kubelet makes one for each call
+				conn := s.Conn(t) // like the kubelet, one for each call
 				calls.Go(func() {
 					defer func() { _ = conn.Close() }()
 					began := time.Now()
 					_, err := csi.NewNodeClient(conn).NodePublishVolume(ctx, request)
-					if status.Convert(err).Message() == tooMany { // whoever finds the others there
-						s.judge(t, err, time.Since(began), codes.ResourceExhausted, tooMany)
+					if status.Convert(err).Message() == tooMany { // because of the other calls
+						s.check(t, err, time.Since(began), codes.ResourceExhausted, tooMany)
 						return
 					}
 					judged.Add(1)
-					s.judge(t, err, time.Since(began), test.code, test.text)
+					s.check(t, err, time.Since(began), test.code, test.text)
 				})
 			}
 			calls.Wait()
 			if judged.Load() == 0 {
-				t.Error("all were refused because of the others")
+				t.Error("all calls were refused because of the others")
 			}
 			peak := s.footprint(t).Peak
 			t.Logf("at most %d MiB", peak>>20)
