@@ -13,7 +13,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 )
 
-// sampled is what a daemon holds at one moment.
+// sampled is the resources of a daemon at one moment.
 type sampled struct {
 	at          time.Time
 	incarnation int
@@ -21,12 +21,12 @@ type sampled struct {
 	descriptors float64
 	goroutines  float64
 	mounts      float64 // on the whole node
-	volumes     float64 // that the kubelet believes to be there, or on their way
-	calm        bool    // no fault, and no call that waits for its end
+	volumes     float64 // published, or being published or unpublished
+	calm        bool    // without a fault or its consequences
 }
 
-// sample looks at the process from time to time.
-func (s *site) sample(ctx context.Context) {
+// sample samples the process periodically.
+func (s *testNode) sample(ctx context.Context) {
 	for pause(ctx, s.form.sample) {
 		s.link.RLock()
 		now := s.takeSample(ctx)
@@ -41,9 +41,9 @@ func (s *site) sample(ctx context.Context) {
 }
 
 // takeSample needs a daemon that runs.
-func (s *site) takeSample(ctx context.Context) sampled {
+func (s *testNode) takeSample(ctx context.Context) sampled {
 	now := sampled{at: time.Now(), incarnation: s.incarnation, volumes: s.volumes()}
-	ended, disturbed := s.trouble.of(append(slices.Clone(fullVaults), bulk))
+	ended, disturbed := s.faultLog.of(append(slices.Clone(fullVaults), bulk))
 	now.calm = !disturbed && (s.form.aged || now.at.Sub(ended) > 20*time.Second)
 	if open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.n.PID())); err != nil {
 		s.problem("%v", err)
@@ -65,15 +65,15 @@ func (s *site) takeSample(ctx context.Context) sampled {
 		s.problem("%v", err)
 	}
 	now.mounts = float64(len(mounts))
-	now.volumes = max(now.volumes, s.volumes()) // they come and go while we look
+	now.volumes = max(now.volumes, s.volumes()) // they change meanwhile
 	return now
 }
 
-// volumes counts those of which something may be mounted.
-func (s *site) volumes() (n float64) {
+// volumes counts the volumes that may have a mount.
+func (s *testNode) volumes() (n float64) {
 	for _, slot := range s.slots {
 		slot.mu.Lock()
-		if slot.phase != gone {
+		if slot.phase != unpublished {
 			n++
 		}
 		slot.mu.Unlock()
@@ -81,7 +81,7 @@ func (s *site) volumes() (n float64) {
 	return n
 }
 
-// number finds the line that begins with the key and reads the number behind it; 0 if there is none.
+// number returns the number in the line that begins with the key; 0 if there is none.
 func number(text, key string) float64 {
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
 		if rest, ok := strings.CutPrefix(lines.Text(), key); ok {
@@ -92,7 +92,7 @@ func number(text, key string) float64 {
 	return 0
 }
 
-// trend fits a straight line and says how much it rises over all x. Fewer than three points have no trend.
+// trend fits a straight line and returns its rise over all x. Fewer than three points have no trend.
 func trend(points [][2]float64) (rise float64) {
 	if len(points) < 3 {
 		return 0
@@ -109,12 +109,12 @@ func trend(points [][2]float64) (rise float64) {
 	return (n*sxy - sx*sy) / below * (points[len(points)-1][0] - points[0][0])
 }
 
-// quantity is what must not grow.
+// quantity is a measured value that must not grow.
 type quantity struct {
 	name, file, unit string
 	of               func(sampled) float64
-	most             float64 // rise over the whole run that is still called flat
-	left             float64 // more than at the start, when all volumes are gone: connections to the vaults stay for a while
+	most             float64 // allowed rise over the whole run
+	left             float64 // allowed difference to the start when all volumes are removed, for connections that stay open
 }
 
 func quantities() []quantity {
@@ -126,9 +126,9 @@ func quantities() []quantity {
 	}
 }
 
-// points are the samples of a run, in minutes after began, without its first quarter, in which caches and pools fill, and
-// without those of storms, in which calls pile up.
-func (s *site) points(q quantity, began time.Time) [][2]float64 {
+// points are the samples of a run, in minutes after began, without the first quarter, in which caches and pools fill, and without those
+// during faults, when many calls wait.
+func (s *testNode) points(q quantity, began time.Time) [][2]float64 {
 	var points [][2]float64
 	for _, sample := range s.samples[len(s.samples)/4:] {
 		if !sample.calm {
@@ -139,8 +139,8 @@ func (s *site) points(q quantity, began time.Time) [][2]float64 {
 	return points
 }
 
-// lives is one point for each daemon that was killed: what it held at last, storms aside.
-func (s *site) lives(q quantity) [][2]float64 {
+// lastOfEach is one point for each killed daemon: its last sample without faults.
+func (s *testNode) lastOfEach(q quantity) [][2]float64 {
 	var points [][2]float64
 	for _, sample := range s.samples {
 		life := float64(sample.incarnation)

@@ -11,7 +11,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/axis"
 )
 
-// plot is a picture of lines over time.
+// plot is a chart of lines over time.
 type plot struct {
 	file, title, y string
 	lines          []line
@@ -22,13 +22,13 @@ type line struct {
 	points [][2]float64 // minutes, value
 }
 
-// The picture, in pixels: the legend stands above the lines.
+// The size of the chart in pixels. The legend is above the lines.
 const (
 	width, height            = 760, 300
 	left, right, top, bottom = 60, 20, 56, 44
 )
 
-// colour can be told apart by people who see no red or no green (Okabe and Ito).
+// colour is from a palette for colour-blind people (Okabe and Ito).
 func colour(i int) string {
 	return []string{"#d55e00", "#0072b2", "#009e73", "#cc79a7"}[i%4]
 }

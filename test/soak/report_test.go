@@ -14,8 +14,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 )
 
-// report judges what grew, says what was counted, and writes both with the plots.
-func report(t *testing.T, f form, sites []*site, took, cpu time.Duration) {
+// report checks growth, logs the counts, and writes both with the plots.
+func report(t *testing.T, f form, nodes []*testNode, took, cpu time.Duration) {
 	folder := os.Getenv(folderVariable)
 	if folder == "" {
 		folder = t.TempDir()
@@ -23,8 +23,8 @@ func report(t *testing.T, f form, sites []*site, took, cpu time.Duration) {
 	var text strings.Builder
 	fmt.Fprintf(&text, "# Soak\n\n%s, %s: two nodes, each with its daemon and its own cloud of four vaults. "+
 		"The kubelets call every %s, rotationInterval is %s; faults for %s, then none for %s.\n",
-		time.Now().UTC().Format("2006-01-02 15:04 MST"), took.Round(time.Second), f.period, interval, f.storm, f.calm)
-	for _, s := range sites {
+		time.Now().UTC().Format("2006-01-02 15:04 MST"), took.Round(time.Second), f.period, interval, f.faulty, f.calm)
+	for _, s := range nodes {
 		s.report(&text, f)
 	}
 	verdict := fmt.Sprintf("processor: %.0f %% of one core, all daemons, clouds and kubelets together", 100*cpu.Seconds()/took.Seconds())
@@ -36,21 +36,21 @@ func report(t *testing.T, f form, sites []*site, took, cpu time.Duration) {
 	if err := os.WriteFile(filepath.Join(folder, "soak.md"), []byte(text.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range plots(sites, f.bound) {
+	for _, p := range plots(nodes, f.bound) {
 		if err := p.write(folder); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func (s *site) report(text *strings.Builder, f form) {
+func (s *testNode) report(text *strings.Builder, f form) {
 	rows := [][2]string{
 		{"volumes at the same time", fmt.Sprint(len(s.slots))},
 		{"volumes published, and removed", fmt.Sprintf("%d, %d", s.published.Load(), s.removed.Load())},
 		{"republishes", fmt.Sprint(s.refreshed.Load())},
 		{"values changed in the vaults", fmt.Sprint(s.changed())},
 		{"updates seen in volumes", fmt.Sprint(len(s.updates))},
-		{"storms, and faults in them", fmt.Sprintf("%d, %d of %d kinds", s.stormCount, sum64(s.faults), len(s.faults))},
+		{"phases with faults, faults", fmt.Sprintf("%d, %d of %d kinds", s.faultCount, sum64(s.faults), len(s.faults))},
 		{"first publishes refused with a fault", fmt.Sprint(s.refused.Load())},
 		{"kill -9, with calls under way", fmt.Sprintf("%d, %d", s.killCount, s.caught.Load())},
 		{"targets looked at after a kill", fmt.Sprint(s.afterKill.Load())},
@@ -74,25 +74,24 @@ func (s *site) report(text *strings.Builder, f form) {
 		fmt.Fprintf(text, "| %s | %s |\n", row[0], row[1])
 	}
 	fmt.Fprintf(text, "\nFaults: %s.\n", s.faultNames())
-	suite.Verdict(s.t, "soak %s: %d volumes at a time, %d published, %d republishes, %d kills (%d calls under way, %d targets looked at), %d faults, %d sets read whole: %d broken promises",
+	suite.Verdict(s.t, "soak %s: %d volumes at a time, %d published, %d republishes, %d kills (%d calls in flight, %d targets checked), %d faults, %d complete sets read: %d broken promises",
 		s.name, len(s.slots), s.published.Load(), s.refreshed.Load(), s.killCount, s.caught.Load(), s.afterKill.Load(), sum64(s.faults), s.sets.Load(), s.problems)
 	suite.Verdict(s.t, "soak %s: updates seen after %s (median, 95 %%, worst); after the last fault %s; all of them %.1f s after the very last change; promised: %s",
 		s.name, spread(calm), spread(after), s.settled.Seconds(), f.bound)
 	suite.Verdict(s.t, "soak %s: %s", s.name, strings.Join(flat, "; "))
 }
 
-// flat says how a quantity went, and objects if it grew: over the time of a daemon that lives on, or from one life to
-// the next of those that were killed. In the short form nothing
-// has the time to grow, and only what is left at the end counts.
-func (s *site) flat(q quantity, f form) string {
+// flat describes a quantity, and reports it if it grew: over the time of one daemon, or from one killed daemon to the next. In the short
+// form only the difference at the end counts.
+func (s *testNode) flat(q quantity, f form) string {
 	if len(s.samples) == 0 {
 		s.problem("no sample was taken")
 		return "-"
 	}
 	began := s.samples[0].at
 	points, over, limit := s.points(q, began), "over the time", q.most
-	if s.killCount > 0 { // the last words of a minute each: fewer, and less even
-		points, over, limit = s.lives(q), fmt.Sprintf("over %d lives", s.killCount), 2*q.most
+	if s.killCount > 0 { // one value for each minute: fewer, with more variation
+		points, over, limit = s.lastOfEach(q), fmt.Sprintf("over %d lives", s.killCount), 2*q.most
 	}
 	rise := trend(points)
 	if !f.aged && rise > limit {
@@ -105,14 +104,14 @@ func (s *site) flat(q quantity, f form) string {
 	return fmt.Sprintf("%.4g at the start, %.4g at most, %.4g at the end, trend %+.2f %s", q.of(s.first), most, q.of(s.last), rise, over)
 }
 
-func (s *site) changed() (n int) {
-	for _, b := range s.books {
+func (s *testNode) changed() (n int) {
+	for _, b := range s.histories {
 		n += b.changes()
 	}
 	return n
 }
 
-func (s *site) delays(after bool) (delays []time.Duration) {
+func (s *testNode) delays(after bool) (delays []time.Duration) {
 	for _, u := range s.updates {
 		if u.after == after {
 			delays = append(delays, u.delay)
@@ -137,7 +136,7 @@ func sum64(counts map[string]int) (n int) {
 	return n
 }
 
-func (s *site) faultNames() string {
+func (s *testNode) faultNames() string {
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(s.faults)) {
 		names = append(names, fmt.Sprintf("%s (%d)", name, s.faults[name]))
@@ -145,14 +144,14 @@ func (s *site) faultNames() string {
 	return strings.Join(names, ", ")
 }
 
-func plots(sites []*site, bound time.Duration) (all []plot) {
+func plots(nodes []*testNode, bound time.Duration) (all []plot) {
 	for _, q := range quantities() {
 		p := plot{file: "soak-" + q.file, title: "Soak: " + q.name + " of the daemon", y: q.unit}
 		of := q.of
 		if q.file == "mounts" {
 			p.title, of = "Soak: mounts on the node", func(s sampled) float64 { return s.mounts }
 		}
-		for _, s := range sites {
+		for _, s := range nodes {
 			l := line{name: s.title()}
 			for _, sample := range s.samples {
 				l.points = append(l.points, [2]float64{sample.at.Sub(s.samples[0].at).Minutes(), of(sample)})
@@ -161,13 +160,13 @@ func plots(sites []*site, bound time.Duration) (all []plot) {
 		}
 		all = append(all, p)
 	}
-	return append(all, delayPlot("soak-delays", "Soak: until an update is seen, the worst of each half minute", sites, bound))
+	return append(all, delayPlot("soak-delays", "Soak: until an update is seen, the worst of each half minute", nodes, bound))
 }
 
-func delayPlot(file, title string, sites []*site, bound time.Duration) plot {
+func delayPlot(file, title string, nodes []*testNode, bound time.Duration) plot {
 	last := 0.0
 	p := plot{file: file, title: title, y: "s"}
-	for _, s := range sites {
+	for _, s := range nodes {
 		worst := map[int]float64{}
 		for _, u := range s.updates {
 			at := int(u.at.Sub(s.samples[0].at) / (30 * time.Second))
@@ -184,7 +183,7 @@ func delayPlot(file, title string, sites []*site, bound time.Duration) plot {
 	return p
 }
 
-func (s *site) title() string {
+func (s *testNode) title() string {
 	if s.killCount > 0 {
 		return fmt.Sprintf("%d volumes, killed %d times", len(s.slots), s.killCount)
 	}

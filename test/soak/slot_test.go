@@ -20,87 +20,87 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
 )
 
-// phase is what the kubelet knows of a volume.
+// phase is the kubelet's state of a volume.
 type phase int
 
 const (
-	gone    phase = iota // nothing was asked for, or everything was taken back
-	coming               // a first publish is under way, or failed
-	there                // it was answered OK
-	leaving              // an unpublish is under way, or failed
+	unpublished  phase = iota // before a publish, or after an unpublish
+	publishing                // a first publish runs, or has failed
+	published                 // a publish has answered OK
+	unpublishing              // an unpublish runs, or has failed
 )
 
-// slot is a place for one pod at a time; when one goes, the next comes.
+// slot has one pod at a time. A new pod follows each pod.
 type slot struct {
-	site   *site
-	number int
-	lives  int
-	token  string // of this pod's service account
+	testNode *testNode
+	number   int
+	lives    int
+	token    string // of this pod's service account
 
 	mu     sync.Mutex
 	phase  phase
-	shape  shape
+	spec   spec
 	files  []output
 	vaults []string
 	volume kubelet.Volume
 	target string
 	since  time.Time // when it was published
 
-	set    string  // name of the folder that was read last
-	sights []sight // what it shows
-	shown  []int   // the generations of the sights, -1 for what is not there
+	set     string        // name of the folder that was read last
+	objects []shownObject // of the set
+	shown   []int         // the generations of the objects, -1 for an object that is absent
 }
 
-func newSlot(s *site, number int) *slot { return &slot{site: s, number: number} }
+func newSlot(s *testNode, number int) *slot { return &slot{testNode: s, number: number} }
 
-// run lets pods come and go until ctx ends.
+// run creates and deletes pods until ctx ends.
 func (s *slot) run(ctx context.Context) {
-	if !pause(ctx, rand.N(s.site.form.period)) {
+	if !pause(ctx, rand.N(s.testNode.form.period)) {
 		return
 	}
 	for ctx.Err() == nil {
 		s.next()
 		if s.publish(ctx) {
-			s.live(ctx)
+			s.refresh(ctx)
 		}
 		s.unpublish(ctx)
 	}
 }
 
-// next is another pod, with another kind of volume.
+// next makes a new pod, with another kind of volume.
 func (s *slot) next() {
-	all := shapes()
-	shape := all[rand.N(len(all))]
-	if shape.group && mountns.InUserNamespace() {
-		shape.group = false // no group but its own exists there
+	all := volumeSpecs()
+	spec := all[rand.N(len(all))]
+	if spec.group && mountns.InUserNamespace() {
+		spec.group = false // it has only one group
 	}
 	vault := fullVaults[rand.N(len(fullVaults))]
 	s.lives++
-	k, _ := s.site.kubelet() // not under s.mu, for whoever kills the daemon holds the one and wants the other
+	k, _ := s.testNode.kubelet() // not with s.mu held, because kill locks in the other order
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.token = ""
-	s.shape, s.files, s.volume = shape, shape.files(vault), shape.volume(fmt.Sprintf("v%d-%d", s.number, s.lives), vault)
+	s.spec, s.files, s.volume = spec, spec.files(vault), spec.volume(fmt.Sprintf("v%d-%d", s.number, s.lives), vault)
 	s.vaults = vaultsOf(s.files)
 	s.target = k.Target(s.volume)
-	s.set, s.sights, s.shown = "", nil, nil
-	s.phase = coming
+	s.set, s.objects, s.shown = "", nil, nil
+	s.phase = publishing
 }
 
 func (s *slot) enter(p phase) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.phase = p
-	if p == there {
+	if p == published {
 		s.since = time.Now()
 	}
 }
 
-// call is one call of the kubelet, with its patience of two minutes. cut says that the daemon ended meanwhile.
+// call is one call of the kubelet, with its timeout of two minutes. cut reports that the daemon ended meanwhile.
 func (s *slot) call(ctx context.Context, do func(*kubelet.Kubelet, context.Context) error) (cut bool, err error) {
-	k, before := s.site.kubelet()
+	k, before := s.testNode.kubelet()
 	mint := k.Token
-	k.Token = func(ctx context.Context, v kubelet.Volume) (string, error) { // the kubelet keeps tokens, too
+	k.Token = func(ctx context.Context, v kubelet.Volume) (string, error) { // the kubelet caches tokens too
 		if s.token == "" {
 			var err error
 			if s.token, err = mint(ctx, v); err != nil {
@@ -111,28 +111,28 @@ func (s *slot) call(ctx context.Context, do func(*kubelet.Kubelet, context.Conte
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
 	defer cancel()
-	s.site.inFlight.Add(1)
+	s.testNode.inFlight.Add(1)
 	err = do(&k, ctx)
-	s.site.inFlight.Add(-1)
+	s.testNode.inFlight.Add(-1)
 	if err == nil {
 		return false, nil
 	}
-	if _, now := s.site.kubelet(); now != before {
-		s.site.cut.Add(1)
+	if _, now := s.testNode.kubelet(); now != before {
+		s.testNode.cut.Add(1)
 		return true, err
 	}
 	return false, err
 }
 
-// publish calls until the volume is there, or nobody wants it any more.
+// publish repeats the call until the volume is published or ctx ends.
 func (s *slot) publish(ctx context.Context) bool {
 	wait := 500 * time.Millisecond
 	for {
 		began := time.Now()
 		cut, err := s.call(ctx, func(k *kubelet.Kubelet, ctx context.Context) error { return k.Publish(ctx, s.volume) })
 		if err == nil {
-			s.site.published.Add(1)
-			s.enter(there)
+			s.testNode.published.Add(1)
+			s.enter(published)
 			s.inspect(false)
 			return true
 		}
@@ -142,26 +142,26 @@ func (s *slot) publish(ctx context.Context) bool {
 		if !pause(ctx, wait) {
 			return false
 		}
-		wait = min(2*wait, s.site.form.period)
+		wait = min(2*wait, s.testNode.form.period)
 	}
 }
 
-// refused judges a first publish that failed: only a fault is an excuse, and nothing may be left.
+// refused checks a failed first publish: there must be a fault, and nothing may be left.
 func (s *slot) refused(began time.Time, err error) {
-	s.site.refused.Add(1)
-	if last, now := s.site.trouble.of(s.vaults); !now && began.Sub(last) > s.site.form.bound {
-		s.site.problem("%s, %s: a first publish failed without a fault: %v", s.volume.Name, s.shape.name, err)
+	s.testNode.refused.Add(1)
+	if last, now := s.testNode.faultLog.of(s.vaults); !now && began.Sub(last) > s.testNode.form.bound {
+		s.testNode.problem("%s, %s: a first publish failed without a fault: %v", s.volume.Name, s.spec.name, err)
 	}
 	if _, err := os.Lstat(s.target); !errors.Is(err, fs.ErrNotExist) {
-		s.site.problem("%s: a refused publish left its target (%v)", s.volume.Name, err)
+		s.testNode.problem("%s: a refused publish left its target (%v)", s.volume.Name, err)
 	}
 }
 
-// live calls for the volume as long as the pod lives.
-func (s *slot) live(ctx context.Context) {
-	f := s.site.form
+// refresh calls for the volume periodically until the pod is deleted.
+func (s *slot) refresh(ctx context.Context) {
+	f := s.testNode.form
 	end := time.Now().Add(f.life/2 + rand.N(f.life))
-	for s.site.frozen.Load() || time.Now().Before(end) {
+	for s.testNode.frozen.Load() || time.Now().Before(end) {
 		if !pause(ctx, f.period*4/5+rand.N(f.period*2/5)) {
 			return
 		}
@@ -171,63 +171,63 @@ func (s *slot) live(ctx context.Context) {
 		cut, err := s.call(ctx, func(k *kubelet.Kubelet, ctx context.Context) error { return k.Publish(ctx, s.volume) })
 		switch {
 		case err == nil:
-			s.site.refreshed.Add(1)
+			s.testNode.refreshed.Add(1)
 			s.inspect(false)
 		case !cut:
-			s.site.problem("%s, %s: a set that is there was refused: %v", s.volume.Name, s.shape.name, err)
+			s.testNode.problem("%s, %s: the refresh of a published volume failed: %v", s.volume.Name, s.spec.name, err)
 		case status.Code(err) != codes.Unavailable && status.Code(err) != codes.Canceled:
-			s.site.problem("%s: a call that ended with the daemon: %v", s.volume.Name, err)
+			s.testNode.problem("%s: a call that ended with the daemon: %v", s.volume.Name, err)
 		}
 	}
 }
 
-// unpublish calls until the volume is gone. No fault of any cloud is an excuse.
+// unpublish repeats the call until the volume is removed. It must succeed during faults too.
 func (s *slot) unpublish(ctx context.Context) {
-	s.enter(leaving)
+	s.enter(unpublishing)
 	for {
 		cut, err := s.call(ctx, func(k *kubelet.Kubelet, ctx context.Context) error { return k.Unpublish(ctx, s.volume) })
 		if err == nil {
 			break
 		}
 		if !cut {
-			s.site.problem("%s: unpublish: %v", s.volume.Name, err)
+			s.testNode.problem("%s: unpublish: %v", s.volume.Name, err)
 			return
 		}
 	}
-	s.enter(gone)
-	s.site.removed.Add(1)
-	k, _ := s.site.kubelet()
+	s.enter(unpublished)
+	s.testNode.removed.Add(1)
+	k, _ := s.testNode.kubelet()
 	if _, err := os.Lstat(k.PodDir(s.volume)); !errors.Is(err, fs.ErrNotExist) {
-		s.site.problem("%s: the pod's folder is still there: %v", s.volume.Name, err)
+		s.testNode.problem("%s: the pod's folder still exists: %v", s.volume.Name, err)
 	}
 }
 
-// newest says whether the volume is there and shows the newest of everything.
+// newest reports whether the volume is published and has the newest values.
 func (s *slot) newest() bool {
 	s.inspect(false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.phase != there || s.sights == nil {
+	if s.phase != published || s.objects == nil {
 		return false
 	}
-	for _, sight := range s.sights {
-		if _, outdated, err := s.site.books[sight.vault].find(sight.object, sight.content); err != nil || !outdated.IsZero() {
+	for _, shownObject := range s.objects {
+		if _, outdated, err := s.testNode.histories[shownObject.vault].find(shownObject.object, shownObject.content); err != nil || !outdated.IsZero() {
 			return false
 		}
 	}
 	return true
 }
 
-// inspect looks at the volume while the daemon runs, or, with fresh, reads its set again even if it is known.
+// inspect checks the volume while the daemon runs. With fresh it reads the set again even if it is known.
 func (s *slot) inspect(fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.phase != coming && s.phase != there {
-		return // an unpublish takes things away in its own order
+	if s.phase != publishing && s.phase != published {
+		return // an unpublish removes parts in any order
 	}
-	s.site.looks.Add(1)
+	s.testNode.looks.Add(1)
 	err := s.read(fresh)
-	for range 10 { // replaced while we read
+	for range 10 { // the set may be replaced meanwhile
 		if !errors.Is(err, fs.ErrNotExist) {
 			break
 		}
@@ -238,25 +238,25 @@ func (s *slot) inspect(fresh bool) {
 	}
 	switch {
 	case err == nil:
-	case s.phase == coming && errors.Is(err, fs.ErrNotExist) && !s.mounted():
+	case s.phase == publishing && errors.Is(err, fs.ErrNotExist) && !s.mounted():
 	default:
-		s.site.problem("%s, %s: %v", s.volume.Name, s.shape.name, err)
+		s.testNode.problem("%s, %s: %v", s.volume.Name, s.spec.name, err)
 	}
 }
 
-// inspectDead looks at the volume when there is no daemon. It gives the target if a volume is mounted there.
+// inspectDead checks the volume while no daemon runs. It returns the target if a volume is mounted there.
 func (s *slot) inspectDead(mounted map[string]int) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	times := mounted[s.target]
 	switch {
-	case s.phase == gone && times > 0, times > 1:
-		s.site.problem("after kill -9: %s is mounted %d times in phase %d", s.volume.Name, times, s.phase)
-	case s.phase == there && times == 0:
-		s.site.problem("after kill -9: %s is not mounted any more", s.volume.Name)
+	case s.phase == unpublished && times > 0, times > 1:
+		s.testNode.problem("after kill -9: %s is mounted %d times in phase %d", s.volume.Name, times, s.phase)
+	case s.phase == published && times == 0:
+		s.testNode.problem("after kill -9: %s is not mounted any more", s.volume.Name)
 	case times == 1:
 		if err := s.read(true); err != nil {
-			s.site.problem("after kill -9: %s, %s, phase %d: %v", s.volume.Name, s.shape.name, s.phase, err)
+			s.testNode.problem("after kill -9: %s, %s, phase %d: %v", s.volume.Name, s.spec.name, s.phase, err)
 		}
 	}
 	if times > 0 {
@@ -265,7 +265,7 @@ func (s *slot) inspectDead(mounted map[string]int) string {
 	return ""
 }
 
-// mounted says whether a file system of its own stands at the target and shows no set. The caller holds s.mu.
+// mounted reports whether the target is a mount without a set. The caller holds s.mu.
 func (s *slot) mounted() bool {
 	var at, above syscall.Stat_t
 	if syscall.Stat(s.target, &at) != nil || syscall.Stat(filepath.Dir(s.target), &above) != nil || at.Dev == above.Dev {
@@ -275,7 +275,7 @@ func (s *slot) mounted() bool {
 	return err != nil
 }
 
-// read reads what the volume shows and judges it. The caller holds s.mu.
+// read reads and checks the volume's set. The caller holds s.mu.
 func (s *slot) read(fresh bool) error {
 	set, err := os.Readlink(filepath.Join(s.target, "..data"))
 	if err != nil {
@@ -287,15 +287,15 @@ func (s *slot) read(fresh bool) error {
 		s.set = set
 		return err
 	}
-	if set == s.set && s.sights != nil && !fresh {
-		return s.judge(info.ModTime())
+	if set == s.set && s.objects != nil && !fresh {
+		return s.check(info.ModTime())
 	}
 	s.set = set
-	sights, err := look(folder, s.files, s.shape.group)
+	objects, err := readSet(folder, s.files, s.spec.group)
 	if err != nil {
 		return err
 	}
-	s.site.sets.Add(1)
-	s.sights = sights
-	return s.judge(info.ModTime())
+	s.testNode.sets.Add(1)
+	s.objects = objects
+	return s.check(info.ModTime())
 }

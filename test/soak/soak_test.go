@@ -1,17 +1,16 @@
-// Package soak_test lets many volumes come, rotate and go through the daemon for an hour, while vaults and logins fail,
-// values change and the daemon is killed, and holds it to what it promises on a good day:
+// Package soak_test publishes, rotates and unpublishes many volumes for an hour, while vaults and logins fail, values change and the daemon
+// is killed. The daemon's promises:
 //
-//   - a volume is there completely or not at all, also at the instant after a kill -9;
-//   - no update is lost: two rotation intervals after the last fault every volume shows what its vaults hold;
-//   - a volume never goes back to an older value, and is never older than it says;
+//   - a volume is complete or absent, also right after a kill -9;
+//   - no update is lost: two rotation intervals after the last fault every volume has the values of its vaults;
+//   - a volume never goes back to an older value, and is never older than its time stamp;
 //   - memory, descriptors, goroutines and mounts do not grow.
 //
-// There are two nodes, each with its own daemon process and its own dev cloud. The daemon of the first is killed every
-// minute; that of the second never, so that what leaks slowly has the whole hour to show. The kubelets call every 8 to
-// 12 s instead of every 60 to 90 s, and rotationInterval is its least, 30s, so that an hour has about a hundred
-// rotations.
+// There are two nodes, each with its own daemon process and its own dev cloud. The daemon of the first is killed every minute. The daemon
+// of the second is never killed, so that slow leaks show. The kubelets call every 8 to 12 s instead of every 60 to 90 s, and
+// rotationInterval is the shortest, 30s, so that an hour has about a hundred rotations.
 //
-// In `make test` the same takes a quarter of a minute: volumes are made older than they are, see package aging.
+// In `make test` the same takes a quarter of a minute, because volumes are made older than they are, see package aging.
 package soak_test
 
 import (
@@ -37,21 +36,21 @@ const (
 // interval is the volumes' rotationInterval.
 const interval = 30 * time.Second
 
-// form is how long and how fast everything is.
+// form is the size and speed of a run.
 type form struct {
 	total         time.Duration
 	killed, alive int           // volumes of the node whose daemon is killed, and of the other
-	period        time.Duration // of the kubelet; a fifth more or less by chance
-	life          time.Duration // of a volume; half of it to one and a half
-	kill          time.Duration // between kills; three quarters to five quarters
-	storm, calm   time.Duration // with faults and without, in turn
-	change        time.Duration // between changes of a secret; of a certificate ten times as long
-	sample, watch time.Duration // between looks at the process, and at all volumes
-	bound         time.Duration // within which an update must be seen after the last fault: two intervals
+	period        time.Duration // of the kubelet's calls, plus or minus up to a fifth
+	life          time.Duration // of a volume, plus or minus up to a half
+	kill          time.Duration // between kills, plus or minus up to a quarter
+	faulty, calm  time.Duration // with faults and without, alternating
+	change        time.Duration // between changes of a secret; ten times as long for a certificate
+	sample, watch time.Duration // between samples of the process, and checks of all volumes
+	bound         time.Duration // for an update after the last fault: two intervals
 
-	// aged makes volumes older before each call of the kubelet, so that each is a rotation. A failed vault is left alone
-	// for up to half a minute, and only a kill ends that sooner: so the one daemon is killed after each storm, the other sees
-	// delays alone.
+	// aged makes volumes older before each call of the kubelet, so that each call is a rotation. After a failure the daemon does not ask
+	// a vault for up to half a minute, unless it is restarted. So the first daemon is killed after the faults, and the second has only
+	// slow vaults.
 	aged bool
 }
 
@@ -68,7 +67,7 @@ func newForm(t *testing.T) form {
 	return form{
 		total: total, killed: 300, alive: 100,
 		period: 10 * time.Second, life: 3 * time.Minute, kill: time.Minute,
-		storm: 45 * time.Second, calm: 75 * time.Second, change: 250 * time.Millisecond,
+		faulty: 45 * time.Second, calm: 75 * time.Second, change: 250 * time.Millisecond,
 		sample: 5 * time.Second, watch: 2 * time.Second, bound: 2 * interval,
 	}
 }
@@ -77,8 +76,8 @@ func short() form {
 	return form{
 		total: 9 * time.Second, killed: 32, alive: 12,
 		period: time.Second, life: 4 * time.Second, kill: 3 * time.Second,
-		storm: time.Second, calm: 2 * time.Second, change: 50 * time.Millisecond,
-		sample: 250 * time.Millisecond, watch: 250 * time.Millisecond, bound: 30 * time.Second,
+		faulty: time.Second, calm: 2 * time.Second, change: 50 * time.Millisecond,
+		sample: 250 * time.Millisecond, watch: 250 * time.Millisecond, bound: 90 * time.Second, // in which a busy machine gets to all volumes
 		aged: true,
 	}
 }
@@ -86,50 +85,50 @@ func short() form {
 func TestSoak(t *testing.T) {
 	f := newForm(t)
 	ctx := t.Context()
-	killed, alive := newSite(t, "killed", f, f.killed), newSite(t, "alive", f, f.alive)
-	sites := []*site{killed, alive}
+	killed, alive := newTestNode(t, "killed", f, f.killed), newTestNode(t, "alive", f, f.alive)
+	nodes := []*testNode{killed, alive}
 	began, used := time.Now(), processTimes()
 
 	kubelets, stop := context.WithCancel(ctx)
 	defer stop()
 	var pods sync.WaitGroup
-	for _, s := range sites {
+	for _, s := range nodes {
 		for _, slot := range s.slots {
 			pods.Go(func() { slot.run(kubelets) })
 		}
 		pods.Go(func() { s.watch(kubelets) })
 		pods.Go(func() { s.sample(kubelets) })
 	}
-	for _, s := range sites {
+	for _, s := range nodes {
 		s.await(ctx)
 	}
 
-	// What disturbs, and what changes, begins when the kubelets are at work, and ends before they do.
+	// Faults, kills and changes begin after the first publishes, and end before the kubelets stop.
 	rough, calm := context.WithTimeout(ctx, f.total)
 	defer calm()
 	var weather sync.WaitGroup
-	for _, s := range sites {
-		weather.Go(func() { s.storms(rough) })
+	for _, s := range nodes {
+		weather.Go(func() { s.injectFaults(rough) })
 		weather.Go(func() { s.changes(rough) })
 	}
 	weather.Go(func() { killed.kills(rough) })
 	weather.Wait()
 
 	var settling sync.WaitGroup
-	for _, s := range sites {
+	for _, s := range nodes {
 		settling.Go(func() { s.settle(ctx) })
 	}
 	settling.Wait()
 	stop()
 	pods.Wait()
 	cpu := processTimes() - used
-	for _, s := range sites {
+	for _, s := range nodes {
 		s.finish(ctx)
 	}
-	report(t, f, sites, time.Since(began), cpu)
+	report(t, f, nodes, time.Since(began), cpu)
 }
 
-// processTimes is the processor time of this process and of the daemons that have ended.
+// processTimes is the CPU time of this process and of the ended daemons.
 func processTimes() (used time.Duration) {
 	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
 		var u unix.Rusage
@@ -140,7 +139,7 @@ func processTimes() (used time.Duration) {
 	return used
 }
 
-// pause waits, and says whether it waited to the end.
+// pause waits, and reports whether it was the whole time.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

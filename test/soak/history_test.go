@@ -10,15 +10,15 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 )
 
-// book knows everything that a vault has ever said, so that whatever a volume shows can be dated.
-type book struct {
+// vaultHistory has all states of a vault's objects, so that the content of a volume can be dated.
+type vaultHistory struct {
 	vault *devcloud.Vault
 
-	mu      sync.Mutex // held while the vault changes, so that nobody sees what is not yet written here
+	mu      sync.Mutex // held while the vault changes, so that every state of the vault is recorded here
 	objects map[string]*history
 }
 
-// history is all states of one object, oldest first.
+// history is the states of one object, oldest first.
 type history struct {
 	name   string
 	states []state
@@ -28,18 +28,20 @@ type history struct {
 // state is one value of an object, or its absence, which is the zero sum.
 type state struct {
 	content sum
-	from    time.Time // just before the vault had it
+	from    time.Time // just before the vault changed to it
 }
 
 type sum [sha256.Size]byte
 
 var absent sum
 
-func newBook(vault *devcloud.Vault) *book { return &book{vault: vault, objects: map[string]*history{}} }
+func newHistory(vault *devcloud.Vault) *vaultHistory {
+	return &vaultHistory{vault: vault, objects: map[string]*history{}}
+}
 
-// set gives a secret its next value: one that names vault, object and generation and has a length of its own, so that
-// half of it or that of another is no value.
-func (b *book) set(name string) {
+// set gives a secret its next value, which contains vault, object and generation and has a unique length, so that a part of a value or a
+// value of another object is detected.
+func (b *vaultHistory) set(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h := b.of(name)
@@ -50,15 +52,15 @@ func (b *book) set(name string) {
 }
 
 // remove deletes a secret.
-func (b *book) remove(name string) error {
+func (b *vaultHistory) remove(name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.of(name).add(absent)
 	return b.vault.Delete(devcloud.Secrets, name)
 }
 
-// issue gives a certificate its next version, with a key of its own.
-func (b *book) issue(name string) error {
+// issue gives a certificate its next version, with a new key.
+func (b *vaultHistory) issue(name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h, from := b.of(name), time.Now()
@@ -70,7 +72,7 @@ func (b *book) issue(name string) error {
 	return nil
 }
 
-func (b *book) of(name string) *history {
+func (b *vaultHistory) of(name string) *history {
 	h, ok := b.objects[name]
 	if !ok {
 		h = &history{name: name, by: map[sum]int{}}
@@ -86,18 +88,18 @@ func (h *history) addFrom(content sum, from time.Time) {
 	h.states = append(h.states, state{content, from})
 }
 
-// find gives the place of a content in an object's history, and when something newer took its place; zero if it is the
-// newest. Of the times without the object only the last is found, which is the one that is hardest to be late for.
-func (b *book) find(name string, content sum) (generation int, outdated time.Time, err error) {
+// find returns the generation of a content in an object's history, and when a newer one replaced it; zero for the newest. Of several
+// times without the object it finds the last.
+func (b *vaultHistory) find(name string, content sum) (generation int, outdated time.Time, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	h, ok := b.objects[name]
 	if !ok {
-		return 0, outdated, fmt.Errorf("%s has never had an object %s", b.vault.URL(), name)
+		return 0, outdated, fmt.Errorf("%s never had an object %s", b.vault.URL(), name)
 	}
 	generation, ok = h.by[content]
 	if !ok {
-		return 0, outdated, fmt.Errorf("%s of %s is nothing that the vault has ever said", name, b.vault.URL())
+		return 0, outdated, fmt.Errorf("%s of %s has a content that the vault never had", name, b.vault.URL())
 	}
 	if generation+1 < len(h.states) {
 		outdated = h.states[generation+1].from
@@ -105,8 +107,8 @@ func (b *book) find(name string, content sum) (generation int, outdated time.Tim
 	return generation, outdated, nil
 }
 
-// changes counts the values that the vault has had after the first of each object.
-func (b *book) changes() (n int) {
+// changes counts the values after the first of each object.
+func (b *vaultHistory) changes() (n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, h := range b.objects {

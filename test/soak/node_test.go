@@ -19,33 +19,33 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// site is one node with its daemon, its cloud and its pods.
-type site struct {
+// testNode is a node with its daemon, its cloud and its pods.
+type testNode struct {
 	t    *testing.T
 	name string
 	form form
 	n    *node.Node
 
-	books   map[string]*book // by vault
-	trouble trouble
-	slots   []*slot
+	histories map[string]*vaultHistory // by vault
+	faultLog  faultLog
+	slots     []*slot
 
-	link        sync.RWMutex // written while there is no daemon
-	incarnation int          // guarded by link
+	link        sync.RWMutex // locked for writing while no daemon runs
+	incarnation int          // number of the daemon process; guarded by link
 
-	frozen     atomic.Bool // pods neither come nor go
+	frozen     atomic.Bool // no pod is created or deleted
 	published  atomic.Int64
 	refreshed  atomic.Int64
 	removed    atomic.Int64
 	cut        atomic.Int64 // calls that ended with the daemon
 	refused    atomic.Int64 // first publishes that failed with a fault
-	sets       atomic.Int64 // whole sets read
+	sets       atomic.Int64 // complete sets read
 	looks      atomic.Int64
-	afterKill  atomic.Int64 // targets looked at while there was no daemon
-	inFlight   atomic.Int64 // calls under way
-	caught     atomic.Int64 // calls under way when the daemon was killed
+	afterKill  atomic.Int64 // targets checked while no daemon ran
+	inFlight   atomic.Int64 // calls now
+	caught     atomic.Int64 // calls in flight when the daemon was killed
 	killCount  int
-	stormCount int
+	faultCount int
 	faults     map[string]int
 	settled    time.Duration // after the last change and the last fault
 
@@ -54,17 +54,17 @@ type site struct {
 	problems int
 	samples  []sampled
 	first    sampled // before any volume
-	last     sampled // when all volumes were gone
+	last     sampled // after all volumes
 }
 
-// update is a newer value that a volume shows.
+// update is a change of a volume to a newer value.
 type update struct {
 	at    time.Time
-	delay time.Duration // since there was something newer than what was shown before, or since the last fault ended
-	after bool          // a fault came between
+	delay time.Duration // since the previous value was replaced in the vault, or since the end of a fault after that
+	after bool          // there was such a fault
 }
 
-func newSite(t *testing.T, name string, f form, volumes int) *site {
+func newTestNode(t *testing.T, name string, f form, volumes int) *testNode {
 	t.Helper()
 	n, err := node.Start(t.Context(), node.Options{
 		Flags: []string{"--rotation-interval=" + interval.String()},
@@ -73,9 +73,9 @@ func newSite(t *testing.T, name string, f form, volumes int) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, name: name, form: f, n: n, books: map[string]*book{}, faults: map[string]int{}}
-	s.trouble.last = map[string]time.Time{}
-	s.trouble.active = map[string]int{}
+	s := &testNode{t: t, name: name, form: f, n: n, histories: map[string]*vaultHistory{}, faults: map[string]int{}}
+	s.faultLog.last = map[string]time.Time{}
+	s.faultLog.active = map[string]int{}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the daemon of the node %s wrote at the end:\n%s", name, tail(n.Output(), 16<<10))
@@ -96,8 +96,8 @@ func newSite(t *testing.T, name string, f form, volumes int) *site {
 
 func tail(text string, most int) string { return text[max(0, len(text)-most):] }
 
-// fill makes a vault with its objects; the one that each node has is there already.
-func (s *site) fill(name string) error {
+// fill adds a vault with its objects. The vault of package node exists already.
+func (s *testNode) fill(name string) error {
 	vault := s.n.Vault
 	if name != node.VaultName {
 		var err error
@@ -107,8 +107,8 @@ func (s *site) fill(name string) error {
 		vault.Grant(node.WorkloadID)
 		vault.Grant(node.PrincipalID)
 	}
-	b := newBook(vault)
-	s.books[name] = b
+	b := newHistory(vault)
+	s.histories[name] = b
 	for i := range plainSecrets {
 		b.set(fmt.Sprint("app-", i))
 	}
@@ -126,8 +126,8 @@ func (s *site) fill(name string) error {
 	return nil
 }
 
-// problem is a broken promise. One cause has many; the first are enough.
-func (s *site) problem(format string, args ...any) {
+// problem reports a broken promise. It prints only the first, because one cause has many.
+func (s *testNode) problem(format string, args ...any) {
 	s.mu.Lock()
 	s.problems++
 	n := s.problems
@@ -137,22 +137,22 @@ func (s *site) problem(format string, args ...any) {
 	}
 }
 
-// kubelet is one that speaks to the daemon of now, and the number of that daemon.
-func (s *site) kubelet() (kubelet.Kubelet, int) {
+// kubelet returns a kubelet that is connected to the current daemon, and the number of that daemon.
+func (s *testNode) kubelet() (kubelet.Kubelet, int) {
 	s.link.RLock()
 	defer s.link.RUnlock()
 	return s.n.Kubelet, s.incarnation
 }
 
-// changes keeps the vaults busy until ctx ends.
-func (s *site) changes(ctx context.Context) {
+// changes changes objects of the vaults until ctx ends.
+func (s *testNode) changes(ctx context.Context) {
 	for i := 1; pause(ctx, s.form.change); i++ {
 		vault := append(slices.Clone(fullVaults), bulk)[rand.N(len(fullVaults)+1)]
-		b := s.books[vault]
+		b := s.histories[vault]
 		b.set(fmt.Sprint("app-", rand.N(plainSecrets)))
 		if i%10 == 0 {
 			name := fmt.Sprint("web-", rand.N(certificates))
-			if err := s.books[fullVaults[rand.N(len(fullVaults))]].issue(name); err != nil {
+			if err := s.histories[fullVaults[rand.N(len(fullVaults))]].issue(name); err != nil {
 				s.problem("issue %s: %v", name, err)
 			}
 		}
@@ -162,14 +162,14 @@ func (s *site) changes(ctx context.Context) {
 	}
 }
 
-// toggle deletes a secret that is there, and makes one that is not.
-func (s *site) toggle(name string) {
-	b := s.books[bulk]
+// toggle deletes a secret, or creates it if it does not exist.
+func (s *testNode) toggle(name string) {
+	b := s.histories[bulk]
 	b.mu.Lock()
 	states := b.objects[name].states
-	there := states[len(states)-1].content != absent
+	exists := states[len(states)-1].content != absent
 	b.mu.Unlock()
-	if !there {
+	if !exists {
 		b.set(name)
 		return
 	}
@@ -178,15 +178,15 @@ func (s *site) toggle(name string) {
 	}
 }
 
-// kills ends the daemon again and again until ctx ends.
-func (s *site) kills(ctx context.Context) {
+// kills kills the daemon periodically until ctx ends.
+func (s *testNode) kills(ctx context.Context) {
 	for pause(ctx, s.form.kill*3/4+rand.N(s.form.kill/2)) {
 		s.kill(ctx)
 	}
 }
 
-// kill ends the daemon with SIGKILL, looks at every target, and starts it again.
-func (s *site) kill(ctx context.Context) {
+// kill kills the daemon with SIGKILL, checks every target, and starts a new daemon.
+func (s *testNode) kill(ctx context.Context) {
 	s.link.Lock()
 	defer s.link.Unlock()
 	s.caught.Add(s.inFlight.Load())
@@ -196,7 +196,7 @@ func (s *site) kill(ctx context.Context) {
 	}
 	s.killCount++
 	if s.form.aged {
-		s.trouble.touch()
+		s.faultLog.touch()
 	}
 	mounts, err := kubelet.Mounts(s.n.Dir)
 	if err != nil {
@@ -222,8 +222,8 @@ func (s *site) kill(ctx context.Context) {
 	s.incarnation++
 }
 
-// watch looks at all volumes from time to time, whatever the kubelet does.
-func (s *site) watch(ctx context.Context) {
+// watch checks all volumes periodically, independent of the kubelet.
+func (s *testNode) watch(ctx context.Context) {
 	for pause(ctx, s.form.watch) {
 		for _, slot := range s.slots {
 			s.link.RLock()
@@ -233,15 +233,14 @@ func (s *site) watch(ctx context.Context) {
 	}
 }
 
-// await waits until every volume is there for the first time.
-func (s *site) await(ctx context.Context) {
+// await waits until every volume is published.
+func (s *testNode) await(ctx context.Context) {
 	s.settle(ctx)
 	s.frozen.Store(false)
 }
 
-// settle waits, when nothing changes and nothing fails any more, until every volume shows the newest of everything. It
-// must within the bound.
-func (s *site) settle(ctx context.Context) {
+// settle waits, after the last change and the last fault, until every volume has the newest values, which must be within the bound.
+func (s *testNode) settle(ctx context.Context) {
 	s.frozen.Store(true)
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, s.form.bound)
@@ -262,8 +261,8 @@ func (s *site) settle(ctx context.Context) {
 	s.problem("%d of %d volumes do not show the newest of everything %s after the last change and the last fault", left, len(s.slots), s.form.bound)
 }
 
-// finish looks at what is left when all pods are gone, and ends the daemon as a kubelet's node would.
-func (s *site) finish(ctx context.Context) {
+// finish checks what is left after all pods, and stops the daemon with SIGTERM.
+func (s *testNode) finish(ctx context.Context) {
 	if mounts, err := kubelet.Mounts(s.n.Dir); err != nil || len(mounts) != 0 {
 		s.problem("when all volumes are gone: mounts %v (%v)", mounts, err)
 	}

@@ -11,39 +11,39 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// login stands for Entra ID among the names of vaults.
+// login is the name of Entra ID beside the names of vaults.
 const login = "login"
 
-// trouble knows when which vault, or the login, was last disturbed.
-type trouble struct {
+// faultLog records when each vault, and the login, had faults.
+type faultLog struct {
 	mu     sync.Mutex
 	active map[string]int
 	last   map[string]time.Time
 	all    time.Time // everything
 }
 
-func (t *trouble) begin(where string) {
+func (t *faultLog) begin(where string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.active[where]++
 }
 
-func (t *trouble) end(where string) {
+func (t *faultLog) end(where string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.active[where]--
 	t.last[where] = time.Now()
 }
 
-// touch counts as a disturbance of everything that is over.
-func (t *trouble) touch() {
+// touch records a short fault of everything.
+func (t *faultLog) touch() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all = time.Now()
 }
 
-// of says when one of the vaults or the login was last disturbed, and whether one is now.
-func (t *trouble) of(vaults []string) (ended time.Time, now bool) {
+// of returns when the last fault of the vaults or the login ended, and whether one of them has a fault now.
+func (t *faultLog) of(vaults []string) (ended time.Time, now bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	ended, now = latest(t.all, t.last[login]), t.active[login] > 0
@@ -53,22 +53,22 @@ func (t *trouble) of(vaults []string) (ended time.Time, now bool) {
 	return ended, now
 }
 
-// mishap is a kind of fault of a vault or of the login.
-type mishap struct {
+// faultKind is a fault of a vault or of the login.
+type faultKind struct {
 	name  string
 	login bool
 	fault devcloud.Fault
-	deny  bool // takes the service principal's rights away instead
+	deny  bool // removes the service principal's permissions instead
 }
 
-func mishaps() []mishap {
-	var all []mishap
+func faultKinds() []faultKind {
+	var all []faultKind
 	for _, login := range []bool{false, true} {
 		where := ""
 		if login {
 			where = "login: "
 		}
-		for _, m := range []mishap{
+		for _, m := range []faultKind{
 			{name: "429 with Retry-After", fault: devcloud.Fault{Action: devcloud.Throttle, RetryAfter: 2 * time.Second}},
 			{name: "429 without", fault: devcloud.Fault{Action: devcloud.Throttle}},
 			{name: "500", fault: devcloud.Fault{Action: devcloud.Fail, Status: http.StatusInternalServerError}},
@@ -85,18 +85,18 @@ func mishaps() []mishap {
 		}
 	}
 	return append(all,
-		mishap{name: "401 without a challenge", fault: devcloud.Fault{Action: devcloud.Challenge}},
-		mishap{name: "strange challenge", fault: devcloud.Fault{Action: devcloud.Challenge, Text: `Bearer authorization="https://login.example.com/x"`}},
-		mishap{name: "403 for one identity", deny: true},
+		faultKind{name: "401 without a challenge", fault: devcloud.Fault{Action: devcloud.Challenge}},
+		faultKind{name: "strange challenge", fault: devcloud.Fault{Action: devcloud.Challenge, Text: `Bearer authorization="https://login.example.com/x"`}},
+		faultKind{name: "403 for one identity", deny: true},
 	)
 }
 
-// storms lets faults come and go until ctx ends: two to four at a time, of every kind in turn.
-func (s *site) storms(ctx context.Context) {
-	var kinds []mishap
+// injectFaults injects faults periodically until ctx ends: two to four at a time, of every kind.
+func (s *testNode) injectFaults(ctx context.Context) {
+	var kinds []faultKind
 	for s.pauseCalm(ctx) {
-		s.stormCount++
-		storm, over := context.WithTimeout(ctx, s.form.storm)
+		s.faultCount++
+		faulty, over := context.WithTimeout(ctx, s.form.faulty)
 		var faults sync.WaitGroup
 		for range 2 + rand.N(3) {
 			if len(kinds) == 0 {
@@ -105,7 +105,7 @@ func (s *site) storms(ctx context.Context) {
 			kind := kinds[0]
 			kinds = kinds[1:]
 			s.faults[kind.name]++
-			faults.Go(func() { s.disturb(storm, kind) })
+			faults.Go(func() { s.injectFault(faulty, kind) })
 		}
 		faults.Wait()
 		over()
@@ -115,25 +115,25 @@ func (s *site) storms(ctx context.Context) {
 	}
 }
 
-func (s *site) pauseCalm(ctx context.Context) bool {
-	if s.stormCount == 0 {
+func (s *testNode) pauseCalm(ctx context.Context) bool {
+	if s.faultCount == 0 {
 		return pause(ctx, s.form.calm/2)
 	}
 	return pause(ctx, s.form.calm)
 }
 
-func (s *site) kinds() []mishap {
-	all := mishaps()
+func (s *testNode) kinds() []faultKind {
+	all := faultKinds()
 	if s.form.aged && s.name != "killed" {
-		all = []mishap{all[5]} // delays: nothing that makes the daemon leave a vault alone
+		all = []faultKind{all[5]} // slow vaults, after which the daemon asks again at once
 	}
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all
 }
 
-// disturb lets one fault last for a part of the storm.
-func (s *site) disturb(storm context.Context, m mishap) {
-	if !pause(storm, rand.N(s.form.storm/2)) {
+// injectFault injects one fault for a part of the time with faults.
+func (s *testNode) injectFault(faulty context.Context, m faultKind) {
+	if !pause(faulty, rand.N(s.form.faulty/2)) {
 		return
 	}
 	where := append([]string{bulk}, fullVaults...)[rand.N(len(fullVaults)+1)]
@@ -142,13 +142,13 @@ func (s *site) disturb(storm context.Context, m mishap) {
 		where = login
 		m.fault.Service, m.fault.Host = devcloud.ServiceLogin, ""
 	}
-	s.trouble.begin(where)
-	defer s.trouble.end(where)
+	s.faultLog.begin(where)
+	defer s.faultLog.end(where)
 	if m.deny {
-		vault := s.books[where].vault
+		vault := s.histories[where].vault
 		vault.Deny(node.PrincipalID)
 		defer vault.Grant(node.PrincipalID)
-		pause(storm, s.form.storm/4+rand.N(s.form.storm))
+		pause(faulty, s.form.faulty/4+rand.N(s.form.faulty))
 		return
 	}
 	stop, err := s.n.Cloud.Inject(m.fault)
@@ -157,5 +157,5 @@ func (s *site) disturb(storm context.Context, m mishap) {
 		return
 	}
 	defer stop()
-	pause(storm, s.form.storm/4+rand.N(s.form.storm))
+	pause(faulty, s.form.faulty/4+rand.N(s.form.faulty))
 }
