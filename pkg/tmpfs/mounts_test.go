@@ -106,7 +106,7 @@ func otherNamespace(t testing.TB, f fixture) (run func(fn func())) {
 	}
 }
 
-// detachOthers removes the mounts of the thread's namespace that lie in the temporary folder and not below root.
+// detachOthers removes the mounts of the thread's namespace that lie in the temporary folder and neither are root nor below it.
 func detachOthers(root string) error {
 	table, err := os.Open("/proc/thread-self/mountinfo")
 	if err != nil {
@@ -118,7 +118,7 @@ func detachOthers(root string) error {
 		return err
 	}
 	others, err := mountinfo.GetMountsFromReader(table, func(m *mountinfo.Info) (skip, stop bool) {
-		return !strings.HasPrefix(m.Mountpoint, temporary+"/") || strings.HasPrefix(m.Mountpoint, root+"/"), false
+		return !strings.HasPrefix(m.Mountpoint, temporary+"/") || m.Mountpoint == root || strings.HasPrefix(m.Mountpoint, root+"/"), false
 	})
 	for _, other := range others {
 		_ = unix.Unmount(other.Mountpoint, unix.MNT_DETACH) // it may be below one that is gone already
