@@ -48,7 +48,7 @@ func readDashboard(t *testing.T) observe.Dashboard {
 	return dashboard
 }
 
-// queries are all of the dashboard and of the rules, by where they stand.
+// queries are all queries of the dashboard and the rules, by their location.
 func queries(t *testing.T) iter.Seq2[string, string] {
 	t.Helper()
 	dashboard, rules := readDashboard(t), readRules(t)
@@ -68,7 +68,7 @@ func queries(t *testing.T) iter.Seq2[string, string] {
 	}
 }
 
-// anchors are the headings of a page as GitHub links them.
+// anchors are GitHub's anchors of the headings of a page.
 func anchors(page string) (all []string) {
 	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
 		plain := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(heading[1]), "")
@@ -79,14 +79,14 @@ func anchors(page string) (all []string) {
 
 var labelText = regexp.MustCompile(`\$labels\.([a-zA-Z_]+)|\{\{([a-zA-Z_]+)\}\}`)
 
-// checkLabels: a text may only speak of labels that the query leaves.
+// checkLabels checks that a text uses only labels of the query's result.
 func checkLabels(t *testing.T, where, expr, text string) {
 	t.Helper()
 	q := parse(expr)
 	for _, match := range labelText.FindAllStringSubmatch(text, -1) {
 		label := match[1] + match[2]
 		if q.by && !slices.Contains(q.grouped, label) || !q.by && !slices.Contains(targetLabels, label) {
-			t.Errorf("%s speaks of the label %s, which %s does not leave", where, label, expr)
+			t.Errorf("%s uses the label %s, which the result of %s does not have", where, label, expr)
 		}
 	}
 }
@@ -97,7 +97,7 @@ func TestAlertsAreComplete(t *testing.T) {
 	names := map[string]bool{}
 	for _, rule := range readRules(t) {
 		if names[rule.Alert] {
-			t.Errorf("there are two %s", rule.Alert)
+			t.Errorf("two alerts have the name %s", rule.Alert)
 		}
 		names[rule.Alert] = true
 		if rule.For == "" {
@@ -141,7 +141,7 @@ func TestTheDashboardIsValid(t *testing.T) {
 	chosen := observe.Datasource{Type: "prometheus", UID: "${datasource}"}
 	check := func(where string, d *observe.Datasource) {
 		if d == nil || *d != chosen {
-			t.Errorf("%s asks %v and not the Prometheus that the reader chose", where, d)
+			t.Errorf("%s uses the datasource %v and not the variable", where, d)
 		}
 	}
 	check("the variable node", variables["node"].Datasource)
@@ -151,13 +151,13 @@ func TestTheDashboardIsValid(t *testing.T) {
 			t.Errorf("%s has the id %d, which is 0 or another panel's", panel.Title, panel.ID)
 		}
 		ids[panel.ID] = true
-		place(t, cells, panel)
+		checkPosition(t, cells, panel)
 		if panel.Type == "row" {
 			continue
 		}
 		check(panel.Title, panel.Datasource)
 		if panel.Title == "" || panel.Description == "" || len(panel.Targets) == 0 {
-			t.Errorf("panel %d %q says nothing, or asks nothing", panel.ID, panel.Title)
+			t.Errorf("panel %d %q has no description or no query", panel.ID, panel.Title)
 		}
 		for _, target := range panel.Targets {
 			check(panel.Title, target.Datasource)
@@ -169,17 +169,17 @@ func TestTheDashboardIsValid(t *testing.T) {
 	}
 }
 
-// place puts a panel on the grid of 24 columns.
-func place(t *testing.T, cells map[[2]int]string, panel observe.Panel) {
+// checkPosition checks the position of a panel in the grid of 24 columns.
+func checkPosition(t *testing.T, cells map[[2]int]string, panel observe.Panel) {
 	t.Helper()
 	g := panel.GridPos
 	if g.W <= 0 || g.H <= 0 || g.X < 0 || g.X+g.W > 24 {
-		t.Errorf("%s lies outside of the grid: %+v", panel.Title, g)
+		t.Errorf("%s is outside of the grid: %+v", panel.Title, g)
 	}
 	for x := g.X; x < g.X+g.W; x++ {
 		for y := g.Y; y < g.Y+g.H; y++ {
 			if other, taken := cells[[2]int{x, y}]; taken {
-				t.Errorf("%s lies on %s", panel.Title, other)
+				t.Errorf("%s overlaps with %s", panel.Title, other)
 				return
 			}
 			cells[[2]int{x, y}] = panel.Title
@@ -187,7 +187,7 @@ func place(t *testing.T, cells map[[2]int]string, panel observe.Panel) {
 	}
 }
 
-// What Prometheus' own tool says of the rules: their syntax, and their behaviour with the real windows and waits.
+// Prometheus' tool checks the syntax of the rules, and their behaviour with the real windows and waits.
 func TestPromtool(t *testing.T) {
 	t.Parallel()
 	promtool, err := exec.LookPath("promtool")
@@ -202,33 +202,33 @@ func TestPromtool(t *testing.T) {
 	}
 }
 
-// docs/observability.md tells the same as the rules and the dashboard.
+// docs/observability.md has the same as the rules and the dashboard.
 func TestTheHandbookAgrees(t *testing.T) {
 	t.Parallel()
 	page := read(t, handbook)
-	var told, want []string
+	var got, want []string
 	row := regexp.MustCompile(`(?m)^\| \[(KeyVaultCSI\w+)\]\(troubleshooting\.md#(\w+)\) \| (\w+) \| (\w+) \| .+ \|$`)
 	for _, match := range row.FindAllStringSubmatch(page, -1) {
-		told = append(told, strings.Join(match[1:], " "))
+		got = append(got, strings.Join(match[1:], " "))
 	}
 	for _, rule := range readRules(t) {
 		want = append(want, strings.Join([]string{rule.Alert, strings.ToLower(rule.Alert), rule.Labels["severity"], rule.For}, " "))
 	}
-	if diff := cmp.Diff(want, told); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the table of alerts (-rules +page):\n%s", diff)
 	}
-	told, want = nil, nil
+	got, want = nil, nil
 	_, section, _ := strings.Cut(page, "\n## The dashboard\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	for _, match := range regexp.MustCompile(`(?m)^\| ([A-Z][^|]*) \| .+ \|$`).FindAllStringSubmatch(section, -1) {
-		told = append(told, match[1])
+		got = append(got, match[1])
 	}
 	for _, panel := range readDashboard(t).Panels {
 		if panel.Type == "row" {
 			want = append(want, panel.Title)
 		}
 	}
-	if diff := cmp.Diff(want, told); diff != "" {
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("the table of the dashboard's rows (-dashboard +page):\n%s", diff)
 	}
 	for _, match := range regexp.MustCompile(`!\[[^\]]+\]\(([^)]+\.png)\)`).FindAllStringSubmatch(page, -1) {
@@ -238,12 +238,12 @@ func TestTheHandbookAgrees(t *testing.T) {
 	}
 }
 
-// What is written of metrics on the page must be on the daemon's.
+// Metrics that the page names must be among the daemon's.
 func (r *run) checkHandbook(t *testing.T) {
 	for _, match := range regexp.MustCompile("`(keyvault_csi_[^`]*)`").FindAllStringSubmatch(read(t, handbook), -1) {
 		expr := match[1]
 		if r.seen[expr] == nil && r.seen[expr+"_bucket"] != nil {
-			expr += "_bucket" // a histogram goes by its own name
+			expr += "_bucket" // the page names a histogram without suffix
 		}
 		for _, problem := range r.seen.problems(expr) {
 			t.Errorf("docs/observability.md: %s: %s", match[1], problem)

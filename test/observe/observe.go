@@ -1,9 +1,8 @@
-// Package observe looks at the driver as an operator does: a real Prometheus reads the metrics of a real daemon, while
-// one thing after another goes wrong around it.
+// Package observe tests the dashboard and the alerts of the chart: a real Prometheus reads the metrics of a real daemon during a number of
+// scenarios.
 //
-// What it proves is what the chart hands out: that every query of the dashboard finds something, and that every alert
-// fires when it should and at no other time. The program in the folder pictures makes the pictures of
-// docs/observability.md of a slower run.
+// Every query of the dashboard must return data, and every alert must fire in its scenarios and at no other time. The program in the
+// folder pictures makes the pictures of docs/observability.md from a slower run.
 package observe
 
 import (
@@ -17,7 +16,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Where the chart has them, seen from a folder below test.
+// Paths in the chart, relative to a folder below test.
 const (
 	RulesFile     = "../../charts/keyvault-csi/rules/alerts.yaml"
 	DashboardFile = "../../charts/keyvault-csi/dashboards/keyvault-csi.json"
@@ -29,7 +28,7 @@ type Rule struct {
 	Labels, Annotations map[string]string
 }
 
-// ReadRules gives the alerts in the text of a Prometheus rules file.
+// ReadRules parses a Prometheus rules file.
 func ReadRules(text string) ([]Rule, error) {
 	var file struct {
 		Groups []struct {
@@ -54,17 +53,17 @@ var (
 	waitText   = regexp.MustCompile(`(?m)^( +for: )[0-9]+[smhd]$`)
 )
 
-// Quicken rewrites the windows of all queries in a text, and how long alerts wait before they fire: hours of a cluster
-// become seconds of a test. Nothing else of the text changes.
-func Quicken(text string, window, wait time.Duration) string {
+// Accelerate replaces the windows of all queries in a text, and the wait of alerts before they fire, so that hours of a cluster become
+// seconds of a test.
+func Accelerate(text string, window, wait time.Duration) string {
 	text = windowText.ReplaceAllLiteralString(text, "["+seconds(window)+"]")
 	return waitText.ReplaceAllString(text, "${1}"+seconds(wait))
 }
 
-// seconds writes a duration as Prometheus reads it.
+// seconds formats a duration for Prometheus.
 func seconds(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
 
-// Dashboard is what is looked at of a Grafana dashboard.
+// Dashboard is the checked part of a Grafana dashboard.
 type Dashboard struct {
 	ID         *int
 	UID, Title string
@@ -72,16 +71,16 @@ type Dashboard struct {
 	Templating struct{ List []Variable }
 }
 
-// Variable is one that the reader of a dashboard chooses.
+// Variable is a variable of a dashboard.
 type Variable struct {
 	Name, Type, AllValue, Definition string
 	Datasource                       *Datasource
 }
 
-// Datasource says which Prometheus is asked.
+// Datasource is the Prometheus of a query.
 type Datasource struct{ Type, UID string }
 
-// Panel is one picture of a dashboard.
+// Panel is one panel of a dashboard.
 type Panel struct {
 	ID                       int
 	Type, Title, Description string
@@ -107,7 +106,7 @@ func ReadDashboard() (d Dashboard, err error) {
 	return d, err
 }
 
-// Fill replaces the variables of a query as Grafana does when the reader has chosen all nodes.
+// Fill replaces the variables of a query as Grafana does with all nodes selected.
 func Fill(expr string, window time.Duration) string {
 	return strings.NewReplacer("$__rate_interval", seconds(window), "$__range", seconds(window), "$node", ".*").Replace(expr)
 }

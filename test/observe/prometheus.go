@@ -18,18 +18,18 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// ErrNoPrometheus says that the program is not installed.
+// ErrNoPrometheus means that the program is not installed.
 var ErrNoPrometheus = errors.New("there is no prometheus on the PATH (apt-get install prometheus)")
 
-// The labels that a monitor of the chart gives its targets, beside job and instance.
+// The labels of targets of the chart's monitors.
 const (
-	Job       = "keyvault-csi/keyvault-csi" // as a PodMonitor makes it
+	Job       = "keyvault-csi/keyvault-csi" // of a PodMonitor
 	Namespace = "keyvault-csi"
 	Pod       = "keyvault-csi-x7k2p"
 	NodeName  = "node-1"
 )
 
-// Options say what a Prometheus does.
+// Options configure a Prometheus.
 type Options struct {
 	Dir      string // for its data and its configuration
 	Target   string // host and port of the driver
@@ -37,7 +37,7 @@ type Options struct {
 	Interval time.Duration
 }
 
-// Prometheus is one that runs.
+// Prometheus is a running Prometheus.
 type Prometheus struct {
 	URL string
 
@@ -46,8 +46,8 @@ type Prometheus struct {
 	exited  chan struct{}
 }
 
-// Start starts a Prometheus that reads the driver's metrics and evaluates the rules in the same interval, and returns
-// when it has read them for the first time.
+// Start starts a Prometheus that reads the driver's metrics and evaluates the rules in the same interval. It returns after the first
+// read.
 func Start(ctx context.Context, o Options) (*Prometheus, error) {
 	binary, err := exec.LookPath("prometheus")
 	if err != nil {
@@ -100,7 +100,7 @@ scrape_configs:
 	}
 }
 
-// Close ends it.
+// Close stops it.
 func (p *Prometheus) Close() {
 	_ = p.process.Process.Signal(syscall.SIGTERM)
 	<-p.exited
@@ -118,7 +118,7 @@ type Point struct {
 	Value float64
 }
 
-// UnmarshalJSON reads the pair of a time and a text that Prometheus writes.
+// UnmarshalJSON parses Prometheus' pair of a time and a text.
 func (p *Point) UnmarshalJSON(text []byte) error {
 	var at float64
 	var value string
@@ -131,7 +131,7 @@ func (p *Point) UnmarshalJSON(text []byte) error {
 	return err
 }
 
-// Query evaluates a query over a time. The error is Prometheus' own text if it is none.
+// Query evaluates a range query. The error of an invalid query is Prometheus' text.
 func (p *Prometheus) Query(ctx context.Context, expr string, from, to time.Time, step time.Duration) ([]Series, error) {
 	var answer struct {
 		Result []struct {
@@ -152,13 +152,13 @@ func (p *Prometheus) Query(ctx context.Context, expr string, from, to time.Time,
 	return all, err
 }
 
-// Alert is one that waits or fires.
+// Alert is an active alert.
 type Alert struct {
 	Labels, Annotations map[string]string
 	State               string // "pending" or "firing"
 }
 
-// Alerts gives all that wait or fire now.
+// Alerts returns the active alerts.
 func (p *Prometheus) Alerts(ctx context.Context) ([]Alert, error) {
 	var answer struct{ Alerts []Alert }
 	err := p.get(ctx, "/api/v1/alerts", &answer)

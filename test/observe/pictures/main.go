@@ -1,8 +1,7 @@
-// Command pictures makes the pictures of docs/observability.md: it plays a rotation, a throttling and an outage on a node
-// whose time passes thirty times as fast, lets a real Prometheus watch, and photographs the graphs on its own page.
+// Command pictures makes the pictures of docs/observability.md. It runs a rotation, a throttling and an outage on a node thirty times as
+// fast as in a cluster, with a real Prometheus, and takes screenshots of Prometheus' graphs.
 //
-// It needs the programs prometheus and chromium on the PATH, and rights to mount: those of root, or of a user who may make
-// user namespaces. docs/observability.md has the command.
+// It needs prometheus and chromium on the PATH, and root or a user who may make user namespaces. docs/observability.md has the command.
 package main
 
 import (
@@ -21,7 +20,7 @@ import (
 
 func main() { os.Exit(mountns.Main(program{})) }
 
-// program is what runs in a mount namespace of its own.
+// program is the part that runs in a mount namespace.
 type program struct{}
 
 // Run is the program.
@@ -41,7 +40,7 @@ type picture struct {
 	stacked    bool
 }
 
-// The windows are as short as the time is fast: two scrapes and a half of a real cluster's minute each.
+// The windows are accelerated too.
 var pictures = []picture{
 	{"refreshes", `sum by (result) (rate(keyvault_csi_rotations_total[5s]))`, false},
 	{"requests", `sum by (code) (rate(keyvault_csi_vault_requests_total{kind!="challenge"}[5s]))`, false},
@@ -60,7 +59,7 @@ func run(ctx context.Context, folder string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	d, err := newDay(ctx)
+	d, err := newScenario(ctx)
 	if err != nil {
 		return err
 	}
@@ -70,15 +69,15 @@ func run(ctx context.Context, folder string) error {
 		return err
 	}
 	prometheus, err := observe.Start(ctx, observe.Options{
-		Dir: dir, Target: d.address(), Interval: time.Second, Rules: observe.Quicken(string(rules), 20*time.Second, 6*time.Second),
+		Dir: dir, Target: d.address(), Interval: time.Second, Rules: observe.Accelerate(string(rules), 20*time.Second, 6*time.Second),
 	})
 	if err != nil {
 		return err
 	}
 	defer prometheus.Close()
-	// The page shows graphs that end at a full minute.
+	// The page's graphs end at a full minute.
 	wait(ctx, time.Until(time.Now().Add(length+time.Minute).Truncate(time.Minute).Add(-length)))
-	if err := d.live(ctx); err != nil {
+	if err := d.play(ctx); err != nil {
 		return err
 	}
 	camera := camera{chromium, prometheus.URL, dir, time.Now().Round(time.Minute)}
@@ -94,7 +93,7 @@ func run(ctx context.Context, folder string) error {
 	return nil
 }
 
-// camera photographs Prometheus' page.
+// camera takes screenshots of Prometheus' page.
 type camera struct {
 	chromium, prometheus, dir string
 	end                       time.Time // of every graph

@@ -11,10 +11,10 @@ import (
 	"slices"
 )
 
-// headerHeight is the top of Prometheus' page, which says nothing.
+// headerHeight is the height of the header of Prometheus' page.
 const headerHeight = 108
 
-// shrink writes a picture with its 256 most frequent colours, which is a third of the bytes and looks the same.
+// shrink writes a picture with its 256 most frequent colours, which needs a third of the bytes.
 func shrink(from, to string) error {
 	in, err := os.Open(from) //nolint:gosec // G304: written by this program
 	if err != nil {
@@ -46,7 +46,7 @@ func shrink(from, to string) error {
 	return out.Close()
 }
 
-// frequent gives the colours that fill the most of the area.
+// frequent returns the most frequent colours of the area.
 func frequent(whole image.Image, area image.Rectangle) color.Palette {
 	count := map[color.Color]int{}
 	for y := area.Min.Y; y < area.Max.Y; y++ {
@@ -58,7 +58,7 @@ func frequent(whole image.Image, area image.Rectangle) color.Palette {
 	return color.Palette(colours[:min(256, len(colours))])
 }
 
-// lastRow gives the row below the last that is not white.
+// lastRow returns the row below the last row that is not white.
 func lastRow(whole image.Image) int {
 	area := whole.Bounds()
 	white := color.RGBAModel.Convert(color.White)

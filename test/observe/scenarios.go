@@ -21,43 +21,43 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// Scene is one thing that goes wrong, and the alerts that tell of it.
-type Scene struct {
+// Scenario is one problem of the driver, and its alerts.
+type Scenario struct {
 	Name   string
-	Alerts []string // those that fire, and no others
+	Alerts []string // exactly those that fire
 
-	begin func(ctx context.Context, s *Stage) error // once; may be nil
-	tick  func(ctx context.Context, s *Stage) error // again and again, while the scene lasts; may be nil
-	stays bool                                      // the next scene builds on this one
+	begin func(ctx context.Context, s *Fixture) error // once; may be nil
+	tick  func(ctx context.Context, s *Fixture) error // repeatedly during the scenario; may be nil
+	stays bool                                        // the next scenario continues this one
 }
 
-// Begin starts the scene.
-func (c Scene) Begin(ctx context.Context, s *Stage) error {
+// Begin starts the scenario.
+func (c Scenario) Begin(ctx context.Context, s *Fixture) error {
 	if c.begin == nil {
 		return nil
 	}
 	return c.begin(ctx, s)
 }
 
-// Tick plays the next moment of the scene.
-func (c Scene) Tick(ctx context.Context, s *Stage) error {
+// Tick makes the next step of the scenario.
+func (c Scenario) Tick(ctx context.Context, s *Fixture) error {
 	if c.tick == nil {
 		return nil
 	}
 	return c.tick(ctx, s)
 }
 
-// End mends what the scene has broken.
-func (c Scene) End(ctx context.Context, s *Stage) error {
+// End undoes the scenario.
+func (c Scenario) End(ctx context.Context, s *Fixture) error {
 	if c.stays {
 		return nil
 	}
-	return s.mend(ctx)
+	return s.cleanUp(ctx)
 }
 
-// Scenes are all of them, in their order.
-func Scenes() []Scene {
-	return []Scene{
+// Scenarios are all scenarios, in order.
+func Scenarios() []Scenario {
+	return []Scenario{
 		{Name: "rotation", begin: beginRotation, tick: youngRepublish},
 		{Name: "throttling", Alerts: []string{"KeyVaultCSIThrottled"}, begin: beginThrottling, tick: throttledPod},
 		{
@@ -72,11 +72,11 @@ func Scenes() []Scene {
 		{Name: "refused by the vault", Alerts: []string{"KeyVaultCSIVaultRefused"}, begin: beginRefusal, tick: tickRefusal},
 		{
 			Name: "certificate of three days", Alerts: []string{"KeyVaultCSICertificateExpiring"},
-			begin: func(ctx context.Context, s *Stage) error { return beginCertificate(ctx, s, 72*time.Hour) },
+			begin: func(ctx context.Context, s *Fixture) error { return beginCertificate(ctx, s, 72*time.Hour) },
 		},
 		{
 			Name: "certificate of three hours", Alerts: []string{"KeyVaultCSICertificateExpiring", "KeyVaultCSICertificateExpiresToday"},
-			begin: func(ctx context.Context, s *Stage) error { return beginCertificate(ctx, s, 3*time.Hour) },
+			begin: func(ctx context.Context, s *Fixture) error { return beginCertificate(ctx, s, 3*time.Hour) },
 		},
 		{Name: "broken policy", Alerts: []string{"KeyVaultCSIPolicyBroken"}, begin: beginBrokenPolicy, tick: tickBrokenPolicy},
 		{Name: "tampered volume", Alerts: []string{"KeyVaultCSIVolumeTampered"}, begin: beginTampering, tick: tickTampering},
@@ -87,40 +87,40 @@ func Scenes() []Scene {
 	}
 }
 
-// A rotation is what every day brings: one object changes, all volumes come of age, and one of them is swapped.
-func beginRotation(ctx context.Context, s *Stage) error {
+// A normal rotation: one object changes, all volumes are due, and one of them is swapped.
+func beginRotation(ctx context.Context, s *Fixture) error {
 	s.Vault.SetSecret(s.steady[0].Attributes["secrets"], "second value", devcloud.SecretOptions{})
 	failed, err := s.republish(ctx, Interval+time.Second, patient)
 	if failed > 0 {
 		err = fmt.Errorf("%d refreshes failed", failed)
 	}
-	// And pods start that ask for what is there.
-	return errors.Join(err, s.guest(ctx, s.workload("pod", s.steady[0].Attributes["secrets"])))
+	// New pods with existing objects start.
+	return errors.Join(err, s.startPod(ctx, s.workload("pod", s.steady[0].Attributes["secrets"])))
 }
 
-func youngRepublish(ctx context.Context, s *Stage) error {
+func youngRepublish(ctx context.Context, s *Fixture) error {
 	_, err := s.republish(ctx, 0, patient)
 	return err
 }
 
-func beginThrottling(ctx context.Context, s *Stage) error {
+func beginThrottling(ctx context.Context, s *Fixture) error {
 	return s.breakUntil(ctx, throttledPod, []string{`code="429",kind="secret"`},
 		devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Throttle, RetryAfter: time.Second})
 }
 
-func throttledPod(ctx context.Context, s *Stage) error {
+func throttledPod(ctx context.Context, s *Fixture) error {
 	return s.refused(ctx, s.workload("throttled-pod", s.secret("throttled")))
 }
 
-// secret puts a new secret into the vault and gives its name.
-func (s *Stage) secret(prefix string) string {
+// secret adds a new secret to the vault and returns its name.
+func (s *Fixture) secret(prefix string) string {
 	name := s.next(prefix)
 	s.Vault.SetSecret(name, "first value", devcloud.SecretOptions{})
 	return name
 }
 
-// In an outage the vault's connections break, or its front answers 503.
-func beginOutage(ctx context.Context, s *Stage) error {
+// In an outage the vault's connections break, or it answers 503.
+func beginOutage(ctx context.Context, s *Fixture) error {
 	return s.breakUntil(ctx, outagePods, []string{`code="none",kind="secret"`, `code="503",kind="secret"`},
 		devcloud.Fault{
 			Service: devcloud.ServiceVault, Path: "/secrets/failing", Action: devcloud.Fail, Status: http.StatusServiceUnavailable,
@@ -128,46 +128,46 @@ func beginOutage(ctx context.Context, s *Stage) error {
 		devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Reset})
 }
 
-func outagePods(ctx context.Context, s *Stage) error {
+func outagePods(ctx context.Context, s *Fixture) error {
 	return s.refused(ctx, s.workload("pod", s.secret("failing")), s.workload("pod", s.secret("unreachable")))
 }
 
-// The volumes that are there come of age, but are not stale yet, and answer OK; new pods do not start.
-func tickOutage(ctx context.Context, s *Stage) error {
+// The volumes are due but not stale, so their refreshes answer OK. New pods do not start.
+func tickOutage(ctx context.Context, s *Fixture) error {
 	if failed, err := s.republish(ctx, Tolerance-time.Minute, impatient); err != nil || failed > 0 {
-		return errors.Join(err, fmt.Errorf("%d republishes were not put up with", failed))
+		return errors.Join(err, fmt.Errorf("%d republishes failed, and should be tolerated", failed))
 	}
 	return outagePods(ctx, s)
 }
 
-func beginLongOutage(ctx context.Context, s *Stage) error {
+func beginLongOutage(ctx context.Context, s *Fixture) error {
 	s.undo = append(s.undo, func() error {
-		if err := s.leave(ctx, &s.steady); err != nil {
+		if err := s.unpublish(ctx, &s.steady); err != nil {
 			return err
 		}
-		return s.settle(ctx)
+		return s.startPods(ctx)
 	})
 	return nil
 }
 
-func tickLongOutage(ctx context.Context, s *Stage) error {
+func tickLongOutage(ctx context.Context, s *Fixture) error {
 	failed, err := s.republish(ctx, Tolerance+time.Minute, impatient)
 	if err == nil && failed != len(s.steady) {
-		err = fmt.Errorf("of %d stale volumes %d say so", len(s.steady), failed)
+		err = fmt.Errorf("of %d stale volumes %d returned an error", len(s.steady), failed)
 	}
 	return errors.Join(err, outagePods(ctx, s))
 }
 
-func beginRefusedLogin(ctx context.Context, s *Stage) error {
+func beginRefusedLogin(ctx context.Context, s *Fixture) error {
 	return s.breakUntil(ctx, refusedLogin, []string{`code="401",identity="servicePrincipal"`})
 }
 
-func refusedLogin(ctx context.Context, s *Stage) error {
+func refusedLogin(ctx context.Context, s *Fixture) error {
 	return s.refused(ctx, s.principal(s.next("wrong"), s.secret("login")))
 }
 
-// The principal logs in, but has no role; and a proxy in between takes the token for something else's.
-func beginRefusal(ctx context.Context, s *Stage) error {
+// The principal logs in, but has no role. A proxy in between refuses the token.
+func beginRefusal(ctx context.Context, s *Fixture) error {
 	s.Vault.Deny(node.PrincipalID)
 	s.undo = append(s.undo, func() error {
 		s.Vault.Grant(node.PrincipalID)
@@ -178,39 +178,39 @@ func beginRefusal(ctx context.Context, s *Stage) error {
 	})
 }
 
-func tickRefusal(ctx context.Context, s *Stage) error {
+func tickRefusal(ctx context.Context, s *Fixture) error {
 	return s.refused(ctx, s.principal(node.PrincipalSecret, s.secret("forbidden")), s.workload("pod", s.secret("unauthorized")))
 }
 
-func beginCertificate(ctx context.Context, s *Stage, life time.Duration) error {
+func beginCertificate(ctx context.Context, s *Fixture, life time.Duration) error {
 	name := s.next("web")
 	_, err := s.Vault.SetCertificate(name, devcloud.CertificateOptions{KeyType: devcloud.P256, NotAfter: time.Now().Add(life)})
 	if err != nil {
 		return err
 	}
-	return s.guest(ctx, s.workload("certificate-pod", name))
+	return s.startPod(ctx, s.workload("certificate-pod", name))
 }
 
-func beginBrokenPolicy(ctx context.Context, s *Stage) error {
+func beginBrokenPolicy(ctx context.Context, s *Fixture) error {
 	s.undo = append(s.undo, func() error { return s.writePolicy(fmt.Sprintf(policyText, node.Namespace)) })
 	return tickBrokenPolicy(ctx, s)
 }
 
-// Somebody goes on editing, so that it does not depend on one moment whether it is seen.
-func tickBrokenPolicy(_ context.Context, s *Stage) error {
+// The file changes repeatedly, so that the daemon certainly reads one of the states.
+func tickBrokenPolicy(_ context.Context, s *Fixture) error {
 	return s.writePolicy(s.next("rules") + ": []\n")
 }
 
-// Somebody puts a file into the volume of a pod, again and again.
-func beginTampering(ctx context.Context, s *Stage) error {
-	if err := s.guest(ctx, s.workload("tampered-pod", s.secret("tampered"))); err != nil {
+// A file is added to the volume of a pod, repeatedly.
+func beginTampering(ctx context.Context, s *Fixture) error {
+	if err := s.startPod(ctx, s.workload("tampered-pod", s.secret("tampered"))); err != nil {
 		return err
 	}
 	return tickTampering(ctx, s)
 }
 
-func tickTampering(ctx context.Context, s *Stage) error {
-	v := s.guests[len(s.guests)-1]
+func tickTampering(ctx context.Context, s *Fixture) error {
+	v := s.pods[len(s.pods)-1]
 	err := aging.Writable(s.Target(v), func(dir string) error { return os.WriteFile(filepath.Join(dir, "planted"), nil, 0o600) })
 	if err != nil {
 		return err
@@ -218,10 +218,10 @@ func tickTampering(ctx context.Context, s *Stage) error {
 	return s.refresh(ctx, v)
 }
 
-// A container keeps a removed file open. Nothing but the test can make one here, and it goes on holding it.
-func beginHolding(ctx context.Context, s *Stage) error {
+// A removed file of a volume is kept open, here by the test.
+func beginHolding(ctx context.Context, s *Fixture) error {
 	v := s.workload("holding-pod", s.secret("held"))
-	if err := s.guest(ctx, v); err != nil {
+	if err := s.startPod(ctx, v); err != nil {
 		return err
 	}
 	err := aging.Writable(s.Target(v), func(dir string) error {
@@ -233,26 +233,26 @@ func beginHolding(ctx context.Context, s *Stage) error {
 		return err
 	})
 	if !errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("a removed file is open, and the file system could be made read-only: %w", err)
+		return fmt.Errorf("a removed file is open, but the file system became read-only: %w", err)
 	}
 	return tickHolding(ctx, s)
 }
 
-func tickHolding(ctx context.Context, s *Stage) error {
-	return s.refresh(ctx, s.guests[len(s.guests)-1])
+func tickHolding(ctx context.Context, s *Fixture) error {
+	return s.refresh(ctx, s.pods[len(s.pods)-1])
 }
 
-// refresh makes the volume old and has it refreshed.
-func (s *Stage) refresh(ctx context.Context, v kubelet.Volume) error {
-	const due = 3 * time.Minute // more than the rotation interval, less than what is tolerated
+// refresh makes the volume old and refreshes it.
+func (s *Fixture) refresh(ctx context.Context, v kubelet.Volume) error {
+	const due = 3 * time.Minute // longer than the rotation interval, shorter than the tolerance
 	if err := aging.Set(s.Target(v), time.Now().Add(-due)); err != nil && !errors.Is(err, unix.EBUSY) {
 		return err
 	}
 	return s.Publish(ctx, v)
 }
 
-// Pods mount until little of what the driver may use is left.
-func beginMemoryLow(ctx context.Context, s *Stage) error {
+// Pods mount volumes until little memory of the driver is left.
+func beginMemoryLow(ctx context.Context, s *Fixture) error {
 	const size, copies = 512 << 10, 16
 	name := s.next("large")
 	s.Vault.SetSecret(name, strings.Repeat("x", size), devcloud.SecretOptions{})
@@ -264,7 +264,7 @@ func beginMemoryLow(ctx context.Context, s *Stage) error {
 		v := s.workload("large-pod", "")
 		delete(v.Attributes, "secrets")
 		v.Attributes["objects"] = objects.String()
-		switch err := s.guest(ctx, v); {
+		switch err := s.startPod(ctx, v); {
 		case status.Code(err) == codes.ResourceExhausted:
 			return nil
 		case err != nil:
@@ -274,18 +274,18 @@ func beginMemoryLow(ctx context.Context, s *Stage) error {
 	return errors.New("the memory of the driver has no end")
 }
 
-// Pods ask for more than the cache can hold. A secret that stands behind a certificate counts four times, because it is
-// kept as it came and unpacked; so a quarter of the 4 MiB is enough.
-func beginFullCache(ctx context.Context, s *Stage) error {
+// Pods ask for more than fits into the cache. The secret of a certificate counts four times, because the cache has it encoded and decoded,
+// so a quarter of the cache is enough.
+func beginFullCache(ctx context.Context, s *Fixture) error {
 	const cache = 4 << 20
 	return s.greedyPod(ctx, cache/(4*bigSecret)+2)
 }
 
-func tickFullCache(ctx context.Context, s *Stage) error { return s.greedyPod(ctx, 1) }
+func tickFullCache(ctx context.Context, s *Fixture) error { return s.greedyPod(ctx, 1) }
 
 const bigSecret = 900 << 10
 
-func (s *Stage) greedyPod(ctx context.Context, secrets int) error {
+func (s *Fixture) greedyPod(ctx context.Context, secrets int) error {
 	value := strings.Repeat("x", bigSecret)
 	var objects strings.Builder
 	for range secrets {
@@ -296,10 +296,10 @@ func (s *Stage) greedyPod(ctx context.Context, secrets int) error {
 	v := s.workload("greedy-pod", "")
 	delete(v.Attributes, "secrets")
 	v.Attributes["objects"] = objects.String()
-	return s.guest(ctx, v)
+	return s.startPod(ctx, v)
 }
 
-func beginNoDriver(ctx context.Context, s *Stage) error {
+func beginNoDriver(ctx context.Context, s *Fixture) error {
 	_, err := s.StopDaemon(syscall.SIGTERM)
 	s.undo = append(s.undo, func() error { return s.StartDaemon(ctx) })
 	return err

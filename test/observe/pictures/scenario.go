@@ -15,17 +15,17 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// speed is how much faster volumes age than the clock runs: a second of the pictures is half a minute of a cluster.
+// speed is the acceleration: a second of the run is half a minute of a cluster.
 const speed = 30
 
-// The day: twenty volumes with four objects of eight, the kubelet's call for each every two seconds (a minute), a
-// rotation interval of two minutes (four seconds).
+// The run: twenty volumes with four of eight objects, a call of the kubelet for each every two seconds (a minute), and a rotation interval
+// of two minutes (four seconds).
 const (
 	pods    = 20
 	objects = 8
 	round   = 2 * time.Second
 
-	rotates        = 25 * time.Second // after the beginning; so are the others
+	rotates        = 25 * time.Second // after the beginning, like the others
 	throttleBegins = 55 * time.Second
 	throttleEnds   = 85 * time.Second
 	outageBegins   = 130 * time.Second
@@ -33,18 +33,18 @@ const (
 	length         = 210 * time.Second
 )
 
-type day struct {
+type scenario struct {
 	node    *node.Node
 	volumes []kubelet.Volume
 }
 
-func newDay(ctx context.Context) (*day, error) {
+func newScenario(ctx context.Context) (*scenario, error) {
 	n, err := node.Start(ctx, node.Options{Flags: []string{"--rotation-interval=2m"}})
 	if err != nil {
 		return nil, err
 	}
-	d := &day{node: n}
-	d.fill("first")
+	d := &scenario{node: n}
+	d.setSecrets("first")
 	for pod := range pods {
 		var names []string
 		for i := range 4 {
@@ -62,17 +62,17 @@ func newDay(ctx context.Context) (*day, error) {
 
 func objectName(i int) string { return fmt.Sprintf("object-%d", i) }
 
-// fill gives every object a new value.
-func (d *day) fill(value string) {
+// setSecrets gives every object a new value.
+func (d *scenario) setSecrets(value string) {
 	for i := range objects {
 		d.node.Vault.SetSecret(objectName(i), value, devcloud.SecretOptions{})
 	}
 }
 
-func (d *day) address() string { return strings.TrimPrefix(d.node.HTTP, "http://") }
+func (d *scenario) address() string { return strings.TrimPrefix(d.node.HTTP, "http://") }
 
-// live lets the day pass.
-func (d *day) live(ctx context.Context) error {
+// play runs the scenario.
+func (d *scenario) play(ctx context.Context) error {
 	ctx, end := context.WithTimeout(ctx, length)
 	defer end()
 	var kubelets sync.WaitGroup
@@ -83,7 +83,7 @@ func (d *day) live(ctx context.Context) error {
 		})
 	}
 	wait(ctx, rotates)
-	d.fill("second")
+	d.setSecrets("second")
 	wait(ctx, throttleBegins-rotates)
 	stop, err := d.node.Cloud.Inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Throttle, RetryAfter: 2 * time.Second})
 	if err != nil {
@@ -101,10 +101,10 @@ func (d *day) live(ctx context.Context) error {
 	return nil
 }
 
-// keep is what the kubelet does for one volume: a call each round. To each call the set is as old as on a slow day.
-func (d *day) keep(ctx context.Context, v kubelet.Volume) {
+// keep plays the kubelet for one volume: a call in each round, with the accelerated age of the set.
+func (d *scenario) keep(ctx context.Context, v kubelet.Volume) {
 	target := d.node.Target(v)
-	var fetched time.Time // of the set; zero until there is one
+	var fetched time.Time // of the set; zero before the first
 	for ctx.Err() == nil {
 		begun := time.Now()
 		aged := begun.Add(-speed * begun.Sub(fetched))
@@ -112,7 +112,7 @@ func (d *day) keep(ctx context.Context, v kubelet.Volume) {
 			return
 		}
 		_ = d.node.Publish(ctx, v)
-		// The driver keeps the time of the fetch here.
+		// The driver stores the time of the fetch there.
 		if set, err := os.Stat(filepath.Join(target, "..data")); err == nil && !set.ModTime().Equal(aged) {
 			fetched = set.ModTime()
 		}

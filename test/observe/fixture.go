@@ -19,31 +19,31 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// Stage is a node on which things go wrong: a daemon, its cloud, and pods that come and go.
-type Stage struct {
+// Fixture is a node for the scenarios: a daemon, its cloud and pods.
+type Fixture struct {
 	*node.Node
 
 	policy string // the daemon's policy file
 	steady []kubelet.Volume
-	guests []kubelet.Volume
+	pods   []kubelet.Volume
 	serial int
 	undo   []func() error
 }
 
-// Interval is the rotation interval of the stage's driver, and Tolerance how old a set may become there.
+// Interval is the rotation interval of the driver, and Tolerance the age up to which failed refreshes are tolerated.
 const (
 	Interval  = 2 * time.Minute
 	Tolerance = 3 * Interval
 )
 
-// memoryLimit is that of the stage's driver.
+// memoryLimit is the driver's.
 const memoryLimit = 256 << 20
 
 const policyText = "rules: [{namespaces: [%s], identities: [workload, servicePrincipal, managed, cluster]}]\n"
 
-// NewStage starts a node and its first pods. dir is for the operator's files.
-func NewStage(ctx context.Context, dir string) (*Stage, error) {
-	s := &Stage{policy: filepath.Join(dir, "policy.yaml")}
+// NewFixture starts a node and its first pods. dir is for the policy file.
+func NewFixture(ctx context.Context, dir string) (*Fixture, error) {
+	s := &Fixture{policy: filepath.Join(dir, "policy.yaml")}
 	if err := s.writePolicy(fmt.Sprintf(policyText, node.Namespace)); err != nil {
 		return nil, err
 	}
@@ -55,17 +55,17 @@ func NewStage(ctx context.Context, dir string) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.settle(ctx); err != nil {
+	if err := s.startPods(ctx); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *Stage) writePolicy(text string) error { return os.WriteFile(s.policy, []byte(text), 0o600) }
+func (s *Fixture) writePolicy(text string) error { return os.WriteFile(s.policy, []byte(text), 0o600) }
 
-// settle starts the pods that stay.
-func (s *Stage) settle(ctx context.Context) error {
+// startPods starts the pods that stay.
+func (s *Fixture) startPods(ctx context.Context) error {
 	for range 3 {
 		v := s.workload("steady-pod", s.secret("steady"))
 		if err := s.Publish(ctx, v); err != nil {
@@ -76,20 +76,20 @@ func (s *Stage) settle(ctx context.Context) error {
 	return nil
 }
 
-// next makes a name that nothing has had.
-func (s *Stage) next(prefix string) string {
+// next makes a new name.
+func (s *Fixture) next(prefix string) string {
 	s.serial++
 	return fmt.Sprintf("%s-%d", prefix, s.serial)
 }
 
-// The attribute timeout of a call that is to succeed on a busy machine too, and of one that is to fail soon.
+// The attribute timeout of a call that must succeed on a busy machine too, and of a call that must fail soon.
 const (
 	patient   = "20s"
 	impatient = "700ms"
 )
 
 // workload is a volume of a new pod with workload identity.
-func (s *Stage) workload(prefix, secrets string) kubelet.Volume {
+func (s *Fixture) workload(prefix, secrets string) kubelet.Volume {
 	return kubelet.Volume{
 		Name:           s.next(prefix),
 		Namespace:      node.Namespace,
@@ -98,25 +98,25 @@ func (s *Stage) workload(prefix, secrets string) kubelet.Volume {
 	}
 }
 
-// principal is the same with a service principal's client secret.
-func (s *Stage) principal(clientSecret, secrets string) kubelet.Volume {
+// principal is a volume of a new pod with a service principal's client secret.
+func (s *Fixture) principal(clientSecret, secrets string) kubelet.Volume {
 	v := s.workload("principal-pod", secrets)
 	delete(v.Attributes, "clientID")
 	v.Secret = map[string]string{"clientid": node.PrincipalID, "clientsecret": clientSecret}
 	return v
 }
 
-// guest starts a pod that goes with the scene.
-func (s *Stage) guest(ctx context.Context, v kubelet.Volume) error {
+// startPod starts a pod that ends with the scenario.
+func (s *Fixture) startPod(ctx context.Context, v kubelet.Volume) error {
 	err := s.Publish(ctx, v)
 	if err == nil {
-		s.guests = append(s.guests, v)
+		s.pods = append(s.pods, v)
 	}
 	return err
 }
 
-// refused starts pods, all at once, that must not start, and says so if one does.
-func (s *Stage) refused(ctx context.Context, pods ...kubelet.Volume) error {
+// refused starts pods at the same time, which must all fail.
+func (s *Fixture) refused(ctx context.Context, pods ...kubelet.Volume) error {
 	return atOnce(pods, func(v kubelet.Volume) error {
 		v.Attributes["timeout"] = impatient
 		if err := s.Publish(ctx, v); err == nil {
@@ -126,9 +126,9 @@ func (s *Stage) refused(ctx context.Context, pods ...kubelet.Volume) error {
 	})
 }
 
-// breakUntil injects faults and lets pods come until the daemon's page tells of each of the answers: on a busy machine a pod
-// may give up before its request has got as far as that.
-func (s *Stage) breakUntil(ctx context.Context, pods func(context.Context, *Stage) error, answers []string, faults ...devcloud.Fault) error {
+// breakUntil injects faults and starts pods until the daemon's metrics have each of the answers. On a busy machine the timeout of a pod may
+// end before its request reaches the fault.
+func (s *Fixture) breakUntil(ctx context.Context, pods func(context.Context, *Fixture) error, answers []string, faults ...devcloud.Fault) error {
 	for _, fault := range faults {
 		if _, err := s.Cloud.Inject(fault); err != nil {
 			return err
@@ -149,9 +149,9 @@ func (s *Stage) breakUntil(ctx context.Context, pods func(context.Context, *Stag
 	return fmt.Errorf("the answers %q never come: %w", answers, ctx.Err())
 }
 
-// republish plays the kubelet's next call for the pods that stay, whose files are of that age by now, or with 0 as old as they are. It
-// gives how many calls failed. (Files that become younger behind the driver's back are a change that it notices.)
-func (s *Stage) republish(ctx context.Context, age time.Duration, timeout string) (failed int, err error) {
+// republish makes the kubelet's next call for the pods that stay, with sets of that age, or with 0 of their real age. It returns the
+// number of failed calls. (The driver detects a set that becomes younger as a change by others.)
+func (s *Fixture) republish(ctx context.Context, age time.Duration, timeout string) (failed int, err error) {
 	var failures atomic.Int32
 	err = atOnce(s.steady, func(v kubelet.Volume) error {
 		if age > 0 {
@@ -176,8 +176,8 @@ func atOnce(volumes []kubelet.Volume, do func(kubelet.Volume) error) error {
 	return all.Wait()
 }
 
-// leave ends pods.
-func (s *Stage) leave(ctx context.Context, volumes *[]kubelet.Volume) error {
+// unpublish ends pods.
+func (s *Fixture) unpublish(ctx context.Context, volumes *[]kubelet.Volume) error {
 	for _, v := range *volumes {
 		if err := s.Unpublish(ctx, v); err != nil {
 			return err
@@ -187,8 +187,8 @@ func (s *Stage) leave(ctx context.Context, volumes *[]kubelet.Volume) error {
 	return nil
 }
 
-// mend undoes what a scene has done, last first, and ends its pods.
-func (s *Stage) mend(ctx context.Context) error {
+// cleanUp undoes the changes of a scenario in reverse order, and ends its pods.
+func (s *Fixture) cleanUp(ctx context.Context) error {
 	s.Cloud.ClearFaults()
 	for len(s.undo) > 0 {
 		last := len(s.undo) - 1
@@ -197,14 +197,14 @@ func (s *Stage) mend(ctx context.Context) error {
 		}
 		s.undo = s.undo[:last]
 	}
-	return s.leave(ctx, &s.guests)
+	return s.unpublish(ctx, &s.pods)
 }
 
-// Page is the daemon's page of metrics.
-func (s *Stage) Page(ctx context.Context) (string, error) {
+// Page is the daemon's metrics.
+func (s *Fixture) Page(ctx context.Context) (string, error) {
 	_, page, err := s.Get(ctx, "/metrics")
 	return page, err
 }
 
-// Address is where Prometheus finds the daemon: host and port.
-func (s *Stage) Address() string { return strings.TrimPrefix(s.HTTP, "http://") }
+// Address is host and port of the daemon's metrics.
+func (s *Fixture) Address() string { return strings.TrimPrefix(s.HTTP, "http://") }

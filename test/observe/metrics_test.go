@@ -8,15 +8,15 @@ import (
 	"testing"
 )
 
-// vocabulary is what a daemon's pages of metrics have shown: for each name of a series its labels, and their values.
-type vocabulary map[string]map[string][]string
+// seenMetrics is the metrics of a daemon: for each name of a series its labels, and their values.
+type seenMetrics map[string]map[string][]string
 
 var (
 	seriesLine = regexp.MustCompile(`(?m)^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? \S+$`)
 	labelPair  = regexp.MustCompile(`([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"`)
 )
 
-func (v vocabulary) add(page string) {
+func (v seenMetrics) add(page string) {
 	for _, line := range seriesLine.FindAllStringSubmatch(page, -1) {
 		if v[line[1]] == nil {
 			v[line[1]] = map[string][]string{}
@@ -29,7 +29,7 @@ func (v vocabulary) add(page string) {
 	}
 }
 
-// Prometheus adds these to every series of a target, with the help of the chart's monitors; up is its own.
+// Labels that Prometheus adds to every series of a target of the chart's monitors. It adds the metric up too.
 var targetLabels = []string{"job", "instance", "namespace", "pod", "node"}
 
 const up = "up"
@@ -42,11 +42,11 @@ type selector struct {
 
 type matcher struct{ label, operator, value string }
 
-// query is what this test understands of PromQL: enough to know the names. Whether it is PromQL, promtool says.
+// query is the names in a PromQL query. promtool checks the syntax.
 type query struct {
 	selectors []selector
-	grouped   []string // labels named by by, on and group_left
-	by        bool     // the result has no labels but those
+	grouped   []string // labels in by, on and group_left
+	by        bool     // the result has only these labels
 }
 
 var (
@@ -84,8 +84,8 @@ func parse(expr string) (q query) {
 	return q
 }
 
-// problems says which names of a query the daemon does not know.
-func (v vocabulary) problems(expr string) (problems []string) {
+// problems returns the names of a query that the daemon does not have.
+func (v seenMetrics) problems(expr string) (problems []string) {
 	q := parse(expr)
 	if len(q.selectors) == 0 {
 		problems = append(problems, "asks for no metric")
@@ -112,7 +112,7 @@ func (v vocabulary) problems(expr string) (problems []string) {
 	return problems
 }
 
-// problems: what is asked for must have been seen, every alternative of it; so must be what one value is left out for.
+// problems checks that every value of a matcher, positive or negative, was among the metrics.
 func (m matcher) problems(metric string, labels map[string][]string) (problems []string) {
 	if slices.Contains(targetLabels, m.label) {
 		return nil
@@ -137,10 +137,10 @@ func (m matcher) problems(metric string, labels map[string][]string) (problems [
 	return problems
 }
 
-// The test of the test: what must be found in a query, and what must be called wrong.
-func TestVocabulary(t *testing.T) {
+// TestSeenMetrics tests the parser of queries and the search for unknown names.
+func TestSeenMetrics(t *testing.T) {
 	t.Parallel()
-	v := vocabulary{}
+	v := seenMetrics{}
 	v.add("# HELP a Things.\n# TYPE a counter\na{code=\"429\",vault=\"https://x\"} 1\na{code=\"200\",vault=\"other\"} 2e+06\nb 7\n")
 	for expr, want := range map[string]string{
 		`sum by (code) (rate(a{vault!="other"}[5m])) > 0`: "",

@@ -19,32 +19,32 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
 
-// How fast time passes here: what is five minutes or an hour of a rule is window, what an alert waits for is wait.
+// The accelerated times: window replaces the windows of the rules, wait the waits of the alerts.
 const (
 	interval = 300 * time.Millisecond // of scrapes and evaluations
 	window   = 1800 * time.Millisecond
 	wait     = 750 * time.Millisecond
-	patience = 30 * time.Second // until an alert must fire or have gone, on a busy machine
+	deadline = 2 * time.Minute // for an alert to fire or to end, on a busy machine
 )
 
-// run is one run of all scenes, and what was seen of it.
+// run is one run of all scenarios, and its observations.
 type run struct {
-	stage      *observe.Stage
+	fixture    *observe.Fixture
 	prometheus *observe.Prometheus // nil where it is not installed
-	rules      []observe.Rule      // quickened
-	seen       vocabulary
-	began      map[string]time.Time // by scene
+	rules      []observe.Rule      // accelerated
+	seen       seenMetrics
+	began      map[string]time.Time // by scenario
 	ended      map[string]time.Time
-	fired      map[string]observe.Alert // by name: the last that was seen firing
+	fired      map[string]observe.Alert // by name: the last firing alert
 }
 
-// TestScenes plays everything that can go wrong, and looks at what the dashboard and the alerts make of it.
-func TestScenes(t *testing.T) {
+// TestScenarios runs all scenarios, and checks the data of the dashboard and the alerts.
+func TestScenarios(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	from := time.Now()
-	for _, scene := range observe.Scenes() {
-		r.play(t, scene)
+	for _, scenario := range observe.Scenarios() {
+		r.play(t, scenario)
 	}
 	to := time.Now()
 	t.Run("names", func(t *testing.T) { r.checkNames(t) })
@@ -58,7 +58,7 @@ func TestScenes(t *testing.T) {
 		r.checkPhases(t, from)
 		r.checkTexts(t)
 		if !t.Failed() {
-			suite.Verdict(t, "observe: %d scenes under a real Prometheus in %s, %d alerts fired in theirs and in no other",
+			suite.Verdict(t, "observe: %d scenarios with a real Prometheus in %s, %d alerts fired in their scenarios and in no other",
 				len(r.began), to.Sub(from).Round(time.Second), len(r.fired))
 		}
 	})
@@ -67,26 +67,26 @@ func TestScenes(t *testing.T) {
 func start(t *testing.T) *run {
 	t.Helper()
 	r := &run{
-		seen:  vocabulary{},
+		seen:  seenMetrics{},
 		began: map[string]time.Time{}, ended: map[string]time.Time{}, fired: map[string]observe.Alert{},
 	}
 	var err error
-	if r.stage, err = observe.NewStage(t.Context(), t.TempDir()); err != nil {
+	if r.fixture, err = observe.NewFixture(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the daemon wrote:\n%s", r.stage.Output())
+			t.Logf("the daemon wrote:\n%s", r.fixture.Output())
 		}
-		r.stage.Close()
+		r.fixture.Close()
 	})
-	text := observe.Quicken(rulesText(t), window, wait)
+	text := observe.Accelerate(rulesText(t), window, wait)
 	if r.rules, err = observe.ReadRules(text); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
-	r.prometheus, err = observe.Start(ctx, observe.Options{Dir: t.TempDir(), Target: r.stage.Address(), Rules: text, Interval: interval})
+	r.prometheus, err = observe.Start(ctx, observe.Options{Dir: t.TempDir(), Target: r.fixture.Address(), Rules: text, Interval: interval})
 	switch {
 	case errors.Is(err, observe.ErrNoPrometheus):
 		r.prometheus = nil
@@ -99,49 +99,49 @@ func start(t *testing.T) *run {
 	return r
 }
 
-// play plays a scene until all its alerts fire; one without alerts for as long as any would take. Without a Prometheus
-// it plays two moments of it.
-func (r *run) play(t *testing.T, scene observe.Scene) {
+// play runs a scenario until all its alerts fire, and one without alerts for as long as any alert takes. Without a Prometheus it makes
+// two steps.
+func (r *run) play(t *testing.T, scenario observe.Scenario) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	began := time.Now()
-	r.began[scene.Name] = began
-	if err := scene.Begin(ctx, r.stage); err != nil {
-		t.Fatalf("%s: %v", scene.Name, err)
+	r.began[scenario.Name] = began
+	if err := scenario.Begin(ctx, r.fixture); err != nil {
+		t.Fatalf("%s: %v", scenario.Name, err)
 	}
-	for moment := 1; ; moment++ {
-		if err := scene.Tick(ctx, r.stage); err != nil {
-			t.Fatalf("%s: %v", scene.Name, err)
+	for step := 1; ; step++ {
+		if err := scenario.Tick(ctx, r.fixture); err != nil {
+			t.Fatalf("%s: %v", scenario.Name, err)
 		}
-		if page, err := r.stage.Page(ctx); err == nil {
+		if page, err := r.fixture.Page(ctx); err == nil {
 			r.seen.add(page)
 		}
 		if r.prometheus == nil {
-			if moment == 2 {
+			if step == 2 {
 				break
 			}
 			continue
 		}
 		firing := r.firing(t)
-		if missing := slices.DeleteFunc(slices.Clone(scene.Alerts), func(name string) bool { return firing[name] }); len(missing) > 0 {
+		if missing := slices.DeleteFunc(slices.Clone(scenario.Alerts), func(name string) bool { return firing[name] }); len(missing) > 0 {
 			if ctx.Err() != nil {
-				t.Errorf("%s: %q do not fire within %s", scene.Name, missing, patience)
+				t.Errorf("%s: %q do not fire within %s", scenario.Name, missing, deadline)
 				break
 			}
-		} else if time.Since(began) > window+wait || len(scene.Alerts) > 0 {
+		} else if time.Since(began) > window+wait || len(scenario.Alerts) > 0 {
 			break
 		}
 		pause(ctx, interval/3)
 	}
-	r.ended[scene.Name] = time.Now()
-	t.Logf("%s: %s", scene.Name, time.Since(began).Round(time.Millisecond))
-	if err := scene.End(t.Context(), r.stage); err != nil {
-		t.Fatalf("%s: %v", scene.Name, err)
+	r.ended[scenario.Name] = time.Now()
+	t.Logf("%s: %s", scenario.Name, time.Since(began).Round(time.Millisecond))
+	if err := scenario.End(t.Context(), r.fixture); err != nil {
+		t.Fatalf("%s: %v", scenario.Name, err)
 	}
 }
 
-// pause keeps the polling off the processors that the daemon and Prometheus need.
+// pause leaves the CPUs to the daemon and Prometheus between two polls.
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -165,7 +165,7 @@ func (r *run) firing(t *testing.T) map[string]bool {
 	return firing
 }
 
-// Every name, label and value of every query, and of the page that explains them, was on the daemon's own page.
+// checkNames checks that every name, label and value of every query, and of docs/observability.md, was among the daemon's metrics.
 func (r *run) checkNames(t *testing.T) {
 	for where, expr := range queries(t) {
 		for _, problem := range r.seen.problems(expr) {
@@ -175,10 +175,10 @@ func (r *run) checkNames(t *testing.T) {
 	r.checkHandbook(t)
 }
 
-// Before the first scene no alert fires, and when all is mended none is left.
+// checkQuiet checks that no alert fires before the first scenario and after the last.
 func (r *run) checkQuiet(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	for firing := r.firing(t); len(firing) > 0; firing = r.firing(t) {
 		if ctx.Err() != nil {
@@ -203,7 +203,7 @@ func (r *run) checkRules(t *testing.T, from, to time.Time) {
 	}
 }
 
-// checkData: everything happens in a run, so a query that finds nothing, or nothing but zero, asks for what is not there.
+// checkData checks that a query has a result other than zero in the run, which has all scenarios.
 func (r *run) checkData(t *testing.T, where, expr string, from, to time.Time) {
 	all, err := r.prometheus.Query(t.Context(), expr, from, to, interval)
 	if err != nil {
@@ -217,20 +217,20 @@ func (r *run) checkData(t *testing.T, where, expr string, from, to time.Time) {
 			}
 		}
 	}
-	t.Errorf("%s: %s: nothing of it is seen in the run, %d series", where, expr, len(all))
+	t.Errorf("%s: %s: no value but zero in the run, %d series", where, expr, len(all))
 }
 
-// checkPhases: an alert begins to fire in its own scenes, or while their traces are still in its window, and at no other
-// time; and it has waited before. Of an alert with several series the first has ended the scene.
+// checkPhases checks that an alert begins to fire in its scenarios, after its wait, or while they are in its window, and at no other time.
+// With several series, a scenario ends with the first.
 func (r *run) checkPhases(t *testing.T, from time.Time) {
-	expected := map[string][]string{} // scenes by alert
-	for _, scene := range observe.Scenes() {
-		for _, alert := range scene.Alerts {
-			expected[alert] = append(expected[alert], scene.Name)
+	expected := map[string][]string{} // scenarios by alert
+	for _, scenario := range observe.Scenarios() {
+		for _, alert := range scenario.Alerts {
+			expected[alert] = append(expected[alert], scenario.Name)
 		}
 	}
 	if len(expected) != len(r.rules) {
-		t.Errorf("the scenes expect %d alerts, the rules have %d", len(expected), len(r.rules))
+		t.Errorf("the scenarios expect %d alerts, the rules have %d", len(expected), len(r.rules))
 	}
 	away := r.away(t, from)
 	all, err := r.prometheus.Query(t.Context(), `ALERTS{alertstate="firing"}`, from, time.Now(), interval)
@@ -244,10 +244,10 @@ func (r *run) checkPhases(t *testing.T, from time.Time) {
 		}
 		var last time.Time
 		for _, point := range series.Points {
-			if begins := point.At.Sub(last) > 2*interval; begins && !slices.ContainsFunc(expected[alert], func(scene string) bool {
-				return !point.At.Before(r.began[scene].Add(wait)) && !point.At.After(r.ended[scene].Add(window+wait+interval))
+			if begins := point.At.Sub(last) > 2*interval; begins && !slices.ContainsFunc(expected[alert], func(scenario string) bool {
+				return !point.At.Before(r.began[scenario].Add(wait)) && !point.At.After(r.ended[scenario].Add(window+wait+interval))
 			}) {
-				t.Errorf("%s fires from %s on, %s after the beginning; its scenes: %v", alert, point.At.Format(time.TimeOnly),
+				t.Errorf("%s fires from %s, %s after the beginning; its scenarios: %v", alert, point.At.Format(time.TimeOnly),
 					point.At.Sub(from), expected[alert])
 			}
 			last = point.At
@@ -255,7 +255,7 @@ func (r *run) checkPhases(t *testing.T, from time.Time) {
 	}
 }
 
-// away: a busy machine kept the driver from answering for so long that the alerts which say so are right.
+// away reports whether, on a busy machine, the driver did not answer for so long that the alerts about that were right.
 func (r *run) away(t *testing.T, from time.Time) bool {
 	t.Helper()
 	all, err := r.prometheus.Query(t.Context(), "up == 0", from, r.began["no driver"], interval)
@@ -274,12 +274,12 @@ func (r *run) away(t *testing.T, from time.Time) bool {
 
 var leftOut = regexp.MustCompile(`<no value>|error expanding|%!|\bon node (is|hold|does|was)|  | \(?\)| \.`)
 
-// checkTexts: no annotation has a hole where a label should be.
+// checkTexts checks that no annotation has an empty label.
 func (r *run) checkTexts(t *testing.T) {
 	for name, alert := range r.fired {
 		for which, text := range alert.Annotations {
 			if hole := leftOut.FindString(strings.TrimSpace(text)); hole != "" {
-				t.Errorf("%s: %s has a hole %q: %s", name, which, hole, text)
+				t.Errorf("%s: %s has an empty label at %q: %s", name, which, hole, text)
 			}
 		}
 	}
