@@ -39,8 +39,9 @@ func tryToWrite(dir string) (allowed []string) {
 }
 
 // The volume of a pod is read-only at every instant, also while a rotation writes, for a bind mount and for a propagated one.
-func TestReadOnlyAtEveryInstant(t *testing.T) {
-	t.Parallel()
+// No other test runs beside it: its second namespace has a copy of every mount, which would keep folders in use that others
+// have replaced.
+func TestReadOnlyAtEveryInstant(t *testing.T) { //nolint:paralleltest // see above
 	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 		// As on a node: the folder of the kubelet is a shared mount, and containers are started from another namespace, to which the volume is
 		// propagated.
@@ -51,7 +52,7 @@ func TestReadOnlyAtEveryInstant(t *testing.T) {
 		if err := unix.Mount("", f.root, "", unix.MS_SHARED, ""); err != nil {
 			t.Fatal(err)
 		}
-		node := otherNamespace(t, f)
+		node := otherNamespace(t)
 
 		f.publish(t, numbered(0))
 		container := filepath.Join(t.TempDir(), "container")

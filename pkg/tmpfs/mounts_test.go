@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 	"testing"
 
@@ -76,21 +75,13 @@ func writeBehind(t testing.TB, target string, fn func(dir string)) {
 	}
 }
 
-// otherNamespace makes a mount namespace, as that of the node or of another container, and returns a function that runs fn in
-// it. Of the volumes of tests that run at the same time it has none: with a copy of their mounts it would keep folders in use
-// that they have replaced.
-func otherNamespace(t testing.TB, f fixture) (run func(fn func())) {
+// otherNamespace makes a mount namespace, as that of the node or of another container, and returns a function that runs fn in it.
+func otherNamespace(t testing.TB) (run func(fn func())) {
 	t.Helper()
 	work, done := make(chan func()), make(chan struct{})
 	ready := make(chan error)
 	onThread(func() {
-		syscall.ForkLock.Lock() // no Publish while it has the copies, see fixture.Publish
-		err := syscall.Unshare(syscall.CLONE_NEWNS)
-		if err == nil {
-			err = detachOthers(f.root)
-		}
-		syscall.ForkLock.Unlock()
-		ready <- err
+		ready <- syscall.Unshare(syscall.CLONE_NEWNS)
 		for fn := range work {
 			fn()
 			done <- struct{}{}
@@ -104,26 +95,6 @@ func otherNamespace(t testing.TB, f fixture) (run func(fn func())) {
 		work <- fn
 		<-done
 	}
-}
-
-// detachOthers removes the mounts of the thread's namespace that lie in the temporary folder and neither are root nor below it.
-func detachOthers(root string) error {
-	table, err := os.Open("/proc/thread-self/mountinfo")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = table.Close() }()
-	temporary, err := filepath.EvalSymlinks(os.TempDir())
-	if err != nil {
-		return err
-	}
-	others, err := mountinfo.GetMountsFromReader(table, func(m *mountinfo.Info) (skip, stop bool) {
-		return !strings.HasPrefix(m.Mountpoint, temporary+"/") || m.Mountpoint == root || strings.HasPrefix(m.Mountpoint, root+"/"), false
-	})
-	for _, other := range others {
-		_ = unix.Unmount(other.Mountpoint, unix.MNT_DETACH) // it may be below one that is gone already
-	}
-	return err
 }
 
 // onThread runs fn on a thread that ends with it. The main thread cannot end, and /proc/self shows its namespace.
