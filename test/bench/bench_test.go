@@ -38,14 +38,14 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
-// The steps of a round follow one another, and the rounds that warm up are not counted.
-func TestInTurns(t *testing.T) {
+// The steps of a round run one after the other, and warm-up rounds are not counted.
+func TestAlternate(t *testing.T) {
 	t.Parallel()
 	var order strings.Builder
 	write := func(s string) step {
 		return func(context.Context) error { order.WriteString(s); return nil }
 	}
-	s, err := inTurns(t.Context(), 3, write("a"), write("b"))
+	s, err := alternate(t.Context(), 3, write("a"), write("b"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestInTurns(t *testing.T) {
 		t.Errorf("ran %q and counted %d and %d samples", order.String(), len(s[0]), len(s[1]))
 	}
 	broken := errors.New("broken")
-	if _, err := inTurns(t.Context(), 3, write("c"), func(context.Context) error { return broken }); !errors.Is(err, broken) {
+	if _, err := alternate(t.Context(), 3, write("c"), func(context.Context) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("a step that fails gives %v", err)
 	}
 }
@@ -77,7 +77,7 @@ Title
 	}
 }
 
-// What is plotted must be drawn inside the picture, in a file that XML readers take.
+// A plot must be valid XML with all its points inside of the picture.
 func TestPlotIsSVG(t *testing.T) {
 	t.Parallel()
 	p := (&plots{}).add("file", "Title <1>", "objects", "ms")

@@ -6,10 +6,9 @@ import (
 	"strings"
 )
 
-// fill replaces, in a Markdown file, what stands between the markers of each block, <!-- bench:NAME --> and
-// <!-- bench:NAME end -->, so that nobody copies figures by hand.
+// fill replaces the text between the markers <!-- bench:NAME --> and <!-- bench:NAME end --> of each block in a Markdown file.
 func fill(path string, blocks map[string]string) error {
-	raw, err := os.ReadFile(path) //nolint:gosec // G304: whom the caller has named
+	raw, err := os.ReadFile(path) //nolint:gosec // G304: named by the caller
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 )
 
-// first measures a daemon that knows neither the identity nor the vault yet: one pod alone, and many that start at once.
+// first measures a new daemon, which knows neither the identity nor the vault: with one pod, and with many at once.
 func (b *bench) first(ctx context.Context) error {
 	t := newTable("after a start of the daemon", "ms", "trips", "one after another", "vault requests", "of these 401", "token requests", "other login requests")
 	trip, err := b.farTrip(ctx)
@@ -32,15 +32,15 @@ func (b *bench) first(ctx context.Context) error {
 	t.write(b.out, fmt.Sprintf("The first publish, median of %d starts", b.firsts),
 		fmt.Sprintf("trips: the time in units of one request to the vault by a bare HTTP client (%s ms); one after another: the longest chain", ms(trip)),
 		"of requests that each wait for the one before; 401 is the challenge, once for each vault; ms until the last pod has its volume")
-	b.goals.judge(goalCold, float64(far.took)/float64(trip) <= 5, "%s trips (%s ms, trip %s ms); %d requests one after another",
+	b.goals.record(goalCold, float64(far.took)/float64(trip) <= 5, "%s trips (%s ms, trip %s ms); %d requests one after another",
 		ratio(far.took, trip), ms(far.took), ms(trip), far.chain)
 	objects := burst.vault - burst.challenge
-	b.goals.judge(goalBurst, objects <= 10 && burst.token <= b.burst && burst.challenge <= 1,
+	b.goals.record(goalBurst, objects <= 10 && burst.token <= b.burst && burst.challenge <= 1,
 		"%d vault requests, %d tokens; and %d challenge (401), the vault's first (%d pods)", objects, burst.token, burst.challenge, b.burst)
 	return nil
 }
 
-// farTrip is what a request to a far vault takes.
+// farTrip is the duration of a request to a far vault.
 func (b *bench) farTrip(ctx context.Context) (time.Duration, error) {
 	n, err := startNode(ctx)
 	if err != nil {
@@ -50,21 +50,20 @@ func (b *bench) farTrip(ctx context.Context) (time.Duration, error) {
 	if _, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Delay, Delay: far}); err != nil {
 		return 0, err
 	}
-	s, err := inTurns(ctx, b.slowRounds, roundTrip(n))
+	s, err := alternate(ctx, b.slowRounds, roundTrip(n))
 	return s[0].median(), err
 }
 
-// beginning is how the first pods of a daemon came up.
-type beginning struct {
+// firstStart is the start of the first pods of a daemon.
+type firstStart struct {
 	requests
 	took  time.Duration
 	chain int
 }
 
-// firstPods starts pods at once at a new daemon, several times, and gives the median by time. The cloud is far if trip says
-// how far.
-func (b *bench) firstPods(ctx context.Context, t *table, name string, count int, trip time.Duration) (median beginning, err error) {
-	var all []beginning
+// firstPods starts pods at once with a new daemon, several times, and returns the median by time. With a trip the cloud is far.
+func (b *bench) firstPods(ctx context.Context, t *table, name string, count int, trip time.Duration) (median firstStart, err error) {
+	var all []firstStart
 	for range b.firsts {
 		one, err := b.begin(ctx, count, trip > 0)
 		if err != nil {
@@ -72,9 +71,9 @@ func (b *bench) firstPods(ctx context.Context, t *table, name string, count int,
 		}
 		all = append(all, one)
 	}
-	slices.SortFunc(all, func(x, y beginning) int { return int(x.took - y.took) })
+	slices.SortFunc(all, func(x, y firstStart) int { return int(x.took - y.took) })
 	median = all[len(all)/2]
-	trips, chain := "-", "-" // on loopback even those that nobody waits for come one after another
+	trips, chain := "-", "-" // on loopback also independent requests come one after the other
 	if trip > 0 {
 		trips, chain = ratio(median.took, trip), fmt.Sprint(median.chain)
 	}
@@ -83,7 +82,7 @@ func (b *bench) firstPods(ctx context.Context, t *table, name string, count int,
 	return median, nil
 }
 
-func (b *bench) begin(ctx context.Context, count int, isFar bool) (one beginning, err error) {
+func (b *bench) begin(ctx context.Context, count int, isFar bool) (one firstStart, err error) {
 	n, err := startNode(ctx)
 	if err != nil {
 		return one, err
@@ -107,7 +106,7 @@ func (b *bench) begin(ctx context.Context, count int, isFar bool) (one beginning
 	return one, nil
 }
 
-// chain is the length of the longest chain of requests of which each was sent after the one before was answered.
+// chain is the length of the longest chain of requests that were each sent after the answer to the one before.
 func chain(all []devcloud.Request) (length int) {
 	var ends []devcloud.Request
 	for _, r := range all {
@@ -117,7 +116,7 @@ func chain(all []devcloud.Request) (length int) {
 	}
 	slices.SortFunc(ends, func(x, y devcloud.Request) int { return x.Answered.Compare(y.Answered) })
 	var last time.Time
-	for _, r := range ends { // of all that can follow, the one that ends first
+	for _, r := range ends { // of all possible next requests, the one that ends first
 		if r.Time.After(last) {
 			length, last = length+1, r.Answered
 		}
@@ -125,7 +124,7 @@ func chain(all []devcloud.Request) (length int) {
 	return length
 }
 
-// each calls do for all pods, so many at a time.
+// each calls do for all pods, atATime in parallel.
 func each(ctx context.Context, pods []*pod, atATime int, do func(*pod, context.Context) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(atATime)

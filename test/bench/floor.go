@@ -13,8 +13,8 @@ import (
 // valueSize is the size of every secret and of every file of the floor.
 const valueSize = 1024
 
-// floor is what the kernel takes for a tmpfs with files, mounted and unmounted by bare system calls, with none of the
-// guarantees of a volume: no set that is complete or absent, nothing read-only, no folder of a target to make.
+// floor is the lower bound for a volume: a tmpfs with files that is mounted and unmounted by plain system calls, without the guarantees of
+// a volume, such as complete sets and read-only mounts.
 type floor struct {
 	target string
 	paths  []string
@@ -33,8 +33,8 @@ func newFloor(files int) (*floor, error) {
 	return f, nil
 }
 
-// warm stands before step in each round, because the steps before have emptied the caches of the CPU: what is compared with
-// the floor is not to look better than it is.
+// warm runs before step in each round. Other steps before have evicted the CPU caches, which would make the floor slower, and the driver
+// look better in comparison.
 func (f *floor) warm(ctx context.Context) error { return f.step(ctx) }
 
 func (f *floor) step(context.Context) error {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// goal is one figure that the driver is to reach.
+// goal is a target value of the driver.
 type goal int
 
 // The goals, in the order in which they are printed.
@@ -25,7 +25,7 @@ const (
 	goals // their number
 )
 
-// goalNames say what is measured and what it may be.
+// goalNames are the measured value and the target of each goal.
 var goalNames = [goals][2]string{
 	goalWarm:       {"publish of ten cached objects at the socket, against the floor: mount, ten files, unmount", "2.5 ×"},
 	goalFar:        {"publish of ten objects, warm client, nothing cached, vault 20 ms away", "1.5 × trip + floor"},
@@ -40,22 +40,22 @@ var goalNames = [goals][2]string{
 	goalThrottled:  {"110 pods × 20 identities at once, vault allows 5,000 requests in 10 s", "all up in 2 × ideal; 0 requests too early"},
 }
 
-// verdict is what became of a goal.
-type verdict struct {
+// result is the result for a goal.
+type result struct {
 	measured string
 	reached  bool
-	open     bool // it could not be measured, and measured says why
+	open     bool // it could not be measured; measured is the reason
 }
 
-// verdicts are those of one run; a goal whose section was not run has none.
-type verdicts map[goal]verdict
+// results are the results of one run. The goals of sections that did not run have none.
+type results map[goal]result
 
-// judge notes a measured figure. The text begins with what is compared with the goal.
-func (v verdicts) judge(g goal, reached bool, format string, args ...any) {
-	v[g] = verdict{measured: fmt.Sprintf(format, args...), reached: reached}
+// record adds a measured value. The text begins with the value that is compared with the goal.
+func (v results) record(g goal, reached bool, format string, args ...any) {
+	v[g] = result{measured: fmt.Sprintf(format, args...), reached: reached}
 }
 
-func (v verdicts) rows() [][4]string {
+func (v results) rows() [][4]string {
 	rows := [][4]string{{"what", "at most", "measured", ""}}
 	for g := range goals {
 		row := [4]string{goalNames[g][0], goalNames[g][1], "not measured in this run", "-"}
@@ -73,8 +73,8 @@ func (v verdicts) rows() [][4]string {
 	return rows
 }
 
-// write prints the goals as a table in plain text, the verdicts in front.
-func (v verdicts) write(out io.Writer) {
+// write prints the goals as a table in plain text.
+func (v results) write(out io.Writer) {
 	rows := v.rows()
 	var wide [4]int
 	for _, row := range rows {
@@ -88,8 +88,8 @@ func (v verdicts) write(out io.Writer) {
 	}
 }
 
-// markdown gives the same as a table of Markdown.
-func (v verdicts) markdown() string {
+// markdown is the same as a Markdown table.
+func (v results) markdown() string {
 	var s strings.Builder
 	for i, row := range v.rows() {
 		fmt.Fprintf(&s, "| %s |\n", strings.Join(row[:], " | "))

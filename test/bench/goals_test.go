@@ -17,16 +17,16 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
 
-// tiny is a run that shows that all works; its times mean nothing.
+// tiny is a run that shows that everything works. Its times have no meaning.
 var tiny = size{
-	rounds: 2, slowRounds: 1, slice: time.Millisecond, volumes: []int{0, 3}, starts: 1, burst: 8, volumeTurns: 2, own: 2,
+	rounds: 2, slowRounds: 1, slice: time.Millisecond, volumes: []int{0, 3}, starts: 1, burst: 8, volumeRounds: 2, own: 2,
 	firsts: 1, settle: time.Millisecond, publishes: 20, identities: 3, rotated: 9,
-	crowd: crowd{identities: 2, pods: 6, secrets: 2, limit: 12, window: 2 * time.Second, underWay: time.Second},
+	throttle: throttledStart{identities: 2, pods: 6, secrets: 2, limit: 12, window: 4 * time.Second, underWay: 3 * time.Second},
 }
 
-// The whole program, with the real daemon: every goal is measured, and what is counted, not timed, is reached to the number.
+// The whole program, with the real daemon: every goal is measured, and counts must have exact values.
 func TestATinyRun(t *testing.T) {
-	t.Setenv("TMPDIR", t.TempDir()) // of all temporary folders of the run, which does not remove the floors'
+	t.Setenv("TMPDIR", t.TempDir()) // the run does not remove the folders of its floors
 	var out strings.Builder
 	b := newBench(tiny, &out)
 	if err := b.sections(t.Context(), ""); err != nil {
@@ -57,10 +57,10 @@ func TestATinyRun(t *testing.T) {
 
 func TestGoals(t *testing.T) {
 	t.Parallel()
-	v := verdicts{}
-	v.judge(goalWarm, false, "%.1f × (1.0 ms)", 3.5)
-	v.judge(goalThrottled, true, "1.1 ×; 0 too early")
-	v[goalCold] = verdict{measured: "the machine has no clock", open: true}
+	v := results{}
+	v.record(goalWarm, false, "%.1f × (1.0 ms)", 3.5)
+	v.record(goalThrottled, true, "1.1 ×; 0 too early")
+	v[goalCold] = result{measured: "the machine has no clock", open: true}
 	var out strings.Builder
 	v.write(&out)
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
@@ -86,7 +86,7 @@ func TestGoals(t *testing.T) {
 
 func TestIdeal(t *testing.T) {
 	t.Parallel()
-	c := crowd{identities: 20, pods: 110, secrets: 3, limit: 5000, window: 10 * time.Second}
+	c := throttledStart{identities: 20, pods: 110, secrets: 3, limit: 5000, window: 10 * time.Second}
 	for _, test := range []struct {
 		limit int
 		want  time.Duration
@@ -103,7 +103,7 @@ func TestIdeal(t *testing.T) {
 	}
 }
 
-// vaultRequest is a request to a vault that was received and answered so long after a common start.
+// vaultRequest is a request to a vault, with the times after a common start.
 func vaultRequest(received, answered time.Duration, status int) devcloud.Request {
 	start := time.Unix(1_800_000_000, 0)
 	r := devcloud.Request{Service: devcloud.ServiceVault, Time: start.Add(received), Answered: start.Add(answered), Status: status}
@@ -113,7 +113,7 @@ func vaultRequest(received, answered time.Duration, status int) devcloud.Request
 	return r
 }
 
-func TestPoliteness(t *testing.T) {
+func TestEarlyRequests(t *testing.T) {
 	t.Parallel()
 	const millisecond = time.Millisecond
 	refusal := vaultRequest(10*millisecond, 11*millisecond, http.StatusTooManyRequests)
@@ -139,7 +139,7 @@ func TestPoliteness(t *testing.T) {
 		{"just in time", []devcloud.Request{vaultRequest(2011*millisecond, 2012*millisecond, http.StatusOK)}, 1, 0, 0},
 		{"a login, which nobody has throttled", []devcloud.Request{login}, 1, 0, 0},
 	} {
-		refused, sent, early := politeness(append([]devcloud.Request{refusal}, test.others...), 200*millisecond)
+		refused, sent, early := earlyRequests(append([]devcloud.Request{refusal}, test.others...), 200*millisecond)
 		if refused != test.refused || sent != test.sent || early != test.early {
 			t.Errorf("%s: %d refused, %d under way, %d too early; want %d, %d, %d",
 				test.name, refused, sent, early, test.refused, test.sent, test.early)
@@ -210,7 +210,7 @@ func TestFill(t *testing.T) {
 	}
 }
 
-// What fill looks for must be where it will be used.
+// The document must have the markers of all blocks.
 func TestTheDocumentHasItsMarkers(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("../../docs/performance.md")

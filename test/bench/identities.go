@@ -7,13 +7,13 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// account is a service account and the identity that trusts it; a namespace has one.
+// account is a service account and its identity; a namespace has one.
 type account struct{ namespace, serviceAccount, clientID string }
 
-// web is the account that every node has.
+// web is the account of every node.
 var web = account{node.Namespace, node.ServiceAccount, node.WorkloadID}
 
-// newAccounts makes more of them: each with an identity of its own, which may read everything in the vault.
+// newAccounts makes more accounts, each with an identity that may read the whole vault.
 func newAccounts(n *node.Node, count int) ([]account, error) {
 	accounts := make([]account, count)
 	for i := range accounts {

@@ -17,7 +17,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// far is the delay of a vault that is not on the loopback.
+// far is the delay of a vault that is not on loopback.
 const far = 20 * time.Millisecond
 
 // latencyRow is one line of the table of latencies.
@@ -25,7 +25,7 @@ type latencyRow struct {
 	name string
 	pod  maker
 	content
-	plotted int // objects, where the row is a point of the plots; 0 where it is not
+	plotted int // objects, if the row is a point of the plots; else 0
 }
 
 var latencyRows = []latencyRow{
@@ -43,9 +43,9 @@ func (b *bench) latency(ctx context.Context) error {
 		delay  time.Duration
 		rounds int
 	}{{0, b.rounds}, {far, b.slowRounds}} {
-		for _, c := range b.caches {
+		for _, c := range caches {
 			rounds := v.rounds
-			if !c.full && v.delay == 0 { // these take the longest by far
+			if !c.full && v.delay == 0 { // by far the slowest
 				rounds = (rounds + 2) / 3
 			}
 			if err := b.latencies(ctx, c, v.delay, rounds); err != nil {
@@ -84,19 +84,19 @@ func (b *bench) latencies(ctx context.Context, c cache, delay time.Duration, rou
 			return err
 		}
 		before := requestsOf(n.Cloud)
-		s, err := inTurns(ctx, rounds, f.warm, f.step, p.publish, p.unpublish, roundTrip(n))
+		s, err := alternate(ctx, rounds, f.warm, f.step, p.publish, p.unpublish, roundTrip(n))
 		if err != nil {
 			return fmt.Errorf("%s: %w", row.name, err)
 		}
 		floor, publish, unpublish, trip := s[1], s[2], s[3], s[4]
-		calls := rounds + (rounds+9)/10 // with those that warm up
+		calls := rounds + (rounds+9)/10 // with warm-up rounds
 		t.add(slices.Concat([]string{row.name}, publish.three(), unpublish.three(), []string{
 			ms(trip.median()), ms(floor.median()),
 			ratio(publish.median(), trip.median()+floor.median()), ratio(publish.median(), floor.median()),
 			ratio(publish.plus(unpublish).median(), floor.median()),
 		}, requestsOf(n.Cloud).since(before).per(calls))...)
 		if row.plotted == 10 {
-			b.judgeLatency(c, delay, publish.median(), unpublish.median(), trip.median(), floor.median())
+			b.recordLatency(c, delay, publish.median(), unpublish.median(), trip.median(), floor.median())
 		}
 		if row.plotted > 0 {
 			x := float64(row.plotted)
@@ -114,20 +114,20 @@ func (b *bench) latencies(ctx context.Context, c cache, delay time.Duration, rou
 	return nil
 }
 
-// judgeLatency takes the goals from the rows of ten secrets. The floor holds its unmount and no call at a socket; the publish
-// holds the call and no unmount, so both figures stand there.
-func (b *bench) judgeLatency(c cache, delay, publish, unpublish, trip, floor time.Duration) {
+// recordLatency records the goals of the rows with ten secrets. The floor includes its unmount but no call; the publish includes the call
+// but no unmount. So both values are recorded.
+func (b *bench) recordLatency(c cache, delay, publish, unpublish, trip, floor time.Duration) {
 	switch {
 	case delay == 0 && c.full:
-		b.goals.judge(goalWarm, float64(publish) <= 2.5*float64(floor), "%s × (%s ms, floor %s ms; with its unpublish %s ×)",
+		b.goals.record(goalWarm, float64(publish) <= 2.5*float64(floor), "%s × (%s ms, floor %s ms; with its unpublish %s ×)",
 			ratio(publish, floor), ms(publish), ms(floor), ratio(publish+unpublish, floor))
 	case delay > 0 && !c.full:
-		b.goals.judge(goalFar, float64(publish-floor) <= 1.5*float64(trip), "%s × trip + floor (%s ms, trip %s ms, floor %s ms)",
+		b.goals.record(goalFar, float64(publish-floor) <= 1.5*float64(trip), "%s × trip + floor (%s ms, trip %s ms, floor %s ms)",
 			ratio(publish-floor, trip), ms(publish), ms(trip), ms(floor))
 	}
 }
 
-// roundTrip asks the vault for something that it refuses at once: what is left is the way there and back.
+// roundTrip sends a request to the vault that it refuses at once, so that its duration is that of the network.
 func roundTrip(n *node.Node) step {
 	client := n.Cloud.HTTPClient()
 	return func(ctx context.Context) error {
@@ -145,8 +145,7 @@ func roundTrip(n *node.Node) step {
 	}
 }
 
-// calls measures what a call costs without the vault: the socket alone, the files alone, and a republish of a volume that
-// is fresh.
+// calls measures calls without the vault: the socket only, the files only, and a republish of a fresh volume.
 func (b *bench) calls(ctx context.Context) error {
 	n, err := startNode(ctx)
 	if err != nil {
@@ -169,7 +168,7 @@ func (b *bench) calls(ctx context.Context) error {
 		return err
 	}
 	before := requestsOf(n.Cloud)
-	s, err := inTurns(ctx, b.rounds, f.warm, f.step, mount, unmount, probe(n), p.publish)
+	s, err := alternate(ctx, b.rounds, f.warm, f.step, mount, unmount, probe(n), p.publish)
 	if err != nil {
 		return err
 	}
@@ -187,7 +186,7 @@ func (b *bench) calls(ctx context.Context) error {
 	line("pkg/tmpfs alone: both", both, "floor", floor)
 	line("Probe at the socket", probed, "itself", probed)
 	line("republish inside the interval", republished, "Probe", probed)
-	b.goals.judge(goalRepublish, republished.median() <= 2*probed.median(), "%s × (%s ms, Probe %s ms)",
+	b.goals.record(goalRepublish, republished.median() <= 2*probed.median(), "%s × (%s ms, Probe %s ms)",
 		ratio(republished.median(), probed.median()), ms(republished.median()), ms(probed.median()))
 	t.write(b.out, fmt.Sprintf("Calls without the vault, ten files, %d rounds", b.rounds),
 		fmt.Sprintf("requests of the republishes: %d to the vault", requestsOf(n.Cloud).since(before).vault))
@@ -201,7 +200,7 @@ func probe(n *node.Node) step {
 	}
 }
 
-// storeSteps publish and unpublish with the driver's store in this process: no socket, no vault.
+// storeSteps publish and unpublish with the driver's store in this process, without socket and vault.
 func storeSteps(files int) (publish, unpublish step, err error) {
 	f, err := newFloor(files) // for its folder and its data
 	if err != nil {

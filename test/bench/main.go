@@ -1,10 +1,10 @@
-// Command bench measures the driver as a node would feel it: the daemon as a process, a kubelet at its socket, real
-// mounts, and a dev cloud on loopback that answers at once or after a delay. Beside each figure stands the floor: the bare
-// system calls for the same files, measured in the same run and in turns with it, so that the ratio of the two means
-// something on a busy machine too. `make bench` runs it; docs/performance.md tells how to read it.
+// Command bench measures the driver on a node: the daemon as a process, a kubelet at its socket, real mounts, and a dev cloud on loopback
+// that answers at once or after a delay. Beside each value is the floor, which is plain system calls for the same files. Both are
+// measured alternately in the same run, so that their ratio is meaningful on a busy machine too. `make bench` runs it, and
+// docs/performance.md describes the output.
 //
-// The sections are the functions in [sections]; a new one is a function that prints a table. A new row of the latencies is
-// one element of [latencyRows]. At the end stand the [goals]. A goal that is missed is a figure like the others, no failure.
+// The sections are the functions in [sections]; a new one is a function that prints a table. A new row of the latencies is one element of
+// [latencyRows]. The [goals] are printed at the end. A missed goal is not an error.
 package main
 
 import (
@@ -35,29 +35,28 @@ func main() {
 	os.Exit(code)
 }
 
-// bench is what the sections share.
+// bench is the state that the sections share.
 type bench struct {
 	size
-	out    io.Writer
-	plots  *plots
-	caches []cache
-	goals  verdicts
+	out   io.Writer
+	plots *plots
+	goals results
 }
 
-// size says how long a run takes.
+// size is the size of a run.
 //
-// The daemon is at rest when what its volumes have been given can serve nobody any more, and it has looked since: a first
-// mount is served with values up to 10 s old (--mount-max-age), the daemon looks every 10 s, and 5 s are left for giving the
-// memory back. Between two of the kubelet's calls for a volume are 60 to 90 s. A quick run does not wait for it.
+// The daemon is at rest when it has dropped values that no call can use: a first mount uses values up to 10 s old (--mount-max-age), the
+// daemon checks every 10 s, and giving memory back takes up to 5 s. The kubelet calls for a volume every 60 to 90 s. A quick run does not
+// wait for the rest.
 type size struct {
-	rounds      int           // of a latency without a delay in the vault
-	slowRounds  int           // with one
-	slice       time.Duration // of a throughput, three for each number of callers
-	volumes     []int
-	starts      int // of the daemon
-	burst       int // pods that start at once
-	volumeTurns int // rounds at each number of volumes
-	own         int // volumes that have no object in common
+	rounds       int           // of latencies without a delay in the vault
+	slowRounds   int           // with a delay
+	slice        time.Duration // of a throughput; three for each number of callers
+	volumes      []int
+	starts       int // of the daemon
+	burst        int // pods that start at once
+	volumeRounds int // rounds with each number of volumes
+	own          int // volumes without common objects
 
 	firsts          int           // starts, each with a first publish
 	settle          time.Duration // before the memory is read
@@ -65,28 +64,28 @@ type size struct {
 	publishes       int           // in a row, for the goals of throughput and CPU
 	identities      int           // of the rotated volumes
 	rotated         int           // volumes
-	waitForRotation bool          // else the volumes are made to look older
-	crowd           crowd
+	waitForRotation bool          // else the volumes are made older
+	throttle        throttledStart
 }
 
 var (
 	quick = size{
-		rounds: 100, slowRounds: 10, slice: 150 * time.Millisecond, volumes: []int{0, 100, 500}, starts: 3, burst: 50, volumeTurns: 100, own: 100,
+		rounds: 100, slowRounds: 10, slice: 150 * time.Millisecond, volumes: []int{0, 100, 500}, starts: 3, burst: 50, volumeRounds: 100, own: 100,
 		firsts: 3, settle: 500 * time.Millisecond, publishes: 300, identities: 20, rotated: 200,
-		crowd: crowd{identities: 5, pods: 40, secrets: 3, limit: 500, window: 2 * time.Second, underWay: 200 * time.Millisecond},
+		throttle: throttledStart{identities: 5, pods: 40, secrets: 3, limit: 500, window: 2 * time.Second, underWay: 200 * time.Millisecond},
 	}
 	full = size{
-		rounds: 1000, slowRounds: 60, slice: time.Second, volumes: []int{0, 100, 500, 2000}, starts: 9, burst: 200, volumeTurns: 500, own: 500,
+		rounds: 1000, slowRounds: 60, slice: time.Second, volumes: []int{0, 100, 500, 2000}, starts: 9, burst: 200, volumeRounds: 500, own: 500,
 		firsts: 9, settle: time.Second, rest: 25 * time.Second, publishes: 1000, identities: 20, rotated: 1000, waitForRotation: true,
-		crowd: crowd{identities: 20, pods: 110, secrets: 3, limit: 5000, window: 10 * time.Second, underWay: 200 * time.Millisecond},
+		throttle: throttledStart{identities: 20, pods: 110, secrets: 3, limit: 5000, window: 10 * time.Second, underWay: 200 * time.Millisecond},
 	}
 )
 
 func newBench(s size, out io.Writer) *bench {
-	return &bench{size: s, out: out, plots: &plots{}, goals: verdicts{}}
+	return &bench{size: s, out: out, plots: &plots{}, goals: results{}}
 }
 
-// sections in the order in which they are printed.
+// sections, in the order of the output.
 var sections = []struct {
 	name string
 	run  func(*bench, context.Context) error
@@ -123,8 +122,8 @@ func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err e
 	if *isQuick {
 		b.size = quick
 	}
-	// The cloud and the kubelet live in this process, on the same cores as the daemon: the less it collects, the less
-	// of its own work is measured.
+	// The cloud and the kubelet run in this process, on the same CPUs as the daemon. Less garbage collection here disturbs the measured
+	// daemon less.
 	debug.SetGCPercent(400)
 	remove, err := inMemory()
 	if err != nil {
@@ -136,7 +135,7 @@ func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err e
 	if err := b.sections(ctx, *only); err != nil {
 		return 1, err
 	}
-	b.goals.write(out) // last, where it is looked for
+	b.goals.write(out) // last, as the summary
 	if *svg != "" {
 		if err := b.plots.write(*svg); err != nil {
 			return 1, err
@@ -172,10 +171,6 @@ func (b *bench) sections(ctx context.Context, only string) error {
 	if err := b.machine(ctx); err != nil {
 		return err
 	}
-	var err error
-	if b.caches, err = caches(ctx); err != nil {
-		return err
-	}
 	for _, s := range sections {
 		if only != "" && !strings.Contains(","+only+",", ","+s.name+",") {
 			continue
@@ -188,8 +183,8 @@ func (b *bench) sections(ctx context.Context, only string) error {
 	return nil
 }
 
-// inMemory has every temporary folder lie on a tmpfs. On a disk, its journal takes more for making and removing the
-// folder of a target than the kernel takes for the whole volume.
+// inMemory puts all temporary folders on a tmpfs. On a disk, the journal needs more time for the folder of a target than the kernel for the
+// whole volume.
 func inMemory() (remove func(), err error) {
 	dir, err := os.MkdirTemp("", "kvbench")
 	if err != nil {

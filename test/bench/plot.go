@@ -13,10 +13,10 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/axis"
 )
 
-// plots are the pictures of one run.
+// plots are the plots of one run.
 type plots struct{ all []*plot }
 
-// plot is a picture of lines over numbers that differ by factors, so its x axis has the same step for each number.
+// plot is a chart of lines. Its x axis has the same step between all values, which differ by factors.
 type plot struct {
 	file, title, x, y string
 	lines             []*line
@@ -59,13 +59,13 @@ func (p *plots) write(folder string) error {
 	return nil
 }
 
-// The picture, in pixels: the legend stands to the right of the lines.
+// The size of the chart in pixels. The legend is to the right of the lines.
 const (
 	width, height            = 720, 360
 	left, right, top, bottom = 70, 190, 40, 50
 )
 
-// colours that people who see no red or no green can tell apart (Okabe and Ito).
+// colours are a palette for colour-blind people (Okabe and Ito).
 var colours = []string{"#d55e00", "#e69f00", "#0072b2", "#56b4e9", "#009e73", "#cc79a7"}
 
 func (p *plot) svg() string {
@@ -110,7 +110,7 @@ func (p *plot) svg() string {
 	return s.String()
 }
 
-// extent gives all x in order, and the greatest y.
+// extent returns all x in order, and the largest y.
 func (p *plot) extent() (xs []float64, most float64) {
 	for _, l := range p.lines {
 		for _, at := range l.points {

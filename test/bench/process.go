@@ -16,9 +16,9 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// usage is what the kernel accounts to a process.
+// usage is the resources of a process, from the kernel.
 type usage struct {
-	rss, peak int64 // KiB: VmRSS, VmHWM. The pages of tmpfs are not in it
+	rss, peak int64 // KiB: VmRSS, VmHWM, without tmpfs
 	threads   int64
 	files     int           // open descriptors
 	cpu       time.Duration // user and system
@@ -51,9 +51,9 @@ func usageOf(pid int) (u usage, err error) {
 	return u, err
 }
 
-// cpuOf is the time that all threads of a process together have run, user and system.
+// cpuOf is the CPU time of all threads of a process, user and system.
 func cpuOf(pid int) (time.Duration, error) {
-	// The kernel's clock of another process, as clock_getcpuclockid(3) names it: /proc/PID/stat has steps of 10 ms.
+	// The CPU clock of another process, see clock_getcpuclockid(3). /proc/PID/stat has a resolution of 10 ms.
 	const cpuClock = 2
 	var t unix.Timespec
 	if err := unix.ClockGettime(int32(^pid)<<3|cpuClock, &t); err != nil { //nolint:gosec // G115: as the kernel wants it
@@ -62,7 +62,7 @@ func cpuOf(pid int) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-// settled gives the process a second to finish what it does, then the least memory seen in another.
+// settled waits for the end of the process's work, and returns the smallest memory of several samples.
 func (b *bench) settled(ctx context.Context, pid int) (least usage, err error) {
 	if err := pause(ctx, b.settle); err != nil {
 		return least, err
@@ -93,7 +93,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// machine prints what the figures depend on.
+// machine prints the properties of the machine.
 func (b *bench) machine(ctx context.Context) error {
 	daemon, err := node.DaemonBinary(ctx)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"text/tabwriter"
 )
 
-// table writes columns that line up; all but the first are numbers, and stand to the right.
+// table formats aligned columns. All but the first are numbers, aligned to the right.
 type table struct{ rows [][]string }
 
 func newTable(head ...string) *table { return &table{rows: [][]string{head}} }

@@ -11,8 +11,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/aging"
 )
 
-// rotation counts the requests of a node full of volumes: at their start, when the kubelet comes back inside the rotation
-// interval, and when it comes back after it and every secret has a new value.
+// rotation counts the requests of many volumes: at their start, at the kubelet's calls within the rotation interval, and at its calls after
+// the interval, when every secret has a new value.
 func (b *bench) rotation(ctx context.Context) error {
 	const objects = 10
 	n, err := startNode(ctx, "--rotation-interval="+rotationInterval.String())
@@ -72,29 +72,29 @@ func (b *bench) rotation(ctx context.Context) error {
 	}
 	t.write(b.out, fmt.Sprintf("Rotation: %d volumes of %d secrets, %d identities, interval %s, %s", len(pods), objects, len(accounts), rotationInterval, how),
 		"after the rotation every volume was found to hold the new values")
-	b.goals.judge(goalRotation, after.vault <= objects*len(accounts) && inside.vault+again.vault == 0,
+	b.goals.record(goalRotation, after.vault <= objects*len(accounts) && inside.vault+again.vault == 0,
 		"%d vault requests; inside the interval %d (%d volumes)", after.vault, inside.vault+again.vault, len(pods))
 	return nil
 }
 
-// rotationInterval is the least that a volume can have.
+// rotationInterval is the shortest of a volume.
 const rotationInterval = 30 * time.Second
 
 // age makes all volumes look older than the interval.
 func (v *volumes) age(interval time.Duration) error {
 	for _, p := range v.pods {
-		if err := aging.Set(p.wish.GetTargetPath(), time.Now().Add(-interval-time.Minute)); err != nil {
+		if err := aging.Set(p.request.GetTargetPath(), time.Now().Add(-interval-time.Minute)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// rotated checks that the volumes hold what setSecrets has set.
+// rotated checks that the volumes have the values of setSecrets.
 func (v *volumes) rotated(first rune) error {
 	want := strings.Repeat(string(first), valueSize)
 	for _, p := range v.pods {
-		path := filepath.Join(p.wish.GetTargetPath(), secretName(0))
+		path := filepath.Join(p.request.GetTargetPath(), secretName(0))
 		got, err := os.ReadFile(path) //nolint:gosec // G304: below our own folder
 		if err != nil {
 			return err

@@ -10,7 +10,7 @@ import (
 // samples are durations of one step.
 type samples []time.Duration
 
-// quantile gives the smallest sample that at least the part q (0 to 1) of all do not exceed; 0 if there are none.
+// quantile is the smallest sample that is not exceeded by the part q (0 to 1) of all; 0 without samples.
 func (s samples) quantile(q float64) time.Duration {
 	if len(s) == 0 {
 		return 0
@@ -34,12 +34,12 @@ func (s samples) plus(other samples) samples {
 	return sum
 }
 
-// step is one thing that is timed.
+// step is one measured operation.
 type step func(ctx context.Context) error
 
-// inTurns runs all steps once in each round, so that what disturbs the machine disturbs all of them alike, and times
-// each. The first tenth of the rounds warms up and comes on top.
-func inTurns(ctx context.Context, rounds int, steps ...step) ([]samples, error) {
+// alternate runs all steps once in each round and measures each, so that a disturbance of the machine affects all of them. A tenth of the
+// rounds is added before them as warm-up.
+func alternate(ctx context.Context, rounds int, steps ...step) ([]samples, error) {
 	all := make([]samples, len(steps))
 	for round := -(rounds + 9) / 10; round < rounds; round++ {
 		for i, step := range steps {
@@ -58,7 +58,7 @@ func inTurns(ctx context.Context, rounds int, steps ...step) ([]samples, error) 
 	return all, nil
 }
 
-// ms writes a duration in milliseconds, with three digits that count.
+// ms formats a duration in milliseconds, with three significant digits.
 func ms(d time.Duration) string {
 	v := float64(d) / float64(time.Millisecond)
 	switch {
@@ -80,7 +80,7 @@ func ratio(a, b time.Duration) string {
 	return fmt.Sprintf("%.2f", float64(a)/float64(b))
 }
 
-// three are the quantiles of every latency.
+// three are the quantiles of a latency.
 func (s samples) three() []string {
 	return []string{ms(s.median()), ms(s.quantile(0.95)), ms(s.quantile(0.99))}
 }

@@ -18,8 +18,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// start measures the daemon before it has done anything: its size, its memory, and the time from its start to a Probe
-// that it has answered.
+// start measures a new daemon: its size, its memory, and the time until it answers a Probe.
 func (b *bench) start(ctx context.Context) error {
 	binary, err := node.DaemonBinary(ctx)
 	if err != nil {
@@ -61,8 +60,8 @@ func (b *bench) start(ctx context.Context) error {
 	return nil
 }
 
-// coldStart starts a daemon of its own and gives the time until a Probe is answered. It asks at once and then every
-// millisecond; a client that is made before the socket is there would back off.
+// coldStart starts a daemon and returns the time until it answers a Probe. It waits for the socket with a poll every millisecond, because
+// a gRPC client without a socket would back off.
 func coldStart(ctx context.Context, binary string) (time.Duration, error) {
 	dir, err := os.MkdirTemp("", "cold")
 	if err != nil {

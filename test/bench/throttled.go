@@ -15,40 +15,40 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// crowd is a throttled start: so many pods of each identity at once, each with secrets that none of its identity shares, at a
-// vault that answers so many requests in each window and refuses the others.
-type crowd struct {
+// throttledStart is a start of many pods of several identities at once, each with its own secrets, at a vault that refuses requests above
+// a limit in each window.
+type throttledStart struct {
 	identities, pods, secrets int
 	limit                     int
 	window                    time.Duration
-	// underWay is how long a request may take from the daemon to the cloud, on a machine where both have to wait for the
-	// CPU: one that arrives so long after a refusal was sent before the daemon could know of it.
+	// underWay is how long a request may take from the daemon to the cloud, when both wait for the CPU. A request that arrives within
+	// this time after a refusal may have been sent before the daemon had the refusal.
 	underWay time.Duration
 }
 
-func (c crowd) requests() int { return c.identities * c.pods * c.secrets }
+func (c throttledStart) requests() int { return c.identities * c.pods * c.secrets }
 
-// ideal is when the last pod of a node would be up that knew the vault's limit beforehand: all windows but the last one have
-// to pass, and in that one it needs the time that the rest of the requests take without a limit.
-func (c crowd) ideal(unlimited time.Duration) time.Duration {
+// ideal is the start time of the last pod if the daemon knew the limit of the vault: all windows but the last, and the time of the remaining
+// requests without a limit.
+func (c throttledStart) ideal(unlimited time.Duration) time.Duration {
 	full := (c.requests() - 1) / c.limit
 	rest := c.requests() - full*c.limit
 	return time.Duration(full)*c.window + time.Duration(float64(unlimited)*float64(rest)/float64(c.requests()))
 }
 
-// throttled measures a start at a vault that throttles, beside the same one at a vault that does not.
+// throttled measures a start at a vault that throttles, and the same start at a vault that does not.
 func (b *bench) throttled(ctx context.Context) error {
-	unlimited, err := b.startCrowd(ctx, devcloud.Fault{Action: devcloud.Delay}) // of no time
+	unlimited, err := b.startThrottled(ctx, devcloud.Fault{Action: devcloud.Delay}) // by nothing
 	if err != nil {
 		return err
 	}
-	limited, err := b.startCrowd(ctx, devcloud.Fault{
-		Action: devcloud.Throttle, Service: devcloud.ServiceVault, Limit: b.crowd.limit, Window: b.crowd.window,
+	limited, err := b.startThrottled(ctx, devcloud.Fault{
+		Action: devcloud.Throttle, Service: devcloud.ServiceVault, Limit: b.throttle.limit, Window: b.throttle.window,
 	})
 	if err != nil {
 		return err
 	}
-	ideal := b.crowd.ideal(unlimited.took)
+	ideal := b.throttle.ideal(unlimited.took)
 	t := newTable("until the last pod is up", "s", "vault requests", "of these 429", "token req.", "calls that failed", "on their way", "too early")
 	for _, row := range []struct {
 		name string
@@ -57,7 +57,7 @@ func (b *bench) throttled(ctx context.Context) error {
 		t.add(row.name, fmt.Sprintf("%.2f", row.took.Seconds()), fmt.Sprint(row.vault), fmt.Sprint(row.refused), fmt.Sprint(row.token),
 			fmt.Sprint(row.failed), fmt.Sprint(row.underWay), fmt.Sprint(row.early))
 	}
-	c := b.crowd
+	c := b.throttle
 	t.add("ideal with the limit", fmt.Sprintf("%.2f", ideal.Seconds()))
 	t.write(b.out, fmt.Sprintf("A throttled start: %d pods of each of %d identities, %d secrets of its own each, %d requests in %s",
 		c.pods, c.identities, c.secrets, c.limit, c.window),
@@ -65,17 +65,17 @@ func (b *bench) throttled(ctx context.Context) error {
 		fmt.Sprintf("on their way: sent when the vault refused, and received up to %s later; too early: received between then and the end of", c.underWay),
 		"its Retry-After; calls that failed were made again, as the kubelet does, after 0.5, 1, 2 … s")
 	if limited.refused == 0 {
-		b.goals[goalThrottled] = verdict{open: true, measured: fmt.Sprintf("never throttled: this machine sent only %d requests in %.1f s",
+		b.goals[goalThrottled] = result{open: true, measured: fmt.Sprintf("never throttled: this machine sent only %d requests in %.1f s",
 			limited.vault, limited.took.Seconds())}
 		return nil
 	}
-	b.goals.judge(goalThrottled, limited.took <= 2*ideal && limited.early == 0,
+	b.goals.record(goalThrottled, limited.took <= 2*ideal && limited.early == 0,
 		"%.2f × (%.1f s, ideal %.1f s); %d too early, %d were refused", limited.took.Seconds()/ideal.Seconds(),
 		limited.took.Seconds(), ideal.Seconds(), limited.early, limited.refused)
 	return nil
 }
 
-// start is how a crowd came up.
+// start is the result of a throttledStart.
 type start struct {
 	requests
 	took            time.Duration
@@ -84,14 +84,14 @@ type start struct {
 	underWay, early int // requests to the vault after a refusal
 }
 
-// startCrowd starts a new daemon, and all pods at once.
-func (b *bench) startCrowd(ctx context.Context, f devcloud.Fault) (s start, err error) {
+// startThrottled starts a new daemon, and all pods at once.
+func (b *bench) startThrottled(ctx context.Context, f devcloud.Fault) (s start, err error) {
 	n, err := startNode(ctx)
 	if err != nil {
 		return s, err
 	}
 	defer n.Close()
-	c := b.crowd
+	c := b.throttle
 	setSecrets(n, c.pods*c.secrets, 'a')
 	if _, err := n.Cloud.Inject(f); err != nil {
 		return s, err
@@ -102,17 +102,17 @@ func (b *bench) startCrowd(ctx context.Context, f devcloud.Fault) (s start, err 
 	}
 	var pods []*pod
 	for i := range c.pods * c.identities {
-		p, err := newPodOf(ctx, n, accounts[i%c.identities], fmt.Sprint("crowd-", i), secretsFrom(i/c.identities*c.secrets, c.secrets))
+		p, err := newPodOf(ctx, n, accounts[i%c.identities], fmt.Sprint("throttled-", i), secretsFrom(i/c.identities*c.secrets, c.secrets))
 		if err != nil {
 			return s, err
 		}
 		pods = append(pods, p)
 	}
-	hangUp, err := connect(n, pods)
+	closeAll, err := connect(n, pods)
 	if err != nil {
 		return s, err
 	}
-	defer hangUp()
+	defer closeAll()
 	n.Cloud.ResetCounts()
 	started, failures := time.Now(), make(chan int, len(pods))
 	err = each(ctx, pods, len(pods), func(p *pod, ctx context.Context) error {
@@ -128,16 +128,16 @@ func (b *bench) startCrowd(ctx context.Context, f devcloud.Fault) (s start, err 
 		s.failed += <-failures
 	}
 	s.requests = requestsOf(n.Cloud)
-	s.refused, s.underWay, s.early = politeness(n.Cloud.Requests(), c.underWay)
+	s.refused, s.underWay, s.early = earlyRequests(n.Cloud.Requests(), c.underWay)
 	return s, nil
 }
 
-// connect spreads the pods over several connections, since the daemon serves a bounded number of calls on each. The kubelet
-// makes a connection for each call.
-func connect(n *node.Node, pods []*pod) (hangUp func(), err error) {
+// connect distributes the pods to several connections, because the daemon limits the calls on each. The kubelet makes a connection for
+// each call.
+func connect(n *node.Node, pods []*pod) (closeAll func(), err error) {
 	const callsPerConnection = 200
 	var conns []*grpc.ClientConn
-	hangUp = func() {
+	closeAll = func() {
 		for _, c := range conns {
 			_ = c.Close()
 		}
@@ -146,7 +146,7 @@ func connect(n *node.Node, pods []*pod) (hangUp func(), err error) {
 		if i%callsPerConnection == 0 {
 			c, err := grpc.NewClient("unix://"+n.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 			if err != nil {
-				hangUp()
+				closeAll()
 				return nil, err
 			}
 			c.Connect()
@@ -154,16 +154,16 @@ func connect(n *node.Node, pods []*pod) (hangUp func(), err error) {
 		}
 		p.driver = csi.NewNodeClient(conns[len(conns)-1])
 	}
-	return hangUp, nil
+	return closeAll, nil
 }
 
-// publishUntilUp calls as the kubelet does: up to two minutes for each call, and after a failure again, later each time. It
-// gives the number of calls that failed.
+// publishUntilUp calls as the kubelet does, with a timeout of two minutes and growing pauses after failures. It returns the number of failed
+// calls.
 func (p *pod) publishUntilUp(ctx context.Context) (failed int, err error) {
 	const firstPause, lastPause, callTimeout = 500 * time.Millisecond, 2*time.Minute + 2*time.Second, 2 * time.Minute
 	for wait := firstPause; ; wait = min(2*wait, lastPause) {
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		_, err = p.driver.NodePublishVolume(call, p.wish)
+		_, err = p.driver.NodePublishVolume(call, p.request)
 		cancel()
 		if err == nil {
 			return failed, nil
@@ -178,9 +178,9 @@ func (p *pod) publishUntilUp(ctx context.Context) (failed int, err error) {
 	}
 }
 
-// politeness says how many requests a vault has refused with a Retry-After, and how many it received after a refusal and
-// before that time had passed.
-func politeness(all []devcloud.Request, underWay time.Duration) (refused, sent, early int) {
+// earlyRequests counts the requests that a vault has refused with a Retry-After, and those that it received after a refusal and before the
+// Retry-After was over.
+func earlyRequests(all []devcloud.Request, underWay time.Duration) (refused, sent, early int) {
 	var refusals []devcloud.Request
 	for _, r := range all {
 		if r.Service == devcloud.ServiceVault && r.RetryAfter > 0 && !r.Answered.IsZero() {

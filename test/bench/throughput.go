@@ -11,21 +11,21 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// slices of a throughput: the daemon and the floor take turns.
+// slices of a throughput: the daemon and the floor alternate.
 const turns = 3
 
-// throughput measures how many volumes a second are published and unpublished when several callers do nothing else.
+// throughput measures how many volumes a second several callers publish and unpublish.
 func (b *bench) throughput(ctx context.Context) error {
 	plot := b.plots.add("throughput", "Ten secrets, published and unpublished, vault on loopback", "callers at a time", "volumes a second")
-	for _, c := range b.caches {
+	for _, c := range caches {
 		if err := b.throughputOf(ctx, c, plot); err != nil {
 			return err
 		}
 	}
-	return b.inARow(ctx, b.caches[len(b.caches)-1])
+	return b.inARow(ctx, caches[len(caches)-1])
 }
 
-// inARow publishes a number of volumes and unpublishes them, each half by itself, for the goals.
+// inARow publishes a number of volumes, then unpublishes them, for the goals.
 func (b *bench) inARow(ctx context.Context, c cache) error {
 	n, err := startNode(ctx, c.flags...)
 	if err != nil {
@@ -53,7 +53,7 @@ func (b *bench) inARow(ctx context.Context, c cache) error {
 			if err != nil {
 				return err
 			}
-			if round > 0 { // the first warms up
+			if round > 0 { // the first is a warm-up
 				up, down = up.plus(one), down.plus(two)
 			}
 		}
@@ -62,12 +62,12 @@ func (b *bench) inARow(ctx context.Context, c cache) error {
 		t.add(r.name, fmt.Sprintf("%.0f", publishes), fmt.Sprintf("%.0f", thousands*1000/down.took.Seconds()),
 			fmt.Sprintf("%.2f", up.cpu.Seconds()/thousands), fmt.Sprintf("%.2f", down.cpu.Seconds()/thousands), fmt.Sprintf("%.2f", cpu))
 		if b.goals[goalCPU].measured != "" {
-			continue // the goals are of those that have proven themselves
+			continue // the goals are for pods that have logged in before
 		}
 		if worst = max(worst, cpu); r.callers == atATime {
-			b.goals.judge(goalThroughput, publishes >= 1000, "%.0f a second; with their unpublishes %.0f",
+			b.goals.record(goalThroughput, publishes >= 1000, "%.0f a second; with their unpublishes %.0f",
 				publishes, thousands*1000/(up.took+down.took).Seconds())
-			b.goals.judge(goalCPU, worst <= 1, "%.2f s with 1 or %d callers, the worse of both", worst, r.callers)
+			b.goals.record(goalCPU, worst <= 1, "%.2f s with 1 or %d callers, the worse of both", worst, r.callers)
 		}
 	}
 	t.write(b.out, fmt.Sprintf("Publishes in a row: %d volumes of ten secrets, then all unpublished, %s, %d times", b.publishes, c.name, turns),
@@ -75,7 +75,7 @@ func (b *bench) inARow(ctx context.Context, c cache) error {
 	return nil
 }
 
-// timed calls do for all pods and says what it cost.
+// timed calls do for all pods and measures the cost.
 func timed(ctx context.Context, n *node.Node, pods []*pod, callers int, do func(*pod, context.Context) error) (c cost, err error) {
 	before := requestsOf(n.Cloud)
 	cpu, err := cpuOf(n.PID())
@@ -147,7 +147,7 @@ func (b *bench) throughputOf(ctx context.Context, c cache, plot *plot) error {
 	return nil
 }
 
-// rate counts what was done in how much time.
+// rate is a number of operations in a time.
 type rate struct {
 	done int
 	took time.Duration
@@ -155,7 +155,7 @@ type rate struct {
 
 func (r rate) perSecond() float64 { return float64(r.done) / r.took.Seconds() }
 
-// run has so many callers repeat their steps until the time is over, and gives the time that each first step took.
+// run makes a number of callers repeat their steps until the time is over, and returns the duration of each first step.
 func (r *rate) run(ctx context.Context, d time.Duration, callers int, steps func(caller int) []step) (samples, error) {
 	each := make([]samples, callers)
 	g, ctx := errgroup.WithContext(ctx)

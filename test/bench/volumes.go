@@ -9,13 +9,13 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// atATime is how many pods of a node are started or republished at once.
+// atATime is the number of pods that start or refresh in parallel.
 const atATime = 16
 
-// manyVolumes measures what grows with the number of volumes on a node, each of ten secrets.
-// The latencies are those of a full cache where the daemon has one.
+// manyVolumes measures values that depend on the number of volumes on a node, each with ten secrets. The latencies are with a full cache, if
+// the daemon has one.
 func (b *bench) manyVolumes(ctx context.Context) error {
-	c := b.caches[len(b.caches)-1]
+	c := caches[len(caches)-1]
 	n, err := startNode(ctx, c.flags...)
 	if err != nil {
 		return err
@@ -52,16 +52,16 @@ func (b *bench) manyVolumes(ctx context.Context) error {
 	v.memory.write(b.out, "Memory and CPU of the daemon with many volumes of ten secrets",
 		"round: every volume republished inside the interval, as the kubelet does each 60 to 90 s; refresh: the same after the interval,",
 		"every secret older than that and none changed")
-	v.latency.write(b.out, fmt.Sprintf("One more volume of ten secrets, beside those, warm client, %s, %d rounds", c.name, b.volumeTurns))
+	v.latency.write(b.out, fmt.Sprintf("One more volume of ten secrets, beside those, warm client, %s, %d rounds", c.name, b.volumeRounds))
 	most := slices.Max(b.volumes)
 	none, many := v.publish[0].median(), v.publish[most].median()
-	b.goals.judge(goalVolumes, float64(many) <= 1.2*float64(none), "%s × (%s ms with %d volumes, %s ms before and after them)",
+	b.goals.record(goalVolumes, float64(many) <= 1.2*float64(none), "%s × (%s ms with %d volumes, %s ms before and after them)",
 		ratio(many, none), ms(many), most, ms(none))
 	return v.ownObjects(ctx)
 }
 
-// ownObjects measures the memory when no two volumes have an object in common, with the default flags: just after they
-// have been mounted, and at rest, after a round of the kubelet's calls inside the interval. Idle is at rest, too.
+// ownObjects measures the memory of volumes without common objects, with the default flags: just after the mounts, and at rest after a round
+// of the kubelet's calls within the interval. Idle is at rest too.
 func (v *volumes) ownObjects(ctx context.Context) error {
 	const objects = 10
 	n, err := startNode(ctx)
@@ -107,12 +107,12 @@ func (v *volumes) ownObjects(ctx context.Context) error {
 	t.write(v.out, fmt.Sprintf("Memory of the daemon with %d volumes of ten secrets of their own", len(pods)),
 		fmt.Sprintf("at rest: %s after a round of the kubelet's calls inside the interval; idle: as long after the start", v.rest))
 	own := rest.rss - idle.rss
-	v.goals.judge(goalMemory, max(own, v.shared)*1024 <= 15e6, "idle + %s MB (%d volumes, no object in two; just mounted + %s), + %s MB (%d, all the same)",
+	v.goals.record(goalMemory, max(own, v.shared)*1024 <= 15e6, "idle + %s MB (%d volumes, no object in two; just mounted + %s), + %s MB (%d, all the same)",
 		megabytes(own), len(pods), megabytes(full.rss-idle.rss), megabytes(v.shared), memoryGoalVolumes)
 	return nil
 }
 
-// atRest gives the memory when the daemon has forgotten what nobody can be served with any more, see [size].
+// atRest is the memory after the daemon has dropped unused values, see [size].
 func (v *volumes) atRest(ctx context.Context, n *node.Node) (usage, error) {
 	if err := pause(ctx, v.rest); err != nil {
 		return usage{}, err
@@ -129,14 +129,14 @@ type volumes struct {
 	rss, cpu, time  *plot
 	none            float64         // both/floor with no volumes
 	idle            int64           // KiB, before the first volume
-	shared          int64           // KiB, what memoryGoalVolumes add
-	publish         map[int]samples // of one more volume, by number of volumes; none: before and after all others
+	shared          int64           // KiB, of memoryGoalVolumes
+	publish         map[int]samples // of one more volume, by number of volumes; without volumes before and after all others
 }
 
-// memoryGoalVolumes is the number of volumes of which the memory is a goal.
+// memoryGoalVolumes is the number of volumes for the goal of memory.
 const memoryGoalVolumes = 500
 
-// grow publishes volumes until there are so many.
+// grow publishes volumes up to count.
 func (v *volumes) grow(ctx context.Context, count int) error {
 	more, err := newPods(ctx, v.node, newPod, fmt.Sprintf("of-%d", count), count-len(v.pods), secrets(10))
 	if err != nil {
@@ -180,7 +180,7 @@ func (v *volumes) measure(ctx context.Context, label string) error {
 	if err != nil {
 		return err
 	}
-	s, err := inTurns(ctx, v.volumeTurns, f.warm, f.step, v.extra.publish, v.extra.unpublish)
+	s, err := alternate(ctx, v.volumeRounds, f.warm, f.step, v.extra.publish, v.extra.unpublish)
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (v *volumes) measure(ctx context.Context, label string) error {
 	return nil
 }
 
-// cost is what a number of calls took.
+// cost is the cost of a number of calls.
 type cost struct {
 	requests
 	took, cpu time.Duration
