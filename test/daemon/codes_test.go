@@ -16,8 +16,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// TestCodes reaches each row of the promise about gRPC codes through the socket: what is wrong in the vault, the code,
-// and the whole text that a user reads in the events of his pod.
+// TestCodes checks the gRPC code and the whole text of each error of a vault, through the socket. The text is what a user reads in the
+// events of a pod.
 func TestCodes(t *testing.T) {
 	t.Parallel()
 	fault := func(f devcloud.Fault) func(*testing.T, *node.Node) {
@@ -177,7 +177,7 @@ func TestCodes(t *testing.T) {
 	}
 }
 
-// The codes that depend on the caller rather than on the vault.
+// The codes that depend on the caller and not on the vault.
 func TestCodesOfTheCaller(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -213,7 +213,7 @@ func TestCodesOfTheCaller(t *testing.T) {
 	}
 }
 
-// publishWhenFree repeats a call while an earlier one, which its client has given up, still runs: as the kubelet does.
+// publishWhenFree repeats a call, as the kubelet does, while an earlier call that was abandoned still runs.
 func publishWhenFree(ctx context.Context, n *node.Node, v kubelet.Volume) error {
 	for {
 		if err := n.Publish(ctx, v); status.Code(err) != codes.Aborted {

@@ -1,5 +1,5 @@
-// Package daemon_test proves the daemon as a process: the binary that users get, its flags, its socket, real mounts,
-// and a Key Vault behind TLS under Azure's own names.
+// Package daemon_test tests the daemon as a process: the binary that users get, its flags, its socket, real mounts, and a Key Vault behind
+// TLS with Azure's host names.
 package daemon_test
 
 import (
@@ -22,10 +22,10 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(mountns.Main(node.Networked{M: m})) }
 
-// workload is a volume of the pod that the workload identity is federated with; pairs are attributes and values.
+// workload is a volume with the node's workload identity; pairs are attributes and values.
 func workload(pairs ...string) kubelet.Volume { return node.Volume("secrets", pairs...) }
 
-// refused publishes a volume that must fail with just this code and text, and leave nothing behind.
+// refused publishes a volume that must fail with this code and text, and leave nothing behind.
 func refused(t *testing.T, n *node.Node, v kubelet.Volume, code codes.Code, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -51,7 +51,7 @@ func mounts(t *testing.T, n *node.Node) []kubelet.Mount {
 	return mounts
 }
 
-// tree is what a container sees of a volume: "path mode content", folders without content, links followed.
+// tree is the files of a volume as a container sees them, with symbolic links followed: "path mode content", folders without content.
 func tree(t *testing.T, root string) []string {
 	t.Helper()
 	var lines []string
@@ -64,7 +64,7 @@ func tree(t *testing.T, root string) []string {
 		for _, e := range entries {
 			path := filepath.Join(rel, e.Name())
 			if strings.HasPrefix(e.Name(), "..") {
-				continue // the store's own
+				continue // internal
 			}
 			info, err := os.Stat(filepath.Join(root, path))
 			if err != nil {

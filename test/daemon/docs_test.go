@@ -17,9 +17,9 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// The tests in this file hold docs/reference.md against the program: a name that is only in one of them is an error.
+// The tests in this file compare docs/reference.md with the program.
 
-// documented gives the first cells of the table rows below a heading of docs/reference.md, without backquotes.
+// documented returns the first cells of the table rows below a heading of docs/reference.md, without backquotes.
 func documented(t *testing.T, heading string) []string {
 	t.Helper()
 	_, section, found := strings.Cut(node.ReadFile(t, "../../docs/reference.md"), "\n## "+heading+"\n")

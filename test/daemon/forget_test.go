@@ -13,9 +13,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// With the last volume of an identity its values leave the driver's memory. Freed memory is given back and not overwritten,
-// so that pieces are left where the process goes on using what is around them, such as in the buffers of the sixteen
-// connections over which the values came.
+// After the last volume of an identity its values leave the driver's memory. Freed memory is given back and not overwritten, so pieces
+// remain in memory that is used further, such as the buffers of the sixteen connections.
 func TestValuesLeaveTheMemory(t *testing.T) {
 	t.Parallel()
 	const values, size, most = 200, 20_000, 20
@@ -40,7 +39,7 @@ func TestValuesLeaveTheMemory(t *testing.T) {
 	suite.Verdict(t, "memory: of %d values of a volume that is gone, %d are left in the driver's memory", values, left)
 }
 
-// inMemory counts the values of which half or more is in the writable memory of a process, in one piece or several.
+// inMemory counts the values with at least half of their bytes in the writable memory of a process, in one piece or several.
 func inMemory(t *testing.T, pid, half int) (values int) {
 	t.Helper()
 	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
@@ -56,7 +55,7 @@ func inMemory(t *testing.T, pid, half int) (values int) {
 			continue
 		}
 		var content bytes.Buffer
-		_, _ = io.Copy(&content, io.NewSectionReader(mem, from, to-from)) // what cannot be read has nothing in it
+		_, _ = io.Copy(&content, io.NewSectionReader(mem, from, to-from)) // memory that cannot be read has no values
 		for _, part := range bytes.Split(content.Bytes(), []byte("MARKER-"))[1:] {
 			if len(part) >= 3 && bytes.HasPrefix(part[3:], []byte("-in-memory~")) {
 				found[string(part[:3])] += len("MARKER-000-in-memory~")

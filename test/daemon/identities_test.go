@@ -23,7 +23,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// azure is a cloud as an operator sets the daemon up for it.
+// azure is a cloud, and how the daemon is configured for it.
 type azure struct {
 	name, suffix, login, audience string
 	flags                         []string
@@ -53,14 +53,14 @@ const (
 	assignedID  = "44444444-0000-0000-0000-000000000002" // assigned to it
 	objectID    = "44444444-0000-0000-0000-00000000000a" // of assignedID
 	resourceID  = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ManagedIdentity/userAssignedIdentities/web"
-	certifiedID = "44444444-0000-0000-0000-000000000003" // logs in with a certificate
+	certifiedID = "44444444-0000-0000-0000-000000000003" // with a client certificate
 	nobodysID   = "44444444-0000-0000-0000-000000000004" // no such application
 	otherTenant = "7f0c6a3e-52c1-4a8b-8d0e-9b7c1a2f3e4e"
 
 	pfxPassword = "the password of the file"
 )
 
-// certificate is a client certificate in the forms that a Secret or the cluster's file may hold.
+// certificate is a client certificate in the formats of a Secret or the cluster's file.
 type certificate struct {
 	parsed          *x509.Certificate
 	pem, pfx, plain []byte // plain is the PFX without a password
@@ -96,7 +96,7 @@ func newCertificate(t *testing.T) certificate {
 	return c
 }
 
-// estate is a node of one cloud with every kind of identity, and a policy that lets the pods of one namespace use them.
+// estate is a node of one cloud with every kind of identity, and a policy that allows them to the pods of one namespace.
 type estate struct {
 	*node.Node
 	azure
@@ -146,7 +146,7 @@ func newEstate(t *testing.T, cloud azure) *estate {
 	return e
 }
 
-// replace puts a file in the place of another as a whole.
+// replace replaces a file atomically.
 func replace(t *testing.T, path, content string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(content), 0o600); err != nil {
@@ -157,7 +157,7 @@ func replace(t *testing.T, path, content string) {
 	}
 }
 
-// pod is a volume for the secret a; pairs are attributes.
+// pod is a volume with the secret a; pairs are attributes.
 func (e *estate) pod(pairs ...string) kubelet.Volume {
 	v := workload("vault", e.vault.URL(), "clientID", "", "secrets", "a")
 	v.NoToken = true
@@ -170,7 +170,7 @@ func (e *estate) withSecret(secret map[string]string, pairs ...string) kubelet.V
 	return v
 }
 
-// TestIdentities logs in with each identity in each cloud, right and wrong, through the socket of the daemon.
+// TestIdentities logs in with each identity in each cloud, with valid and invalid credentials, through the socket.
 func TestIdentities(t *testing.T) {
 	t.Parallel()
 	for _, cloud := range clouds() {
@@ -193,14 +193,14 @@ func TestIdentities(t *testing.T) {
 					case row.code == codes.OK && node.ReadFile(t, filepath.Join(e.Target(row.volume), "secrets/a")) != "value of a":
 						t.Error("the file does not hold the value")
 					case row.silent && e.Cloud.Count(devcloud.CountKey{}) != before:
-						t.Errorf("the network was asked: %v", e.Cloud.Counts())
+						t.Errorf("the network got requests: %v", e.Cloud.Counts())
 					}
 					e.Node.MustUnpublish(t, row.volume)
 				})
 			}
 			for _, r := range e.Cloud.Requests() {
 				if r.Service == devcloud.ServiceLogin && (r.Host != cloud.login || r.Kind == "discovery") {
-					t.Errorf("a login asked %s for %s", r.Host, r.Kind)
+					t.Errorf("a login sent %[2]s to %[1]s", r.Host, r.Kind)
 				}
 				if r.Service == devcloud.ServiceProxy && strings.Contains(r.Path, "169.254") {
 					t.Error("the metadata service was asked through the proxy")
@@ -213,10 +213,10 @@ func TestIdentities(t *testing.T) {
 type row struct {
 	name   string
 	volume kubelet.Volume
-	file   string // what the cluster's file is to hold; empty: what it holds
+	file   string // content of the cluster's file; empty: unchanged
 	code   codes.Code
 	text   string // end of the error
-	silent bool   // nothing may be asked of the network
+	silent bool   // no request may be sent
 }
 
 func (e *estate) rows(t *testing.T) []row {
@@ -224,7 +224,7 @@ func (e *estate) rows(t *testing.T) []row {
 	return append(append(append(e.podRows(), e.managedRows()...), e.clusterRows(t)...), e.foreignRows()...)
 }
 
-// podRows are the identities that a pod has of its own.
+// podRows are the identities of pods.
 func (e *estate) podRows() []row {
 	federated, stranger := e.pod("clientID", node.WorkloadID), e.pod("clientID", node.WorkloadID)
 	federated.NoToken, stranger.NoToken = false, false
@@ -263,7 +263,7 @@ func (e *estate) podRows() []row {
 	}
 }
 
-// managedRows are the identities of the node's VM.
+// managedRows are managed identities of the node.
 func (e *estate) managedRows() []row {
 	elsewhere := e.pod("identity", "managed")
 	elsewhere.Namespace = "elsewhere"
@@ -281,7 +281,7 @@ func (e *estate) managedRows() []row {
 	}
 }
 
-// clusterRows are the forms of the cluster's file.
+// clusterRows are the formats of the cluster's file.
 func (e *estate) clusterRows(t *testing.T) []row {
 	t.Helper()
 	cert := filepath.Join(filepath.Dir(e.clusterFile), "sp.pfx")
@@ -323,7 +323,7 @@ func (e *estate) clusterRows(t *testing.T) []row {
 	}
 }
 
-// foreignRows name vaults to which no token may go.
+// foreignRows name vaults that must never get a token.
 func (e *estate) foreignRows() []row {
 	want := "want https://NAME." + e.suffix + " or NAME (3 to 24 letters, digits and single hyphens, a letter first)"
 	at := func(vault string) kubelet.Volume { return e.pod("identity", "managed", "vault", vault) }
@@ -339,7 +339,7 @@ func (e *estate) foreignRows() []row {
 	}
 }
 
-// A pod that names no identity gets the operator's default, and only what the policy lets it have.
+// A pod that names no identity gets the operator's default, if the policy allows it.
 func TestDefaultIdentity(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct{ identity, namespace string }{{"managed", "shop"}, {"cluster", "shop"}, {"cluster", "elsewhere"}} {

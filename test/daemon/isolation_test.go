@@ -16,16 +16,16 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// neighbour is a pod, and what alone it may read: the vault answers each login with its tenant, client id and proof.
-type neighbour struct {
+// podCase is a pod and what it must read: the vault answers with the tenant, client ID and token of the caller.
+type podCase struct {
 	volume kubelet.Volume
-	reads  string     // at the end of the file
-	code   codes.Code // else
-	text   string     // in the error
+	reads  string     // end of the file
+	code   codes.Code // or error
+	text   string     // part of the error
 }
 
-// TestIsolation publishes, all at once and again and again, the volumes of pods that share as much as pods can. The
-// same is done for longer, under the race detector and with disturbances, in pkg/keyvault.
+// TestIsolation publishes volumes of pods with as much in common as possible, in parallel and repeatedly. pkg/keyvault does the same for
+// longer, with the race detector and with faults.
 func TestIsolation(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -47,7 +47,7 @@ func TestIsolation(t *testing.T) {
 		vault.Grant(node.WorkloadID)
 		vault.SetSecret("whoami", "I am ", devcloud.SecretOptions{OfCaller: true})
 	}
-	pods := neighbours(t, n)
+	pods := podCases(t, n)
 	for round := range 3 {
 		var all sync.WaitGroup
 		for i, pod := range pods {
@@ -71,7 +71,7 @@ func TestIsolation(t *testing.T) {
 	}
 }
 
-func neighbours(t *testing.T, n *node.Node) []neighbour {
+func podCases(t *testing.T, n *node.Node) []podCase {
 	t.Helper()
 	token := func(namespace, account string) string {
 		tokens, err := n.Issuer.Tokens(devcloud.ServiceAccountToken{Namespace: namespace, ServiceAccount: account})
@@ -90,8 +90,8 @@ func neighbours(t *testing.T, n *node.Node) []neighbour {
 		v.NoToken, v.Secret = true, map[string]string{"clientsecret": secret}
 		return v
 	}
-	// A pod that writes a token into its own attributes: the kubelet's own wins, wherever it is; without one, only a
-	// token of the pod's own service account is looked at, and only Entra ID says what it is worth.
+	// A pod that writes a token into its attributes: the kubelet's token has priority. Without one the driver uses only a token of the
+	// pod's own service account, which Entra ID checks.
 	const key = "csi.storage.k8s.io/serviceAccount.tokens"
 	forged := node.With(pod("evil", "shop"), key, token("shop", "web"))
 	beside := forged
@@ -103,7 +103,7 @@ func neighbours(t *testing.T, n *node.Node) []neighbour {
 	unsigned = node.With(unsigned, key, strings.Replace(token("evil", "web"), `"token":"`, `"token":"e30.`, 1))
 
 	notFederated := `it needs one with subject "system:serviceaccount:evil:web"`
-	pods := []neighbour{
+	pods := []podCase{
 		{volume: pod("shop", "shop"), reads: node.Tenant + " " + node.WorkloadID + " system:serviceaccount:shop:web"},
 		{volume: pod("bank", "shop"), reads: node.Tenant + " " + node.WorkloadID + " system:serviceaccount:bank:web"},
 		{volume: pod("shop", "bank"), reads: otherTenant + " " + node.WorkloadID + " system:serviceaccount:shop:web"},
@@ -119,7 +119,7 @@ func neighbours(t *testing.T, n *node.Node) []neighbour {
 	}
 	for i, secret := range []string{"first~secret", "second~secret"} {
 		for vault, tenant := range map[string]string{"shop": node.Tenant, "bank": otherTenant} {
-			pods = append(pods, neighbour{volume: principal(secret, vault), reads: tenant + " " + node.WorkloadID + " secret " + strconv.Itoa(i)})
+			pods = append(pods, podCase{volume: principal(secret, vault), reads: tenant + " " + node.WorkloadID + " secret " + strconv.Itoa(i)})
 		}
 	}
 	return pods

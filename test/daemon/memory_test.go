@@ -15,7 +15,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// The process keeps to a small part of what the container may use: the rest is for the volumes, which are charged to it as well.
+// The process uses a small part of the container's memory. The rest is for the volumes, which are charged to the container too.
 func TestMemoryOfTheProcess(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20
@@ -23,8 +23,8 @@ func TestMemoryOfTheProcess(t *testing.T) {
 		env   []string
 		flags []string
 		limit float64 // of the Go runtime
-		node  float64 // of the driver and its volumes; 0: whatever this machine has
-		used  float64 // of it, by a driver without volumes; 0: whatever it is
+		node  float64 // of the driver and its volumes; 0: not checked
+		used  float64 // of it, without volumes; 0: not checked
 	}{
 		"no limit given":              {nil, nil, 44 * mib, 0, 0},
 		"the chart's":                 {[]string{"MEMORY_LIMIT=536870912"}, nil, 44 * mib, 512 * mib, 60 * mib},
@@ -69,7 +69,7 @@ func TestBadMemoryLimit(t *testing.T) {
 	}
 }
 
-// One volume after another is mounted until the limit is met; the pod that comes too late is told what to do, and the gauges tell the operator.
+// Volumes are mounted up to the limit. The error of the next one says what to do, and the gauges have the memory.
 func TestNoMemoryForOneMoreVolume(t *testing.T) {
 	t.Parallel()
 	const limit = 96 << 20 // of which 24 + 16 MiB are the process's own
@@ -96,7 +96,7 @@ func TestNoMemoryForOneMoreVolume(t *testing.T) {
 	}
 	volumes, used := n.MustMetric(t, "keyvault_csi_volumes_bytes"), n.MustMetric(t, "keyvault_csi_memory_used_bytes")
 	if volumes < 52<<20 || volumes > 56<<20 || used < 94<<20 || used > limit {
-		t.Errorf("the gauges say: volumes %.0f, used %.0f", volumes, used)
+		t.Errorf("the gauges are: volumes %.0f, used %.0f", volumes, used)
 	}
 	for i := range mounted {
 		if err := n.Unpublish(t.Context(), node.Volume(fmt.Sprint("pod", i), "secrets", "half;other")); err != nil {
@@ -108,7 +108,7 @@ func TestNoMemoryForOneMoreVolume(t *testing.T) {
 	}
 }
 
-// A volume may hold what a Secret of Kubernetes may, unless the operator allows more.
+// A volume may have the size of a Kubernetes Secret, unless the operator allows more.
 func TestVolumeOfOneMebibyte(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})

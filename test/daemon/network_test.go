@@ -8,7 +8,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// metadataOwner is who has the address of the metadata service; there can be but one node with it at a time.
+// metadataOwner is locked by the node that uses the address of the metadata service.
 var metadataOwner sync.Mutex
 
 // startWithMetadata starts a node whose cloud answers at the address of the metadata service.
@@ -24,7 +24,7 @@ func startWithMetadata(t *testing.T, o node.Options) *node.Node {
 	return n
 }
 
-// systemAssigned gives the node's VM an identity of its own in a tenant.
+// systemAssigned adds a system-assigned identity of the node.
 func systemAssigned(t *testing.T, n *node.Node, tenant, clientID string) {
 	t.Helper()
 	if err := n.Cloud.AddIdentity(devcloud.Identity{Tenant: tenant, ClientID: clientID, Managed: true, SystemAssigned: true}); err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// With --last-known-good a pod starts while the vault is away, and the operator can see it; without, it does not start.
+// With --last-known-good a pod starts during an outage of the vault, and the operator can see it. Without, it does not start.
 func TestAPodStartsInAnOutage(t *testing.T) {
 	t.Parallel()
 	for _, flags := range [][]string{{"--mount-max-age=0", "--last-known-good=1h"}, {"--mount-max-age=0"}} {
@@ -46,7 +46,7 @@ func TestAPodStartsInAnOutage(t *testing.T) {
 			t.Errorf("the volume's health is %q, want %q", got, want)
 		}
 		if got := health(t, n, v.ID(), n.Target(v)); got != "" {
-			t.Errorf("the health of the volume that was there before is %q", got)
+			t.Errorf("the health of the earlier volume is %q", got)
 		}
 		if !strings.Contains(n.Output(), "volume published without the vault") {
 			t.Error("not logged")
@@ -72,7 +72,7 @@ func TestAPodStartsInAnOutage(t *testing.T) {
 	}
 }
 
-// A volume that is never refreshed and was made in an outage is refreshed once, as soon as the vault is back: also by the next process.
+// A volume without rotation that was published in an outage is refreshed once after the outage, also by the next process.
 func TestAnOutageIsNotForEver(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=0", "--last-known-good=1h"}})
@@ -86,7 +86,7 @@ func TestAnOutageIsNotForEver(t *testing.T) {
 	v.Name = "never"
 	file := filepath.Join(n.Target(v), "secrets/db-password")
 	n.MustPublish(t, v)
-	restart := func() { // which also forgets that the vault has just failed, and must be left alone
+	restart := func() { // also ends the pause after a failure of the vault
 		if _, err := n.StopDaemon(syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func TestAnOutageIsNotForEver(t *testing.T) {
 		}
 	}
 	restart()
-	n.MustPublish(t, v) // in the outage still
+	n.MustPublish(t, v) // still in the outage
 	if got := health(t, n, v.ID(), n.Target(v)); node.ReadFile(t, file) != "old" || !strings.Contains(got, "the connection broke") {
 		t.Errorf("the pod reads %q, and the volume's health is %q", node.ReadFile(t, file), got)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// A daemon whose policy cannot be used from the start has no last good rules to hold on to: it refuses everything, says why, and
-// serves the volumes that are there, until the file is mended.
+// A daemon that starts with an invalid policy refuses all first publishes with the reason, and serves published volumes, until the file is
+// repaired.
 func TestStartWithAPolicyThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	const good = `rules: [{namespaces: ["*"], identities: [workload]}]`
@@ -58,7 +58,7 @@ rules:
 				t.Errorf("the next pod: %v, want PermissionDenied: %s", err, problem)
 			}
 			n.Age(t, stays, 3*time.Minute)
-			n.MustPublish(t, stays) // tolerated, as every failed refresh
+			n.MustPublish(t, stays) // tolerated like every failed refresh
 			if counts := n.Cloud.Counts(); len(counts) != 0 {
 				t.Errorf("pods that are refused made requests: %v", counts)
 			}
@@ -67,7 +67,7 @@ rules:
 				t.Errorf("the pod reads %q", got)
 			}
 			if all := mounts(t, n); len(all) != 1 {
-				t.Errorf("there are %d mounts, want that of the pod which stays", len(all))
+				t.Errorf("there are %d mounts, want 1", len(all))
 			}
 			if code, body, err := n.Get(t.Context(), "/readyz"); code != 200 || body != "ok, but "+problem+"\n" {
 				t.Errorf("/readyz: %d %q, %v, want 200 with %s", code, body, err, problem)
@@ -83,7 +83,7 @@ rules:
 			replace(t, file, good)
 			n.MustPublish(t, next)
 			if code, body, err := n.Get(t.Context(), "/readyz"); code != 200 || body != "ok\n" {
-				t.Errorf("/readyz of the mended policy: %d %q, %v", code, body, err)
+				t.Errorf("/readyz of the repaired policy: %d %q, %v", code, body, err)
 			}
 		})
 	}

@@ -22,8 +22,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// TestPolicyThroughTheSocket holds a policy against pods. The table of rules and requests is pkg/policy's; here it is
-// that the daemon asks it, with what the kubelet says of the pod and with every vault of the volume.
+// TestPolicyThroughTheSocket checks that the daemon applies the policy, with the pod information of the kubelet and with every vault of the
+// volume. pkg/policy has the table of rules and requests.
 func TestPolicyThroughTheSocket(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "policy.yaml")
@@ -51,13 +51,13 @@ rules:
 		return v
 	}
 	n.MustPublish(t, pod("shop", "web"))
-	n.MustPublish(t, pod("shop", "web", "secrets", "", "objects", "[{secret: a}, {secret: a, vault: shop-2, path: b}]")) // the same volume: still its age
+	n.MustPublish(t, pod("shop", "web", "secrets", "", "objects", "[{secret: a}, {secret: a, vault: shop-2, path: b}]")) // the same volume, still young
 	n.MustUnpublish(t, pod("shop", "web"))
 	n.MustPublish(t, pod("shop", "web", "secrets", "", "objects", "[{secret: a}, {secret: a, vault: shop-2, path: b}]"))
 	n.MustUnpublish(t, pod("shop", "web"))
 	before := n.Cloud.Count(devcloud.CountKey{})
 	spoofed := pod("bank", "web")
-	spoofed.Attributes["csi.storage.k8s.io/pod.namespace"] = "shop" // the kubelet writes over it
+	spoofed.Attributes["csi.storage.k8s.io/pod.namespace"] = "shop" // the kubelet overwrites it
 	for _, row := range []struct {
 		volume    kubelet.Volume
 		who, text string
@@ -85,7 +85,7 @@ rules:
 	}
 }
 
-// configMap is a folder as the kubelet fills it from a ConfigMap: the file is a link through ..data, which is swapped.
+// configMap is a folder with the layout of a ConfigMap volume: the file is a link through ..data, which is swapped.
 type configMap struct {
 	dir    string
 	number int
@@ -113,8 +113,8 @@ func (c *configMap) put(t *testing.T, text string) {
 	}
 }
 
-// TestPolicyReload swaps the policy under load. A publish that began after a swap and ended before the next one must be
-// answered by the rules between them; a broken file changes nothing but the metric and the log.
+// TestPolicyReload swaps the policy under load. The rules between two swaps must apply to each publish that began and ended between them. An
+// invalid file changes only the metric and the log.
 func TestPolicyReload(t *testing.T) {
 	t.Parallel()
 	const open, closed = `rules: [{namespaces: [shop], identities: [workload]}]`, `rules: [{namespaces: [bank], identities: [workload]}]`
@@ -126,7 +126,7 @@ func TestPolicyReload(t *testing.T) {
 	var state atomic.Int64 // 4*swap + 1 while open, 2 while closed, 0 while swapping
 	state.Store(1)
 	const swaps = 30
-	var judged [swaps + 1]atomic.Int64 // answers that fell between one swap and the next
+	var answered [swaps + 1]atomic.Int64 // answers between two swaps
 	stop := make(chan struct{})
 	var askers sync.WaitGroup
 	for i := range 3 {
@@ -149,7 +149,7 @@ func TestPolicyReload(t *testing.T) {
 				if before%4 == 0 || before != after {
 					continue
 				}
-				judged[before/4].Add(1)
+				answered[before/4].Add(1)
 				want := map[int64]codes.Code{1: codes.OK, 2: codes.PermissionDenied}[before%4]
 				if status.Code(err) != want {
 					t.Errorf("after swap %d: %v, want %s", before/4, err, want)
@@ -172,10 +172,10 @@ func TestPolicyReload(t *testing.T) {
 			phase = 1
 		}
 		state.Store(4*swap + phase)
-		for judged[swap].Load() < 3 && !t.Failed() { // else the next swap might come before anybody has looked at the file
+		for answered[swap].Load() < 3 && !t.Failed() { // so that the file is used before the next swap
 			select {
 			case <-t.Context().Done():
-				t.Fatal("nobody asks")
+				t.Fatal("no publish ends")
 			case <-time.After(time.Millisecond):
 			}
 		}
@@ -199,7 +199,7 @@ func TestPolicyReload(t *testing.T) {
 	}
 }
 
-// A volume that is there keeps its files when the policy turns against it; the next pod gets none.
+// A published volume keeps its files when the policy denies it. The next pod gets no files.
 func TestPolicyTakesNothingAway(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "policy.yaml")
@@ -210,7 +210,7 @@ func TestPolicyTakesNothingAway(t *testing.T) {
 	n.MustPublish(t, v)
 	replace(t, file, "rules: []")
 	n.Age(t, v, 3*time.Minute)
-	n.MustPublish(t, v) // tolerated, as every failed refresh
+	n.MustPublish(t, v) // tolerated like every failed refresh
 	n.Age(t, v, time.Hour)
 	if err := n.Publish(t.Context(), v); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no rule of the policy file allows it") {
 		t.Errorf("publish of an old set: %v, want Unavailable with the refusal", err)
@@ -225,7 +225,7 @@ func TestPolicyTakesNothingAway(t *testing.T) {
 	}
 }
 
-// Flags that say where the node's rights are do not guess.
+// Invalid flags about permissions are errors.
 func TestBadFlagsOfIdentities(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

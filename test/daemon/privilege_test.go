@@ -26,21 +26,21 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// onlyAdmin is CAP_SYS_ADMIN alone, as /proc writes a set.
+// onlyAdmin is the set of CAP_SYS_ADMIN in the format of /proc.
 const onlyAdmin, noCapability = "0000000000200000", "0000000000000000"
 
-// hardened is what /proc/PID/status must say of each thread of the daemon; set is that of the capabilities it has.
+// hardened is the expected /proc/PID/status of each thread of the daemon; set is its capabilities.
 func hardened(set string) map[string]string {
 	return map[string]string{
 		"CapInh": noCapability, "CapPrm": set, "CapEff": set, "CapBnd": set, "CapAmb": noCapability, "NoNewPrivs": "1", "Umask": "0022",
 	}
 }
 
-// Every thread has one capability left, and nothing that it starts gets another back.
+// Every thread has one capability left, and its children cannot get more.
 func TestPrivileges(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{Restrict: func() error {
-		unix.Umask(0o077) // of this thread, because it has left the others' file system attributes
+		unix.Umask(0o077) // only of this thread, see Restrict
 		return nil
 	}})
 	useEverything(t, n)
@@ -49,7 +49,7 @@ func TestPrivileges(t *testing.T) {
 			t.Errorf("thread %s has\n%v, want\n%v", thread, got, want)
 		}
 	}
-	// The positive control: this process, which started it, has more.
+	// The positive control: the test's process has more.
 	if got := threads(t, os.Getpid()); len(got) == 0 || anyOf(got)["CapEff"] == onlyAdmin {
 		t.Errorf("the test itself has no more: %v", got)
 	}
@@ -64,7 +64,7 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
-// Without CAP_SETPCAP the bounding set cannot be reduced, but what it holds can no longer be had.
+// Without CAP_SETPCAP the bounding set cannot be reduced, but its capabilities cannot be acquired.
 func TestPrivilegesWithoutTheRightToDropThem(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{Restrict: func() error { return dropBounding(func(c uintptr) bool { return c == unix.CAP_SETPCAP }) }})
@@ -80,7 +80,7 @@ func TestPrivilegesWithoutTheRightToDropThem(t *testing.T) {
 	}
 }
 
-// What is started with less has less: a daemon that may not mount lives, and says at each call what it may not do.
+// A daemon without the capability to mount runs, and each call fails with the reason.
 func TestWithoutACapability(t *testing.T) {
 	t.Parallel()
 	for name, restrict := range map[string]func() error{
@@ -94,7 +94,7 @@ func TestWithoutACapability(t *testing.T) {
 			for thread, got := range threads(t, n.PID()) {
 				want := hardened(noCapability)
 				if strings.Contains(name, "full") {
-					want["CapBnd"] = got["CapBnd"] // what reduces it is not had either; no_new_privs is in front of it
+					want["CapBnd"] = got["CapBnd"] // it cannot be reduced; no_new_privs has the same effect
 				}
 				if !maps.Equal(got, want) {
 					t.Errorf("thread %s has\n%v, want\n%v", thread, got, want)
@@ -106,7 +106,7 @@ func TestWithoutACapability(t *testing.T) {
 			if code, body, err := n.Get(t.Context(), "/healthz"); code != 200 {
 				t.Errorf("/healthz: %d %s %v", code, body, err)
 			}
-			// A volume of a daemon that had the right can be neither refreshed nor unmounted.
+			// A volume of an earlier daemon can be neither refreshed nor unmounted.
 			if err := os.MkdirAll(n.Target(v), 0o750); err != nil {
 				t.Fatal(err)
 			}
@@ -120,7 +120,7 @@ func TestWithoutACapability(t *testing.T) {
 	}
 }
 
-// The one capability is enough for everything that the daemon does, on either way to mount, whatever umask it was started with.
+// The one capability is enough for everything that the daemon does, with both ways to mount and any umask.
 func TestOneCapabilityIsEnough(t *testing.T) {
 	t.Parallel()
 	for name, restrict := range map[string]func() error{
@@ -142,8 +142,8 @@ func TestOneCapabilityIsEnough(t *testing.T) {
 	}
 }
 
-// useEverything lets the daemon do all that takes rights: mount with and without a group, write every mode, compare and
-// rotate, keep what a subPath holds, read its files, unmount.
+// useEverything makes the daemon do everything that needs privileges: mount with and without a group, write all modes, compare and rotate,
+// keep a set that a subPath uses, read its files, unmount.
 func useEverything(t *testing.T, n *node.Node) {
 	t.Helper()
 	n.Vault.SetSecret("a", "first", devcloud.SecretOptions{})
@@ -188,7 +188,7 @@ func useEverything(t *testing.T, n *node.Node) {
 	}
 	before := append(sets(t, n.Target(plain)), sets(t, n.Target(grouped))...)
 	for _, v := range volumes {
-		n.Age(t, v, time.Hour) // so old that no failure is forgiven
+		n.Age(t, v, time.Hour) // so old that failures are errors
 		n.MustPublish(t, v)
 	}
 	if after := append(sets(t, n.Target(plain)), sets(t, n.Target(grouped))...); !slices.Equal(before, after) {
@@ -197,7 +197,7 @@ func useEverything(t *testing.T, n *node.Node) {
 	check("first")
 	n.Vault.SetSecret("a", "second", devcloud.SecretOptions{})
 	for _, v := range volumes {
-		n.Age(t, v, time.Hour) // so old that no failure is forgiven
+		n.Age(t, v, time.Hour) // so old that failures are errors
 		n.MustPublish(t, v)
 	}
 	check("second")
@@ -215,7 +215,7 @@ func useEverything(t *testing.T, n *node.Node) {
 	}
 }
 
-// checkGroup holds the group of every folder and file of a volume, the hidden ones too, against the pod's.
+// checkGroup compares the group of every folder and file of a volume, including hidden ones, with the pod's.
 func checkGroup(t *testing.T, target, group string) {
 	t.Helper()
 	err := filepath.WalkDir(target, func(path string, d fs.DirEntry, err error) error {
@@ -236,12 +236,12 @@ func checkGroup(t *testing.T, target, group string) {
 	}
 }
 
-// secbitNoRoot has execve(2) give root nothing for being root.
+// secbitNoRoot makes execve(2) give root no capabilities.
 const secbitNoRoot = 1 << 0
 
 func withoutCapabilities() error { return dropBounding(func(uintptr) bool { return true }) }
 
-// dropBounding takes capabilities from what this thread's children can have.
+// dropBounding removes capabilities from the bounding set of this thread and its children.
 func dropBounding(drop func(c uintptr) bool) error {
 	for c := range uintptr(64) {
 		has, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0)
@@ -258,7 +258,7 @@ func dropBounding(drop func(c uintptr) bool) error {
 	return nil
 }
 
-// forbidFsopen makes fsopen(2) an unknown call for this thread and its children, as it is to Linux before 5.2.
+// forbidFsopen makes fsopen(2) fail with ENOSYS for this thread and its children, as before Linux 5.2.
 func forbidFsopen() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
@@ -273,7 +273,7 @@ func forbidFsopen() error {
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
 }
 
-// threads gives for each thread of a process what the kernel says of its rights.
+// threads returns the privileges of each thread of a process.
 func threads(t *testing.T, pid int) map[string]map[string]string {
 	t.Helper()
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
@@ -309,8 +309,8 @@ func anyOf(threads map[string]map[string]string) map[string]string {
 	return nil
 }
 
-// Nobody but a tracer with CAP_SYS_PTRACE can look into the daemon. Neither the one who looks nor those he looks at have a
-// capability here, which would count as well.
+// Only a tracer with CAP_SYS_PTRACE can read the daemon's memory. The reader and the processes have no capabilities here, which would matter
+// too.
 func TestMemoryIsNobodysElse(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{Restrict: withoutCapabilities})
@@ -334,7 +334,7 @@ func TestMemoryIsNobodysElse(t *testing.T) {
 		if r.err = withoutCapabilities(); r.err != nil {
 			return
 		}
-		other := exec.Command("cat") // the same user's, with the same capabilities
+		other := exec.Command("cat") // of the same user, with the same capabilities
 		stdin, err := other.StdinPipe()
 		if r.err = errors.Join(err, other.Start()); r.err != nil {
 			return
@@ -354,13 +354,12 @@ func TestMemoryIsNobodysElse(t *testing.T) {
 			t.Errorf("/proc/PID/%s of the daemon: %v, want permission denied", file, err)
 		}
 		if r.other[file] != nil {
-			t.Errorf("the test is blind: /proc/PID/%s of another process: %v", file, r.other[file])
+			t.Errorf("the test proves nothing: /proc/PID/%s of another process: %v", file, r.other[file])
 		}
 	}
 }
 
-// A daemon that is made to dump its core leaves none. What it prints then is looked through with everything else by the
-// marker test.
+// A crash of the daemon leaves no core file. TestNothingSecretLeaves searches its output.
 func TestNoCore(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []syscall.Signal{syscall.SIGABRT, syscall.SIGSEGV, syscall.SIGQUIT} {
@@ -368,11 +367,11 @@ func TestNoCore(t *testing.T) {
 			t.Parallel()
 			folder := t.TempDir()
 			n := node.New(t, node.Options{Env: []string{"GOTRACEBACK=crash"}, Restrict: func() error {
-				_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) // if we may
+				_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}) // if permitted
 				return unix.Chdir(folder)
 			}})
 			if where, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", n.PID())); err != nil || where != folder {
-				t.Fatalf("the daemon works in %s (%v), not where its core would be looked for", where, err)
+				t.Fatalf("the daemon's working directory is %s (%v)", where, err)
 			}
 			if limits := node.ReadFile(t, fmt.Sprintf("/proc/%d/limits", n.PID())); !strings.Contains(strings.Join(strings.Fields(limits), " "), "Max core file size 0 0 bytes") {
 				t.Errorf("core files are allowed:\n%s", limits)

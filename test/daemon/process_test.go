@@ -69,8 +69,8 @@ func TestBadFlags(t *testing.T) {
 	}
 }
 
-// A proxy that is none must not become no proxy: what was meant for it would go out directly. No word of the value, in which a
-// password may stand, is repeated.
+// An invalid proxy is an error, because without a proxy requests would go out directly. The error does not contain the value, which may have
+// a password.
 func TestBadProxy(t *testing.T) {
 	t.Parallel()
 	binary, err := node.DaemonBinary(t.Context())
@@ -91,7 +91,7 @@ func TestBadProxy(t *testing.T) {
 			if strings.HasSuffix(name, "_proxy") {
 				variable = name
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a daemon that starts would stay
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // in case the daemon starts
 			defer cancel()
 			cmd := exec.CommandContext(ctx, binary, "--node-id=n", "--http-address=", "--endpoint=unix://"+t.TempDir()+"/csi.sock")
 			cmd.Env = []string{variable + "=" + value, "NO_PROXY=*"}
@@ -108,7 +108,7 @@ func TestBadProxy(t *testing.T) {
 	}
 }
 
-// Whoever can connect can have any pod's secrets mounted. The folders are made by the daemon where they are missing.
+// A process that can connect to the socket can mount any pod's secrets. The daemon makes missing folders.
 func TestTheSocketsArePrivate(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "kvreg")
@@ -185,7 +185,7 @@ func TestNoCoreFiles(t *testing.T) {
 	}
 }
 
-// A call in flight is answered before the daemon goes.
+// A call in flight is answered before the daemon ends.
 func TestGracefulStop(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -205,7 +205,7 @@ func TestGracefulStop(t *testing.T) {
 	}
 	awaitOutput(t, n, `"stopping"`)
 	clear()
-	// The request that hung is cut; the SDK asks once more, and the call still comes to its end.
+	// The hanging request fails, the SDK retries, and the call succeeds.
 	if err := <-published; err != nil {
 		t.Errorf("the call in flight: %v", err)
 	}
@@ -217,7 +217,7 @@ func TestGracefulStop(t *testing.T) {
 		t.Error("the socket is left behind")
 	}
 	if got := node.ReadFile(t, filepath.Join(n.Target(v), "secrets/db-password")); got != "hunter2" {
-		t.Errorf("after the daemon is gone the pod reads %q", got)
+		t.Errorf("after the end of the daemon the pod reads %q", got)
 	}
 }
 
@@ -226,7 +226,7 @@ func awaitOutput(t *testing.T, n *node.Node, part string) {
 	suite.Eventually(t, "the daemon writes "+part, func() bool { return strings.Contains(n.Output(), part) })
 }
 
-// The kubelet finds the daemon by its registration socket, and is told of the CSI socket where the kubelet sees it.
+// The kubelet finds the daemon by its registration socket, which returns the path of the CSI socket on the node.
 func TestRegistration(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "kvreg")
@@ -250,7 +250,7 @@ func TestRegistration(t *testing.T) {
 	}
 	if info.GetType() != registration.CSIPlugin || info.GetName() != "keyvault-csi.io" ||
 		info.GetEndpoint() != filepath.Join(n.Root, "plugins/keyvault-csi.io/csi.sock") {
-		t.Errorf("the kubelet is told %v", info)
+		t.Errorf("the kubelet gets %v", info)
 	}
 	if code, body, err := n.Get(ctx, "/readyz"); code != 503 {
 		t.Errorf("ready before the kubelet has registered the driver: %d %s %v", code, body, err)
@@ -270,7 +270,7 @@ func TestRegistration(t *testing.T) {
 	}
 }
 
-// A socket that a killed daemon left is replaced; one that somebody answers on is not.
+// The socket of a killed daemon is replaced; the socket of a running daemon is not.
 func TestASecondDaemonOnTheSameSocket(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})

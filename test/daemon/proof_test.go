@@ -16,9 +16,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// A pod with the names of one that this node has served proves itself: when the federated credential is gone, a recreated
-// pod or service account gets nothing, and the one that was there before goes on with the token of its login. A token that
-// nobody has signed gets nothing either, and takes nothing away.
+// A new pod with the names of an earlier one must log in itself: after the federated credential is deleted, a recreated pod or service
+// account gets nothing, and the earlier pod continues with the token of its login. An unsigned token gets nothing, and changes nothing.
 func TestAPodIsNotItsNames(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=1h", "--last-known-good=1h"}})
@@ -36,7 +35,7 @@ func TestAPodIsNotItsNames(t *testing.T) {
 	const asPod = `secrets[0]: secret "a" of ` + node.VaultURL + ` as workload ` + node.WorkloadID + `: Entra ID answered HTTP `
 	err := n.Publish(t.Context(), forged)
 	if text := status.Convert(err).Message(); status.Code(err) != codes.Unauthenticated || !strings.HasPrefix(text, asPod+"400 invalid_request, AADSTS50013") {
-		t.Errorf("a token that nobody has signed: %v", err)
+		t.Errorf("an unsigned token: %v", err)
 	}
 	n.Token = sign
 	another := node.With(before)
@@ -75,6 +74,6 @@ func TestAPodIsNotItsNames(t *testing.T) {
 		}
 	}
 	if got := n.Cloud.Count(devcloud.CountKey{Service: devcloud.ServiceLogin, Kind: "token"}); got != 5 {
-		t.Errorf("Entra ID was asked %d times, want once for each pod", got)
+		t.Errorf("Entra ID got %d requests, want once for each pod", got)
 	}
 }

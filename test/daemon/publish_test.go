@@ -81,7 +81,7 @@ func TestAPodGetsItsFiles(t *testing.T) {
 		"tls/web.key rw-r--r-- " + keyPEM,
 	}
 	if diff := cmp.Diff(want, tree(t, n.Target(v))); diff != "" {
-		t.Errorf("the volume differs from what was asked for (-want +got):\n%s", diff)
+		t.Errorf("the volume differs (-want +got):\n%s", diff)
 	}
 }
 
@@ -122,7 +122,7 @@ func TestTheMountIsClosedToContainers(t *testing.T) {
 	if !mountns.InUserNamespace() && !slices.Contains(all[0].Super, "noswap") {
 		t.Errorf("file system options %v lack noswap", all[0].Super)
 	}
-	// What a container's root gets is a bind mount of the target, writable if the pod asked for that.
+	// A container gets a bind mount of the target, which may be writable.
 	container := filepath.Join(n.Dir, "container")
 	if err := os.Mkdir(container, 0o700); err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestTheMountIsClosedToContainers(t *testing.T) {
 			t.Errorf("writing to %s as root: %v, want EROFS", path, err)
 		}
 	}
-	// And yet a rotation reaches it.
+	// A rotation changes it.
 	n.Vault.SetSecret("db-password", "second", devcloud.SecretOptions{})
 	n.Age(t, v, 3*time.Minute)
 	n.MustPublish(t, v)
@@ -161,7 +161,7 @@ func TestTenPublishesAreOneMountAndUnpublishTwiceIsFine(t *testing.T) {
 		t.Errorf("%d mounts after ten publishes, want 1", len(all))
 	}
 	if got := n.Cloud.Count(devcloud.CountKey{Service: devcloud.ServiceVault, Kind: "secrets/get", Status: 200}); got != 1 {
-		t.Errorf("the vault was asked %d times for the secret, want 1: nine publishes were inside the interval", got)
+		t.Errorf("the vault got %d requests for the secret, want 1: nine publishes were inside the interval", got)
 	}
 	request, err := n.Request(t.Context(), v)
 	if err != nil {
@@ -174,7 +174,7 @@ func TestTenPublishesAreOneMountAndUnpublishTwiceIsFine(t *testing.T) {
 			t.Fatalf("unpublish: %v", err)
 		}
 	}
-	n.MustUnpublish(t, v) // and once more, with the kubelet's cleaning
+	n.MustUnpublish(t, v) // once more, and remove the kubelet's folders
 	if all := mounts(t, n); len(all) != 0 {
 		t.Errorf("mounts left: %+v", all)
 	}
@@ -184,11 +184,10 @@ func TestTenPublishesAreOneMountAndUnpublishTwiceIsFine(t *testing.T) {
 	}
 }
 
-// The first publish of all costs what it must; then another pod costs one login, which proves who it is, and one request
-// for each other object; the same objects cost none, for a moment.
+// After the first publish, another pod needs one login and one request for each new object. Objects in the cache need none.
 func TestRequestsOfAPublish(t *testing.T) {
 	t.Parallel()
-	n := node.New(t, node.Options{})
+	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=1h"}})
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	n.Vault.SetSecret("api-key", "x", devcloud.SecretOptions{})
 	n.MustPublish(t, workload("secrets", "db-password"))
@@ -200,7 +199,7 @@ func TestRequestsOfAPublish(t *testing.T) {
 		}
 	}
 	if total > 5 {
-		t.Errorf("the first publish of all took %d requests, want at most 5: %v", total, cold)
+		t.Errorf("the first publish took %d requests, want at most 5: %v", total, cold)
 	}
 	n.Cloud.ResetCounts()
 	second := workload("secrets", "db-password;api-key")
@@ -281,7 +280,7 @@ func TestUnpublishAfterARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := node.ReadFile(t, filepath.Join(n.Target(v), "secrets/db-password")); got != "first" {
-		t.Errorf("while the daemon is gone the pod reads %q", got)
+		t.Errorf("without a daemon the pod reads %q", got)
 	}
 	if err := n.StartDaemon(t.Context()); err != nil {
 		t.Fatal(err)
@@ -289,7 +288,7 @@ func TestUnpublishAfterARestart(t *testing.T) {
 	n.Cloud.ResetCounts()
 	n.MustPublish(t, v)
 	if counts := n.Cloud.Counts(); len(counts) != 0 {
-		t.Errorf("a restart forgot when the volume was fetched: %v", counts)
+		t.Errorf("after a restart the daemon fetched a young volume: %v", counts)
 	}
 	n.MustUnpublish(t, v)
 	if all := mounts(t, n); len(all) != 0 {

@@ -13,8 +13,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// TestRefused sends each attribute wrong through the socket. The parser's own tests go deeper; this one proves that the
-// text arrives whole at whoever reads the pod's events, and that nothing was asked of the vault before.
+// TestRefused sends invalid attributes through the socket. The parser has more tests of its own; this one checks the text in the events of
+// the pod, and that no request is sent before.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -77,7 +77,7 @@ func TestRefused(t *testing.T) {
 		})
 	}
 	if counts := n.Cloud.Counts(); len(counts) != 0 {
-		t.Errorf("the cloud was asked before the attributes were judged: %v", counts)
+		t.Errorf("the cloud got requests before the attributes were checked: %v", counts)
 	}
 }
 
@@ -92,13 +92,13 @@ func TestATokenOfAnotherServiceAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	stolen := request.GetSecrets()["csi.storage.k8s.io/serviceAccount.tokens"]
-	// A pod may write the kubelet's key among its own attributes; on old clusters nothing replaces it.
+	// A pod may write the kubelet's key into its attributes, which old clusters do not replace.
 	v.NoToken = true
 	v.Attributes["csi.storage.k8s.io/serviceAccount.tokens"] = stolen
 	refused(t, n, v, codes.InvalidArgument, `csi.storage.k8s.io/serviceAccount.tokens: the token for audience "api://AzureADTokenExchange" is not that of the pod's service account "shop/web"`)
 }
 
-// Nor does it help to need no token.
+// The same for an identity that needs no token.
 func TestATokenOfAnotherServiceAccountBesideASecret(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})

@@ -31,7 +31,7 @@ func TestRotation(t *testing.T) {
 	if got := node.ReadFile(t, path); got != "first" {
 		t.Errorf("inside the interval the pod reads %q, want %q", got, "first")
 	}
-	n.Age(t, v, time.Minute) // to the second it is tested in pkg/driver, with a clock of its own
+	n.Age(t, v, time.Minute) // pkg/driver tests the exact second, with a fake clock
 	n.MustPublish(t, v)
 	if got := node.ReadFile(t, path); got != "first" {
 		t.Errorf("before the interval of 2m is over the pod reads %q, want %q", got, "first")
@@ -96,7 +96,7 @@ func TestAClockSteppedBackDoesNotStopRotation(t *testing.T) {
 	v := workload("secrets", "db-password")
 	n.MustPublish(t, v)
 	n.Vault.SetSecret("db-password", "second", devcloud.SecretOptions{})
-	n.Age(t, v, -24*time.Hour) // fetched tomorrow, by a clock that has been set right since
+	n.Age(t, v, -24*time.Hour) // fetched tomorrow, by a clock that was wrong
 	n.MustPublish(t, v)
 	if got := node.ReadFile(t, filepath.Join(n.Target(v), "secrets/db-password")); got != "second" {
 		t.Errorf("the pod reads %q", got)
@@ -106,7 +106,7 @@ func TestAClockSteppedBackDoesNotStopRotation(t *testing.T) {
 func TestAFullVolumeRotates(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{Flags: []string{"--max-volume-bytes=2Mi"}})
-	// 84 secrets of the 25 kB that Key Vault allows are 2 MiB to the byte.
+	// 84 secrets of up to 25 kB, the limit of Key Vault, are exactly 2 MiB.
 	var names []string
 	left := 2 << 20
 	for i := 0; left > 0; i++ {
@@ -142,7 +142,7 @@ func TestAFullVolumeRotates(t *testing.T) {
 	}
 }
 
-// A failed refresh is not the pod's trouble while its set is young, and never takes the files away.
+// A failed refresh is not an error while the set is young, and never removes the files.
 func TestAFailedRefreshKeepsTheFiles(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -179,21 +179,20 @@ func TestAFailedRefreshKeepsTheFiles(t *testing.T) {
 	n.Vault.SetSecret("db-password", "second", devcloud.SecretOptions{})
 	publishAgain(t, n, v)
 	if got := node.ReadFile(t, path); got != "second" {
-		t.Errorf("after the cause was mended the pod reads %q", got)
+		t.Errorf("after the cause was repaired the pod reads %q", got)
 	}
 	if condition := health(t, n, v.ID(), n.Target(v)); condition != "" {
 		t.Errorf("the volume's health is %q after it recovered", condition)
 	}
 }
 
-// publishAgain calls as the kubelet does until it works: a failure answers for the next calls too, for 2 s after a
-// refusal.
+// publishAgain repeats the call until it succeeds, as the kubelet does: for 2 s after a refusal the daemon answers the same.
 func publishAgain(t *testing.T, n *node.Node, v kubelet.Volume) {
 	t.Helper()
-	suite.Eventually(t, "a publish succeeds after the cause was mended", func() bool { return n.Publish(t.Context(), v) == nil })
+	suite.Eventually(t, "a publish succeeds after the cause was repaired", func() bool { return n.Publish(t.Context(), v) == nil })
 }
 
-// health is what the node says of a volume; empty when all is well.
+// health is the messages of a volume's health; empty for a healthy volume.
 func health(t *testing.T, n *node.Node, id, target string) string {
 	t.Helper()
 	response, err := n.Driver.NodeGetVolumeHealth(context.WithoutCancel(t.Context()), &csi.NodeGetVolumeHealthRequest{VolumeId: id, VolumePublishPath: target})

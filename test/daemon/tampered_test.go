@@ -15,8 +15,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// What somebody writes into a volume while no daemon runs is put right by the next one, and said: by the log, the metrics and nothing that
-// holds what was written. A value that has changed in the vault meanwhile is no reason to blame anybody.
+// Files that were changed in a volume while no daemon ran are repaired by the next daemon, and reported in the log and the metrics, without
+// their content. A value that has changed in the vault meanwhile is not reported.
 func TestTamperedWhileNoDaemonRuns(t *testing.T) {
 	t.Parallel()
 	const forged, name = "a-forged-value", "a-name-that-may-be-a-secret"
@@ -55,17 +55,17 @@ func TestTamperedWhileNoDaemonRuns(t *testing.T) {
 	}
 	want := "keyvault_csi_tampered_volumes_total 1\n"
 	if mountns.InUserNamespace() {
-		want = "keyvault_csi_tampered_volumes_total 0\n" // the mark of a set takes CAP_SYS_ADMIN of the machine
+		want = "keyvault_csi_tampered_volumes_total 0\n" // the mark of a set needs CAP_SYS_ADMIN of the machine
 	}
 	if !strings.Contains(page, want) {
-		t.Errorf("the metrics do not say %q", want)
+		t.Errorf("the metrics lack %q", want)
 	}
 	for where, text := range map[string]string{"log": n.Output(), "metrics": page} {
 		if strings.Contains(text, forged) || strings.Contains(text, name) {
-			t.Errorf("the %s holds what a container has written", where)
+			t.Errorf("the %s has the content of a container", where)
 		}
 	}
 	if blamed := strings.Count(n.Output(), "volume was changed by somebody else"); blamed != 1 && !mountns.InUserNamespace() {
-		t.Errorf("the log blames somebody %d times, want 1", blamed)
+		t.Errorf("the log reports %d changes, want 1", blamed)
 	}
 }

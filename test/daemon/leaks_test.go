@@ -26,30 +26,29 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// What is planted: a value of a vault, and the secrets with which the daemon logs in or is let through.
+// Planted secrets: a value of a vault, and credentials of the daemon.
 const (
 	plantedValue   = "MARKER-value-5c1f"
 	plantedWrong   = "MARKER~client~secret~77aa"
 	plantedCluster = "MARKER~cluster~secret~31d0"
 	plantedProxy   = "MARKER-proxy-password-19ab"
 	plantedPolicy  = "MARKER-in-the-wrong-file-8e02"
-	// The positive control: what may be said, and is.
+	// The positive control, which is public and must be found.
 	plantedControl = "marker-in-a-name-which-is-no-secret"
 )
 
-// leaks is a daemon that is made to say everything that it can say, and what it has said so far.
+// leaks is a daemon, and everything that it has written and answered.
 type leaks struct {
 	*node.Node
-	said   map[string]*strings.Builder // by where
+	texts  map[string]*strings.Builder // by place
 	calls  int
 	policy string // files
 	login  string
-	folder []string // where the daemon may leave files
+	folder []string // where the daemon may write files
 }
 
-// TestNothingSecretLeaves plants values, secrets and tokens, lets everything fail in every way, at the highest verbosity and
-// with the debugging of the libraries switched on, and searches whatever the daemon wrote, answered or left. In each of
-// these places there is something that must be found, the positive control.
+// TestNothingSecretLeaves plants values, secrets and tokens, makes everything fail, with the highest verbosity and with debug output of the
+// libraries, and searches all output, answers and files of the daemon. In each place it must find a positive control.
 func TestNothingSecretLeaves(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"text", "json"} {
@@ -74,7 +73,7 @@ func TestNothingSecretLeaves(t *testing.T) {
 func newLeaks(t *testing.T, format string) *leaks {
 	t.Helper()
 	work, temporary, config := t.TempDir(), t.TempDir(), t.TempDir()
-	l := &leaks{said: map[string]*strings.Builder{}, policy: filepath.Join(config, "policy.yaml"), login: filepath.Join(config, "azure.json")}
+	l := &leaks{texts: map[string]*strings.Builder{}, policy: filepath.Join(config, "policy.yaml"), login: filepath.Join(config, "azure.json")}
 	replace(t, l.policy, goodPolicy)
 	replace(t, l.login, clusterLogin(plantedCluster))
 	l.Node = node.New(t, node.Options{
@@ -104,26 +103,26 @@ func clusterLogin(secret string) string {
 	return fmt.Sprintf(`{"tenantId": %q, "aadClientId": %q, "aadClientSecret": %q}`, node.Tenant, node.PrincipalID, secret)
 }
 
-// note keeps a text for the search.
-func (l *leaks) note(where, text string) {
-	if l.said[where] == nil {
-		l.said[where] = &strings.Builder{}
+// add adds a text to the search.
+func (l *leaks) add(where, text string) {
+	if l.texts[where] == nil {
+		l.texts[where] = &strings.Builder{}
 	}
-	l.said[where].WriteString(text + "\n")
+	l.texts[where].WriteString(text + "\n")
 }
 
-// try publishes a volume that may fail, twice, asks how it is, and takes it away.
+// try publishes a volume that may fail, twice, reads its health, and unpublishes it.
 func (l *leaks) try(t *testing.T, v kubelet.Volume) {
 	t.Helper()
 	l.calls++
 	v.Name = fmt.Sprintf("try-%d", l.calls)
 	err := l.Publish(t.Context(), v)
-	l.note("answers", fmt.Sprint(err))
+	l.add("answers", fmt.Sprint(err))
 	if err != nil {
 		return
 	}
 	l.Node.Age(t, v, time.Hour)
-	l.note("answers", fmt.Sprint(l.Publish(t.Context(), v)))
+	l.add("answers", fmt.Sprint(l.Publish(t.Context(), v)))
 	l.conditions(t, v)
 	l.Node.MustUnpublish(t, v)
 }
@@ -131,9 +130,9 @@ func (l *leaks) try(t *testing.T, v kubelet.Volume) {
 func (l *leaks) conditions(t *testing.T, v kubelet.Volume) {
 	t.Helper()
 	stats, err := l.Driver.NodeGetVolumeStats(t.Context(), &csi.NodeGetVolumeStatsRequest{VolumeId: v.ID(), VolumePath: l.Target(v)})
-	l.note("conditions", fmt.Sprintf("%s %s %v", prototext.Format(stats), stats.ProtoReflect().GetUnknown(), err))
+	l.add("conditions", fmt.Sprintf("%s %s %v", prototext.Format(stats), stats.ProtoReflect().GetUnknown(), err))
 	health, err := l.Driver.NodeGetVolumeHealth(t.Context(), &csi.NodeGetVolumeHealthRequest{VolumeId: v.ID(), VolumePublishPath: l.Target(v)})
-	l.note("conditions", fmt.Sprintf("%s %v", prototext.Format(health), err))
+	l.add("conditions", fmt.Sprintf("%s %v", prototext.Format(health), err))
 }
 
 func quick(names string, pairs ...string) kubelet.Volume {
@@ -167,7 +166,7 @@ func (l *leaks) failByRequest(t *testing.T) {
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret, "clientcertificate": plantedWrong}))
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientcertificate": plantedWrong, "clientcertificatepassword": plantedWrong}))
 	stranger := quick("db-password")
-	stranger.ServiceAccount = "stranger" // whose token nobody trusts
+	stranger.ServiceAccount = "stranger" // without a federated credential
 	l.try(t, stranger)
 }
 
@@ -185,7 +184,7 @@ func (l *leaks) failByCloud(t *testing.T) {
 		{Action: devcloud.Fail, Service: devcloud.ServiceLogin, Status: 500},
 		{Action: devcloud.Malformed, Service: devcloud.ServiceLogin, Text: `{"access_token":"` + plantedValue},
 	} {
-		// A vault and a login of its own, which are neither known nor waiting after the fault before.
+		// With a new vault and a new identity, which are not affected by the fault before.
 		name := fmt.Sprintf("faulty-%d", i)
 		vault, err := l.Cloud.AddVault(name, devcloud.VaultOptions{Tenant: node.Tenant})
 		if err != nil {
@@ -206,7 +205,7 @@ func (l *leaks) failByCloud(t *testing.T) {
 	}
 }
 
-// failByFiles breaks what the operator mounts, and confuses it.
+// failByFiles makes the files of the operator invalid.
 func (l *leaks) failByFiles(t *testing.T) {
 	t.Helper()
 	cluster := quick("db-password", "clientID", "", "identity", "cluster")
@@ -220,15 +219,15 @@ func (l *leaks) failByFiles(t *testing.T) {
 		l.try(t, quick("db-password"))
 	}
 	replace(t, l.policy, goodPolicy)
-	l.note("answers", "policy and login "+plantedControl)
+	l.add("answers", "policy and login "+plantedControl)
 }
 
-// failToStart gives the daemon wrong files to begin with, and a proxy whose address nobody can read.
+// failToStart starts the daemon with invalid files, and with an invalid address of a proxy.
 func (l *leaks) failToStart(t *testing.T) {
 	t.Helper()
 	wrong := filepath.Join(t.TempDir(), "wrong-file")
 	replace(t, wrong, plantedPolicy)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a daemon that starts would stay
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // in case the daemon starts
 	defer cancel()
 	run := func(flag, port string) *exec.Cmd {
 		again := exec.CommandContext(ctx, l.Binary(), "--node-id=n", "--http-address=", "--endpoint=unix://"+l.Dir+"/other.sock", flag)
@@ -240,9 +239,9 @@ func (l *leaks) failToStart(t *testing.T) {
 		if err == nil {
 			t.Errorf("with %s the daemon starts", flag)
 		}
-		l.note("answers", string(out))
+		l.add("answers", string(out))
 	}
-	// A policy does not keep it from starting.
+	// It starts with an invalid policy.
 	again := run("--policy-file="+wrong, "1")
 	pipe, err := again.StderrPipe()
 	if err != nil {
@@ -252,7 +251,7 @@ func (l *leaks) failToStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for lines := bufio.NewScanner(pipe); lines.Scan(); {
-		l.note("answers", lines.Text())
+		l.add("answers", lines.Text())
 		if strings.Contains(lines.Text(), "serving CSI") {
 			_ = again.Process.Signal(syscall.SIGTERM)
 		}
@@ -262,7 +261,7 @@ func (l *leaks) failToStart(t *testing.T) {
 	}
 }
 
-// failInAnOutage has a volume that is no longer refreshed, and one that starts with the last known values.
+// failInAnOutage has a volume whose refreshes fail, and one that starts with the last known values.
 func (l *leaks) failInAnOutage(t *testing.T) {
 	t.Helper()
 	before, during := quick("db-password"), quick("db-password")
@@ -275,7 +274,7 @@ func (l *leaks) failInAnOutage(t *testing.T) {
 	defer stop()
 	l.Node.MustPublish(t, during)
 	l.Node.Age(t, before, time.Hour)
-	l.note("answers", fmt.Sprint(l.Publish(t.Context(), before)))
+	l.add("answers", fmt.Sprint(l.Publish(t.Context(), before)))
 	if found := l.contents(t); !strings.Contains(found, plantedValue) {
 		t.Error("the search of files is blind: the value is in a volume now")
 	}
@@ -285,7 +284,7 @@ func (l *leaks) failInAnOutage(t *testing.T) {
 	}
 }
 
-// pages are those that the daemon serves, and those that Go programs serve when nobody has thought of it.
+// pages are the daemon's pages, and those that Go programs serve by mistake.
 func (l *leaks) pages(t *testing.T) {
 	t.Helper()
 	for path, want := range map[string]int{
@@ -297,26 +296,26 @@ func (l *leaks) pages(t *testing.T) {
 		if err != nil || code != want {
 			t.Errorf("GET %s: %d, %v, want %d", path, code, err, want)
 		}
-		l.note("pages", body)
+		l.add("pages", body)
 	}
 }
 
-// process is what ps(1) and /proc show. The password of the proxy stands in the environment because it was put there; who
-// can read that, TestMemoryIsNobodysElse says.
+// process is what ps(1) and /proc show. The password of the proxy is in the environment, because the operator sets it there;
+// TestMemoryIsNobodysElse tests who can read it.
 func (l *leaks) process(t *testing.T) {
 	t.Helper()
 	proc := fmt.Sprintf("/proc/%d/", l.PID())
-	l.note("environment", strings.Replace(node.ReadFile(t, proc+"environ"), plantedProxy, "", 1))
-	l.note("command line", node.ReadFile(t, proc+"cmdline"))
-	inherited := openFiles(t, "/proc/self/") // whoever runs the tests may have left something open for everybody
+	l.add("environment", strings.Replace(node.ReadFile(t, proc+"environ"), plantedProxy, "", 1))
+	l.add("command line", node.ReadFile(t, proc+"cmdline"))
+	inherited := openFiles(t, "/proc/self/") // the test may have inherited open files
 	for to := range openFiles(t, proc) {
 		if !inherited[to] && !strings.HasPrefix(to, "/dev/") && !strings.HasPrefix(to, "/sys/fs/cgroup/") { // the Go runtime's
-			t.Errorf("%s is open when no call runs", to)
+			t.Errorf("%s is open without a call", to)
 		}
 	}
 }
 
-// openFiles are the paths of the files that the process has open.
+// openFiles are the paths of the open files of a process.
 func openFiles(t *testing.T, proc string) map[string]bool {
 	t.Helper()
 	fds, err := filepath.Glob(proc + "fd/*")
@@ -332,7 +331,7 @@ func openFiles(t *testing.T, proc string) map[string]bool {
 	return paths
 }
 
-// files looks for what is left in the folders that the daemon could write to.
+// files adds the files in the folders that the daemon can write to.
 func (l *leaks) files(t *testing.T) {
 	t.Helper()
 	for _, folder := range l.folder[:2] {
@@ -340,7 +339,7 @@ func (l *leaks) files(t *testing.T) {
 			t.Errorf("left in the working or temporary folder: %v", left)
 		}
 	}
-	l.note("files", l.contents(t))
+	l.add("files", l.contents(t))
 }
 
 func (l *leaks) contents(t *testing.T) string {
@@ -360,15 +359,15 @@ func (l *leaks) contents(t *testing.T) string {
 	return all.String()
 }
 
-// crash has the daemon print the stacks of all its goroutines, and die of it.
+// crash makes the daemon print the stacks of all its goroutines and end.
 func (l *leaks) crash(t *testing.T) {
 	t.Helper()
 	before := len(l.Output())
-	l.note("log", l.Output())
+	l.add("log", l.Output())
 	if _, err := l.StopDaemon(syscall.SIGABRT); err != nil {
 		t.Fatal(err)
 	}
-	l.note("crash", l.Output()[before:])
+	l.add("crash", l.Output()[before:])
 	if left := names(t, l.folder[0]); len(left) != 0 {
 		t.Errorf("the crash left %v", left)
 	}
@@ -393,19 +392,19 @@ func (l *leaks) search(t *testing.T) {
 	for _, marker := range []string{plantedValue, plantedWrong, plantedCluster, plantedProxy, plantedPolicy, node.PrincipalSecret} {
 		forms = append(forms, marker, url.QueryEscape(marker), fmt.Sprintf("%x", marker)[:24],
 			base64.StdEncoding.EncodeToString([]byte(marker))[:12], base64.RawURLEncoding.EncodeToString([]byte(marker))[:12],
-			base64.StdEncoding.EncodeToString([]byte("somebody:" + marker))[:20]) // as a proxy is told
+			base64.StdEncoding.EncodeToString([]byte("somebody:" + marker))[:20]) // as in Proxy-Authorization
 	}
-	// Every access token and assertion is a JWT, and every JWT begins like this.
+	// Every access token and assertion is a JWT, which begins with these letters.
 	if token, err := l.Token(t.Context(), workload()); err != nil || !strings.HasPrefix(token, "eyJ") {
-		t.Errorf("the search for tokens is blind: one begins with %.3s (%v)", token, err)
+		t.Errorf("the search for tokens does not work: one begins with %.3s (%v)", token, err)
 	}
 	forms = append(forms, "eyJ")
 	slices.Sort(forms)
 	forms = slices.Compact(forms)
-	for where, text := range l.said {
+	for where, text := range l.texts {
 		for _, control := range controls[where] {
 			if !strings.Contains(text.String(), control) {
-				t.Errorf("the search is blind: %q is not in the %s", control, where)
+				t.Errorf("the search does not work: %q is not in the %s", control, where)
 			}
 		}
 		for _, form := range forms {
@@ -414,15 +413,15 @@ func (l *leaks) search(t *testing.T) {
 			}
 		}
 	}
-	if len(l.said) != len(controls) {
-		t.Errorf("%d places were searched, want %d", len(l.said), len(controls))
+	if len(l.texts) != len(controls) {
+		t.Errorf("%d places were searched, want %d", len(l.texts), len(controls))
 	}
 	size := 0
-	for _, text := range l.said {
+	for _, text := range l.texts {
 		size += text.Len()
 	}
 	suite.Verdict(t, "leaks: %d bytes in %d places searched for %d forms of 6 secrets and for tokens, after %d volumes in every kind of trouble; failed: %t",
-		size, len(l.said), len(forms), l.calls, t.Failed())
+		size, len(l.texts), len(forms), l.calls, t.Failed())
 }
 
 func lineWith(text, part string) string {

@@ -15,7 +15,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// vm is a node with one identity that is assigned to it, web, and, if it is said so, one of its own.
+// vm is a node with one assigned identity, web, and optionally a system-assigned identity.
 type vm struct {
 	*node.Node
 	policy, cluster string // files
@@ -57,7 +57,7 @@ func (m *vm) pod(pairs ...string) kubelet.Volume {
 	return node.With(v, pairs...)
 }
 
-// spellings are the ways to name web.
+// spellings are the attributes that name web.
 func (m *vm) spellings() map[string]kubelet.Volume {
 	return map[string]kubelet.Volume{
 		"client id": m.pod("clientID", assignedID), "object id": m.pod("objectID", objectID), "resource id": m.pod("resourceID", resourceID),
@@ -69,12 +69,12 @@ const (
 	web = "/subscriptions/s/resourcegroups/g/providers/microsoft.managedidentity/userassignedidentities/web"
 )
 
-// answeredBy is a part of the text of a refusal.
+// answeredBy is a part of the error of a refusal.
 func answeredBy(id string) string {
 	return " at https://shop.vault.azure.net, answered by " + id + ": no rule of the policy file allows it; the operator must add one, such as "
 }
 
-// try publishes a volume under a name of its own and takes it away again.
+// try publishes a new volume and unpublishes it.
 func (m *vm) try(t *testing.T, what string, v kubelet.Volume, refusal string) {
 	t.Helper()
 	v.Name = "try"
@@ -91,7 +91,7 @@ func (m *vm) try(t *testing.T, what string, v kubelet.Volume, refusal string) {
 	m.Node.MustUnpublish(t, v)
 }
 
-// TestPolicyJudgesWhoAnswers: a rule is about the identity that answers, however a pod names it.
+// TestPolicyJudgesWhoAnswers checks that a rule applies to the identity that answers, however a pod names it.
 func TestPolicyJudgesWhoAnswers(t *testing.T) {
 	t.Parallel()
 	m := newVM(t, true)
@@ -114,7 +114,7 @@ func TestPolicyJudgesWhoAnswers(t *testing.T) {
 	}
 }
 
-// Where the node has no identity of its own, as on AKS, the only one that is assigned to it answers who names none.
+// On a node without a system-assigned identity, as on AKS, a pod that names no identity gets the only assigned one.
 func TestPolicyJudgesTheOnlyAssignedIdentity(t *testing.T) {
 	t.Parallel()
 	m := newVM(t, false)
@@ -132,13 +132,13 @@ func TestPolicyJudgesTheOnlyAssignedIdentity(t *testing.T) {
 	m.try(t, "the cluster's, another is allowed", m.pod("identity", "cluster"), "identity cluster"+answeredBy(web))
 
 	m.assign(t, devcloud.Identity{ClientID: nobodysID})
-	restart(t, m.Node) // which has a token still
+	restart(t, m.Node) // the metadata service has still a token
 	m.rules(t, `[{namespaces: ["*"], identities: [managed]}]`)
 	refused(t, m.Node, m.pod(), codes.Unauthenticated, `secrets[0]: secret "a" of https://shop.vault.azure.net as managed: the node's metadata service `+
 		"answered HTTP 400 invalid_request: several identities are assigned to the node; name one by clientID, objectID or resourceID")
 }
 
-// What is in the daemon's memory is held against the policy of now, and so is the next refresh.
+// The current policy applies to values in the daemon's memory and to the next refresh.
 func TestPolicyGuardsWhatIsInMemory(t *testing.T) {
 	t.Parallel()
 	m := newVM(t, true, "--mount-max-age=1h", "--last-known-good=24h")
