@@ -18,17 +18,17 @@ const (
 	secondVersion = "fedcba9876543210fedcba9876543210"
 )
 
-// certificate is what the init container made of a certificate.
+// certificate is the files that the init container wrote for a certificate.
 type certificate struct {
 	key    string // PKCS#8, 64 columns
 	leaf   string // PEM, 64 columns
-	leaf76 string // the same in 76 columns, as CERTS_KEYS wrote it
+	leaf76 string // the same in 76 columns, as with CERTS_KEYS
 	cas    []string
 	pfx    string // binary
 	value  string // of the secret behind it
 }
 
-// addCertificate puts a certificate into the node's vault: leaf, two intermediates and the root, leaf first.
+// addCertificate adds a certificate to the node's vault: leaf, two intermediates and the root, in this order.
 func addCertificate(t *testing.T, n *node.Node, name string, o devcloud.CertificateOptions) certificate {
 	t.Helper()
 	if o.KeyType == "" {
@@ -63,7 +63,7 @@ func addCertificate(t *testing.T, n *node.Node, name string, o devcloud.Certific
 // chain is the leaf and then the others in the order of the file.
 func (c certificate) chain() string { return c.leaf + strings.Join(c.cas, "") }
 
-// armor writes PEM by hand: Go's own encoder is one of the things that are tested.
+// armor encodes PEM without Go's encoder, which the driver uses.
 func armor(kind string, der []byte, columns int) string {
 	var b strings.Builder
 	b.WriteString("-----BEGIN " + kind + "-----\n")
@@ -75,7 +75,7 @@ func armor(kind string, der []byte, columns int) string {
 	return b.String()
 }
 
-// blocks takes PEM text apart, each block with its own lines.
+// blocks splits PEM text into its blocks.
 func blocks(t *testing.T, text string) (all []string) {
 	t.Helper()
 	for rest := []byte(text); len(rest) > 0; {
@@ -89,8 +89,8 @@ func blocks(t *testing.T, text string) (all []string) {
 	return all
 }
 
-// TestDownloadCACertificates has the global switch and the one for a single secret, whose name keeps its hyphens and is
-// found in any case.
+// TestDownloadCACertificates tests the global switch and the switch for a single secret, whose name keeps its hyphens and is
+// case-insensitive.
 func TestDownloadCACertificates(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -121,13 +121,13 @@ func TestDownloadCACertificates(t *testing.T) {
 			t.Parallel()
 			a := attributes{"secrets": "My-Web-Tls;api", "chainOrder": "pfx"}
 			maps.Copy(a, row.attributes)
-			delete(a, "identity") // the node's own stands in for the recorded service principal
+			delete(a, "identity") // the node's identity replaces the recorded service principal
 			gives(t, n, a, row.want)
 		})
 	}
 }
 
-// TestSavePFX has the binary file beside the key, in either folder.
+// TestSavePFX tests the PFX file beside the key, in both folders.
 func TestSavePFX(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -159,7 +159,7 @@ func TestSavePFX(t *testing.T) {
 	}
 }
 
-// TestPublicCertificates has CERTS_KEYS: the leaf alone, in lines of 76, whatever the secret behind it holds.
+// TestPublicCertificates tests CERTS_KEYS: only the leaf, in lines of 76 columns, for any content of its secret.
 func TestPublicCertificates(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -199,9 +199,8 @@ func TestPublicCertificates(t *testing.T) {
 	}
 }
 
-// TestPublicCertificatesAlone: with SECRETS_KEYS unset the init container fetched every secret as well, so that is
-// what carrying over gives. Who writes the attribute certificates by hand gets what he asked for, and needs no right
-// to read secrets.
+// TestPublicCertificatesAlone: with SECRETS_KEYS unset the init container fetched every secret too, and so does a migrated volume. A volume
+// with only the attribute certificates has only certificates, and needs no permission to read secrets.
 func TestPublicCertificatesAlone(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -219,8 +218,8 @@ func TestPublicCertificatesAlone(t *testing.T) {
 	})
 }
 
-// TestPEMCertificates: the init container ended at a certificate whose content type is PEM. Here its key and its chain
-// are split like those of a PFX, and secrets/NAME holds the text.
+// TestPEMCertificates: the init container failed at a certificate with the content type PEM. The driver splits key and chain like those of a
+// PFX, and secrets/NAME has the text.
 func TestPEMCertificates(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})

@@ -1,9 +1,8 @@
-// Package golden_test holds the driver to what the init container of acs-keyvault-agent wrote: the same names, bytes
-// and modes, read from a real mount that the daemon made on a call through its socket.
+// Package golden_test compares the files of the driver with those of the init container of acs-keyvault-agent: names, bytes and modes, read
+// from a real mount that the daemon makes for a call through its socket.
 //
-// testdata/recorded has runs of the unmodified init container; they are replayed as they are. The other tests state
-// its behaviour row by row, with the expected bytes written out or asked of OpenSSL. Where the driver differs on
-// purpose, the row says so.
+// testdata/recorded has runs of the unmodified init container, which are replayed. The other tests have its behaviour as tables, with the
+// expected bytes as constants or from OpenSSL. A comment marks each intended difference.
 package golden_test
 
 import (
@@ -27,10 +26,10 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
 
-// attributes are pairs of volume attributes and values.
+// attributes are volume attributes.
 type attributes map[string]string
 
-// volume is the volume of a pod of its own, so that tests can share a node, with the identity that every node has.
+// volume is a volume of a pod for this test, so that tests can share a node, with the node's identity.
 func volume(t *testing.T, a attributes) kubelet.Volume {
 	t.Helper()
 	v := node.Volume(fmt.Sprintf("v%x", sha256.Sum256([]byte(t.Name())))[:16])
@@ -41,8 +40,7 @@ func volume(t *testing.T, a attributes) kubelet.Volume {
 // files are the files of a volume by path.
 type files map[string]string
 
-// gives publishes a volume and compares the whole of it: files has every file, all of them 0644, and beside them there
-// are the predecessor's four folders, 0755, and nothing else.
+// gives publishes a volume and compares all of it: the wanted files with mode 0644, and the predecessor's four folders with mode 0755.
 func gives(t *testing.T, n *node.Node, a attributes, want files) {
 	t.Helper()
 	v := volume(t, a)
@@ -52,7 +50,7 @@ func gives(t *testing.T, n *node.Node, a attributes, want files) {
 	compare(t, n.Target(v), layout(want))
 }
 
-// refuses publishes a volume that must fail with this code and a text that ends so, and must leave nothing behind.
+// refuses publishes a volume that must fail with this code and a text with this end, and leave nothing behind.
 func refuses(t *testing.T, n *node.Node, a attributes, code codes.Code, ending string) {
 	t.Helper()
 	v := volume(t, a)
@@ -93,7 +91,7 @@ func compare(t *testing.T, root string, want map[string]entry) {
 	}
 }
 
-// tree is what a container sees of a folder, links followed. Names that begin with two dots are the volume's own.
+// tree is the files of a folder as a container sees them, with symbolic links followed and without internal names, which begin with two dots.
 func tree(t *testing.T, root string) map[string]entry {
 	t.Helper()
 	seen := map[string]entry{}

@@ -7,7 +7,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// TestGrammar has the corners of name[:version[:certfile[:keyfile]]] that SECRETS_KEYS takes.
+// TestGrammar tests the grammar of SECRETS_KEYS, name[:version[:certfile[:keyfile]]].
 func TestGrammar(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -26,7 +26,7 @@ func TestGrammar(t *testing.T) {
 		"n":             {"n", files{"secrets/n": "second"}},
 		"n:":            {"n:", files{"secrets/n": "second"}},
 		"n:v":           {"n:" + firstVersion, files{"secrets/n": "first"}},
-		"another case":  {"N", files{"secrets/N": "second"}}, // names in a vault have no case, file names do
+		"another case":  {"N", files{"secrets/N": "second"}}, // names in a vault are case-insensitive, file names are not
 		"nothing":       {"", files{}},
 		"semicolons":    {";;", files{}},
 		"several":       {"n;m", both},

@@ -10,8 +10,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// TestEverySecret is SECRETS_KEYS unset: all pages of the list, certificates among them. The init container ended at a
-// disabled secret and at a PEM certificate; here the one is left out and the other is split.
+// TestEverySecret tests an unset SECRETS_KEYS: all pages of the list, including certificates. The init container failed at a disabled secret
+// and at a PEM certificate; the driver omits the first and splits the second.
 func TestEverySecret(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -51,7 +51,7 @@ func TestEverySecretOfAnEmptyVault(t *testing.T) {
 	gives(t, n, attributes{"secrets": "*"}, files{})
 }
 
-// TestEverySecretNeedsList: the right to read alone is not enough, as before.
+// TestEverySecretNeedsList: the permission to read is not enough, as before.
 func TestEverySecretNeedsList(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})

@@ -14,13 +14,13 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// pfxFolder has PKCS#12 files of every kind, and beside each what OpenSSL says that it holds: the key, the
-// certificate of the key, the others in the order of the file. Its make.sh made them.
+// pfxFolder has PKCS#12 files of every kind, and for each OpenSSL's output: the key, the certificate of the key, the others in the order of
+// the file. Its make.sh creates them.
 const pfxFolder = "../../pkg/keyvault/certificate/testdata/pfx/"
 
 // pfx is one of these files.
 type pfx struct {
-	name   string // of the secret that holds it
+	name   string // of its secret
 	path   string
 	value  string // of the secret
 	binary string
@@ -28,7 +28,7 @@ type pfx struct {
 	certs  []string // leaf first
 }
 
-// addPFX puts the files into the vault, as what stands behind a certificate.
+// addPFX adds the files to the vault, as secrets of certificates.
 func addPFX(t *testing.T, n *node.Node) (all []pfx) {
 	t.Helper()
 	described, err := filepath.Glob(pfxFolder + "*.pem")
@@ -47,8 +47,8 @@ func addPFX(t *testing.T, n *node.Node) (all []pfx) {
 	return all
 }
 
-// TestEveryPFX: of whatever kind of key and encryption a PKCS#12 file is, it comes apart as with OpenSSL, which the
-// init container used, to the byte. chainOrder pfx is the order of OpenSSL 3, reverse that of OpenSSL 1.
+// TestEveryPFX checks that a PKCS#12 file with any kind of key and encryption is split exactly as by OpenSSL, which the init container used.
+// chainOrder pfx is the order of OpenSSL 3, reverse the order of OpenSSL 1.
 func TestEveryPFX(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -73,8 +73,8 @@ func TestEveryPFX(t *testing.T) {
 	}
 }
 
-// TestChainInOpenSSLsView asks the OpenSSL of this machine about the files in a volume: the key is the leaf's, and by
-// default each certificate is issued by the next.
+// TestChainInOpenSSLsView checks the files of a volume with the OpenSSL of this machine: the key belongs to the leaf, and by default the next
+// certificate is the issuer of each.
 func TestChainInOpenSSLsView(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("openssl"); err != nil {

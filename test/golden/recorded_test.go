@@ -45,8 +45,8 @@ func TestRecordedRuns(t *testing.T) {
 	}
 }
 
-// attributesOf carries the init container's environment over as docs/migration.md says, but for the login: the service
-// principal of azure.json comes as the pod's own, so that no node's file is needed.
+// attributesOf translates the init container's environment as in docs/migration.md. The service principal of azure.json becomes the pod's, so
+// that no file of the node is needed.
 func attributesOf(environment map[string]string) map[string]string {
 	a := map[string]string{
 		"vault":      environment["VAULT_BASE_URL"],
@@ -74,7 +74,7 @@ func attributesOf(environment map[string]string) map[string]string {
 	return a
 }
 
-// boolean is how the init container read a truth value: "yes" and "1" are false.
+// boolean parses a boolean like the init container: "yes" and "1" are false.
 func boolean(value string) string {
 	if strings.EqualFold(value, "true") {
 		return "true"
@@ -82,17 +82,17 @@ func boolean(value string) string {
 	return "false"
 }
 
-// azureFile is the part of the node's azure.json that says which service principal to use.
+// azureFile is the service principal in the node's azure.json.
 type azureFile struct {
 	TenantID, AADClientID, AADClientSecret string
 }
 
-// secret is the Secret that a nodePublishSecretRef names.
+// secret is the Secret of a nodePublishSecretRef.
 func (f azureFile) secret() map[string]string {
 	return map[string]string{"tenantid": f.TenantID, "clientid": f.AADClientID, "clientsecret": f.AADClientSecret}
 }
 
-// recordedVaults is the form of vault.json. The newest version of an object is the last.
+// recordedVaults is the format of vault.json. The newest version of an object is the last.
 type recordedVaults struct {
 	Identities []struct {
 		Name, TenantID, ClientID, ObjectID string
@@ -160,8 +160,8 @@ func fill(t *testing.T, cloud *devcloud.Cloud, path string) {
 	}
 }
 
-// record is the tree that the run left. Names, modes and digests are those of result.json, as git keeps neither empty
-// folders nor modes; the bytes are in the folder tree, which must agree.
+// record is the files of a run. Names, modes and digests are in result.json, because git stores neither empty folders nor modes. The bytes
+// are in the folder tree, and must match.
 func record(t *testing.T, folder string) map[string]entry {
 	t.Helper()
 	var result struct {

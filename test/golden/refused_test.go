@@ -10,8 +10,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// TestRefused has what leaves no volume at all. The init container failed at most of these too, but left the files that
-// it had written before; those that it did write, such as paths outside its folder, say so.
+// TestRefused tests inputs that give an error and no volume. The init container failed at most of them too, but left the files that it had
+// written before. Comments mark those that it wrote.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -44,18 +44,18 @@ func TestRefused(t *testing.T) {
 		code       codes.Code
 		ending     string
 	}{
-		// These the init container wrote, outside its folder.
+		// The init container wrote these outside of its folder.
 		"path escapes":          {attributes{"secrets": "n;c::../../x:/abs/path"}, codes.InvalidArgument, `secrets[1]: the certfile "../../x" is not a plain file name; secrets[1]: the keyfile "/abs/path"` + notPlain},
 		"dots":                  {attributes{"secrets": "n;c::.."}, codes.InvalidArgument, `the certfile ".."` + notPlain},
 		"dots behind dots":      {attributes{"secrets": "n;c::..data"}, codes.InvalidArgument, `the certfile "..data"` + notPlain},
 		"public, path escapes":  {attributes{"certificates": "c::../x"}, codes.InvalidArgument, `certificates[0]: the certfile "../x"` + notPlain},
 		"public, absolute path": {attributes{"certificates": "c::/x"}, codes.InvalidArgument, `certificates[0]: the certfile "/x"` + notPlain},
-		// At these it failed while it was writing.
+		// It failed at these while it was writing.
 		"n::":                 {attributes{"secrets": "n;c::"}, codes.InvalidArgument, `secrets[1]: the certfile "" is empty`},
 		"n:::k":               {attributes{"secrets": "n;c:::k"}, codes.InvalidArgument, `secrets[1]: the certfile "" is empty`},
 		"n::c:":               {attributes{"secrets": "n;c::x:"}, codes.InvalidArgument, `secrets[1]: the keyfile "" is empty`},
 		"file in a subfolder": {attributes{"secrets": "n;c::tls/x.pem"}, codes.InvalidArgument, `secrets[1]: the certfile "tls/x.pem"` + notPlain},
-		// At these it failed before it asked, or because the vault refused.
+		// It failed at these before a request, or because the vault refused.
 		"no name":            {attributes{"secrets": "n;:" + firstVersion}, codes.InvalidArgument, `secrets[1]: the name "" is not 1 to 127 letters, digits and hyphens`},
 		"blank within":       {attributes{"secrets": "n;a :" + firstVersion}, codes.InvalidArgument, `secrets[1]: the name "a " is not 1 to 127 letters, digits and hyphens`},
 		"blank in a version": {attributes{"secrets": "n;c: " + firstVersion}, codes.InvalidArgument, `secrets[1]: the version " ` + firstVersion + `" is not 32 hexadecimal digits`},
@@ -65,7 +65,7 @@ func TestRefused(t *testing.T) {
 		"public, missing":    {attributes{"secrets": "n", "certificates": "missing"}, codes.NotFound, "there is no such object; check the name, or recover it if it was deleted"},
 		"public, a plain secret": {attributes{"certificates": "n"}, codes.NotFound,
 			"there is no such object; check the name, or recover it if it was deleted"},
-		// At these it failed with what the vault gave.
+		// It failed at the content of these.
 		"certfile on a plain secret":             {attributes{"secrets": "n::x.pem"}, codes.FailedPrecondition, "secrets[0]: " + plain},
 		"certfile and keyfile on a plain secret": {attributes{"secrets": "n::x.crt:x.key"}, codes.FailedPrecondition, "secrets[0]: " + plain},
 		"PFX without a key":                      {attributes{"secrets": "n;locked"}, codes.FailedPrecondition, secret("locked") + noKey},
@@ -77,12 +77,12 @@ func TestRefused(t *testing.T) {
 		"no PEM":                                 {attributes{"secrets": "n;no-pem"}, codes.FailedPrecondition, secret("no-pem") + "is not readable PEM"},
 		"no content type":                        {attributes{"secrets": "n;no-type"}, codes.FailedPrecondition, secret("no-type") + noCert},
 		"another content type":                   {attributes{"secrets": "n;text"}, codes.FailedPrecondition, secret("text") + noCert},
-		// These it wrote one over the other, the last one winning.
+		// It wrote these to the same file, and the last one remained.
 		"two versions, one file":     {attributes{"secrets": "c;c:" + secondVersion}, codes.InvalidArgument, `secrets[1]: writes "secrets/c", which secrets[0] writes already`},
 		"two certificates, one file": {attributes{"secrets": "c::x.pem;d::x.pem"}, codes.InvalidArgument, `secrets[1]: writes "certs/x.pem", which secrets[0] writes already`},
 		"certificate over its key":   {attributes{"secrets": "c::k.pfx:k", "savePFX": "true"}, codes.InvalidArgument, `secrets[0]: writes "certs_keys/k.pfx" twice`},
 		"a PFX over another's key":   {attributes{"secrets": "c::x;d::x.pfx", "savePFX": "true"}, codes.InvalidArgument, `secrets[1]: writes "keys/x.pfx", which secrets[0] writes already`},
-		// These it read as false.
+		// It parsed these as false.
 		"a truth value in other words": {attributes{"secrets": "n", "savePFX": "yes"}, codes.InvalidArgument, `savePFX: "yes" must be true or false`},
 		"1":                            {attributes{"secrets": "n", "downloadCACertificates": "1"}, codes.InvalidArgument, `downloadCACertificates: "1" must be true or false`},
 	} {

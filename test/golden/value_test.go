@@ -11,7 +11,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// TestValues: what is in a vault is in the file, to the byte.
+// TestValues: a file has exactly the bytes of the value.
 func TestValues(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -42,7 +42,7 @@ func TestValues(t *testing.T) {
 	gives(t, n, attributes{"secrets": strings.Join(names, ";")}, want)
 }
 
-// TestContentTypes: only a secret with a key id backs a certificate, whatever it calls its content.
+// TestContentTypes: only a secret with a key id belongs to a certificate, whatever its content type.
 func TestContentTypes(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -58,8 +58,8 @@ func TestContentTypes(t *testing.T) {
 	gives(t, n, attributes{"secrets": strings.Join(names, ";")}, want)
 }
 
-// TestFileEncoding: the init container meant to decode a secret with the tag file-encoding=base64, and since Python 3
-// failed. Here it is decoded; any other tag changes nothing, as before.
+// TestFileEncoding: the init container should decode a secret with the tag file-encoding=base64, but fails since Python 3. The driver
+// decodes it. Other tags change nothing, as before.
 func TestFileEncoding(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})

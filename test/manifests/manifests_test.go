@@ -1,7 +1,7 @@
-// Package manifests_test holds what the chart makes to what the driver promises: the daemon takes every flag that it is
-// given, the CSIDriver object says what the daemon relies on, and nothing gets more rights than it needs.
+// Package manifests_test checks the manifests of the chart: the daemon knows every flag, the CSIDriver object has the settings that the
+// daemon needs, and nothing has more permissions than it needs.
 //
-// It reads the chart's snapshots and deploy, which `make verify` compares with what the chart makes; so it needs no helm.
+// It reads the chart's snapshots and deploy, which `make verify` compares with the output of the chart, so it needs no helm.
 package manifests_test
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
-// object is of any kind; the fields are those that are looked at here.
+// object is an object of any kind, with the checked fields.
 type object struct {
 	Kind                         string
 	AutomountServiceAccountToken *bool `yaml:"automountServiceAccountToken"`
@@ -78,7 +78,7 @@ type volumeMount struct {
 	ReadOnly         bool   `yaml:"readOnly"`
 }
 
-// set is what one set of values makes.
+// set is the objects for one set of values.
 type set struct {
 	objects []object
 	driver  object
@@ -86,7 +86,7 @@ type set struct {
 	daemon  container
 }
 
-// flag gives the value of the daemon's flag, or "".
+// flag returns the value of the daemon's flag, or "".
 func (s set) flag(name string) string {
 	for _, argument := range s.daemon.Args {
 		if value, ok := strings.CutPrefix(argument, "--"+name+"="); ok {
@@ -171,7 +171,7 @@ func TestDaemonTakesItsFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	each(t, func(t *testing.T, _ string, s set) {
-		// --version makes it stop once all flags are known and read.
+		// With --version it ends after it has parsed all flags.
 		command := exec.CommandContext(t.Context(), binary, append(slices.Clone(s.daemon.Args), "--version")...)
 		if out, err := command.CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, bytes.TrimSpace(out))
@@ -213,7 +213,7 @@ func TestCSIDriver(t *testing.T) {
 	})
 }
 
-// Mounting for others takes a privileged container; beyond that the driver gets nothing.
+// To mount for others the driver needs a privileged container, and no other permission.
 func TestRights(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, name string, s set) {

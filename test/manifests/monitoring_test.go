@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// The alerts are those of the file that test/observe tries, but for the job: that is the release's own.
+// The alerts are those of the file that test/observe tests, with the release's job.
 func TestTheRuleIsTheFile(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../charts/keyvault-csi/rules/alerts.yaml")
@@ -49,7 +49,7 @@ func TestTheRuleIsTheFile(t *testing.T) {
 	})
 }
 
-// The ConfigMap holds the dashboard byte for byte, where the sidecar of Grafana finds it, and only if it is asked for.
+// The ConfigMap has exactly the dashboard, with the label for Grafana's sidecar, and exists only if the values enable it.
 func TestTheDashboardIsTheFile(t *testing.T) {
 	t.Parallel()
 	want, err := os.ReadFile("../../charts/keyvault-csi/dashboards/keyvault-csi.json")
@@ -80,8 +80,8 @@ func TestTheDashboardIsTheFile(t *testing.T) {
 	})
 }
 
-// The NetworkPolicy is about the driver's pods and its HTTP port, lets nobody else in, leaves alone what goes out, and is there only if it
-// is asked for.
+// The NetworkPolicy applies to the driver's pods and its HTTP port, allows nothing else in, does not limit outgoing connections, and exists
+// only if the values enable it.
 func TestTheNetworkPolicy(t *testing.T) {
 	t.Parallel()
 	type labels struct {

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// The end-to-end tests follow docs/quickstart.md word for word, so the README's short form of it may have no words of its
-// own.
+// The end-to-end tests run the commands of docs/quickstart.md, so the README's short form must have the same commands.
 func TestReadmeAndQuickstartAgree(t *testing.T) {
 	t.Parallel()
 	quickstart, err := os.ReadFile("../../docs/quickstart.md")

@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The driver refuses a volume without readOnly: true, so whatever users copy from here must have it: pages, manifests, the
-// chart's notes, and what kvcsi migrate writes.
+// The driver refuses a volume without readOnly: true, so all examples must have it: documents, manifests, the chart's notes, and the output
+// of kvcsi migrate.
 func TestEveryVolumeIsReadOnly(t *testing.T) {
 	t.Parallel()
 	volumes := map[string]int{}
@@ -57,11 +57,11 @@ type written struct {
 var (
 	ofThisDriver = regexp.MustCompile(`"?\bdriver"?: *"?keyvault-csi\.io\b`)
 	isReadOnly   = regexp.MustCompile(`(^|[{,\s"])readOnly"?: *true\b`)
-	removed      = regexp.MustCompile(`^-  `) // a line that a diff takes away; a list of YAML has one space there
+	removed      = regexp.MustCompile(`^-  `) // a removed line of a diff; a YAML list has one space there
 )
 
-// volumesIn looks for the keys beside each driver: keyvault-csi.io. It does not parse, because most of these texts are YAML only in
-// part: pages, templates, diffs, commands.
+// volumesIn finds the keys beside each driver: keyvault-csi.io. It does not parse YAML, because most of these texts are only partly YAML:
+// documents, templates, diffs, commands.
 func volumesIn(text string) []written {
 	var found []written
 	lines := strings.Split(text, "\n")
@@ -81,7 +81,7 @@ func volumesIn(text string) []written {
 	return found
 }
 
-// opening gives the place of the last brace that is still open at the end of text, or -1.
+// opening returns the index of the last open brace at the end of text, or -1.
 func opening(text string) int {
 	for closed, i := 0, len(text)-1; i >= 0; i-- {
 		switch {
@@ -96,7 +96,7 @@ func opening(text string) int {
 	return -1
 }
 
-// braces gives what stands directly in the braces that text begins with.
+// braces returns the content of the braces at the start of text, without nested braces.
 func braces(text string) string {
 	var direct strings.Builder
 	depth := 0
@@ -117,7 +117,7 @@ func braces(text string) string {
 	return direct.String()
 }
 
-// block gives the lines of the mapping of which line i, at the given column, is one.
+// block returns the lines of the mapping that contains line i, at the given column.
 func block(lines []string, i, at int) string {
 	beside := []string{lines[i]}
 	for _, step := range []int{-1, 1} {
@@ -137,7 +137,7 @@ func block(lines []string, i, at int) string {
 	return strings.Join(beside, "\n")
 }
 
-// column gives where the first key of the line stands: behind the sign of a diff and the dash of a list.
+// column returns the column of the first key of the line, behind the sign of a diff and the dash of a list.
 func column(line string) int {
 	return len(line) - len(strings.TrimLeft(line, " +-"))
 }

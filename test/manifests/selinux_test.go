@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Only what was asked for changes how volumes are protected. The driver's own label is left out of the command line, since only
-// the driver knows whether its node has SELinux; an empty label is an order of its own.
+// Only explicit values change the protection of volumes. The default label is not on the command line, because only the driver knows whether
+// its node has SELinux; an empty label is a different setting.
 func TestProtectionOfVolumes(t *testing.T) {
 	t.Parallel()
 	want := map[string][]string{

@@ -11,10 +11,9 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// front is the controller that csi-sanity makes its volumes with: it only remembers names. Without one csi-sanity counts
-// the specs of a controller as failed and does not publish, and the daemon has none. Beside it stand the daemon's own
-// Identity and Node services, passed through: csi-sanity tests Identity at a controller's endpoint as well, and publishes
-// most where a node's endpoint announces a controller.
+// front is the controller for csi-sanity, which only stores names. The daemon has no controller, and without one csi-sanity counts the
+// specs of a controller as failed and does not publish. front also forwards the daemon's Identity and Node services, because csi-sanity
+// tests Identity at a controller's endpoint too, and publishes most at a node's endpoint with a controller.
 type front struct {
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedControllerServer
@@ -26,7 +25,7 @@ type front struct {
 	volumes map[string]int64 // name, which is also the id, to size
 }
 
-// serve answers at a socket until the function that it returns is called.
+// serve serves a socket until the returned function is called.
 func (f *front) serve(ctx context.Context, socket string) (stop func(), err error) {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "unix", socket)
@@ -49,7 +48,7 @@ func (f *front) Probe(ctx context.Context, r *csi.ProbeRequest) (*csi.ProbeRespo
 	return f.identity.Probe(ctx, r)
 }
 
-// GetPluginCapabilities adds the one capability that the daemon does not have.
+// GetPluginCapabilities adds the capability of a controller.
 func (f *front) GetPluginCapabilities(ctx context.Context, r *csi.GetPluginCapabilitiesRequest) (*csi.GetPluginCapabilitiesResponse, error) {
 	response, err := f.identity.GetPluginCapabilities(ctx, r)
 	if err != nil {
@@ -93,7 +92,7 @@ func (f *front) ControllerGetCapabilities(context.Context, *csi.ControllerGetCap
 	}}}, nil
 }
 
-// CreateVolume hands the test's parameters back as the volume context, which is where a kubelet puts the attributes.
+// CreateVolume returns the parameters as the volume context, where a kubelet has the attributes.
 func (f *front) CreateVolume(_ context.Context, r *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
 	switch {
 	case r.GetName() == "":

@@ -1,7 +1,7 @@
-// Command sanity runs csi-sanity, the conformance tests of the CSI specification, as its users run it: the released
-// program, against the daemon as a process. Arguments are csi-sanity's; so is the exit code. `make sanity` calls it.
+// Command sanity runs the released csi-sanity, the conformance tests of the CSI specification, with the daemon as a process. Arguments and
+// exit code are csi-sanity's. `make sanity` calls it.
 //
-// It is a module of its own, so that csi-test and its company stay out of the product's requirements.
+// It is a module of its own, so that csi-test and its requirements are not requirements of the product.
 package main
 
 import (
@@ -30,7 +30,7 @@ func main() {
 	if mountns.Inside() {
 		code, err = run(ctx, os.Stdout, os.Args[1:])
 	} else {
-		code, err = mountns.Rerun(context.WithoutCancel(ctx)) // which hands signals on, and waits for the cleaning up
+		code, err = mountns.Rerun(context.WithoutCancel(ctx)) // which forwards signals and waits for the cleanup
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "sanity:", err)
@@ -39,9 +39,9 @@ func main() {
 	os.Exit(code) //nolint:gocritic // exitAfterDefer: stop has nothing left to stop
 }
 
-// run starts a node and lets csi-sanity loose on it. The exit code is csi-sanity's.
+// run starts a node and runs csi-sanity with it. The exit code is csi-sanity's.
 func run(ctx context.Context, out io.Writer, args []string) (code int, err error) {
-	// csi-sanity asks for volumes that can be written, and for no others.
+	// csi-sanity publishes only writable volumes.
 	n, err := node.Start(ctx, node.Options{Flags: []string{"--allow-read-write-requests"}})
 	if err != nil {
 		return 0, err
@@ -65,7 +65,7 @@ func run(ctx context.Context, out io.Writer, args []string) (code int, err error
 
 	common := append([]string{
 		"--csi.testvolumeparameters=" + parameters,
-		// csi-sanity makes and removes both folders itself, below a parent that exists.
+		// csi-sanity creates and removes both folders; their parent must exist.
 		"--csi.mountdir=" + filepath.Join(n.Root, "target"),
 		"--csi.stagingdir=" + filepath.Join(n.Root, "staging"),
 		"--ginkgo.no-color",
@@ -100,7 +100,7 @@ func run(ctx context.Context, out io.Writer, args []string) (code int, err error
 	return code, err
 }
 
-// csiSanity gives the program that make has built, or builds it in a folder.
+// csiSanity returns the path of the program that make has built, or builds it in a folder.
 func csiSanity(ctx context.Context, folder string) (string, error) {
 	if bin := os.Getenv("KEYVAULT_CSI_BIN"); bin != "" {
 		return filepath.Join(bin, "csi-sanity"), nil
@@ -113,8 +113,8 @@ func csiSanity(ctx context.Context, folder string) (string, error) {
 	return path, nil
 }
 
-// volumeParameters writes csi-sanity's file of parameters, which the controller turns into the context of each volume:
-// that of a pod's volume, with the tokens as before Kubernetes 1.35, because csi-sanity has no kubelet.
+// volumeParameters writes csi-sanity's file of parameters, which become the context of each volume. It is the context of a pod's volume, with
+// tokens as before Kubernetes 1.35, because csi-sanity sends no secrets.
 func volumeParameters(ctx context.Context, n *node.Node) (path string, err error) {
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	request, err := n.Request(ctx, kubelet.Volume{
@@ -124,7 +124,7 @@ func volumeParameters(ctx context.Context, n *node.Node) (path string, err error
 	if err != nil {
 		return "", err
 	}
-	text, err := json.Marshal(request.GetVolumeContext()) // which is YAML, too
+	text, err := json.Marshal(request.GetVolumeContext()) // JSON is YAML too
 	if err != nil {
 		return "", err
 	}
