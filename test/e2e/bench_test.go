@@ -10,20 +10,20 @@ import (
 	"time"
 )
 
-// BenchmarkPodStart measures the time from the creation of a pod to the start of its main process, for pods without the
-// driver and with it. A turn starts one pod of each kind, one after another, so that all kinds see the same machine. It
-// prints a table; the clocks of the node and of this process must be one, as in a cluster of test/cluster.
+// BenchmarkPodStart measures the time from the creation of a pod to the start of its main process, without and with the driver. A round starts
+// one pod of each kind, one after the other, so that the conditions are the same. It prints a table. The node and this process must have
+// the same clock, as in a cluster of test/cluster.
 func BenchmarkPodStart(b *testing.B) {
 	e := setUp(b)
 	e.installDriver(b)
 	near, far := e.newVault(b), e.newVault(b)
 	e.admin(b, "/faults", object{"action": "delay", "host": far.name, "delay": "20ms"})
-	objects := func(v vault, count int) func(turn int) volume {
-		return func(turn int) volume {
-			// Names that nobody asked for before, so that no cache answers.
+	objects := func(v vault, count int) func(round int) volume {
+		return func(round int) volume {
+			// New names, which are in no cache.
 			var yaml strings.Builder
 			for i := range count {
-				name := fmt.Sprintf("turn-%d-of-%d-%d", turn, count, i)
+				name := fmt.Sprintf("turn-%d-of-%d-%d", round, count, i)
 				v.set(b, name, "value of "+name)
 				fmt.Fprintf(&yaml, "- secret: %s\n", name)
 			}
@@ -32,7 +32,7 @@ func BenchmarkPodStart(b *testing.B) {
 	}
 	kinds := []struct {
 		name   string
-		volume func(turn int) volume
+		volume func(round int) volume
 		took   []time.Duration
 	}{
 		{name: "emptyDir", volume: func(int) volume { return volume{emptyDir: true} }},
@@ -42,19 +42,19 @@ func BenchmarkPodStart(b *testing.B) {
 		{name: "1 object, vault at 20 ms", volume: objects(far, 1)},
 		{name: "10 objects, vault at 20 ms", volume: objects(far, 10)},
 	}
-	for turn := 0; b.Loop(); turn++ {
+	for round := 0; b.Loop(); round++ {
 		for i := range kinds {
-			took, err := e.timeStart(b, kinds[i].volume(turn))
+			took, err := e.timeStart(b, kinds[i].volume(round))
 			if err != nil {
 				b.Fatal(err)
 			}
-			if turn > 0 { // the first turn logs in and warms up
+			if round > 0 { // the first round logs in and warms up
 				kinds[i].took = append(kinds[i].took, took)
 			}
 		}
 	}
 	if len(kinds[0].took) == 0 {
-		b.Fatal("give more than one turn: -test.benchtime=21x")
+		b.Fatal("give more than one round: -test.benchtime=21x")
 	}
 	fmt.Printf("\nfrom the creation of a pod to its main process, in ms, %d pods each\n\n", len(kinds[0].took))
 	fmt.Printf("%-40s %6s %6s %6s %6s %6s\n", "", "min", "p25", "p50", "p75", "max")

@@ -2,8 +2,7 @@ package e2e
 
 import "testing"
 
-// testServerDryRun lets the API server, which knows every field, judge what the chart renders; Helm itself only knows
-// YAML.
+// testServerDryRun checks the output of the chart with the API server, which knows every field. Helm only checks the YAML.
 func testServerDryRun(t *testing.T, e *env) {
 	var version struct{ GitVersion string }
 	if err := e.get(t.Context(), "/version", &version); err != nil {

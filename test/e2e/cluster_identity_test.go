@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// testClusterIdentity: pods of one namespace may use what the node's azure.json holds, pods of the other may not. The file
-// is replaced, by another login and then by one with a certificate beside it, and the next fetch uses what is there.
+// testClusterIdentity: pods of one namespace may use the identity in the node's azure.json, pods of the other may not. The file is replaced, by
+// another login and then by one with a certificate file, and the next fetch uses it.
 func testClusterIdentity(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", "by nobody yet")
@@ -25,8 +25,8 @@ func testClusterIdentity(t *testing.T, e *env) {
 	e.replaceOnNode(t, path.Dir(clusterFile)+"/login.pem", key+certificate)
 	logins := []struct {
 		clientID string
-		known    object // what Entra ID knows of it
-		file     object // what the node's file says
+		known    object // in Entra ID
+		file     object // in the node's file
 	}{
 		{newGUID(), object{"secrets": []object{{"value": "first s3cret"}}}, object{"aadClientSecret": "first s3cret"}},
 		{newGUID(), object{"secrets": []object{{"value": "other s3cret"}}}, object{"aadClientSecret": "other s3cret"}},
@@ -54,7 +54,7 @@ func testClusterIdentity(t *testing.T, e *env) {
 		}
 	}
 	if asked := v.requests(t, 0); asked != 0 {
-		t.Errorf("the vault was asked %d times for a pod that the policy refuses", asked)
+		t.Errorf("the vault got %d requests for a pod that the policy refuses", asked)
 	}
 
 	v.set(t, "password", "by login 0")
@@ -75,7 +75,7 @@ func testClusterIdentity(t *testing.T, e *env) {
 	}
 }
 
-// newLogin makes the certificate and key of an application, in PEM.
+// newLogin makes the certificate and key of an application, as PEM.
 func newLogin(t *testing.T) (certificate, key string) {
 	t.Helper()
 	private, err := rsa.GenerateKey(rand.Reader, 2048)

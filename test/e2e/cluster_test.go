@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// cluster is the API server, reached through `kubectl proxy`, so that any kubeconfig with any login works.
+// cluster is the API server behind `kubectl proxy`, so that any kubeconfig works.
 type cluster struct {
 	api string // base URL
 }
 
-// connect starts the proxy; it ends with the test.
+// connect starts the proxy, which ends with the test.
 func connect(t testing.TB) *cluster {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -59,7 +59,7 @@ func isNotFound(err error) bool {
 	return errors.As(err, &status) && status.code == http.StatusNotFound
 }
 
-// call sends in as JSON, unless it is nil, and decodes the answer into out, unless that is nil.
+// call sends in as JSON and decodes the answer into out. Both may be nil.
 func (c *cluster) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
@@ -101,7 +101,7 @@ func (c *cluster) get(ctx context.Context, path string, out any) error {
 	return c.call(ctx, http.MethodGet, path, nil, out)
 }
 
-// run runs kubectl or helm and gives what it printed.
+// run runs kubectl or helm and returns its output.
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := try(t.Context(), "", name, args...)
@@ -131,10 +131,10 @@ func try(ctx context.Context, input, name string, args ...string) (string, error
 	return string(out), nil
 }
 
-// patience is how long a step may take on a slow machine, and with a kubelet that republishes only every 90 seconds.
+// patience is the time limit of a step, on a slow machine with a kubelet that republishes every 90 seconds.
 const patience = 4 * time.Minute
 
-// eventually asks until it is answered with nil, and fails the test with the last answer.
+// eventually polls until the answer is nil, and fails the test with the last answer.
 func eventually(t testing.TB, what string, ask func(ctx context.Context) error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -147,7 +147,7 @@ func eventually(t testing.TB, what string, ask func(ctx context.Context) error) 
 		if err == nil {
 			return
 		}
-		if ctx.Err() == nil { // an answer, and not only the end of our patience
+		if ctx.Err() == nil { // not only the end of the time
 			last = err
 		}
 		select {

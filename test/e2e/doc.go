@@ -1,8 +1,8 @@
-// Package e2e proves in a running cluster what no test beside the code can: a real kubelet mounts the volumes, a real API
-// server hands out the tokens, and the driver comes from the chart as users get it.
+// Package e2e tests the driver in a cluster: a real kubelet mounts the volumes, a real API server issues the tokens, and the chart installs
+// the driver.
 //
-// `make e2e` brings up a cluster of its own (test/cluster) and runs the tests in it; with KUBECONFIG set they run against
-// that cluster instead. What they need is given by these variables, and without the first they skip:
+// `make e2e` starts a cluster (test/cluster) and runs the tests in it; with KUBECONFIG they use that cluster instead. They are configured
+// by these variables, and skip without the first:
 //
 //	E2E_DRIVER_IMAGE  the driver's image, REPOSITORY:TAG, which the nodes have or can pull
 //	E2E_TEST_IMAGE    the image with the dev cloud and the program workload (made by `make e2e-images`)
@@ -10,12 +10,11 @@
 //	E2E_RUNTIME       new, if the nodes must have a runtime that knows user namespaces and recursively read-only mounts; otherwise
 //	                  tests of what the runtime does not announce skip
 //
-// kubectl and helm are on the PATH. Everything else goes through the API server, also the looks at the node: a privileged
-// pod there answers for it. The dev cloud is a pod, which the driver reaches by the chart's proxy and CA values; it is told
-// the API server's real issuer and keys, and so judges real tokens. Its metadata service is put at 169.254.169.254, on a
-// node that has this address (test/cluster's does; elsewhere the tests of managed identities skip). The node's azure.json is
-// /run/keyvault-csi-e2e/azure.json, which is made and removed.
+// kubectl and helm must be on the PATH. Everything else goes through the API server, also the view of the node, by a privileged pod. The dev
+// cloud is a pod, which the driver reaches by the chart's proxy and CA values. It knows the API server's real issuer and keys, so it checks
+// real tokens. Its metadata service is at 169.254.169.254, on a node that has this address (as in test/cluster; elsewhere the tests of
+// managed identities skip). The node's azure.json is /run/keyvault-csi-e2e/azure.json, which the tests create and remove.
 //
-// All tests are one tree under TestE2E, because they share the installed driver and come in an order: what runs side by
-// side and disturbs nobody, then what restarts drivers and kubelets, then the removal.
+// All tests are subtests of TestE2E, because they share the installed driver and have an order: first tests that run in parallel, then those
+// that restart the driver and the kubelet, then the removal.
 package e2e

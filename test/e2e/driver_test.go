@@ -9,11 +9,10 @@ import (
 	"testing"
 )
 
-// clusterFile is the node's azure.json. Its real place may be the machine's own, which no test touches.
+// clusterFile is the node's azure.json. The usual path may belong to the machine, so tests do not use it.
 const clusterFile = "/run/keyvault-csi-e2e/azure.json"
 
-// driverValues let the pods of some namespaces have the node's rights. The driver runs where that file is; %q is the node's
-// host name.
+// driverValues allow the node's identities to some namespaces. The driver runs on the node with that file; %q is the node's host name.
 const driverValues = `
 nodeSelector: {kubernetes.io/hostname: %q}
 clusterIdentity: {enabled: true, file: ` + clusterFile + `}
@@ -58,7 +57,7 @@ func (e *env) cloudAddress(t testing.TB) string {
 	return cloud.Status.PodIP
 }
 
-// awaitDriver waits until the DaemonSet is as it should be and the kubelet has the driver.
+// awaitDriver waits until the DaemonSet is ready and the kubelet has registered the driver.
 func (e *env) awaitDriver(t testing.TB) {
 	t.Helper()
 	run(t, "kubectl", "rollout", "status", "--namespace", driverNamespace, "daemonset/"+release, "--timeout=3m")
@@ -71,7 +70,7 @@ func (e *env) awaitDriver(t testing.TB) {
 	})
 }
 
-// registered gives the drivers that the node's kubelet knows.
+// registered returns the drivers that are registered on the node.
 func (e *env) registered(ctx context.Context) (map[string]bool, error) {
 	var node struct {
 		Spec struct{ Drivers []struct{ Name string } }

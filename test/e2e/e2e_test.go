@@ -5,7 +5,7 @@ import "testing"
 func TestE2E(t *testing.T) {
 	e := setUp(t)
 
-	// From nothing to a driver that the kubelet knows.
+	// The installation.
 	ok := t.Run("install", func(t *testing.T) {
 		e.installDriver(t)
 	})
@@ -51,7 +51,7 @@ func TestE2E(t *testing.T) {
 		}
 	})
 
-	// These disturb the others, so each runs alone.
+	// These affect other tests, so each runs alone.
 	for _, test := range []struct {
 		name string
 		run  func(t *testing.T, e *env)

@@ -20,7 +20,7 @@ import (
 const (
 	namespace       = "keyvault-csi-e2e"       // of the pods with volumes; restricted
 	otherNamespace  = "keyvault-csi-e2e-other" // with the same service accounts; restricted
-	agentNamespace  = "keyvault-csi-e2e-agent" // of pods that had the init container before; baseline
+	agentNamespace  = "keyvault-csi-e2e-agent" // of migrated pods; baseline
 	systemNamespace = "keyvault-csi-e2e-cloud" // of the dev cloud and the node's agent; privileged
 	driverNamespace = "keyvault-csi"
 	release         = "keyvault-csi"
@@ -28,10 +28,10 @@ const (
 	tenant          = "0b3c5a40-9d8e-4d6f-8a3f-5a1de3f0c001"
 )
 
-// env is what all tests share: a cluster with the driver, the dev cloud and an agent on one node.
+// env is the shared environment: a cluster with the driver, the dev cloud and an agent on one node.
 type env struct {
 	*cluster
-	hostname    string // label of the node that all pods go to
+	hostname    string // label of the node of all pods
 	node        string // its name
 	kubeletRoot string
 	driverImage string
@@ -41,7 +41,7 @@ type env struct {
 	helmValues  []string
 }
 
-// setUp prepares the cluster, but for the driver.
+// setUp prepares the cluster without the driver.
 func setUp(t testing.TB) *env {
 	t.Helper()
 	e := &env{
@@ -59,13 +59,13 @@ func setUp(t testing.TB) *env {
 	e.cluster = connect(t)
 	e.chooseNode(t)
 	t.Cleanup(func() {
-		// The last thing a failed run is asked for, and what the next run must not find.
+		// After a failed test print a report, and always clean up.
 		if t.Failed() {
 			e.report(t)
 		}
 		deleteNamespaces(t)
 	})
-	deleteNamespaces(t) // of a run that could not clean up
+	deleteNamespaces(t) // of an interrupted run
 	for name, level := range map[string]string{
 		namespace: "restricted", otherNamespace: "restricted", agentNamespace: "baseline",
 		systemNamespace: "privileged", driverNamespace: "privileged",
@@ -77,7 +77,7 @@ func setUp(t testing.TB) *env {
 	}
 	e.startSystemPods(t)
 	e.trustIssuer(t)
-	e.replaceOnNode(t, clusterFile, "{}") // its folder must be there before the driver
+	e.replaceOnNode(t, clusterFile, "{}") // its folder must exist before the driver
 	t.Cleanup(func() {
 		err := e.onNode(context.Background(), http.MethodPost, "/remove", url.Values{"dir": {path.Dir(clusterFile)}}, new(string))
 		if err != nil {
@@ -119,7 +119,7 @@ func (e *env) chooseNode(t testing.TB) {
 	t.Fatal("no Linux node without taints")
 }
 
-// startSystemPods starts the dev cloud, and on the node the agent that looks after mounts, folders and processes there.
+// startSystemPods starts the dev cloud, and on the node the agent for mounts, folders and processes.
 func (e *env) startSystemPods(t testing.TB) {
 	t.Helper()
 	for name, spec := range map[string]object{
@@ -149,7 +149,7 @@ func (e *env) startSystemPods(t testing.TB) {
 	run(t, "kubectl", "wait", "--namespace", systemNamespace, "--for=condition=Ready", "pod", "--all", "--timeout=3m")
 }
 
-// trustIssuer tells the dev cloud the cluster's issuer and keys, as an administrator tells Entra ID its URL.
+// trustIssuer configures the cluster's issuer and keys in the dev cloud, like an administrator in Entra ID.
 func (e *env) trustIssuer(t testing.TB) {
 	t.Helper()
 	var configuration struct{ Issuer string }
@@ -164,7 +164,7 @@ func (e *env) trustIssuer(t testing.TB) {
 	e.admin(t, "/issuers", object{"url": e.issuer, "jwks": keys})
 }
 
-// admin tells the dev cloud something.
+// admin calls the admin API of the dev cloud.
 func (e *env) admin(t testing.TB, what string, in object) {
 	t.Helper()
 	if err := e.adminCall(t.Context(), http.MethodPost, what, in, nil); err != nil {
@@ -176,12 +176,12 @@ func (e *env) adminCall(ctx context.Context, method, what string, in, out any) e
 	return e.call(ctx, method, "/api/v1/namespaces/"+systemNamespace+"/pods/cloud:8081/proxy"+what, in, out)
 }
 
-// onNode asks the agent on the node.
+// onNode calls the agent on the node.
 func (e *env) onNode(ctx context.Context, method, what string, query url.Values, out any) error {
 	return e.call(ctx, method, "/api/v1/namespaces/"+systemNamespace+"/pods/node:8080/proxy"+what+"?"+query.Encode(), nil, out)
 }
 
-// replaceOnNode puts a file in the place of the one that was there, as whoever manages a node does: a new one is renamed.
+// replaceOnNode replaces a file of the node by a rename.
 func (e *env) replaceOnNode(t testing.TB, file, content string) {
 	t.Helper()
 	what := "/api/v1/namespaces/" + systemNamespace + "/pods/node:8080/proxy/replace?file=" + url.QueryEscape(file)
@@ -193,18 +193,18 @@ func (e *env) replaceOnNode(t testing.TB, file, content string) {
 // podFolder is the kubelet's folder of a pod.
 func (p *pod) podFolder() string { return path.Join(p.kubeletRoot, "pods", p.uid) }
 
-// target is where the driver mounts the pod's volume.
+// target is the path of the pod's volume.
 func (p *pod) target() string {
 	return path.Join(p.podFolder(), "volumes/kubernetes.io~csi/secrets/mount")
 }
 
-// mounts gives the node's mounts of the pod's volume, subPaths left out.
+// mounts returns the node's mounts of the pod's volume, without subPaths.
 func (p *pod) mounts(ctx context.Context) (mounts []mountinfo.Info, err error) {
 	err = p.onNode(ctx, http.MethodGet, "/mounts", url.Values{"dir": {p.target()}}, &mounts)
 	return mounts, err
 }
 
-// age makes the pod's files look as old as that, so that the next republish fetches, or no longer forgives.
+// age makes the pod's files older, so that the next republish fetches, or returns an error.
 func (p *pod) age(t testing.TB, age time.Duration) {
 	t.Helper()
 	query := url.Values{"target": {p.target()}, "age": {age.String()}}
@@ -213,7 +213,7 @@ func (p *pod) age(t testing.TB, age time.Duration) {
 	}
 }
 
-// leftOf tells what the node still has of a pod that is gone: mounts, folders, cgroups.
+// leftOf returns an error with the mounts, folders and cgroups of a deleted pod.
 func (p *pod) leftOf(ctx context.Context) error {
 	var mounts []mountinfo.Info
 	var folders, groups []string
@@ -235,7 +235,7 @@ func newGUID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// report prints what somebody wants to see who was not there.
+// report prints the state of the cluster after a failure.
 func (e *env) report(t testing.TB) {
 	t.Helper()
 	for _, args := range [][]string{

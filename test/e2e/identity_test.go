@@ -23,8 +23,8 @@ func testServicePrincipal(t *testing.T, e *env) {
 	p.mustHold(t, mountPath+"/password", "for the principal")
 }
 
-// testNotFederated: another pod's client id is no key. The token is that of the real API server, and Entra ID compares its
-// subject. Whoever describes the pod reads why.
+// testNotFederated: a pod cannot use another pod's client id, because Entra ID compares the subject of the token. `kubectl describe` has the
+// reason.
 func testNotFederated(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", "not for strangers")
@@ -34,7 +34,7 @@ func testNotFederated(t *testing.T, e *env) {
 	subject := "system:serviceaccount:" + namespace + ":stranger"
 	for line := range strings.Lines(description) {
 		if strings.Contains(line, "code = Unauthenticated desc = ") && strings.Contains(line, v.clientID) && strings.Contains(line, subject) {
-			v.identity(t, "stranger") // the cause is mended: the federated credential is now theirs
+			v.identity(t, "stranger") // repaired: the federated credential is now for this account
 			p.awaitRunning(t)
 			return
 		}
@@ -42,7 +42,7 @@ func testNotFederated(t *testing.T, e *env) {
 	t.Errorf("no line of the description names Unauthenticated, the client id and %s:\n%s", subject, description)
 }
 
-// testOtherNamespace: a service account is known by its namespace too. Of two that are both called web, one may read.
+// testOtherNamespace: service accounts of two namespaces have the name web, and only one may read.
 func testOtherNamespace(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", "for one web")
@@ -55,11 +55,11 @@ func testOtherNamespace(t *testing.T, e *env) {
 		t.Errorf("the event does not name the subject %s: %s", subject, message)
 	}
 	if mounts, err := stranger.mounts(t.Context()); err != nil || len(mounts) != 0 {
-		t.Errorf("the namesake has the mounts %+v, %v", mounts, err)
+		t.Errorf("the other pod has the mounts %+v, %v", mounts, err)
 	}
 }
 
-// testOtherTrust: identities that trust another cluster, or tokens made for somebody else, take none of these tokens.
+// testOtherTrust: identities that trust another cluster or another audience do not accept the tokens.
 func testOtherTrust(t *testing.T, e *env) {
 	subject := "system:serviceaccount:" + namespace + ":web"
 	for name, trusted := range map[string]object{
@@ -74,8 +74,8 @@ func testOtherTrust(t *testing.T, e *env) {
 	}
 }
 
-// testTokensInVolumeContext takes the other way in which a kubelet hands tokens over, that of clusters before 1.35: the
-// chart chooses by the API server's version, so the object is changed here.
+// testTokensInVolumeContext tests tokens in the volume context, as in clusters before 1.35. The chart chooses by the API server's version, so
+// the test changes the object.
 func testTokensInVolumeContext(t *testing.T, e *env) {
 	const path = "/apis/storage.k8s.io/v1/csidrivers/keyvault-csi.io"
 	var driver struct {
@@ -105,7 +105,7 @@ func testTokensInVolumeContext(t *testing.T, e *env) {
 	p.mustHold(t, mountPath+"/password", "by volume context")
 }
 
-// testNoRights: the driver's service account may do nothing that an anonymous caller may not, and its pod holds no token.
+// testNoRights: the driver's service account has only the permissions of anonymous callers, and its pod has no token.
 func testNoRights(t *testing.T, e *env) {
 	var pods struct {
 		Items []struct {

@@ -1,6 +1,6 @@
 package e2e
 
-// volume is what a test's pod looks like around its volume.
+// volume is a volume of a test, and the pod around it.
 type volume struct {
 	attributes     map[string]string
 	namespace      string            // default: namespace
@@ -9,9 +9,9 @@ type volume struct {
 	fsGroup        int               // of the pod; 0 = none
 	subPaths       map[string]string // further mounts: path in the container → subPath of the volume
 	args           []string          // of workload hold
-	writable       bool              // asks for a volume that it could write into
-	root           bool              // runs as uid 0, which the namespace must admit
-	capabilities   bool              // asks for nothing: default capabilities, and no seccomp profile
+	writable       bool              // without readOnly
+	root           bool              // runs as uid 0, which the namespace must allow
+	capabilities   bool              // default capabilities, and no seccomp profile
 	userNamespace  bool              // hostUsers: false
 	readOnlyMount  bool              // readOnly of the mount, beside that of the volume
 	recursive      bool              // recursiveReadOnly of the mount, which needs readOnlyMount
@@ -19,7 +19,7 @@ type volume struct {
 	init           bool              // an init container that does nothing
 }
 
-// manifest is that of a pod that the restricted Pod Security Standard admits.
+// manifest is a pod that the restricted Pod Security Standard allows.
 func (p *pod) manifest(v volume) object {
 	source := object{"csi": v.csi()}
 	if v.emptyDir {
@@ -83,7 +83,7 @@ func (p *pod) manifest(v volume) object {
 	}
 }
 
-// csi is the volume in a pod's manifest.
+// csi is the volume in the manifest.
 func (v volume) csi() object {
 	csi := object{"driver": "keyvault-csi.io", "readOnly": !v.writable, "volumeAttributes": v.attributes}
 	if v.secretRef != "" {

@@ -24,21 +24,20 @@ const (
 	metadataAddress = "169.254.169.254"
 )
 
-// migration is a manifest with the init container, for which recorded runs tell what it would have written.
+// migration is a manifest with the init container, and recorded runs with the expected files.
 type migration struct {
 	manifest string
 	runs     []string
-	// Parts of the manifest and what stands there instead: the name of a vault of its own, and the runs' variables. The
-	// texts of runs are what comes after "SECRETS_KEYS" and the like.
+	// Replaced parts of the manifest: the name of the vault, and the runs' variables, by their text after "SECRETS_KEYS" and the like.
 	changes func(environment func(run, variable string) string) []string
-	at      string // where the pod's container has the volume
-	folder  string // and which folder of it; "": the whole
+	at      string // path of the volume in the container
+	folder  string // folder of the volume; "": the whole volume
 	managed bool   // needs the metadata service
 	login   func(t *testing.T, e *env, tenant, clientID string)
 }
 
-// testMigrated takes the three kinds of manifest that the init container's documentation shows through `kvcsi migrate`. The
-// pods then run without it, and find at the same paths the bytes that it has been recorded to write.
+// testMigrated runs `kvcsi migrate` with the three kinds of manifest of the init container's documentation. The migrated pods must have the
+// recorded bytes at the same paths.
 func testMigrated(t *testing.T, e *env) {
 	hasMetadata := e.startMetadata(t)
 	for _, m := range []migration{
@@ -85,7 +84,7 @@ func testMigrated(t *testing.T, e *env) {
 			m.test(t, e)
 		})
 	}
-	// A refresher has no volume; it stays as it is, and that is said.
+	// A refresher has no volume. It is unchanged, with a message.
 	t.Run("cronjob-refresher.yaml", func(t *testing.T) {
 		before := read(t, manifests+"cronjob-refresher.yaml")
 		after, said, code := migrate(t, before)
@@ -116,7 +115,7 @@ func (m migration) test(t *testing.T, e *env) {
 	changes := []string{"myvault", v.name}
 	if m.changes != nil {
 		changes = append(changes, m.changes(func(name, variable string) string {
-			return strconv.Quote(readRun(t, name).environment[variable]) // which is also a text of YAML
+			return strconv.Quote(readRun(t, name).environment[variable]) // valid YAML too
 		})...)
 	}
 	manifest := read(t, manifests+m.manifest)
@@ -149,7 +148,7 @@ func (m migration) test(t *testing.T, e *env) {
 	}
 }
 
-// migrate runs the command as a user does, in a pipe.
+// migrate runs the command in a pipe.
 func migrate(t *testing.T, manifest string) (migrated, said string, code int) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -162,8 +161,7 @@ func migrate(t *testing.T, manifest string) (migrated, said string, code int) {
 	return stdout.String(), stderr.String(), command.ProcessState.ExitCode()
 }
 
-// ofManifest is the pod of a manifest, with a program that answers in place of the application's, whose image is in no
-// registry.
+// ofManifest is the pod of a manifest, with the tests' image instead of the application's.
 func (p *pod) ofManifest(t *testing.T, manifest string) object {
 	t.Helper()
 	type podSpec struct {
@@ -199,8 +197,7 @@ func (p *pod) ofManifest(t *testing.T, manifest string) object {
 	}
 }
 
-// startMetadata puts the dev cloud's metadata service where VMs of Azure have theirs, for the length of a test. It does so
-// only on a node that has this address as its own, and so takes it from nobody.
+// startMetadata serves the dev cloud's metadata service at its address in Azure, during a test. It needs a node that has this address.
 func (e *env) startMetadata(t *testing.T) bool {
 	t.Helper()
 	var addresses []string

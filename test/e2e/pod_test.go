@@ -15,17 +15,17 @@ import (
 
 type object = map[string]any
 
-// mountPath is where pods have their volume.
+// mountPath is the path of the volume in pods.
 const mountPath = "/secrets"
 
-// pod is a pod of a test. It is deleted at the end of it.
+// pod is a pod that is deleted at the end of the test.
 type pod struct {
 	*env
 	namespace, name string
 	uid             string
 }
 
-// podStatus is what tests want to know of a pod.
+// podStatus is the used part of a pod.
 type podStatus struct {
 	Metadata struct{ UID string }
 	Status   struct {
@@ -47,7 +47,7 @@ func (e *env) newPod(name string) *pod {
 	return &pod{env: e, namespace: namespace, name: name + "-" + strings.ToLower(rand.Text()[:5])}
 }
 
-// start creates a pod and does not wait for it.
+// start creates a pod without waiting.
 func (e *env) start(t testing.TB, name string, v volume) *pod {
 	t.Helper()
 	p := e.newPod(name)
@@ -103,19 +103,19 @@ func (p *pod) awaitRunning(t testing.TB) {
 	})
 }
 
-// ask asks the program in the pod's container.
+// ask calls the program in the pod's container.
 func (p *pod) ask(ctx context.Context, what string, out any) error {
 	return p.get(ctx, p.path(":8080/proxy"+what), out)
 }
 
-// file is what workload tells of a file.
+// file is a file in an answer of workload.
 type file struct {
 	Name, Mode string
 	UID, GID   int
 	Data       []byte
 }
 
-// files gives the files and folders below dir as the container sees them, by their names relative to dir.
+// files returns the files and folders below dir as the container sees them, by their names relative to dir.
 func (p *pod) files(ctx context.Context, dir string) (map[string]file, error) {
 	var list []file
 	if err := p.ask(ctx, "/files?dir="+url.QueryEscape(dir), &list); err != nil {
@@ -128,7 +128,7 @@ func (p *pod) files(ctx context.Context, dir string) (map[string]file, error) {
 	return found, nil
 }
 
-// holds tells whether the file has the content.
+// holds returns an error unless the file has the content.
 func (p *pod) holds(ctx context.Context, at, content string) error {
 	found, err := p.files(ctx, path.Dir(at))
 	if err != nil {
@@ -140,7 +140,7 @@ func (p *pod) holds(ctx context.Context, at, content string) error {
 	return nil
 }
 
-// mustHold is holds, now.
+// mustHold fails the test unless the file has the content.
 func (p *pod) mustHold(t testing.TB, at, content string) {
 	t.Helper()
 	if err := p.holds(t.Context(), at, content); err != nil {
@@ -148,13 +148,13 @@ func (p *pod) mustHold(t testing.TB, at, content string) {
 	}
 }
 
-// awaitContent waits for a rotation to arrive.
+// awaitContent waits for a rotation.
 func (p *pod) awaitContent(t testing.TB, at, content string) {
 	t.Helper()
 	eventually(t, "rotation", func(ctx context.Context) error { return p.holds(ctx, at, content) })
 }
 
-// sameProcess makes sure that the container has not been restarted in between.
+// sameProcess checks that the container was not restarted.
 func (p *pod) sameProcess(t testing.TB) (check func()) {
 	t.Helper()
 	var before string
@@ -172,13 +172,13 @@ func (p *pod) sameProcess(t testing.TB) (check func()) {
 	}
 }
 
-// event is what tests want to know of an event.
+// event is the used part of an event.
 type event struct {
 	Type, Reason, Message string
 	Count                 int
 }
 
-// warnings gives the pod's events of mounts that failed.
+// warnings returns the pod's events of failed mounts.
 func (p *pod) warnings(ctx context.Context) []event {
 	var list struct{ Items []event }
 	selector := url.QueryEscape("type=Warning,reason=FailedMount,involvedObject.uid=" + p.uid)
@@ -188,7 +188,7 @@ func (p *pod) warnings(ctx context.Context) []event {
 	return list.Items
 }
 
-// awaitEvent waits until an event of the pod holds the text, and gives the event's whole message.
+// awaitEvent waits for an event of the pod that contains the text, and returns its message.
 func (p *pod) awaitEvent(t testing.TB, text string) string {
 	t.Helper()
 	var message string
@@ -205,7 +205,7 @@ func (p *pod) awaitEvent(t testing.TB, text string) string {
 	return message
 }
 
-// gone tells whether the API server has forgotten the pod, which it does when the kubelet has cleaned up.
+// gone reports whether the pod is deleted in the API server, which is after the kubelet's cleanup.
 func (p *pod) gone(ctx context.Context) error {
 	switch _, err := p.status(ctx); {
 	case isNotFound(err):

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// askNode asks the agent on the node about the driver's process or files.
+// askNode asks the agent about the driver's process or files.
 func askNode[T any](t *testing.T, e *env, what string, query url.Values) (out T) {
 	t.Helper()
 	if err := e.onNode(t.Context(), http.MethodGet, what, query, &out); err != nil {
@@ -23,7 +23,7 @@ func askNode[T any](t *testing.T, e *env, what string, query url.Values) (out T)
 
 var theDriver = url.Values{"name": {"keyvault-csi-driver"}}
 
-// testPrivileges: what the container runtime leaves to a privileged container, the driver has given up itself.
+// testPrivileges: the driver has dropped the privileges of its container.
 func testPrivileges(t *testing.T, e *env) {
 	const onlyAdmin, none = "0000000000200000", "0000000000000000"
 	want := map[string]string{
@@ -50,7 +50,7 @@ func testPrivileges(t *testing.T, e *env) {
 	if limits := strings.Join(strings.Fields(shown["limits"]), " "); !strings.Contains(limits, "Max core file size 0 0 bytes") {
 		t.Errorf("core files are allowed:\n%s", shown["limits"])
 	}
-	// The positive control: the agent, privileged as well, has given up nothing.
+	// The positive control: the agent is privileged too, and has dropped nothing.
 	agent := askNode[map[string]string](t, e, "/threads", nil)
 	for thread, status := range agent {
 		if strings.Contains(status, onlyAdmin) || !strings.Contains(status, "NoNewPrivs:\t0") {
@@ -59,7 +59,7 @@ func testPrivileges(t *testing.T, e *env) {
 	}
 }
 
-// testSocketModes: whoever can connect to the driver can have any pod's secrets mounted.
+// testSocketModes: a process that can connect to the driver can mount any pod's secrets.
 func testSocketModes(t *testing.T, e *env) {
 	for file, want := range map[string]string{
 		"plugins/keyvault-csi.io/csi.sock":          "Srw------- 0:0",
@@ -72,8 +72,8 @@ func testSocketModes(t *testing.T, e *env) {
 	}
 }
 
-// testImage: there is no shell to get, no program to start, and no file in which anything was left. The texts of the
-// licenses may be there; test/e2e/images leaves them out.
+// testImage: the container has no shell, no other program, and no written files. The image may have the licenses, which test/e2e/images
+// omits.
 func testImage(t *testing.T, e *env) {
 	files := slices.DeleteFunc(askNode[[]string](t, e, "/image", theDriver), func(file string) bool {
 		return file == "/licenses/LICENSE" || file == "/licenses/THIRD_PARTY_NOTICES"
@@ -83,8 +83,8 @@ func testImage(t *testing.T, e *env) {
 	}
 }
 
-// testNothingSecretIsShown plants a value, a client secret that works and one that does not, and searches what Kubernetes
-// shows of the pods and of the driver. That it is not blind, what the failed login says in each place shows.
+// testNothingSecretIsShown plants a value, a valid and an invalid client secret, and searches the output of Kubernetes about the pods and the
+// driver. The text of the failed login is the positive control in each place.
 func testNothingSecretIsShown(t *testing.T, e *env) {
 	const value, right, wrong = "MARKER-value-of-a-vault-41aa", "MARKER~right~client~secret~52bb", "MARKER~wrong~client~secret~63cc"
 	v := e.newVault(t)
@@ -129,7 +129,7 @@ func testNothingSecretIsShown(t *testing.T, e *env) {
 		{"the driver's command line", shown["cmdline"], "--endpoint=unix:///csi/csi.sock"},
 	} {
 		if !strings.Contains(place.text, place.control) {
-			t.Errorf("the search is blind: %s has no %s:\n%s", place.name, place.control, place.text)
+			t.Errorf("the search does not work: %s has no %s:\n%s", place.name, place.control, place.text)
 		}
 		for _, secret := range []string{value, right, wrong} {
 			for _, form := range []string{secret, url.QueryEscape(secret), base64.StdEncoding.EncodeToString([]byte(secret))[:16]} {
@@ -138,7 +138,7 @@ func testNothingSecretIsShown(t *testing.T, e *env) {
 				}
 			}
 		}
-		// A token is a JWT, and every JWT begins like this.
+		// A token is a JWT, which begins with these letters.
 		if strings.Contains(place.text, "eyJ") {
 			t.Errorf("%s shows a token", place.name)
 		}

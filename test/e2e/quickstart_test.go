@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// testQuickstart follows docs/quickstart.md word for word: every block of sh in its order, in one shell. Blocks of text are
-// what the page says is printed.
+// testQuickstart runs docs/quickstart.md: all sh blocks in order, in one shell. Text blocks are the expected output.
 func testQuickstart(t *testing.T, e *env) {
 	if e.driverImage != "localhost/keyvault-csi-driver:dev" || e.testImage != "localhost/keyvault-csi-e2e:dev" {
 		t.Skip("the page names the images of make e2e-images, and the cluster has others")

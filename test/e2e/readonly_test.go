@@ -11,7 +11,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 )
 
-// testReadOnlyIsRequired: the pod's event says what to write.
+// testReadOnlyIsRequired: the pod's event has the required line.
 func testReadOnlyIsRequired(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", "x")
@@ -19,8 +19,8 @@ func testReadOnlyIsRequired(t *testing.T, e *env) {
 	p.awaitEvent(t, "code = InvalidArgument desc = the volume is not read-only, and nothing may write to it; set readOnly: true under csi")
 }
 
-// attackers are the roots of containers: with no capability, with what a runtime gives to whoever asks for nothing, and with a mount
-// that is read-only by the volumeMount as well. Each has a folder of its volume mounted by subPath, too.
+// attackers are containers with uid 0: without capabilities, with the default capabilities, and with a read-only volumeMount. Each also has a
+// subPath of its volume.
 func attackers(attributes map[string]string) map[string]volume {
 	root := volume{namespace: agentNamespace, root: true, attributes: attributes, subPaths: map[string]string{"/mnt/app": "app"}}
 	readOnly, capable := root, root
@@ -31,7 +31,7 @@ func attackers(attributes map[string]string) map[string]volume {
 // attacked are the objects of their volumes.
 const attacked = "[{secret: password}, {secret: password, path: app/password}]"
 
-// wantReadOnly has the container try every way to change the volume.
+// wantReadOnly makes the container try every change of the volume.
 func (p *pod) wantReadOnly(t *testing.T, dirs ...string) {
 	t.Helper()
 	for _, dir := range append(dirs, mountPath) {
@@ -45,7 +45,7 @@ func (p *pod) wantReadOnly(t *testing.T, dirs ...string) {
 	}
 }
 
-// wantNoRemount has the container try to make its mount writable, also as the owner of a user namespace that it makes itself.
+// wantNoRemount makes the container try to remount its volume writable, also in a new user namespace.
 func (p *pod) wantNoRemount(t *testing.T) {
 	t.Helper()
 	var tried struct {
@@ -56,14 +56,14 @@ func (p *pod) wantNoRemount(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(tried.Allowed)+len(tried.AsOwner) > 0 {
-		t.Errorf("in %s this did not fail with EPERM: %q; and in a namespace of its own: %q", p.name, tried.Allowed, tried.AsOwner)
+		t.Errorf("in %s this did not fail with EPERM: %q; and in a new namespace: %q", p.name, tried.Allowed, tried.AsOwner)
 	}
 	if tried.NoNamespace != "" {
 		t.Logf("%s cannot make a user namespace: %s", p.name, tried.NoNamespace)
 	}
 }
 
-// testRootCannotWrite: nobody writes into a volume, whatever the runtime has made of its mount.
+// testRootCannotWrite: no container can write into a volume, whatever the mount flags of the runtime.
 func testRootCannotWrite(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", "at first")
@@ -79,7 +79,7 @@ func testRootCannotWrite(t *testing.T, e *env) {
 	}
 }
 
-// awaitRotation waits for a password to arrive, and for the end of the rotation that brought it: the file system is read-only again.
+// awaitRotation waits for a new password, and for the end of its rotation, when the file system is read-only again.
 func (p *pod) awaitRotation(t *testing.T, value string) {
 	t.Helper()
 	p.age(t, time.Minute)
@@ -102,8 +102,7 @@ func (p *pod) inside(t *testing.T) (mounts []mountinfo.Info) {
 	return mounts
 }
 
-// testReadWriteRequests: where the operator lets pods leave readOnly out, newer runtimes give them a writable mount of a read-only file
-// system.
+// testReadWriteRequests: if the operator allows pods without readOnly, newer runtimes give them a writable mount of a read-only file system.
 func testReadWriteRequests(t *testing.T, e *env) {
 	install := func(allow string) {
 		run(t, "helm", append([]string{"upgrade", release, chart, "--set", "allowReadWriteRequests=" + allow, "--wait", "--timeout=3m"}, e.helmValues...)...)

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// recordings are of what the init container wrote.
+// recordings is the folder of the recorded runs of the init container.
 const recordings = "../../test/golden/testdata/recorded"
 
 // recordedRun is a run of the init container, as test/golden/testdata/recorded describes.
@@ -44,7 +44,7 @@ func readRun(t *testing.T, name string) recordedRun {
 	return r
 }
 
-// fill gives the vault what the run's had.
+// fill adds the objects of the run's vault.
 func (v vault) fill(t *testing.T, r recordedRun) {
 	t.Helper()
 	for _, recorded := range r.vaults.Vaults {
@@ -67,7 +67,7 @@ func (v vault) fill(t *testing.T, r recordedRun) {
 	}
 }
 
-// addFiles adds what the run left below a folder: modes, as ls has them, and bytes.
+// addFiles adds the files of the run below a folder: modes in the format of ls, and bytes.
 func (r recordedRun) addFiles(t *testing.T, tree map[string]string, folder string) {
 	t.Helper()
 	var result struct {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// steady is a pod that has to live through what happens to driver and kubelet.
+// steady is a pod that must keep its files while driver and kubelet restart.
 type steady struct {
 	*pod
 	vault vault
@@ -29,7 +29,7 @@ func (e *env) steady(t *testing.T) *steady {
 	return &steady{pod: p, vault: v, same: p.sameProcess(t), value: "at first"}
 }
 
-// check makes sure that the files are still there, and that the next rotation arrives.
+// check checks that the files exist, and that the next rotation works.
 func (s *steady) check(t *testing.T, after string) {
 	t.Helper()
 	s.mustHold(t, mountPath+"/password", s.value)
@@ -43,7 +43,7 @@ func (s *steady) check(t *testing.T, after string) {
 	s.same()
 }
 
-// testDriverKilled ends the driver's process as the kernel does when memory is short, then its pod.
+// testDriverKilled kills the driver's process with SIGKILL, then deletes its pod.
 func testDriverKilled(t *testing.T, e *env) {
 	s := e.steady(t)
 	killed := e.kill(t, "keyvault-csi-driver")
@@ -56,7 +56,7 @@ func testDriverKilled(t *testing.T, e *env) {
 	e.awaitDriver(t)
 	s.check(t, "the driver's pod was deleted")
 
-	// And a pod that comes now gets its volume, and one that goes is cleaned up.
+	// A new pod gets its volume, and a deleted pod is cleaned up.
 	p := e.run(t, "new", volume{attributes: s.vault.objects("- secret: password")})
 	checkUnmounted(t, p)
 }
@@ -81,7 +81,7 @@ func testUpgradeAndRollback(t *testing.T, e *env) {
 	checkUnmounted(t, s.pod)
 }
 
-// testKubeletRestarted: a kubelet that starts finds the mount, publishes again, and must not get a second one on top.
+// testKubeletRestarted: a restarted kubelet publishes again, which must not make a second mount.
 func testKubeletRestarted(t *testing.T, e *env) {
 	s := e.steady(t)
 	for _, time := range []string{"first", "second"} {
@@ -93,7 +93,7 @@ func testKubeletRestarted(t *testing.T, e *env) {
 	checkUnmounted(t, s.pod)
 }
 
-// driverPods gives the UIDs of the driver's pods.
+// driverPods returns the UIDs of the driver's pods.
 func (e *env) driverPods(t *testing.T) []string {
 	t.Helper()
 	var pods struct{ Items []podStatus }
@@ -109,7 +109,7 @@ func (e *env) driverPods(t *testing.T) []string {
 	return uids
 }
 
-// kill kills the node's processes of that name and gives their numbers.
+// kill kills the node's processes with that name and returns their PIDs.
 func (e *env) kill(t *testing.T, name string) []int {
 	t.Helper()
 	var killed []int
@@ -119,7 +119,7 @@ func (e *env) kill(t *testing.T, name string) []int {
 	return killed
 }
 
-// awaitAnother waits until a process of that name runs that is none of these.
+// awaitAnother waits for a new process with that name.
 func (e *env) awaitAnother(t *testing.T, name string, killed []int) {
 	t.Helper()
 	eventually(t, "another "+name, func(ctx context.Context) error {
@@ -134,7 +134,7 @@ func (e *env) awaitAnother(t *testing.T, name string, killed []int) {
 	})
 }
 
-// testUninstall comes when the pods that used the driver are gone: without it nobody could unmount their volumes.
+// testUninstall is the last test, because without the driver volumes cannot be unmounted.
 func testUninstall(t *testing.T, e *env) {
 	eventually(t, "the end of the pods", func(ctx context.Context) error {
 		for _, name := range []string{namespace, otherNamespace, agentNamespace} {

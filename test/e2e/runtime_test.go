@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// needs skips the test where the node's container runtime does not announce the feature, by its name in the node's status.
+// needs skips the test if the node's status does not have the feature of the container runtime.
 func (e *env) needs(t *testing.T, feature string) {
 	t.Helper()
 	var node struct {
@@ -34,8 +34,8 @@ func (e *env) needs(t *testing.T, feature string) {
 	t.Skip(text)
 }
 
-// testUserNamespace: the runtime maps the ids of the volume's mount, so that the root of the container reads what root owns although
-// it is somebody else on the node, and an fsGroup is the container's group.
+// testUserNamespace: the runtime maps the ids of the volume's mount, so that the container's root, which has another uid on the node, can read
+// root's files, and the fsGroup is the container's group.
 func testUserNamespace(t *testing.T, e *env) {
 	e.needs(t, "userNamespaces")
 	v := e.newVault(t)
@@ -82,7 +82,7 @@ func testUserNamespace(t *testing.T, e *env) {
 	}
 }
 
-// testRecursiveReadOnly: a pod that asks for a mount whose submounts are read-only too gets one.
+// testRecursiveReadOnly: a pod can have a mount with read-only submounts.
 func testRecursiveReadOnly(t *testing.T, e *env) {
 	e.needs(t, "recursiveReadOnlyMounts")
 	v := e.newVault(t)

@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// troubled checks that the pod waits in ContainerCreating, and that its event is exactly this line.
+// troubled checks that the pod is in ContainerCreating, and that its event is exactly this line.
 func (p *pod) troubled(t *testing.T, code, text string) {
 	t.Helper()
 	want := `MountVolume.SetUp failed for volume "secrets" : rpc error: code = ` + code + ` desc = ` + text
 	if got := p.awaitEvent(t, "code = "+code); got != want {
 		t.Errorf("the event says\n%s\nwant\n%s", got, want)
 	}
-	// The kubelet reports the containers when it has the time.
+	// The kubelet reports the containers with a delay.
 	eventually(t, "ContainerCreating", func(ctx context.Context) error {
 		status, err := p.status(ctx)
 		containers := status.Status.ContainerStatuses
@@ -28,12 +28,12 @@ func (p *pod) troubled(t *testing.T, code, text string) {
 	}
 }
 
-// asked is how every text about a vault's object begins.
+// asked is the beginning of every error about an object.
 func (v vault) asked(source, secret string) string {
 	return fmt.Sprintf("%s: secret %q of %s as workload %s: ", source, secret, v.url(), v.clientID)
 }
 
-// testWrongVault: no such host, which the dev cloud, being a proxy, answers with 502.
+// testWrongVault: a host that does not exist, which the dev cloud's proxy answers with 502.
 func testWrongVault(t *testing.T, e *env) {
 	v := vault{env: e, name: "later" + newGUID()[:8], clientID: newGUID()}
 	p := e.start(t, "wrong-vault", volume{attributes: v.objects("- secret: password")})
@@ -70,8 +70,7 @@ func testForbidden(t *testing.T, e *env) {
 	p.mustHold(t, mountPath+"/password", "allowed now")
 }
 
-// testUnknownAttribute cannot be mended in the pod, which is immutable there; its successor, as a Deployment makes it,
-// runs.
+// testUnknownAttribute: attributes of a pod are immutable, so a new pod, as of a Deployment, has the correction.
 func testUnknownAttribute(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", "x")
@@ -89,7 +88,7 @@ func testUnknownAttribute(t *testing.T, e *env) {
 	e.run(t, "attribute", volume{attributes: v.objects("- secret: password")})
 }
 
-// testManyPods: a burst of pods comes and goes, and the node is as before.
+// testManyPods: many pods start and end at once, and nothing is left on the node.
 func testManyPods(t *testing.T, e *env) {
 	const count = 30
 	v := e.newVault(t)

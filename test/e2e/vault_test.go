@@ -14,7 +14,7 @@ type vault struct {
 	clientID string
 }
 
-// newVault makes a vault whose application trusts the service account web.
+// newVault makes a vault with an application that trusts the service account web.
 func (e *env) newVault(t testing.TB) vault {
 	t.Helper()
 	v := vault{env: e, name: "e2e" + strings.ToLower(rand.Text()[:12]), clientID: newGUID()}
@@ -28,7 +28,7 @@ func (v vault) create(t testing.TB) {
 	v.admin(t, "/vaults", object{"name": v.name, "tenant": tenant})
 }
 
-// identity makes the application, which trusts a service account; and allows it everything.
+// identity makes the application, which trusts a service account and may read everything.
 func (v vault) identity(t testing.TB, serviceAccount string) {
 	t.Helper()
 	v.admin(t, "/identities", object{"tenant": tenant, "clientID": v.clientID, "federated": []object{{
@@ -37,7 +37,7 @@ func (v vault) identity(t testing.TB, serviceAccount string) {
 	v.admin(t, "/grant", object{"vault": v.name, "clientID": v.clientID})
 }
 
-// baseline has the identity trust the same service account of the namespace that admits uid 0, too.
+// baseline makes the identity trust the same service account of the namespace that allows uid 0 too.
 func (v vault) baseline(t testing.TB) {
 	t.Helper()
 	v.admin(t, "/identities", object{"tenant": tenant, "clientID": v.clientID, "federated": []object{
@@ -51,15 +51,15 @@ func (v vault) set(t testing.TB, name, value string) {
 	v.admin(t, "/secrets", object{"vault": v.name, "name": name, "value": value})
 }
 
-// url is how errors name the vault.
+// url is the vault's name in errors.
 func (v vault) url() string { return "https://" + v.name + ".vault.azure.net" }
 
-// objects are the attributes of a volume with these objects, fetched by workload identity.
+// objects are the attributes of a volume with these objects and workload identity.
 func (v vault) objects(yaml string) map[string]string {
 	return map[string]string{"vault": v.name, "clientID": v.clientID, "objects": yaml}
 }
 
-// requests counts what was asked of the vault; status 0 counts all.
+// requests counts requests to the vault; status 0 counts all.
 func (v vault) requests(t testing.TB, status int) int {
 	t.Helper()
 	var lines []struct {

@@ -15,8 +15,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 )
 
-// testRestrictedPod is the main job: uid 1000, read-only root, no capability; its namespace enforces the restricted Pod
-// Security Standard, which admits the pod or this fails.
+// testRestrictedPod is the main case: uid 1000, read-only root, no capability, in a namespace with the restricted Pod Security Standard.
 func testRestrictedPod(t *testing.T, e *env) {
 	v := e.newVault(t)
 	binary := "\x00\x01\xfe\xff no text\n\n"
@@ -59,8 +58,7 @@ func testRestrictedPod(t *testing.T, e *env) {
 	checkUnmounted(t, p)
 }
 
-// checkMounts looks at the volume's mount in the container and on the node. Inside, runtimes keep no flag of the node's mount but the
-// one that they were asked for.
+// checkMounts checks the volume's mount in the container and on the node. In the container, runtimes keep only the requested flags.
 func checkMounts(t *testing.T, p *pod) {
 	t.Helper()
 	checkOptions(t, p.inside(t), "ro")
@@ -79,7 +77,7 @@ func checkMounts(t *testing.T, p *pod) {
 	}
 }
 
-// checkOptions wants one mount with the options, of a tmpfs that is read-only itself and never swapped out (noswap: Linux has it from 6.3 on).
+// checkOptions checks for one mount with the options, of a tmpfs that is read-only itself and has noswap (since Linux 6.3).
 func checkOptions(t *testing.T, mounts []mountinfo.Info, wanted ...string) {
 	t.Helper()
 	if len(mounts) != 1 || mounts[0].FSType != "tmpfs" {
@@ -99,14 +97,14 @@ func checkOptions(t *testing.T, mounts []mountinfo.Info, wanted ...string) {
 	}
 }
 
-// checkUnmounted deletes the pod and looks at what is left.
+// checkUnmounted deletes the pod and checks that nothing is left.
 func checkUnmounted(t *testing.T, p *pod) {
 	t.Helper()
 	p.delete(t)
 	eventually(t, "clean node", p.leftOf)
 }
 
-// testFSGroup: files that only the group may read, and a container that is not root.
+// testFSGroup: files that only the group may read, in a container without root.
 func testFSGroup(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", "for the group")
@@ -119,13 +117,13 @@ func testFSGroup(t *testing.T, e *env) {
 	if string(got.Data) != "for the group" || got.Mode != "-rw-r-----" || got.UID != 0 || got.GID != 4242 {
 		t.Errorf("app/password is %s of %d:%d and holds %q", got.Mode, got.UID, got.GID, got.Data)
 	}
-	// Go writes the setgid bit first: drwxr-s--- of ls.
+	// Go prints the setgid bit first; ls prints drwxr-s---.
 	if got := files["app"]; got.Mode != "dgrwxr-x---" || got.GID != 4242 {
 		t.Errorf("app is %s of group %d, want dgrwxr-x--- of 4242", got.Mode, got.GID)
 	}
 }
 
-// testSubPath: the documented limit of subPath, and that it is no worse than that.
+// testSubPath: subPath has the documented limit, and no other.
 func testSubPath(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", "first")
@@ -146,7 +144,7 @@ func testSubPath(t *testing.T, e *env) {
 	checkUnmounted(t, p)
 }
 
-// testRotation lets a container read a certificate and its key as fast as it can, while they change.
+// testRotation has a container that reads a certificate and its key as fast as it can, while they change.
 func testRotation(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.admin(t, "/certificates", object{"vault": v.name, "name": "web-tls", "keyType": "P-256"})
@@ -161,7 +159,7 @@ func testRotation(t *testing.T, e *env) {
 	}
 	for version := 2; version <= 4; version++ {
 		v.admin(t, "/rotate", object{"vault": v.name, "kind": "certificates", "name": "web-tls"})
-		if version < 4 { // the last one waits out the real interval of 30 s
+		if version < 4 { // the last rotation is after the real interval of 30 s
 			p.age(t, time.Minute)
 		}
 		eventually(t, "rotation", func(ctx context.Context) error {
@@ -180,7 +178,7 @@ func testRotation(t *testing.T, e *env) {
 	same()
 }
 
-// testVaultDown goes through an outage: silence at first, a reason on the pod later, and all is well when it is over.
+// testVaultDown tests an outage: first without events, later with the reason in an event, and again without after the outage.
 func testVaultDown(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", "old")
@@ -189,7 +187,7 @@ func testVaultDown(t *testing.T, e *env) {
 	e.admin(t, "/faults", object{"action": "fail", "host": v.name, "status": 503})
 	t.Cleanup(func() { _ = e.adminCall(context.Background(), "DELETE", "/faults", nil, nil) })
 
-	// Younger than five minutes: the vault was asked, the answer to the kubelet was still OK.
+	// Younger than five minutes: the vault gets requests, the kubelet gets OK.
 	p.age(t, time.Minute)
 	eventually(t, "a fetch that fails", func(context.Context) error {
 		if v.requests(t, 503) == 0 {
@@ -201,7 +199,7 @@ func testVaultDown(t *testing.T, e *env) {
 		t.Errorf("a pod whose files are a minute old has the events %v", events)
 	}
 
-	// Older: an event says why; pod, mount and files stay.
+	// Older: an event has the reason; pod, mount and files stay.
 	p.age(t, 10*time.Minute)
 	message := p.awaitEvent(t, "code = Unavailable")
 	if want := v.url() + " as workload " + v.clientID; !strings.Contains(message, want) || strings.Contains(message, "\n") {
@@ -219,7 +217,7 @@ func testVaultDown(t *testing.T, e *env) {
 	}
 	p.awaitContent(t, mountPath+"/password", "new")
 	same()
-	// The volume counts as fresh again: the kubelet's next calls bring no new event.
+	// The volume is fresh again: the kubelet's next calls cause no event.
 	before := p.warnings(t.Context())
 	asked := v.requests(t, 200)
 	p.age(t, time.Minute)
@@ -234,7 +232,7 @@ func testVaultDown(t *testing.T, e *env) {
 	}
 }
 
-// testStats: what `kubectl get --raw /api/v1/nodes/NODE/proxy/stats/summary` and the kubelet's metrics say of a volume.
+// testStats: the volume in `kubectl get --raw /api/v1/nodes/NODE/proxy/stats/summary` and the kubelet's metrics.
 func testStats(t *testing.T, e *env) {
 	v := e.newVault(t)
 	v.set(t, "password", strings.Repeat("x", 5000)) // two pages

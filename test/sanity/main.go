@@ -113,8 +113,8 @@ func csiSanity(ctx context.Context, folder string) (string, error) {
 	return path, nil
 }
 
-// volumeParameters writes csi-sanity's file of parameters, which become the context of each volume. It is the context of a pod's volume, with
-// tokens as before Kubernetes 1.35, because csi-sanity sends no secrets.
+// volumeParameters writes csi-sanity's file of parameters, which become the context of each volume: the context of a pod's volume, with
+// the tokens in it, as before Kubernetes 1.35.
 func volumeParameters(ctx context.Context, n *node.Node) (path string, err error) {
 	n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 	request, err := n.Request(ctx, kubelet.Volume{

@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// attack tries every way to change the volume at dir, or a folder of it, which holds the file password, and gives those that were not
-// refused with EROFS.
+// attack tries every change of the volume at dir, or a folder of it, with the file password. It returns those that did not fail with EROFS.
 //
 //nolint:gosec // G302, G703: whatever folder the test asks for, and all of it must fail
 func attack(dir string) []string {
@@ -38,11 +37,11 @@ func attack(dir string) []string {
 	})
 }
 
-// Remount is what came of the attempts to make a volume writable: those that were not refused with EPERM.
+// Remount is the attempts to make a volume writable that did not fail with EPERM.
 type Remount struct {
 	Allowed     []string // in the container
-	AsOwner     []string // in a user and mount namespace of its own, with every capability in them
-	NoNamespace string   // why there is no such namespace, which is as good as EPERM
+	AsOwner     []string // in a new user and mount namespace, with all capabilities there
+	NoNamespace string   // the reason why there is no such namespace, which is as good as EPERM
 }
 
 func tryRemount(dir string) (tried Remount, err error) {
@@ -72,13 +71,13 @@ func remount(dir string) []string {
 	})
 }
 
-// attempt is what was tried, and how it ended.
+// attempt is an attempt and its result.
 type attempt struct {
 	what string
 	err  error
 }
 
-// notRefused gives the attempts that did not end like this.
+// notRefused returns the attempts without this error.
 func notRefused(want syscall.Errno, attempts []attempt) []string {
 	allowed := []string{}
 	for _, try := range attempts {

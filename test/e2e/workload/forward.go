@@ -6,8 +6,8 @@ import (
 	"net"
 )
 
-// forward passes on what comes in at an address, until the process ends. A pod in the node's network so puts the dev
-// cloud's metadata service where the real one is.
+// forward forwards connections from an address, until the process ends. A pod in the node's network uses it to serve the dev cloud's metadata
+// service at the real address.
 func forward(from, to string) error {
 	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", from)
 	if err != nil {

@@ -18,16 +18,16 @@ import (
 	"github.com/moby/sys/mountinfo"
 )
 
-// File is what a container sees of one file of its volume, or of a folder, which has no data.
+// File is a file or folder of a volume as a container sees it. A folder has no data.
 type File struct {
-	Name string // relative to the folder asked for
+	Name string // relative to the requested folder
 	Mode string // as ls has it: "-rw-r-----", "drwxr-s---"
 	UID  uint32
 	GID  uint32
 	Data []byte
 }
 
-// Pairs counts how often a certificate and its key were read together, and how often they did not match.
+// Pairs counts reads of a certificate and its key, and how many did not match.
 type Pairs struct {
 	Read, Torn, Versions int64
 	Problem              string
@@ -39,7 +39,7 @@ func hold(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	// A text of this process alone, and the node's clock.
+	// A unique text of this process, and the node's clock.
 	started := fmt.Sprintf("%s %d", rand.Text(), time.Now().UnixNano())
 
 	mux := http.NewServeMux()
@@ -59,7 +59,7 @@ func hold(args []string) error {
 	return listen(mux)
 }
 
-// files reads what a program sees that does not know the layout: every name but those that begin with two dots.
+// files reads all names except those that begin with two dots.
 func files(dir string) ([]File, error) {
 	found := []File{}
 	var walk func(name string) error
@@ -109,7 +109,7 @@ func mountsBelow(file, dir string) ([]*mountinfo.Info, error) {
 	return mountinfo.GetMountsFromReader(table, mountinfo.PrefixFilter(dir))
 }
 
-// write tells why nothing can be written into a folder, or "written".
+// write returns the error of a write into a folder, or "written".
 func write(dir string) string {
 	if err := os.WriteFile(filepath.Join(dir, "mine"), nil, 0o600); err != nil { //nolint:gosec // G703: see files
 		return err.Error()
@@ -117,7 +117,7 @@ func write(dir string) string {
 	return "written"
 }
 
-// pairLoop reads as docs/rotation.md tells programs to read what belongs together: it resolves ..data once.
+// pairLoop reads two files of one set as docs/rotation.md describes: it resolves ..data once.
 type pairLoop struct {
 	read, torn, versions atomic.Int64
 	problem              atomic.Pointer[string]
@@ -125,7 +125,7 @@ type pairLoop struct {
 
 func (l *pairLoop) run(cert, key string) {
 	last := ""
-	turn := time.NewTicker(time.Millisecond) // leaves the processor to others
+	again := time.NewTicker(time.Millisecond) // leaves the CPU to others
 	for {
 		folder, err := os.Readlink(filepath.Join(filepath.Dir(cert), "..data"))
 		if err == nil {
@@ -140,7 +140,7 @@ func (l *pairLoop) run(cert, key string) {
 				l.versions.Add(1)
 			}
 		case errors.Is(err, fs.ErrNotExist) && last != "":
-			// Replaced between two reads: the next turn finds the new set.
+			// The set was replaced between two reads; the next round reads the new set.
 			if _, gone := os.Stat(folder); gone != nil {
 				continue
 			}
@@ -150,7 +150,7 @@ func (l *pairLoop) run(cert, key string) {
 			text := err.Error()
 			l.problem.Store(&text)
 		}
-		<-turn.C
+		<-again.C
 	}
 }
 

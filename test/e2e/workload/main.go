@@ -1,12 +1,12 @@
-// Workload is the program of the tests' own image: it plays the pod that reads a volume, and the eyes and hands that the
-// tests have on the node. What it sees it tells over HTTP, which the tests reach through the API server.
+// Workload is the program of the tests' image: a pod with a volume, and the tests' agent on the node. The tests call it over HTTP through the
+// API server.
 //
-//	workload hold [-pair CERT,KEY]    a container that waits, and answers for its own files and mounts
+//	workload hold [-pair CERT,KEY]    a container that waits, and serves its files and mounts
 //	workload node                     a privileged pod in the node's process namespace
 //	workload forward FROM TO          TCP from one address, which the node must have, to another
 //	workload print FILE               a file on standard output
-//	workload remount DIR              tries to make a mount writable; JSON of what was not refused on standard output
-//	workload exit                     nothing; an init container that costs only itself
+//	workload remount DIR              tries to make a mount writable; prints the successful attempts as JSON
+//	workload exit                     nothing; for an init container without work
 package main
 
 import (
@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// listen serves mux on port 8080 until the process is told to end; it then ends at once, so that no test waits for it.
+// listen serves mux on port 8080 until SIGTERM, and then ends at once, so that no test waits.
 func listen(mux *http.ServeMux) error {
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
@@ -64,7 +64,7 @@ func listen(mux *http.ServeMux) error {
 	}
 }
 
-// answer makes a handler of what looks something up. Its error is the answer's text, with status 500.
+// answer makes a handler of a function. Its error is the text of the answer, with status 500.
 func answer[T any](look func(r *http.Request) (T, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		found, err := look(r)

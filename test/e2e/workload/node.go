@@ -45,13 +45,13 @@ func node() error {
 		if err != nil {
 			return "", err
 		}
-		// The kubelet's folder is mounted where it is on the node: only a mount of one's own namespace can be cloned.
+		// The kubelet's folder is mounted at its path on the node, because only a mount of the own namespace can be cloned.
 		return "", aging.Set(r.FormValue("target"), time.Now().Add(-age))
 	}))
 	return listen(mux)
 }
 
-// list gives the names in a folder of the node; a folder that is not there has none.
+// list returns the names in a folder of the node; none if the folder does not exist.
 func list(dir string) ([]string, error) {
 	names := []string{}
 	entries, err := os.ReadDir(filepath.Join(host, dir))
@@ -64,7 +64,7 @@ func list(dir string) ([]string, error) {
 	return names, nil
 }
 
-// replace renames a new file over the old one, if there was one. The content comes as a JSON string.
+// replace replaces or creates a file by a rename. The content is a JSON string.
 func replace(file string, body io.Reader) error {
 	var content string
 	if err := json.NewDecoder(body).Decode(&content); err != nil {
@@ -80,7 +80,7 @@ func replace(file string, body io.Reader) error {
 	return os.Rename(file+".new", file) //nolint:gosec // G703: see above
 }
 
-// addresses gives the node's own IPv4 addresses, each of which stands in its routing table before a line that says so.
+// addresses returns the node's IPv4 addresses, from its routing table.
 func addresses() ([]string, error) {
 	table, err := os.ReadFile("/proc/1/net/fib_trie")
 	if err != nil {
@@ -99,7 +99,7 @@ func addresses() ([]string, error) {
 	return found, nil
 }
 
-// cgroups gives the cgroups of a pod. The systemd driver writes its UID with underscores.
+// cgroups returns the cgroups of a pod. The systemd driver writes its UID with underscores.
 func cgroups(uid string) ([]string, error) {
 	found := []string{}
 	err := filepath.WalkDir(filepath.Join(host, "sys/fs/cgroup"), func(path string, entry fs.DirEntry, err error) error {
@@ -135,7 +135,7 @@ func processes(name string) ([]int, error) {
 	return found, nil
 }
 
-// kill ends processes as the kernel does when memory is short.
+// kill kills processes with SIGKILL.
 func kill(name string) ([]int, error) {
 	found, err := processes(name)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// only gives the folder of the one process of the node that has this name; without a name, that of this process.
+// only returns the /proc folder of the only process of the node with this name, or of this process without a name.
 func only(name string) (proc string, err error) {
 	if name == "" {
 		return "/proc/self", nil
@@ -23,7 +23,7 @@ func only(name string) (proc string, err error) {
 	return fmt.Sprintf("/proc/%d", found[0]), nil
 }
 
-// threads gives what /proc says of each thread of a process.
+// threads returns the /proc status of each thread of a process.
 func threads(name string) (map[string]string, error) {
 	proc, err := only(name)
 	if err != nil {
@@ -36,14 +36,14 @@ func threads(name string) (map[string]string, error) {
 	status := map[string]string{}
 	for _, file := range files {
 		text, err := os.ReadFile(file) //nolint:gosec // G304: of /proc
-		if err == nil {                // else it has just ended
+		if err == nil {                // otherwise it has just ended
 			status[filepath.Base(filepath.Dir(file))] = string(text)
 		}
 	}
 	return status, nil
 }
 
-// shown gives what else /proc shows of a process.
+// shown returns other /proc files of a process.
 func shown(name string) (map[string]string, error) {
 	proc, err := only(name)
 	if err != nil {
@@ -60,8 +60,7 @@ func shown(name string) (map[string]string, error) {
 	return texts, nil
 }
 
-// image gives the files of a process's root that lie on the same device as it: those of its image, and what has been
-// written beside them, but nothing that is mounted there.
+// image returns the files of a process's root on the same device: the files of the image and written files, without mounts.
 func image(name string) ([]string, error) {
 	proc, err := only(name)
 	if err != nil {
@@ -92,7 +91,7 @@ func image(name string) ([]string, error) {
 	return files, err
 }
 
-// mode is that of a file of the node, as ls(1) writes it, and its owner.
+// mode returns the mode of a file of the node in the format of ls(1), and its owner.
 func mode(file string) (string, error) {
 	info, err := os.Lstat(filepath.Join(host, file)) //nolint:gosec // G703: whatever file the test wants
 	if err != nil {
