@@ -90,7 +90,7 @@ func (n *Node) MustMetric(t testing.TB, name string) float64 {
 // ReadFile is the content of a file, as a pod reads it.
 func ReadFile(t testing.TB, path string) string {
 	t.Helper()
-	content, err := os.ReadFile(path)
+	content, err := os.ReadFile(path) //nolint:gosec // G304: a file of a test
 	if err != nil {
 		t.Fatal(err)
 	}

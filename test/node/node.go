@@ -287,7 +287,7 @@ func FreeAddress(ctx context.Context) (string, error) {
 	var l net.Listener
 	var err error
 	for range 100 {
-		if l, err = config.Listen(ctx, "tcp", fmt.Sprint("127.0.0.1:", first+rand.IntN(after-first))); err == nil {
+		if l, err = config.Listen(ctx, "tcp", fmt.Sprint("127.0.0.1:", first+rand.IntN(after-first))); err == nil { //nolint:gosec // G404: any number
 			return l.Addr().String(), l.Close()
 		}
 	}

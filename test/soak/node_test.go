@@ -144,7 +144,7 @@ func (s *testNode) kubelet() (kubelet.Kubelet, int) {
 	return s.n.Kubelet, s.incarnation
 }
 
-// changes changes objects of the vaults until ctx ends.
+// changes sets, deletes and issues objects of the vaults until ctx ends.
 func (s *testNode) changes(ctx context.Context) {
 	for i := 1; pause(ctx, s.form.change); i++ {
 		vault := append(slices.Clone(fullVaults), bulk)[rand.N(len(fullVaults)+1)]
@@ -178,7 +178,7 @@ func (s *testNode) toggle(name string) {
 	}
 }
 
-// kills kills the daemon periodically until ctx ends.
+// kills ends the daemon with SIGKILL periodically until ctx ends.
 func (s *testNode) kills(ctx context.Context) {
 	for pause(ctx, s.form.kill*3/4+rand.N(s.form.kill/2)) {
 		s.kill(ctx)
