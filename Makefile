@@ -60,6 +60,8 @@ tidy: ## Format the code and tidy the modules
 verify: chart-check ## Check that nothing is left to format, tidy or commit: gofmt, go mod tidy, go vet, go mod verify, the chart
 	@unformatted="$$(gofmt -s -l cmd internal pkg test tools)"; \
 	if [ -n "$$unformatted" ]; then echo "not formatted (make tidy):"; echo "$$unformatted"; exit 1; fi
+	@large="$$(git ls-files -z | xargs -0 stat -c '%s %n' | awk '$$1 > 1000000')"; \
+	if [ -n "$$large" ]; then echo "larger than 1 MB, a built program perhaps:"; echo "$$large"; exit 1; fi
 	@for module in $(MODULES); do \
 		echo "verify: $$module"; \
 		(cd $$module && go mod tidy -diff && go mod verify); \
