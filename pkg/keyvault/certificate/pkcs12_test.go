@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -82,13 +81,9 @@ func TestSlowFilesAreFound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		began := time.Now()
 		_, err = splitPFX(content)
 		if got, want := errors.Is(err, errSlow), filepath.Base(path) == "iterations.pfx"; got != want {
 			t.Errorf("%s: %v", path, err)
-		}
-		if took := time.Since(began); took > time.Second {
-			t.Errorf("%s: looked at for %v", path, took)
 		}
 	}
 }

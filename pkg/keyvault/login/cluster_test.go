@@ -44,7 +44,7 @@ func FuzzClusterFile(f *testing.F) {
 		l := newLogins(t, Options{ClusterFile: "/etc/azure.json", ReadFile: readFile})
 		began := time.Now()
 		identity, err := l.cluster(volume.Identity{Kind: volume.Cluster})
-		if took := time.Since(began); took > 5*time.Second {
+		if took := time.Since(began); took > time.Minute {
 			t.Errorf("%d bytes took %v", len(content), took)
 		}
 		if err != nil {
