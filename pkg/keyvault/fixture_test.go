@@ -29,17 +29,29 @@ const (
 // fixture is a cloud with one vault that two identities may read, and a client.
 type fixture struct {
 	*devcloud.Cloud
-	t      *testing.T
-	vault  *devcloud.Vault
-	issuer *devcloud.Issuer
-	client *keyvault.Client
-	ahead  atomic.Int64 // of the clock of the clients, see later
+	t       *testing.T
+	vault   *devcloud.Vault
+	issuer  *devcloud.Issuer
+	client  *keyvault.Client
+	ahead   atomic.Int64 // of the clock of the clients, see later
+	began   time.Time
+	running atomic.Bool
 }
 
 // later advances the clock of the clients, not of the cloud.
 func (w *fixture) later(d time.Duration) { w.ahead.Add(int64(d)) }
 
-func (w *fixture) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+// now stands still between two calls of later, however slow the machine is, unless a test lets the clock run.
+func (w *fixture) now() time.Time {
+	now := w.began
+	if w.running.Load() {
+		now = time.Now()
+	}
+	return now.Add(time.Duration(w.ahead.Load()))
+}
+
+// run lets the clock run, for pauses that must end within one call.
+func (w *fixture) run() { w.running.Store(true) }
 
 func newFixture(t *testing.T, change ...func(*keyvault.Options)) *fixture {
 	t.Helper()
@@ -48,7 +60,7 @@ func newFixture(t *testing.T, change ...func(*keyvault.Options)) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(cloud.Close)
-	w := &fixture{Cloud: cloud, t: t, issuer: cloud.NewIssuer(issuerURL)}
+	w := &fixture{Cloud: cloud, t: t, began: time.Now(), issuer: cloud.NewIssuer(issuerURL)}
 	w.vault = w.addVault("shop", tenantID)
 	for _, id := range []string{clientID, otherClientID} {
 		err := cloud.AddIdentity(devcloud.Identity{

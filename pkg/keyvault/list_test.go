@@ -20,6 +20,7 @@ func TestAThrottledListGoesOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newFixture(t)
+			w.run()
 			want := map[string]string{}
 			for i := range 60 {
 				name := fmt.Sprintf("app-%02d", i)

@@ -114,6 +114,7 @@ func TestManagedIsNotHijacked(t *testing.T) {
 func TestManagedIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	w := newVM(t)
+	w.run()
 	w.fetch(w.asServicePrincipal(secret("a"))) // the cloud makes its keys
 	for _, status := range []int{404, 410, 429, 500, 503} {
 		w.ResetCounts()

@@ -16,6 +16,7 @@ func TestManagedIsThrottledWith503(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
 	w := newVM(t, func(o *keyvault.Options) { o.Metrics = registry })
+	w.run()
 	w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Fail, Status: 503, RetryAfter: time.Second, Times: 1})
 	w.fetch(managed(byClient))
 	for _, line := range scrape(t, registry) {
