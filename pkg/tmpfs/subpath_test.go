@@ -34,12 +34,11 @@ func (f fixture) subPath(container string, index int) string {
 // generation is the content of a file: two of them are as large as the limit of these tests.
 func generation(n int) string { return strings.Repeat(fmt.Sprint(n), 100<<10) }
 
+// A rotation keeps the sets that a subPath shows, and removes them when no container uses them any more.
 func TestSubPathSurvivesRotations(t *testing.T) {
-	t.Parallel()
 	for _, what := range []string{"tls", "tls/key", "file"} {
 		t.Run(what, func(t *testing.T) {
-			t.Parallel()
-			eachAPI(t, tmpfs.Options{MaxBytes: 200 << 10, MaxFiles: 2}, func(t *testing.T, f fixture) {
+			eachAPIAlone(t, tmpfs.Options{MaxBytes: 200 << 10, MaxFiles: 2}, func(t *testing.T, f fixture) {
 				publish := func(n int) { f.publish(t, content("tls/key", generation(n), "file", generation(n))) }
 				check := func(path string, n int) {
 					t.Helper()
