@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -85,6 +86,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	exitCode, err := do(ctx, command{flags, args[1:], stdin, stdout, stderr})
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", flags.Name(), err)
+		exitCode = cmp.Or(exitCode, exitError) // the command may have set another code
 	}
 	return exitCode
 }
