@@ -29,6 +29,7 @@ func (n *manifestNames) Set(name string) error {
 
 // read returns the named files: a file, all manifests below a folder, or standard input for "-".
 func (n *manifestNames) read(stdin io.Reader) (files []migrate.File, err error) {
+	read := map[string]bool{} // a file that is named twice would hold each class twice
 	for _, name := range *n {
 		if name == "-" {
 			data, err := io.ReadAll(stdin)
@@ -38,7 +39,8 @@ func (n *manifestNames) read(stdin io.Reader) (files []migrate.File, err error) 
 			files = append(files, migrate.File{Name: name, Data: data})
 			continue
 		}
-		before := len(files)
+		found := false
+		name = filepath.Clean(name)
 		err := filepath.WalkDir(name, func(path string, entry fs.DirEntry, err error) error {
 			switch {
 			case err != nil:
@@ -46,6 +48,11 @@ func (n *manifestNames) read(stdin io.Reader) (files []migrate.File, err error) 
 			case entry.IsDir() || path != name && !isManifest(path):
 				return nil
 			}
+			found = true
+			if read[path] {
+				return nil
+			}
+			read[path] = true
 			data, err := os.ReadFile(path) //nolint:gosec // the user names the files
 			files = append(files, migrate.File{Name: path, Data: data})
 			return err
@@ -53,7 +60,7 @@ func (n *manifestNames) read(stdin io.Reader) (files []migrate.File, err error) 
 		switch {
 		case err != nil:
 			return nil, err
-		case len(files) == before:
+		case !found:
 			return nil, fmt.Errorf("%s: holds no file that ends with .yaml, .yml or .json", name)
 		}
 	}

@@ -16,7 +16,12 @@ import (
 
 const migrateUsage = `kvcsi migrate reads manifests whose pods use the init container acs-keyvault-agent, or a SecretProviderClass of the
 Azure provider of the Secrets Store CSI Driver, and writes the same manifests with a volume of this driver. Everything
-else in them stays as it is, byte for byte. Notes and problems go to standard error.
+else in them stays as it is, byte for byte. What it does not understand it reports on standard error, with file and line,
+and ends with exit code 3. Placeholders such as {{ .Values.vault }} and ${VAULT} are carried over. Files that are made by
+Helm or kustomize:
+
+  helm template . | kvcsi migrate -f -          kustomize build . | kvcsi migrate -f -
+  kubectl get deployments,secretproviderclasses -o yaml | kvcsi migrate -f -
 
 Usage: kvcsi migrate -f FILE|FOLDER|- [-f ...] [FLAGS]
 
@@ -31,14 +36,18 @@ func runMigrate(_ context.Context, c command) (exitCode int, err error) {
 	var options migrate.Options
 	c.flags.Var(&names, "f", "`file` or folder with manifests, or - for standard input; may be repeated")
 	c.flags.StringVar(&options.Container, "container", "", "`name` of the init container of the agent, if its image, command and variables do not show it")
+	c.flags.BoolVar(&options.RemoveClasses, "remove-classes", false, "remove a SecretProviderClass from the files when all its pods are migrated; pods in other files may use it")
 	diff := c.flags.Bool("diff", false, "print what changes, as a unified diff")
 	write := c.flags.Bool("write", false, "change the files in place")
+	report := c.flags.String("report", "text", "`form` of the report on standard error: text or json")
 	if code, err := c.parse(func() { c.printHelp(c.stderr, migrateUsage) }); code != parsed {
 		return code, err
 	}
 	switch {
 	case len(names) == 0:
 		return exitUsage, errNoManifests
+	case *report != "text" && *report != "json":
+		return exitUsage, fmt.Errorf("--report %q is neither text nor json", *report)
 	case *write && slices.Contains(names, "-"):
 		return exitUsage, errors.New("--write changes files and cannot go with -f -")
 	}
@@ -54,14 +63,14 @@ func runMigrate(_ context.Context, c command) (exitCode int, err error) {
 		return exitError, err
 	}
 	for _, finding := range result.Findings {
-		fmt.Fprintln(c.stderr, finding)
 		if finding.Level > migrate.Note {
 			exitCode = exitIncomplete
 		}
 	}
-	if result.Migrated == 0 && len(result.Findings) == 0 {
-		fmt.Fprintln(c.stderr, "kvcsi migrate: found nothing to migrate")
+	if *report == "json" {
+		return exitCode, reportJSON(result, c.stderr)
 	}
+	reportText(result, c.stderr)
 	return exitCode, nil
 }
 

@@ -177,7 +177,7 @@ func TestMigrateDiffAndWrite(t *testing.T) {
 		t.Errorf("%v %v", info.Mode(), err)
 	}
 	code, out, err = migrateCommand(t, "", "-f", folder, "--diff")
-	if code != exitOK || out != "" || err != "kvcsi migrate: found nothing to migrate\n" {
+	if code != exitOK || out != "" || err != "kvcsi migrate: found nothing to migrate in 2 files\n" {
 		t.Errorf("%d %q %q", code, out, err)
 	}
 }
@@ -191,6 +191,7 @@ func TestMigrateInPart(t *testing.T) {
 	code, _, err := migrateCommand(t, "", "-f", path, "--write")
 	want := path + `:6: note: Pod web: identity managed is the node's own right: the driver's operator must allow it to the namespace (--policy-file)
 ` + path + `:32: not migrated: Pod other: SECRETS_KEYS of init container "keyvault-agent" comes from the ConfigMap "c", and a volume's attributes are plain text; write the value
+kvcsi migrate: 1 file read, 1 workload moved, 1 left: Pod other
 `
 	if code != exitIncomplete || err != want {
 		t.Errorf("%d\n%s", code, cmp.Diff(want, err))
@@ -205,22 +206,35 @@ func TestMigrateClassAlone(t *testing.T) {
 	t.Parallel()
 	const (
 		class = "apiVersion: secrets-store.csi.x-k8s.io/v1\nkind: SecretProviderClass\nmetadata: {name: c}\n" +
-			"spec:\n  provider: azure\n  parameters:\n    keyvaultName: myvault\n    clientID: 11111111-2222-3333-4444-555555555555\n" +
+			"spec:\n  provider: azure\n  parameters:\n    keyvaultName: myvault\n    tenantID: contoso.example\n    clientID: 11111111-2222-3333-4444-555555555555\n" +
 			"    objects: |\n      array:\n      - |\n        objectName: a\n        objectType: key\n"
 		pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  volumes:\n  - name: v\n    csi:\n" +
 			"      driver: secrets-store.csi.k8s.io\n      readOnly: true\n      volumeAttributes: {secretProviderClass: c}\n"
 		migrated = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  volumes:\n  - name: v\n    csi:\n" +
 			"      driver: keyvault-csi.io\n      readOnly: true\n      volumeAttributes:\n        vault: https://myvault.vault.azure.net\n" +
-			"        identity: workload\n        clientID: 11111111-2222-3333-4444-555555555555\n        objects: |\n          - key: a\n            path: a\n"
+			"        identity: workload\n        clientID: 11111111-2222-3333-4444-555555555555\n        tenantID: contoso.example\n        objects: |\n          - key: a\n            path: a\n"
 	)
 	folder := inFolder(t, map[string]string{"class.yaml": class, "pod.yaml": pod})
-	code, out, err := migrateCommand(t, "", "-f", folder)
+	code, out, err := migrateCommand(t, "", "--remove-classes", "-f", folder)
 	if code != exitOK || out != migrated || !strings.Contains(err, "class.yaml:1: note: SecretProviderClass c: is gone") {
 		t.Errorf("%d %s %s", code, cmp.Diff(migrated, out), err)
 	}
 	list := "apiVersion: v1\nkind: List\nitems:\n- " + strings.TrimSuffix(strings.ReplaceAll(class, "\n", "\n  "), "  ")
-	code, out, err = migrateCommand(t, list+"---\n"+pod, "-f", "-")
+	code, out, err = migrateCommand(t, list+"---\n"+pod, "--remove-classes", "-f", "-")
 	if code != exitOK || out != list+"---\n"+migrated || !strings.Contains(err, "because a List must hold something") {
+		t.Errorf("%d %s %s", code, out, err)
+	}
+	code, out, err = migrateCommand(t, "", "-f", folder)
+	if code != exitOK || out != class+"---\n"+migrated || !strings.Contains(err, "class.yaml:1: note: SecretProviderClass c: stays, but its pods in these files do not use it any more") {
+		t.Errorf("%d %s %s", code, cmp.Diff(class+"---\n"+migrated, out), err)
+	}
+	// Values of Helm name the class as well.
+	values := filepath.Join(folder, "values.yaml")
+	if err := os.WriteFile(values, []byte("controller:\n  secretProviderClass: c\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, err = migrateCommand(t, "", "--remove-classes", "-f", folder)
+	if code != exitIncomplete || !strings.HasPrefix(out, class) || !strings.Contains(err, "class.yaml:1: note: SecretProviderClass c: stays, because line 2 of "+values+" names it\n") {
 		t.Errorf("%d %s %s", code, out, err)
 	}
 }
@@ -233,7 +247,7 @@ func TestMigrateContainer(t *testing.T) {
 		t.Errorf("%d %s", code, out)
 	}
 	code, out, err := migrateCommand(t, hidden, "-f", "-", "--container", "fetch")
-	if want := `-:6: not migrated: Pod web: init container "fetch" has no SECRETS_FOLDER with an absolute path` + "\n"; code != exitIncomplete || out != hidden || err != want {
+	if want := `-:6: not migrated: Pod web: init container "fetch" has no SECRETS_FOLDER with an absolute path` + "\nkvcsi migrate: 1 file read, 0 workloads moved, 1 left: Pod web\n"; code != exitIncomplete || out != hidden || err != want {
 		t.Errorf("%d %s %s", code, out, err)
 	}
 }

@@ -3,66 +3,79 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 )
 
-const migrationDoc = "../../docs/migration.md"
-
-// The commands of docs/migration.md are run, one after the other, on the manifests that it shows, and print what it says
+// The commands of the documents are run, one after the other, on the manifests that the same document shows, and print what it says
 // they print: standard output, then standard error, then the exit code where it is not 0.
-func TestMigrationDoc(t *testing.T) {
-	text := read(t, migrationDoc)
-	var doc strings.Builder
-	folder := t.TempDir()
-	home, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
+func TestMigrationDocs(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		document string
+		commands int
+	}{
+		{"migration.md", 2},
+		{"migration-agent.md", 3},
+		{"migration-azure-provider.md", 1},
+	} {
+		path := filepath.Join("../../docs", test.document)
+		text := read(t, path)
+		t.Run(test.document, func(t *testing.T) {
+			t.Parallel()
+			got, commands := runDocument(t, text)
+			if commands != test.commands {
+				t.Errorf("%d commands, want %d", commands, test.commands)
+			}
+			compareGolden(t, path, got)
+		})
 	}
-	t.Chdir(folder)
-	commands := 0
-	for i, part := range strings.Split(text, "```") {
-		if i > 0 {
-			doc.WriteString("```")
-		}
+}
+
+// runDocument returns the document with the output that its commands have, and the number of the commands.
+func runDocument(t *testing.T, text string) (document string, commands int) {
+	t.Helper()
+	folder := t.TempDir() // the manifests of one document, so that documents can use the same names
+	parts := strings.Split(text, "```")
+	for i, part := range parts {
 		info, body, _ := strings.Cut(part, "\n")
 		language, name, _ := strings.Cut(info, " ")
 		switch {
 		case i%2 == 0 || language == "yaml" && name == "":
 		case language == "yaml":
-			if err := os.WriteFile(name, []byte(body), 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(folder, name), []byte(body), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		case language == "console":
 			line, _, _ := strings.Cut(body, "\n")
-			command, found := strings.CutPrefix(line, "$ kvcsi ")
-			if !found {
-				t.Fatalf("%q is no command of kvcsi", line)
-			}
+			parts[i] = info + "\n" + line + "\n" + runLine(t, folder, line)
 			commands++
-			var stdout, stderr strings.Builder
-			code := run(t.Context(), strings.Fields(command), nil, &stdout, &stderr)
-			part = info + "\n" + line + "\n" + stdout.String() + stderr.String()
-			if code != exitOK {
-				part += fmt.Sprintf("[exit %d]\n", code)
-			}
 		default:
 			t.Errorf("a block of %q is not checked", info)
 		}
-		doc.WriteString(part)
 	}
-	if commands < 5 {
-		t.Errorf("only %d commands", commands)
+	return strings.Join(parts, "```"), commands
+}
+
+// runLine runs a command line on the files of the folder.
+func runLine(t *testing.T, folder, line string) string {
+	t.Helper()
+	command, found := strings.CutPrefix(line, "$ kvcsi ")
+	if !found {
+		t.Fatalf("%q is no command of kvcsi", line)
 	}
-	t.Chdir(home)
-	if *update {
-		if err := os.WriteFile(migrationDoc, []byte(doc.String()), 0o600); err != nil {
-			t.Fatal(err)
+	args := strings.Fields(command)
+	for i, arg := range args {
+		if arg == "-f" && i+1 < len(args) {
+			args[i+1] = filepath.Join(folder, args[i+1])
 		}
 	}
-	if diff := cmp.Diff(read(t, migrationDoc), doc.String()); diff != "" {
-		t.Errorf("docs/migration.md (-want +got):\n%s", diff)
+	var stdout, stderr strings.Builder
+	code := run(t.Context(), args, nil, &stdout, &stderr)
+	output := strings.ReplaceAll(stdout.String()+stderr.String(), folder+"/", "")
+	if code != exitOK {
+		output += fmt.Sprintf("[exit %d]\n", code)
 	}
+	return output
 }

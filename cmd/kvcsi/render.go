@@ -72,8 +72,10 @@ func runRender(ctx context.Context, c command) (exitCode int, err error) {
 		fmt.Fprintln(c.stderr, "kvcsi render: found no volume of the driver", migrate.DriverName)
 	}
 	show := func(v migrate.Volume) error {
-		showVolume(v, c.stdout)
-		return nil
+		var text strings.Builder
+		showVolume(v, &text)
+		_, err := v.Placeholders.WriteString(c.stdout, text.String())
+		return err
 	}
 	if o.fetch {
 		fetcher, err := newFetcher(ctx, cloud)

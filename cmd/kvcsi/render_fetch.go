@@ -49,6 +49,9 @@ func newFetcher(ctx context.Context, where azure.Cloud) (fetcher, error) {
 
 // showContent prints the files that the volume would have now: sizes and hashes, and with reveal the values.
 func showContent(ctx context.Context, v migrate.Volume, from fetcher, reveal bool, stdout io.Writer) error {
+	if len(v.Filled) > 0 {
+		return fmt.Errorf("%s is a placeholder, and --fetch needs the value; give the rendered manifests", v.Filled[0])
+	}
 	ctx, cancel := context.WithTimeout(ctx, v.Request.Timeout)
 	defer cancel()
 	content, err := from.Fetch(ctx, v.Request)

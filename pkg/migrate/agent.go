@@ -45,19 +45,6 @@ func texts(list *yaml.Node) (all []string) {
 	return all
 }
 
-// findAgent searches for the agent below a node of an unknown kind.
-func findAgent(node *yaml.Node) *yaml.Node {
-	if node.Kind == yaml.MappingNode && get(node, "image") != nil && looksLikeAgent(node) {
-		return node
-	}
-	for _, child := range node.Content {
-		if found := findAgent(child); found != nil {
-			return found
-		}
-	}
-	return nil
-}
-
 // agent is one agent of a pod and its settings.
 type agent struct {
 	container
@@ -74,6 +61,7 @@ func (m *migration) planAgents(p *plan) {
 		m.named = m.named || named
 		if named || looksLikeAgent(c.node) {
 			found = append(found, c)
+			m.explained[c.node] = true
 		}
 	}
 	if len(found) == 0 {
@@ -81,6 +69,10 @@ func (m *migration) planAgents(p *plan) {
 	}
 	if twice := doubled(p.spec); twice != nil {
 		p.problem(twice, "the key %s is there twice, and readers of YAML differ in which one counts", quote(twice.Value))
+		return
+	}
+	if p.runsOnWindows() {
+		p.problem(found[0].node, "the pod is for Windows nodes, where this driver does not run; it keeps its init container")
 		return
 	}
 	var agents []*agent
@@ -146,6 +138,8 @@ func (m *migration) placeOutput(p *plan, a *agent, env *environment) {
 		p.problem(target.node, "%s mounts the volume by subPathExpr", a)
 	case !known || target.volume == "":
 		p.problem(target.node, "the volume %s of %s is not among the pod's volumes", quote(printable(target.volume)), a)
+	case hasKey(volume.node, "csi"):
+		p.problem(volume.node, "the volume %s has another source beside emptyDir", quote(printable(volume.name)))
 	case get(volume.node, "emptyDir") == nil && !hasKey(volume.node, "emptyDir"):
 		p.problem(volume.node, "%s writes to the volume %s, which is no emptyDir and may be used elsewhere", a, quote(printable(volume.name)))
 	}

@@ -17,7 +17,7 @@ const DriverName = "keyvault-csi.io"
 
 // check validates a new volume with the driver's parser. After a problem the workload is not changed.
 func (p *plan) check(at *yaml.Node, s *settings) {
-	cloud := vaultSuffix(s.values[volume.AttributeVault])
+	cloud := vaultSuffix(placeholder.ReplaceAllString(s.values[volume.AttributeVault], "a"))
 	if cloud != "" && cloud != clouds[0].suffix {
 		p.note(at, "the vault is one of %s: %s", cloud, driverCloud(cloud))
 	}
@@ -26,10 +26,19 @@ func (p *plan) check(at *yaml.Node, s *settings) {
 		secrets = placeholderSecret(s.values)
 	}
 	who := pod{name: p.name, namespace: p.namespace, serviceAccount: p.serviceAccount()}
-	_, err := volume.Parse(who.complete(s.values), secrets, volume.Defaults{VaultSuffix: cloud})
+	var fill standIns
+	values := map[string]string{}
+	for name, value := range s.values {
+		values[name] = fill.fill(name, value)
+	}
+	_, err := volume.Parse(who.complete(values), secrets, volume.Defaults{VaultSuffix: cloud})
 	if problems, wrong := errors.AsType[volume.Problems](err); wrong {
 		for _, problem := range problems {
-			p.problem(at, "the volume would be refused: %s", problem)
+			text := fill.replacer().Replace(problem.String())
+			if placeholder.MatchString(text) {
+				text += "; write its value, or " + buildOrRender
+			}
+			p.problem(at, "the volume would be refused: %s", text)
 		}
 	}
 }

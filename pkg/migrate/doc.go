@@ -8,6 +8,10 @@
 // must be exactly the old tree with those changes, and every new volume must pass [volume.Parse], the driver's own
 // parser. If not, the object is not changed, and a finding is reported.
 //
+// Texts that another tool fills in later ({{ .Values.x }}, ${X}) are parsed as plain texts and carried over (placeholder.go). At the end the
+// new documents are searched for what is left of the other tools (leftover.go): whatever the planning did not understand is reported there,
+// so that a result without a finding above [Note] lacks nothing.
+//
 // The package has no side effects: no files, no network, no cluster. It does not guess what it cannot see, such as the
 // content of a ConfigMap, but reports it as a [Finding].
 package migrate

@@ -108,7 +108,8 @@ func (e *environment) expand(value string) (expanded, from string) {
 		v, known := e.variables[name]
 		e.used[name] = true
 		switch {
-		case !known:
+		case !known: // it stays as it is, so the agent would use it as it is
+			from = "the variable " + name + ", which is not set before it"
 			return match
 		case v.from != "":
 			from = v.from
@@ -133,6 +134,9 @@ func (e *environment) isTrue(name string, fallback bool) bool {
 	value, given := e.get(name)
 	if !given {
 		return fallback
+	}
+	if isPlaceholder(value) {
+		e.plan.problem(e.variables[name].node, "%s of %s is %s: its value decides what is written; write it, or "+buildOrRender, name, e.container, printable(value))
 	}
 	return strings.EqualFold(value, "true")
 }

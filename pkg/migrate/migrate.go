@@ -2,8 +2,11 @@ package migrate
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // File is one manifest file: any number of YAML documents, or JSON.
@@ -16,6 +19,9 @@ type File struct {
 type Options struct {
 	// Container is the name of the init container that is the agent, if its image, command and variables do not show it.
 	Container string
+
+	// RemoveClasses removes the classes whose pods were all migrated. Pods in other files may use them.
+	RemoveClasses bool
 }
 
 // Level says how much of a [Finding]'s object was migrated.
@@ -46,21 +52,35 @@ func (f Finding) String() string {
 
 // Result is the result of [Migrate].
 type Result struct {
-	Files    []File // in the order of the input; those with nothing to migrate are identical
-	Migrated int    // the number of objects with a pod that were changed
-	Findings []Finding
+	Files     []File     // in the order of the input; those with nothing to migrate are identical
+	Migrated  int        // the number of objects with a pod that were changed
+	Workloads []Workload // those with a volume of the other driver, or an agent; and what else is left of them
+	Findings  []Finding
+}
+
+// Workload is a pod, or an object with a pod template, that uses one of the other tools. What is left elsewhere, such as in values of Helm,
+// is one as well, which is not moved.
+type Workload struct {
+	File   string
+	Line   int
+	Object string   // "Deployment shop/web"
+	Moved  bool     // false: it stays as it is
+	Why    []string // for which reasons it stays: the texts of findings
 }
 
 // Migrate replaces the agent, and volumes of the Azure provider, by this driver's volume, in pods and in objects with a pod
-// template. A SecretProviderClass must be among the files. It is removed if all of it is migrated and one of the pods
-// used it.
+// template of any kind. A SecretProviderClass must be among the files. What is left of the other tools in the result, and is not
+// understood, is reported: a result without a finding above [Note] lacks nothing.
 //
-// It returns an error if a file is not YAML; then nothing is migrated.
+// It returns an error if a file is not YAML; then nothing is migrated. A template of Helm that is no YAML is reported, and stays.
 func Migrate(files []File, o Options) (Result, error) {
 	m := &migration{options: o}
 	for _, file := range files {
 		s, err := parse(file)
-		if err != nil {
+		if _, template := errors.AsType[templateError](err); template {
+			s = &stream{file: file, text: newText(nil)}
+			m.left(Finding{File: file.Name, Line: 1, Object: "file " + printable(file.Name), Level: NotMigrated, Text: templateAdvice})
+		} else if err != nil {
 			return Result{}, err
 		}
 		m.streams = append(m.streams, s)
@@ -78,7 +98,7 @@ func Migrate(files []File, o Options) (Result, error) {
 	m.retireClasses()
 	r := Result{Migrated: m.migrated}
 	for _, s := range m.streams {
-		data, err := s.apply()
+		data, documents, err := s.apply()
 		if err != nil {
 			m.findings = slices.DeleteFunc(m.findings, func(f Finding) bool { return f.File == s.file.Name && f.Level != NotMigrated })
 			m.findings = append(m.findings, Finding{
@@ -86,43 +106,63 @@ func Migrate(files []File, o Options) (Result, error) {
 				Text: "its YAML cannot be edited safely (" + err.Error() + "); write it more simply and try again",
 			})
 			data = s.file.Data
+			for i, w := range m.moved {
+				if w.Moved && w.File == s.file.Name {
+					m.moved[i].Moved, m.moved[i].Why = false, []string{"the YAML of its file cannot be edited safely"}
+				}
+			}
+		} else {
+			m.leftovers(s, documents)
 		}
 		r.Files = append(r.Files, File{Name: s.file.Name, Data: data})
 	}
-	r.Findings = m.sorted()
+	r.Workloads, r.Findings = m.moved, m.sorted()
 	return r, nil
 }
 
 // migration is the state of one call.
 type migration struct {
-	options   Options
-	streams   []*stream
-	workloads []*workload
-	classes   []*class
-	secrets   []*secretObject
-	findings  []Finding
-	migrated  int
-	named     bool            // the container of the options was found
-	logins    map[string]bool // Secrets that were written or requested, by namespace and name
+	options         Options
+	streams         []*stream
+	objects         []*object
+	workloads       []*workload
+	classes         []*class
+	kustomizations  []*object
+	secrets         []*secretObject
+	secretRefs      []secretRef
+	findings        []Finding
+	migrated        int
+	moved           []Workload
+	explained       map[*yaml.Node]bool // volumes and containers of the other tools that are migrated, told, or not our concern
+	migratedVolumes map[*yaml.Node]bool // by their csi
+	named           bool                // the container of the options was found
+	logins          map[string]bool     // Secrets that were written or requested, by namespace and name
 }
 
 // collect finds the objects to migrate, and those that they use.
 func (m *migration) collect() {
 	m.logins = map[string]bool{}
+	m.explained = map[*yaml.Node]bool{}
+	m.migratedVolumes = map[*yaml.Node]bool{}
 	for _, s := range m.streams {
-		for _, o := range s.objects() {
-			switch {
-			case o.isClass():
-				m.classes = append(m.classes, newClass(o))
-			case o.kind == "Secret":
-				m.secrets = append(m.secrets, newSecretObject(o))
-			default:
-				if w := newWorkload(o); w != nil {
-					m.workloads = append(m.workloads, w)
-				} else if at := findAgent(o.node); at != nil {
-					m.find(o, at.Line, NotMigrated, "has a pod with acs-keyvault-agent, but kvcsi does not know this kind; migrate the pod by hand")
-				}
+		m.objects = append(m.objects, s.objects()...)
+		for _, document := range s.documents {
+			if text1(get(document.Content[0], "kind")) == "" {
+				m.collectSecretRefs(s, nil, document.Content[0])
 			}
+		}
+	}
+	for _, o := range m.objects {
+		m.collectSecretRefs(o.stream, o, o.node)
+		switch {
+		case o.isClass():
+			m.classes = append(m.classes, newClass(o))
+		case o.kind == "Secret":
+			m.secrets = append(m.secrets, newSecretObject(o))
+		case o.kind == "Kustomization" || o.kind == "Component":
+			m.kustomizations = append(m.kustomizations, o)
+		default:
+			m.workloads = append(m.workloads, workloadsOf(o)...)
 		}
 	}
 }
@@ -141,14 +181,18 @@ func (m *migration) migrate(w *workload) {
 		plan.findings = slices.DeleteFunc(plan.findings, func(f Finding) bool { return f.Level != NotMigrated })
 	}
 	m.findings = append(m.findings, plan.findings...)
+	if plan.blocked || len(plan.changes) > 0 {
+		m.moved = append(m.moved, plan.result())
+	}
 	if plan.blocked || len(plan.changes) == 0 {
 		return
 	}
 	if version, gone := removedGroups[w.apiVersion]; gone {
-		m.find(w.object, w.node.Line, Note, "apiVersion %s is gone since Kubernetes %s; it stays as it is", w.apiVersion, version)
+		m.note(w.object, w.node.Line, "apiVersion %s is gone since Kubernetes %s; it stays as it is", w.apiVersion, version)
 	}
 	for _, use := range plan.uses {
 		use.class.carried++
+		m.migratedVolumes[use.csi] = true
 	}
 	for _, login := range plan.logins {
 		m.logins[login] = true
@@ -156,8 +200,19 @@ func (m *migration) migrate(w *workload) {
 	m.migrated++
 }
 
-func (m *migration) find(o *object, line int, level Level, format string, args ...any) {
-	m.findings = append(m.findings, o.finding(line, level, format, args...))
+// result tells what became of the workload.
+func (p *plan) result() Workload {
+	r := Workload{File: p.stream.file.Name, Line: p.node.Line, Object: p.String(), Moved: !p.blocked}
+	if p.blocked {
+		for _, f := range p.findings {
+			r.Why = append(r.Why, f.Text)
+		}
+	}
+	return r
+}
+
+func (m *migration) note(o *object, line int, format string, args ...any) {
+	m.findings = append(m.findings, o.finding(line, Note, format, args...))
 }
 
 // sorted returns each finding once, in the order of the files and lines.
@@ -177,24 +232,25 @@ func (m *migration) sorted() []Finding {
 	return slices.Compact(m.findings)
 }
 
-// apply returns the new text, which is the old one without changes.
-func (s *stream) apply() ([]byte, error) {
+// apply returns the new text, which is the old one without changes, and its documents.
+func (s *stream) apply() ([]byte, []*yaml.Node, error) {
 	if len(s.edits) == 0 {
-		return s.file.Data, nil
+		return s.file.Data, s.documents, nil
 	}
-	data, err := replace(s.file.Data, s.edits)
+	data, err := replace(s.text.data, s.edits)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	data = []byte(show(string(data), s.placeholders))
 	want := s.changed()
 	got, err := parse(File{Name: s.file.Name, Data: data})
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, nil, err
 	case !slices.EqualFunc(got.documents, want, sameTree):
-		return nil, fmt.Errorf("the result is not what was meant")
+		return nil, nil, fmt.Errorf("the result is not what was meant")
 	case bytes.Equal(data, s.file.Data):
-		return nil, fmt.Errorf("nothing changed")
+		return nil, nil, fmt.Errorf("nothing changed")
 	}
-	return data, nil
+	return data, want, nil
 }

@@ -157,7 +157,7 @@ func TestLeavesAlone(t *testing.T) {
 		"no such volume":    {"- name: secrets\n    emptyDir: {}", "- name: other\n    emptyDir: {}", `the volume "secrets" of init container "fetch" is not among the pod's volumes`},
 		"name of a star":    {"value: /secrets}", "value: /secrets}\n    - {name: SECRETS_KEYS, value: \" * \"}", `asks for a secret of the name "*"`},
 		"relative folder":   {"value: /secrets}", "value: secrets}", "has no SECRETS_FOLDER with an absolute path"},
-		"unknown reference": {"https://myvault.", "https://$(NAME).", "is not a vault"},
+		"unknown reference": {"https://myvault.", "https://$(NAME).", "comes from the variable NAME, which is not set before it"},
 		"document marker":   {"    emptyDir: {}", "    emptyDir: &x {}", "it has an anchor, an alias or a tag"},
 	} {
 		t.Run(name, func(t *testing.T) {

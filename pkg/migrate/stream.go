@@ -19,22 +19,34 @@ type stream struct {
 	parents   map[*yaml.Node]*yaml.Node
 	aliases   []*yaml.Node
 
+	placeholders []string // by the number of their token in text
+
 	edits   []edit   // of the bytes
 	changes []change // of the tree; the same as edits
 }
+
+// templateError means that a file is no YAML, and has template expressions of Helm.
+type templateError struct{ error }
+
+// templateAdvice ends with commands that give YAML.
+const templateAdvice = "is a template of Helm that is no YAML before it is rendered; give what it renders: helm template . | kvcsi migrate -f -, " +
+	"or what is in the cluster: kubectl get -o yaml ... | kvcsi migrate -f -"
 
 // parse reads all documents of a file. The error has one line, with the file and, if known, the line.
 func parse(file File) (*stream, error) {
 	if !utf8.Valid(file.Data) {
 		return nil, fmt.Errorf("%s: is not UTF-8", file.Name)
 	}
-	s := &stream{file: file, text: newText(file.Data), parents: map[*yaml.Node]*yaml.Node{}}
-	decoder := yaml.NewDecoder(bytes.NewReader(file.Data))
+	hidden, placeholders := hide(file.Data)
+	s := &stream{file: file, text: newText(hidden), placeholders: placeholders, parents: map[*yaml.Node]*yaml.Node{}}
+	decoder := yaml.NewDecoder(bytes.NewReader(hidden))
 	for {
 		document := &yaml.Node{}
 		switch err := decoder.Decode(document); {
 		case errors.Is(err, io.EOF):
 			return s, nil
+		case err != nil && bytes.Contains(file.Data, []byte("{{")):
+			return s, templateError{fmt.Errorf("%s: %s", file.Name, templateAdvice)}
 		case err != nil:
 			return nil, fmt.Errorf("%s: %s", file.Name, strings.ReplaceAll(err.Error(), "\n", " "))
 		}
@@ -43,7 +55,15 @@ func parse(file File) (*stream, error) {
 	}
 }
 
+// index notes the parents and the aliases, and puts the placeholders back into the values.
 func (s *stream) index(node *yaml.Node) {
+	if value := show(node.Value, s.placeholders); value != node.Value {
+		s.text.values[node] = node.Value
+		node.Value = value
+	}
+	for _, comment := range []*string{&node.HeadComment, &node.LineComment, &node.FootComment} {
+		*comment = show(*comment, s.placeholders)
+	}
 	if node.Kind == yaml.AliasNode {
 		s.aliases = append(s.aliases, node)
 	}
@@ -59,7 +79,7 @@ type object struct {
 	node                   *yaml.Node
 	apiVersion, kind, name string
 	namespace              string
-	list                   *yaml.Node // the List that it is an item of; nil for a document
+	list                   *yaml.Node // the items of the List that it is in; nil for a document
 	document               *yaml.Node
 	index                  int // in list
 }
@@ -77,7 +97,10 @@ const maxLists = 8
 func (s *stream) objectsIn(document, node, list *yaml.Node, index, depth int) (all []*object) {
 	kind := text1(get(node, "kind"))
 	items := get(node, "items")
-	if strings.HasSuffix(kind, "List") && items != nil && items.Kind == yaml.SequenceNode && depth < maxLists {
+	if kind == "Template" { // of OpenShift
+		items = get(node, "objects")
+	}
+	if (strings.HasSuffix(kind, "List") || kind == "Template") && items != nil && items.Kind == yaml.SequenceNode && depth < maxLists {
 		for i, item := range items.Content {
 			all = append(all, s.objectsIn(document, resolve(item), items, i, depth+1)...)
 		}

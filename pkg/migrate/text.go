@@ -13,12 +13,21 @@ import (
 // text finds nodes in the bytes of a file. The library has the line and the column (in characters) of the beginning of a
 // node, but not its end.
 type text struct {
-	data  []byte
-	lines []int // offset of the beginning of each line
+	data   []byte
+	lines  []int                 // offset of the beginning of each line
+	values map[*yaml.Node]string // the values as in data, of the nodes with placeholders
+}
+
+// value returns the value of a scalar as it is in the data.
+func (t *text) value(node *yaml.Node) string {
+	if value, ok := t.values[node]; ok {
+		return value
+	}
+	return node.Value
 }
 
 func newText(data []byte) *text {
-	t := &text{data: data, lines: []int{0}}
+	t := &text{data: data, lines: []int{0}, values: map[*yaml.Node]string{}}
 	for i := 0; i < len(data); {
 		n := lineBreak(data[i:])
 		if i += max(n, 1); n > 0 {
@@ -104,7 +113,7 @@ func (t *text) end(node *yaml.Node) (int, error) {
 		return t.blockScalarEnd(node, at)
 	}
 	// A plain scalar can have several lines. Their white space differs from the value.
-	for word := range strings.FieldsSeq(node.Value) {
+	for word := range strings.FieldsSeq(t.value(node)) {
 		for at < len(t.data) && isSpace(t.data[at]) {
 			at++
 		}
@@ -175,7 +184,7 @@ func (t *text) flowEnd(node *yaml.Node, at int) (int, error) {
 // blockScalarEnd finds the end of a literal or folded scalar by its indentation.
 func (t *text) blockScalarEnd(node *yaml.Node, at int) (int, error) {
 	end := t.lineContentEnd(at)
-	if strings.Trim(node.Value, "\n") == "" {
+	if strings.Trim(t.value(node), "\n") == "" {
 		return end, nil
 	}
 	indent := -1

@@ -23,6 +23,11 @@ type Volume struct {
 	// secret if the Secret is not in the manifests.
 	Request volume.Request
 
+	// Placeholders turns the values that stand for placeholders, such as ${VAULT}, back into them. Without placeholders it changes
+	// nothing.
+	Placeholders *strings.Replacer
+	Filled       []string // the placeholders
+
 	Problems []VolumeProblem
 }
 
@@ -52,7 +57,7 @@ func Volumes(files []File, defaults volume.Defaults) ([]Volume, error) {
 			if csi := get(o.node, "spec", "csi"); o.kind == "PersistentVolume" && text1(get(csi, "driver")) == DriverName {
 				all = append(all, Volume{
 					File: s.file.Name, Line: csi.Line, Object: o.String(), Name: o.name,
-					Problems: []VolumeProblem{{csi.Line, "there are no PersistentVolumes of this driver; write the volume into the pod"}},
+					Placeholders: strings.NewReplacer(), Problems: []VolumeProblem{{csi.Line, "there are no PersistentVolumes of this driver; write the volume into the pod"}},
 				})
 			}
 		}
@@ -98,11 +103,15 @@ func (m *migration) validate(w *workload, v podVolume, csi *yaml.Node, defaults 
 		secrets = m.secretData(w, ref, attributes)
 	}
 	who := pod{name: w.name, namespace: w.namespace, serviceAccount: w.serviceAccount()}
+	var fill standIns
+	for name, value := range attributes {
+		attributes[name] = fill.fill(name, value)
+	}
 	request, err := volume.Parse(who.complete(attributes), secrets, defaults)
-	result.Request = request
+	result.Request, result.Placeholders, result.Filled = request, fill.replacer(), fill.texts
 	if problems, invalid := errors.AsType[volume.Problems](err); invalid {
 		for _, problem := range problems {
-			wrong(lineOf(problem, nodes, v.node.Line), problem.String())
+			wrong(lineOf(problem, nodes, v.node.Line), result.Placeholders.Replace(problem.String()))
 		}
 	}
 	slices.SortStableFunc(result.Problems, func(a, b VolumeProblem) int { return a.Line - b.Line })

@@ -2,54 +2,54 @@ package migrate
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
-
-// podPaths are the paths of the pod in an object of each kind. The API groups have changed since 2018, the paths have not.
-var podPaths = map[string][]string{
-	"Pod":                   {"spec"},
-	"PodTemplate":           {"template", "spec"},
-	"Deployment":            {"spec", "template", "spec"},
-	"StatefulSet":           {"spec", "template", "spec"},
-	"DaemonSet":             {"spec", "template", "spec"},
-	"ReplicaSet":            {"spec", "template", "spec"},
-	"ReplicationController": {"spec", "template", "spec"},
-	"Job":                   {"spec", "template", "spec"},
-	"CronJob":               {"spec", "jobTemplate", "spec", "template", "spec"},
-}
 
 // removedGroups are the releases of Kubernetes that removed an API group of the agent's time.
 var removedGroups = map[string]string{
 	"extensions/v1beta1": "1.16", "apps/v1beta1": "1.16", "apps/v1beta2": "1.16", "batch/v2alpha1": "1.21", "batch/v1beta1": "1.25",
 }
 
-// workload is an object with a pod.
+// workload is a pod, or the pod of a template in an object of any kind: Deployments, and those of OpenShift, Argo, Knative or an operator.
 type workload struct {
 	*object
 	spec *yaml.Node // of the pod
 }
 
-func newWorkload(o *object) *workload {
-	group, _, grouped := strings.Cut(o.apiVersion, "/")
-	if !grouped {
-		group = ""
-	}
-	switch group {
-	case "", "apps", "extensions", "batch":
-	default:
-		return nil // another kind of the same name
-	}
-	where, known := podPaths[o.kind]
-	if !known {
+// maxDepth bounds how deep an object is searched.
+const maxDepth = 32
+
+// workloadsOf finds the pods of an object: every mapping with a list of containers. A patch of a template may have no containers, so the
+// paths of the kinds of Kubernetes count as well.
+func workloadsOf(o *object) (all []*workload) {
+	if o.kind == "Pod" {
+		if spec := get(o.node, "spec"); spec != nil && spec.Kind == yaml.MappingNode {
+			return []*workload{{object: o, spec: spec}}
+		}
 		return nil
 	}
-	spec := get(o.node, where...)
-	if spec == nil || spec.Kind != yaml.MappingNode {
-		return nil
-	}
-	return &workload{object: o, spec: spec}
+	visit(o.node, func(keys []string, node *yaml.Node) bool {
+		if node.Kind != yaml.MappingNode || !isPod(node) && !isTemplate(keys) {
+			return true
+		}
+		all = append(all, &workload{object: o, spec: node})
+		return false
+	})
+	return all
+}
+
+// isPod reports whether a mapping is the spec of a pod: it has a list of containers, each of which has a name or an image.
+func isPod(node *yaml.Node) bool {
+	containers, _ := items(get(node, mainContainers))
+	return len(containers) > 0 && !slices.ContainsFunc(containers, func(c *yaml.Node) bool { return get(c, "name") == nil && get(c, "image") == nil })
+}
+
+// isTemplate reports whether a path ends as the one of a pod in a template: template.spec.
+func isTemplate(path []string) bool {
+	return len(path) >= 2 && path[len(path)-2] == "template" && path[len(path)-1] == "spec"
 }
 
 // container is one container of a pod, from any of the three lists.

@@ -80,11 +80,15 @@ const maxHints = 100
 
 func (p *parser) noHint(key string) bool { return len(key) > maxQuoted || p.found > maxHints }
 
-// nearest returns the name that differs from the key in case and punctuation only, or else in at most two letters.
 func (p *parser) nearest(key string, names []string) string {
 	if p.noHint(key) {
 		return ""
 	}
+	return Nearest(key, names)
+}
+
+// Nearest returns the name that differs from the key in case and punctuation only, or else in at most two letters; empty if there is none.
+func Nearest(key string, names []string) string {
 	folded := fold(key)
 	best, distance := "", 3
 	for _, name := range names {

@@ -45,8 +45,8 @@ func TestRecordedRuns(t *testing.T) {
 	}
 }
 
-// attributesOf translates the init container's environment as in docs/migration.md. The service principal of azure.json becomes the pod's, so
-// that no file of the node is needed.
+// attributesOf translates the init container's environment as in docs/migration-agent.md. The service principal of azure.json becomes the
+// pod's, so that no file of the node is needed.
 func attributesOf(environment map[string]string) map[string]string {
 	a := map[string]string{
 		"vault":      environment["VAULT_BASE_URL"],

@@ -39,8 +39,8 @@ func TestEveryVolumeIsReadOnly(t *testing.T) {
 		}
 	}
 	for _, file := range []string{
-		"README.md", "charts/keyvault-csi/templates/NOTES.txt", "docs/identities.md", "docs/migration.md", "docs/quickstart/pod.yaml",
-		"docs/reference.md", "pkg/migrate/testdata/golden/list.json.out", "pkg/migrate/testdata/golden/provider.yaml.out",
+		"README.md", "charts/keyvault-csi/templates/NOTES.txt", "docs/identities.md", "docs/migration-agent.md", "docs/migration-azure-provider.md",
+		"docs/quickstart/pod.yaml", "docs/reference.md", "pkg/migrate/testdata/golden/list.json.out", "pkg/migrate/testdata/golden/provider.yaml.out",
 	} {
 		if volumes[file] == 0 {
 			t.Errorf("no volume was found in %s", file)
