@@ -186,7 +186,7 @@ func (m *migration) planClass(p *plan, v podVolume, csi *yaml.Node, c *class) {
 	reader := newClassReader(p, c, v, csi)
 	s := reader.settings()
 	reader.ignored()
-	m.planSynced(p, c)
+	keeps := m.planSynced(p, c)
 	if p.blocked {
 		return
 	}
@@ -196,6 +196,10 @@ func (m *migration) planClass(p *plan, v podVolume, csi *yaml.Node, c *class) {
 	}
 	key, _ := pair(csi, "volumeAttributes")
 	p.check(v.node, s)
+	if keeps {
+		p.planBeside(v, s, c)
+		return
+	}
 	p.changes = append(p.changes,
 		change{kind: setScalar, target: get(csi, "driver"), key: DriverName},
 		change{kind: replacePair, parent: resolve(csi), target: key, key: "volumeAttributes", values: []*yaml.Node{s.attributes()}})
@@ -244,7 +248,10 @@ func (m *migration) retireClasses() {
 		case c.uses == 0 && (!m.options.RemoveClasses || len(c.syncs()) > 0):
 			m.note(c.object, c.node.Line, "no pod among the files uses it; if one does, give its file as well")
 			continue
-		case c.carried < c.uses || c.losses > 0 || len(c.syncs()) > 0:
+		case len(c.syncs()) > 0:
+			m.note(c.object, c.node.Line, "stays for the Secrets that it makes (secretObjects)")
+			continue
+		case c.carried < c.uses || c.losses > 0:
 			m.note(c.object, c.node.Line, "stays, because not all of it was carried over")
 			continue
 		case !m.options.RemoveClasses:

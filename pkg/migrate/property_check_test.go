@@ -133,8 +133,8 @@ func compareVolume(o outcome, v modelVolume, after *cluster, pod modelPod, volum
 		}
 		volumes[suffix] = all
 	}
-	if o.synced { // the class and its volume stay for the Secret, or the finding says that it is lost
-		if len(after.classes) == 0 || countStore(pod.spec) == 0 {
+	if o.synced { // the class stays for the Secret, and its volume in this pod or in another that reads the Secret
+		if len(after.classes) == 0 || countStore(after.documents) == 0 {
 			return violated("a synced Secret is lost", "volume %s", name)
 		}
 	}

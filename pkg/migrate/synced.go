@@ -18,10 +18,11 @@ func (c *class) syncs() (names []string) {
 
 // secretRef is a reference to a Kubernetes Secret somewhere in the manifests.
 type secretRef struct {
-	name   string
-	node   *yaml.Node
-	stream *stream
-	object *object // nil in a file that is no manifest, such as values of Helm
+	name     string
+	node     *yaml.Node
+	stream   *stream
+	object   *object // nil in a file that is no manifest, such as values of Helm
+	variable bool    // of a container: env or envFrom
 }
 
 // collectSecretRefs finds every reference to a Secret: in pods, and also in Ingresses, Gateways, ServiceAccounts and resources of operators.
@@ -32,7 +33,8 @@ func (m *migration) collectSecretRefs(s *stream, o *object, node *yaml.Node) {
 		}
 		if value.Kind == yaml.ScalarNode && namesSecret(keys) {
 			name := value.Value[strings.LastIndexByte(value.Value, '/')+1:] // in annotations: namespace/name
-			m.secretRefs = append(m.secretRefs, secretRef{name: name, node: value, stream: s, object: o})
+			variable := slices.Contains(keys, "env") || slices.Contains(keys, "envFrom")
+			m.secretRefs = append(m.secretRefs, secretRef{name: name, node: value, stream: s, object: o, variable: variable})
 		}
 		return true
 	})
@@ -50,23 +52,62 @@ func namesSecret(keys []string) bool {
 }
 
 // planSynced decides what becomes of a pod whose class also writes Kubernetes Secrets. Such a Secret is there while one of the pods of the
-// class runs, so a pod stays if it is the only one for which a reader has its Secret.
-func (m *migration) planSynced(p *plan, c *class) {
+// class has its volume, so a pod stays if it is the only one for which a reader has its Secret. If only its own variables read the Secret,
+// keeps is true: the volume stays for the Secret, and the files come from a new one.
+func (m *migration) planSynced(p *plan, c *class) (keeps bool) {
+	var unread []string
 	for _, name := range c.syncs() {
-		own, other := m.readers(p.workload, c, name)
+		variable, own, other := m.readers(p.workload, c, name)
 		switch {
 		case own != nil:
 			p.problem(own.node, "the pod reads the Secret %s, which the %s makes (secretObjects) and this driver does not; let the container read the file instead, then migrate again",
 				quote(printable(name)), storeKind)
+		case variable != nil:
+			keeps = true
 		case other == nil:
-			c.lost(p, get(c.node, "spec", "secretObjects"), "secretObjects: this driver writes files only, the Secret %s is not kept any more when its last pod is migrated", quote(printable(name)))
+			unread = append(unread, name)
 		case m.keptByReader(p.workload, c, name):
-			p.note(p.node, "the Secret %s stays: another pod of the %s reads it and is not migrated", quote(printable(name)), storeKind)
+			p.note(p.node, "the Secret %s stays: another pod of the %s reads it and keeps its volume", quote(printable(name)), storeKind)
 		default:
 			p.problem(p.node, "the Secret %s, which the %s makes while this pod runs, is read in line %d of %s (%s); the pod keeps its volume",
 				quote(printable(name)), storeKind, other.node.Line, other.stream.file.Name, other.where())
 		}
 	}
+	for _, name := range unread {
+		if !keeps {
+			c.lost(p, get(c.node, "spec", "secretObjects"), "secretObjects: this driver writes files only, the Secret %s is not kept any more when its last pod is migrated",
+				quote(printable(name)))
+		}
+	}
+	return keeps
+}
+
+// keptFolder is where the containers have volumes that stay for their Secrets only: the kubelet mounts no volume that no container mounts.
+const keptFolder = "/var/run/" + storeDriver + "/"
+
+// planBeside adds a new volume for the files, and keeps the one of the class for its Secrets, at a path of its own.
+func (p *plan) planBeside(v podVolume, s *settings, c *class) {
+	var mounts []mount
+	for _, container := range p.containers(initContainers, mainContainers, debugging) {
+		mounts = append(mounts, slices.DeleteFunc(container.mounts(), func(m mount) bool { return m.volume != v.name })...)
+	}
+	if !slices.ContainsFunc(mounts, func(m mount) bool { return !strings.HasPrefix(m.path, keptFolder) }) {
+		p.note(v.node, "the volume %s stays for the Secrets of the %s, which the pod reads as variables", quote(printable(v.name)), c)
+		return
+	}
+	const suffix, longest = "-files", 63 // of a volume's name (RFC 1123)
+	name := v.name[:min(len(v.name), longest-len(suffix))] + suffix
+	if _, taken := p.workload.volume(name); taken {
+		name = p.freeName(v.name, 2)
+	}
+	p.changes = append(p.changes, change{kind: insertItems, parent: v.list, target: v.written, values: []*yaml.Node{mapping("name", name, "csi", s.csi())}})
+	for _, m := range mounts {
+		p.changes = append(p.changes, change{kind: setScalar, target: get(m.node, "name"), key: name})
+	}
+	kept := mapping("name", v.name, "mountPath", keptFolder+v.name, "readOnly", boolean("true"))
+	p.changes = append(p.changes, change{kind: insertItems, parent: mounts[0].list, target: mounts[0].written, values: []*yaml.Node{kept}})
+	p.note(v.node, "the files move to the new volume %s; the volume %s and the %s stay for the Secrets that the pod reads as variables, mounted at %s",
+		quote(printable(name)), quote(printable(v.name)), c, printable(keptFolder+v.name))
 }
 
 func (r *secretRef) where() string {
@@ -76,19 +117,21 @@ func (r *secretRef) where() string {
 	return r.object.String()
 }
 
-// readers returns a reference to the Secret within the workload's pod, and one elsewhere; nil if there is none.
-func (m *migration) readers(w *workload, c *class, name string) (own, other *secretRef) {
+// readers returns references to the Secret: in a variable of the workload's pod, elsewhere in the workload, and elsewhere. Each is nil if
+// there is none.
+func (m *migration) readers(w *workload, c *class, name string) (variable, own, other *secretRef) {
 	for i, ref := range m.secretRefs {
-		if ref.name != name || ref.object != nil && !ref.object.sameNamespace(c.object) {
-			continue
-		}
-		if ref.object == w.object {
-			own = &m.secretRefs[i]
-		} else {
+		switch {
+		case ref.name != name || ref.object != nil && !ref.object.sameNamespace(c.object):
+		case ref.object != w.object:
 			other = &m.secretRefs[i]
+		case ref.variable:
+			variable = &m.secretRefs[i]
+		default:
+			own = &m.secretRefs[i]
 		}
 	}
-	return own, other
+	return variable, own, other
 }
 
 // keptByReader reports whether another pod that uses the class reads the Secret. It stays, and with it the Secret.
@@ -97,8 +140,8 @@ func (m *migration) keptByReader(w *workload, c *class, name string) bool {
 		if other.object == w.object || !other.sameNamespace(c.object) {
 			return false
 		}
-		own, _ := m.readers(other, c, name)
-		return own != nil && slices.ContainsFunc(other.volumes(), func(v podVolume) bool {
+		variable, own, _ := m.readers(other, c, name)
+		return (variable != nil || own != nil) && slices.ContainsFunc(other.volumes(), func(v podVolume) bool {
 			return isStoreVolume(v) && text1(get(v.node, "csi", "volumeAttributes", attributeClass)) == c.name
 		})
 	})
