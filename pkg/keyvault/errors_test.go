@@ -296,7 +296,7 @@ func TestTimeoutWhileLoginsAreThrottled(t *testing.T) {
 	for _, pause := range []time.Duration{0, 20 * time.Second} {
 		w := newFixture(t)
 		w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Path: "/" + tenantID + "/oauth2", Action: devcloud.Throttle, RetryAfter: pause})
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 		_, err := w.client.Fetch(ctx, w.asServicePrincipal(secret("a")))
 		cancel()
 		if !errors.Is(err, volume.ErrUnavailable) || err.Error() != text {
