@@ -21,8 +21,7 @@ type mutation struct {
 	document int
 	steps    []int  // the positions of nodes, from the document to the key
 	field    string // for people: "spec.parameters.objects.array[0].objectName"
-	what     string
-	apply    func(at place) bool // false if the change is not possible there
+	change
 }
 
 // place is a field in a copy of the document.
@@ -80,43 +79,49 @@ func wrapped(kind yaml.Kind, content ...*yaml.Node) *yaml.Node {
 }
 
 // changes are the mutations of a field. Those that fit no value of its kind report false.
-var changes = map[string]func(place) bool{
-	"renamed by an x": func(p place) bool { p.key().Value += "x"; return true },
-	"renamed in case": func(p place) bool {
+var changes = []change{
+	{"renamed by an x", func(p place) bool { p.key().Value += "x"; return true }},
+	{"renamed in case", func(p place) bool {
 		before := p.key().Value
 		p.key().Value = strings.ToLower(before)
 		if p.key().Value == before {
 			p.key().Value = string(unicode.ToUpper(rune(before[0]))) + before[1:]
 		}
 		return p.key().Value != before
-	},
-	"removed":               func(p place) bool { p.remove(); return true },
-	"moved to the parent":   func(p place) bool { return p.moveTo(p.parent()) },
-	"moved to a sibling":    func(p place) bool { return len(p.siblings()) > 0 && p.moveTo(p.siblings()[0]) },
-	"moved to the last":     func(p place) bool { s := p.siblings(); return len(s) > 1 && p.moveTo(s[len(s)-1]) },
-	"a list of it":          func(p place) bool { return p.retype(wrapped(yaml.SequenceNode, p.value())) },
-	"a mapping with it":     func(p place) bool { return p.retype(wrapped(yaml.MappingNode, scalar("!!str", "value"), p.value())) },
-	"a number":              func(p place) bool { return p.retype(scalar("!!int", "7")) },
-	"a boolean":             func(p place) bool { return p.retype(scalar("!!bool", "true")) },
-	"null":                  func(p place) bool { return p.retype(scalar("!!null", "null")) },
-	"a text":                func(p place) bool { return p.value().Kind != yaml.ScalarNode && p.retype(scalar("!!str", "some text")) },
-	"empty":                 func(p place) bool { return p.value().Kind == yaml.ScalarNode && p.retype(scalar("!!str", "")) },
-	"a list, now a mapping": func(p place) bool { return p.value().Kind == yaml.SequenceNode && p.retype(asMapping(p.value())) },
-	"a text, now its YAML":  func(p place) bool { return p.value().Tag == textTag && unmark(p.value()) },
-	"texts, now their YAML": func(p place) bool { return slices.ContainsFunc(p.value().Content, unmark) },
-	"only its first item": func(p place) bool {
+	}},
+	{"removed", func(p place) bool { p.remove(); return true }},
+	{"moved to the parent", func(p place) bool { return p.moveTo(p.parent()) }},
+	{"moved to a sibling", func(p place) bool { return len(p.siblings()) > 0 && p.moveTo(p.siblings()[0]) }},
+	{"moved to the last", func(p place) bool { s := p.siblings(); return len(s) > 1 && p.moveTo(s[len(s)-1]) }},
+	{"a list of it", func(p place) bool { return p.retype(wrapped(yaml.SequenceNode, p.value())) }},
+	{"a mapping with it", func(p place) bool { return p.retype(wrapped(yaml.MappingNode, scalar("!!str", "value"), p.value())) }},
+	{"a number", func(p place) bool { return p.retype(scalar("!!int", "7")) }},
+	{"a boolean", func(p place) bool { return p.retype(scalar("!!bool", "true")) }},
+	{"null", func(p place) bool { return p.retype(scalar("!!null", "null")) }},
+	{"a text", func(p place) bool { return p.value().Kind != yaml.ScalarNode && p.retype(scalar("!!str", "some text")) }},
+	{"empty", func(p place) bool { return p.value().Kind == yaml.ScalarNode && p.retype(scalar("!!str", "")) }},
+	{"a list, now a mapping", func(p place) bool { return p.value().Kind == yaml.SequenceNode && p.retype(asMapping(p.value())) }},
+	{"a text, now its YAML", func(p place) bool { return p.value().Tag == textTag && unmark(p.value()) }},
+	{"texts, now their YAML", func(p place) bool { return slices.ContainsFunc(p.value().Content, unmark) }},
+	{"only its first item", func(p place) bool {
 		return p.value().Kind == yaml.SequenceNode && len(p.value().Content) > 0 && p.retype(p.value().Content[0])
-	},
-	"a boolean, now a text": func(p place) bool {
+	}},
+	{"a boolean, now a text", func(p place) bool {
 		return p.value().ShortTag() == "!!bool" && p.retype(scalar("!!str", p.value().Value))
-	},
-	"with blanks around it": func(p place) bool {
+	}},
+	{"with blanks around it", func(p place) bool {
 		return p.value().ShortTag() == "!!str" && p.retype(scalar("!!str", " "+p.value().Value+" "))
-	},
-	"in capitals": func(p place) bool {
+	}},
+	{"in capitals", func(p place) bool {
 		return p.value().ShortTag() == "!!str" && p.retype(scalar("!!str", strings.ToUpper(p.value().Value)))
-	},
-	"twice in a sibling too": func(p place) bool { return len(p.siblings()) > 0 && p.copyTo(p.siblings()[0]) },
+	}},
+	{"twice in a sibling too", func(p place) bool { return len(p.siblings()) > 0 && p.copyTo(p.siblings()[0]) }},
+}
+
+// change is a way to change a field. apply reports false if it is not possible there.
+type change struct {
+	what  string
+	apply func(place) bool
 }
 
 func (p place) retype(value *yaml.Node) bool {

@@ -62,8 +62,8 @@ func (f *corpusFile) collect(all *[]mutation, document int, node *yaml.Node, ste
 			key := node.Content[i].Value
 			here := strings.TrimPrefix(name+"."+key, ".")
 			if (inside || key == "volumes") && key != "" && key != "<<" {
-				for what, apply := range changes {
-					*all = append(*all, mutation{document, append(slices.Clone(steps), i), here, what, apply})
+				for _, change := range changes {
+					*all = append(*all, mutation{document, append(slices.Clone(steps), i), here, change})
 				}
 			}
 			f.collect(all, document, node.Content[i+1], append(slices.Clone(steps), i+1), here, inside)
@@ -129,14 +129,9 @@ type try struct {
 	mutation mutation
 }
 
-func (t try) String() string {
-	return fmt.Sprint(t.file.name, t.mutation.document, t.mutation.steps, t.mutation.what)
-}
-
 // mixed returns the mutations in an order that is random, but the same each time. It begins with one for each name of a field
 // and each kind of change.
 func mixed(tries []try) []try {
-	slices.SortFunc(tries, func(a, b try) int { return strings.Compare(a.String(), b.String()) }) // the changes come from a map
 	random := rand.New(rand.NewPCG(14, 14))
 	random.Shuffle(len(tries), func(i, j int) { tries[i], tries[j] = tries[j], tries[i] })
 	var first, more []try
