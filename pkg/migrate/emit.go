@@ -34,6 +34,9 @@ func inFlow(node *yaml.Node, quoted bool) string {
 			return node.Value
 		}
 	}
+	if node.Style == yaml.SingleQuotedStyle && !quoted {
+		return "'" + strings.ReplaceAll(node.Value, "'", "''") + "'"
+	}
 	return quote(node.Value)
 }
 

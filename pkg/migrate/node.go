@@ -131,8 +131,13 @@ func sameTree(a, b *yaml.Node) bool {
 
 // The functions below make trees.
 
+// scalar makes a text. One with a placeholder is quoted, because its value may look like a number.
 func scalar(value string) *yaml.Node {
-	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
+	node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value}
+	if placeholder.MatchString(value) {
+		node.Style = yaml.SingleQuotedStyle // not double quotes: an expression of Helm may have some
+	}
+	return node
 }
 
 func boolean(value string) *yaml.Node {
