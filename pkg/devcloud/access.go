@@ -29,12 +29,7 @@ type accessClaims struct {
 // authenticate verifies the access token of a request: signature, time, audience and issuer. Its refusals have the
 // challenge, which names the issuer of tokens.
 func (c *Cloud) authenticate(v *Vault, r *http.Request) (caller, error) {
-	refuse := func(message string) (caller, error) {
-		return caller{}, &refusal{
-			status: http.StatusUnauthorized, code: "Unauthorized", message: message,
-			challenge: fmt.Sprintf(`Bearer authorization="https://%s/%s", resource="%s"`, v.nation.login, v.tenant.id, v.nation.resource()),
-		}
-	}
+	refuse := func(message string) (caller, error) { return caller{}, v.unauthorized(message) }
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return refuse("AKV10000: Request is missing a Bearer or PoP token.")
@@ -44,9 +39,9 @@ func (c *Cloud) authenticate(v *Vault, r *http.Request) (caller, error) {
 		jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired(), jwt.WithTimeFunc(v.now))
 	switch {
 	case errors.Is(err, jwt.ErrTokenExpired):
-		return refuse("[TokenExpired] Error validating token: 'IDX10223: Lifetime validation failed. The token is expired.'")
+		return refuse("[TokenExpired] Error validating token: 'S2S12086'.")
 	case errors.Is(err, errUnknownKey):
-		return refuse("AKV10046: Unable to resolve the key used for signature validation.")
+		return refuse(unknownKey)
 	case err != nil:
 		return refuse("[BearerReadAccessTokenFailed] Error parsing or validating the token.")
 	}
@@ -59,8 +54,37 @@ func (c *Cloud) authenticate(v *Vault, r *http.Request) (caller, error) {
 	return caller{claims.ClientID, claims.ObjectID, claims.Issuer, claims.TenantID, claims.Proof}, nil
 }
 
+const unknownKey = "AKV10046: Unable to resolve the key used for signature validation. EncodedJwtHeader: '***'"
+
+// unauthorized is a refusal with the challenge of the vault.
+func (v *Vault) unauthorized(message string) *refusal {
+	return &refusal{
+		status: http.StatusUnauthorized, code: "Unauthorized", message: message,
+		challenge: fmt.Sprintf(`Bearer authorization="https://%s/%s", resource="%s"`, v.nation.login, v.tenant.id, v.nation.resource()),
+	}
+}
+
+// SetFirewall makes the vault refuse every caller because of its address, or allows them again.
+func (v *Vault) SetFirewall(on bool) {
+	v.cloud.mu.Lock()
+	defer v.cloud.mu.Unlock()
+	v.firewall = on
+}
+
+// SetPublicAccess switches the public network access on, as at first, or off: then the vault refuses every caller that
+// does not come through a private endpoint, and the dev cloud has none.
+func (v *Vault) SetPublicAccess(on bool) {
+	v.cloud.mu.Lock()
+	defer v.cloud.mu.Unlock()
+	v.private = !on
+}
+
 // authorize checks the firewall and the caller's rights. The caller must hold c.mu.
 func (v *Vault) authorize(who caller, op operation, address string) error {
+	if v.private {
+		return forbidden("ForbiddenByConnection", fmt.Sprintf("Public network access is disabled and request is not from a trusted "+
+			"service nor via an approved private link.\r\nCaller: %s\r\nVault: %s;location=%s", who, v.name, location))
+	}
 	if v.firewall {
 		host, _, _ := net.SplitHostPort(address)
 		return forbidden("ForbiddenByFirewall", fmt.Sprintf("Client address is not authorized and caller is not a trusted service.\r\n"+

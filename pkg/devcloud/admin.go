@@ -44,7 +44,8 @@ func (c *Cloud) adminHandler() http.Handler {
 	mux.Handle("POST /identities", post(c.adminIdentity))
 	mux.Handle("POST /grant", post(func(a adminAccess) (any, error) { return c.adminAccess(a, (*Vault).Grant) }))
 	mux.Handle("POST /deny", post(func(a adminAccess) (any, error) { return c.adminAccess(a, (*Vault).Deny) }))
-	mux.Handle("POST /firewall", post(c.adminFirewall))
+	mux.Handle("POST /firewall", c.onVault((*Vault).SetFirewall))
+	mux.Handle("POST /public-access", c.onVault((*Vault).SetPublicAccess))
 	mux.Handle("POST /clock", post(c.adminClock))
 	mux.Handle("POST /server-certificate", post(c.adminServerCertificate))
 	mux.Handle("POST /disconnect", post(func(in struct{ Host string }) (any, error) { c.Disconnect(in.Host); return done, nil }))
@@ -186,24 +187,32 @@ func (c *Cloud) adminAccess(in adminAccess, change func(*Vault, string, ...Right
 	return done, nil
 }
 
-func (c *Cloud) adminFirewall(in struct {
-	Vault string
-	On    bool
-}) (any, error) {
-	v, err := c.named(in.Vault)
-	if err != nil {
-		return nil, err
-	}
-	v.SetFirewall(in.On)
-	return done, nil
+// onVault switches something of a vault.
+func (c *Cloud) onVault(set func(v *Vault, on bool)) http.Handler {
+	return post(func(in struct {
+		Vault string
+		On    bool
+	}) (any, error) {
+		v, err := c.named(in.Vault)
+		if err != nil {
+			return nil, err
+		}
+		set(v, in.On)
+		return done, nil
+	})
 }
 
 func (c *Cloud) adminIssuer(in struct {
-	URL  string
-	JWKS json.RawMessage
+	URL       string
+	JWKS      json.RawMessage
+	Reachable *bool
 }) (any, error) {
 	if in.URL == "" {
 		return nil, errors.New("devcloud: an issuer needs a url")
+	}
+	if in.Reachable != nil {
+		c.SetIssuerReachable(in.URL, *in.Reachable)
+		return done, nil
 	}
 	if in.JWKS == nil {
 		c.NewIssuer(in.URL)

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/sha1" //nolint:gosec // the thumbprint of a certificate is its SHA-1
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
@@ -51,6 +52,9 @@ type CertificateOptions struct {
 	ContentType string      // PKCS12 or PEMFile; empty means PKCS12
 	Order       Order       // of the certificates in the secret
 	Encoding    PFXEncoding // of a PFX
+
+	// Pending adds a version that is not issued yet: it has no certificate, and neither a secret nor a key.
+	Pending bool
 
 	// NotExportable leaves the private key out of the secret, as Key Vault does for such a policy and for HSM keys.
 	NotExportable bool
@@ -105,6 +109,11 @@ func (v *Vault) SetCertificate(name string, opts CertificateOptions) (*Certifica
 	}
 	base.updated = base.created
 
+	if opts.Pending {
+		base.certificate, base.options, base.contentType, base.exportable, base.disabled = cert, opts, opts.ContentType, !opts.NotExportable, true
+		v.add(Certificates, name, &base)
+		return cert, nil
+	}
 	secret, keyVersion, certificate := base, base, base
 	secret.managed, secret.value, secret.contentType = true, cert.Value, opts.ContentType
 	secret.kid = v.id(Keys, name, base.id)
@@ -142,17 +151,34 @@ func (v *Vault) makeCertificate(name string, opts *CertificateOptions) (*Certifi
 }
 
 func (v *Vault) certificateBundle(o *object, ver *version) any {
-	thumbprint := sha1.Sum(ver.certificate.Leaf.Raw) //nolint:gosec // see the import
-	return azcertificates.Certificate{
-		ID:             new(azcertificates.ID(v.id(Certificates, o.name, ver.id))),
-		KID:            new(azcertificates.ID(v.id(Keys, o.name, ver.id))),
-		SID:            new(azcertificates.ID(v.id(Secrets, o.name, ver.id))),
-		CER:            ver.certificate.Leaf.Raw,
-		X509Thumbprint: thumbprint[:],
-		Attributes:     certificateAttributes(ver),
-		Tags:           pointers(ver.tags),
-		Policy:         v.policy(o, ver),
+	bundle := azcertificates.Certificate{
+		ID:         new(azcertificates.ID(v.id(Certificates, o.name, ver.id))),
+		Attributes: certificateAttributes(ver),
+		Tags:       pointers(ver.tags),
+		Policy:     v.policy(o, ver),
 	}
+	if !ver.options.Pending {
+		thumbprint := sha1.Sum(ver.certificate.Leaf.Raw) //nolint:gosec // see the import
+		bundle.KID = new(azcertificates.ID(v.id(Keys, o.name, ver.id)))
+		bundle.SID = new(azcertificates.ID(v.id(Secrets, o.name, ver.id)))
+		bundle.CER, bundle.X509Thumbprint = ver.certificate.Leaf.Raw, thumbprint[:]
+	}
+	if ver.imported {
+		return bundle
+	}
+	// The SDK does not know this member.
+	return with(bundle, "pending", map[string]string{"id": v.id(Certificates, o.name, "") + "/pending"})
+}
+
+// with adds a member to a JSON object.
+func with(body any, name string, value any) any {
+	members := map[string]any{}
+	text, err := json.Marshal(body)
+	if err != nil || json.Unmarshal(text, &members) != nil {
+		return body
+	}
+	members[name] = value
+	return members
 }
 
 func (v *Vault) policy(o *object, ver *version) *azcertificates.CertificatePolicy {
@@ -183,14 +209,19 @@ func (v *Vault) policy(o *object, ver *version) *azcertificates.CertificatePolic
 	}
 }
 
-func (v *Vault) certificateItem(id string, ver *version) *azcertificates.CertificateProperties {
-	thumbprint := sha1.Sum(ver.certificate.Leaf.Raw) //nolint:gosec // see the import
-	return &azcertificates.CertificateProperties{
-		ID:             new(azcertificates.ID(id)),
-		X509Thumbprint: thumbprint[:],
-		Attributes:     certificateAttributes(ver),
-		Tags:           pointers(ver.tags),
+// certificateItem has no recovery level, and a subject that is always empty.
+func (v *Vault) certificateItem(id string, ver *version) any {
+	item := azcertificates.CertificateProperties{
+		ID:         new(azcertificates.ID(id)),
+		Attributes: certificateAttributes(ver),
+		Tags:       pointers(ver.tags),
 	}
+	item.Attributes.RecoveryLevel, item.Attributes.RecoverableDays = nil, nil
+	if !ver.options.Pending {
+		thumbprint := sha1.Sum(ver.certificate.Leaf.Raw) //nolint:gosec // see the import
+		item.X509Thumbprint = thumbprint[:]
+	}
+	return with(item, "subject", "")
 }
 
 func certificateAttributes(ver *version) *azcertificates.CertificateAttributes {

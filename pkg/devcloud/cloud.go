@@ -48,20 +48,21 @@ type Cloud struct {
 	servers []*http.Server
 	running sync.WaitGroup // servers, handlers and tunnels
 
-	mu        sync.Mutex
-	closed    bool
-	tokenLife time.Duration
-	vaults    map[string]*Vault  // by host, lower case
-	tenants   map[string]*tenant // by id and by domain, lower case
-	issuers   map[string]keySet  // by issuer URL
-	faults    []*activeFault     // in the order of Inject
-	counts    map[CountKey]int   // every request since the last reset
-	requests  []*Request         // the newest maxRequests of them
-	epoch     int                // number of resets of the counts
-	arrived   chan struct{}      // closed and replaced with every change of counts
-	tunnels   map[net.Conn]bool  // client sides of CONNECT, to be closed with the cloud
-	minters   map[string]*Issuer // issuers that NewIssuer made, by URL
-	keyed     int                // how many issuers have been made, see signingKey
+	mu          sync.Mutex
+	closed      bool
+	tokenLife   time.Duration
+	vaults      map[string]*Vault  // by host, lower case
+	tenants     map[string]*tenant // by id and by domain, lower case
+	issuers     map[string]keySet  // by issuer URL
+	unreachable map[string]bool    // issuers, by URL, see SetIssuerReachable
+	faults      []*activeFault     // in the order of Inject
+	counts      map[CountKey]int   // every request since the last reset
+	requests    []*Request         // the newest maxRequests of them
+	epoch       int                // number of resets of the counts
+	arrived     chan struct{}      // closed and replaced with every change of counts
+	tunnels     map[net.Conn]bool  // client sides of CONNECT, to be closed with the cloud
+	minters     map[string]*Issuer // issuers that NewIssuer made, by URL
+	keyed       int                // how many issuers have been made, see signingKey
 
 	connections map[net.Conn]string // those of the TLS server, with the host that they are for
 }
@@ -77,18 +78,19 @@ func Start(ctx context.Context, opts Options) (*Cloud, error) {
 		return nil, err
 	}
 	c := &Cloud{
-		now:       opts.Now,
-		nations:   nations,
-		authority: ca,
-		signer:    newSigner(),
-		tokenLife: opts.TokenLife,
-		vaults:    map[string]*Vault{},
-		tenants:   map[string]*tenant{},
-		issuers:   map[string]keySet{},
-		counts:    map[CountKey]int{},
-		arrived:   make(chan struct{}),
-		tunnels:   map[net.Conn]bool{},
-		minters:   map[string]*Issuer{},
+		now:         opts.Now,
+		nations:     nations,
+		authority:   ca,
+		signer:      newSigner(),
+		tokenLife:   opts.TokenLife,
+		vaults:      map[string]*Vault{},
+		tenants:     map[string]*tenant{},
+		issuers:     map[string]keySet{},
+		unreachable: map[string]bool{},
+		counts:      map[CountKey]int{},
+		arrived:     make(chan struct{}),
+		tunnels:     map[net.Conn]bool{},
+		minters:     map[string]*Issuer{},
 
 		connections: map[net.Conn]string{},
 	}

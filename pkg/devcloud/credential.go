@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -109,11 +110,20 @@ func (c *Cloud) checkFederated(id *Identity, assertion string, claims *jwt.Regis
 		{700212, "audience", audience(claims), func(f FederatedCredential) bool { return slices.Contains(claims.Audience, f.Audience) }},
 	} {
 		left = slices.DeleteFunc(left, func(f FederatedCredential) bool { return !check.matches(f) })
+		if len(left) == 0 && check.what == "subject" && id.trustsIgnoringCase(claims) {
+			return &loginError{http.StatusUnauthorized, "invalid_client", 7002138, "No matching federated identity record found for presented assertion subject '" +
+				claims.Subject + "'. The subject matches with case-insensitive comparison, but not with case-sensitive comparison. " +
+				"Check your federated identity credential Subject, Audience and Issuer against the presented assertion. " +
+				"See documentation at: https://learn.microsoft.com/entra/workload-id/workload-identity-federation."}
+		}
 		if len(left) == 0 {
 			return &loginError{http.StatusUnauthorized, "invalid_client", check.code, "No matching federated identity record found for presented assertion " +
 				check.what + " '" + check.value + "'. Check your federated identity credential Subject, Audience and Issuer against the presented assertion. " +
 				"https://learn.microsoft.com/entra/workload-id/workload-identity-federation"}
 		}
+	}
+	if c.unreachable[claims.Issuer] {
+		return &loginError{http.StatusBadRequest, "invalid_request", 90061, "Request to External OIDC endpoint failed."}
 	}
 	keys := c.issuers[claims.Issuer]
 	if keys == nil {
@@ -127,6 +137,13 @@ func (c *Cloud) checkFederated(id *Identity, assertion string, claims *jwt.Regis
 		return nil, errUnknownKey
 	}, jwt.WithValidMethods([]string{"RS256"}), jwt.WithExpirationRequired(), jwt.WithTimeFunc(c.now))
 	return c.assertionError(err, claims)
+}
+
+// trustsIgnoringCase reports whether a credential differs from the token in the case of the subject alone.
+func (id *Identity) trustsIgnoringCase(claims *jwt.RegisteredClaims) bool {
+	return slices.ContainsFunc(id.Federated, func(f FederatedCredential) bool {
+		return f.Issuer == claims.Issuer && strings.EqualFold(f.Subject, claims.Subject)
+	})
 }
 
 func audience(claims *jwt.RegisteredClaims) string {

@@ -204,8 +204,11 @@ func TestFederation(t *testing.T) {
 	}{
 		"issuer": {workload, mint(stranger, func(*devcloud.ServiceAccountToken) {}), 401, 700211, "invalid_client",
 			"AADSTS700211: No matching federated identity record found for presented assertion issuer 'https://stranger.example/'" + hint},
-		"subject": {workload, mint(issuer, func(p *devcloud.ServiceAccountToken) { p.ServiceAccount = "Web" }), 401, 700213, "invalid_client",
-			"AADSTS700213: No matching federated identity record found for presented assertion subject 'system:serviceaccount:shop:Web'" + hint},
+		"subject": {workload, mint(issuer, func(p *devcloud.ServiceAccountToken) { p.ServiceAccount = "api" }), 401, 700213, "invalid_client",
+			"AADSTS700213: No matching federated identity record found for presented assertion subject 'system:serviceaccount:shop:api'" + hint},
+		"subject in another case": {workload, mint(issuer, func(p *devcloud.ServiceAccountToken) { p.ServiceAccount = "Web" }), 401, 7002138, "invalid_client",
+			"AADSTS7002138: No matching federated identity record found for presented assertion subject 'system:serviceaccount:shop:Web'. " +
+				"The subject matches with case-insensitive comparison, but not with case-sensitive comparison. Check your"},
 		"audience": {workload, mint(issuer, func(p *devcloud.ServiceAccountToken) { p.Audience = "api://other" }), 401, 700212, "invalid_client",
 			"AADSTS700212: No matching federated identity record found for presented assertion audience 'api://other'" + hint},
 		"expired": {workload, mint(issuer, func(p *devcloud.ServiceAccountToken) { p.Issued = time.Now().Add(-2 * time.Hour) }), 401, 700024, "invalid_client",
@@ -307,7 +310,7 @@ func TestAccessTokens(t *testing.T) {
 	shift.Store(int64(time.Hour))
 	expired := func() string { _, body := ask("Bearer " + good); return body }()
 	shift.Store(0)
-	if !strings.Contains(expired, "IDX10223: Lifetime validation failed. The token is expired.") {
+	if !strings.Contains(expired, "[TokenExpired] Error validating token: 'S2S12086'.") {
 		t.Errorf("expired: %s", expired)
 	}
 	for name, test := range map[string]struct{ authorization, want string }{

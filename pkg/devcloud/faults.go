@@ -25,9 +25,12 @@ const (
 	Cut       Action = "cut"       // the header of the correct answer and After bytes of its body, then the end of the connection
 	Stall     Action = "stall"     // the same, but then nothing until the client disconnects, the fault is cleared or the cloud is closed
 	Endless   Action = "endless"   // status 200 and the beginning of a JSON object without an end
-	Malformed Action = "malformed" // status 200 with Text; the default is invalid JSON
+	Malformed Action = "malformed" // Status, 200 if it is 0, with Text; the default is invalid JSON
 	Challenge Action = "challenge" // 401 with Text as WWW-Authenticate; no header if it is empty
 	Reset     Action = "reset"     // the connection is reset before any answer
+
+	// UnknownKey is 401 of a vault that does not know the key of a good token, as it comes and goes in Azure.
+	UnknownKey Action = "unknown-key"
 )
 
 // Fault applies an action to the requests that match it. If several match, only the oldest applies. One with a limit does
@@ -47,7 +50,7 @@ type Fault struct {
 	Limit  int
 	Window time.Duration
 
-	Status     int           // of Fail
+	Status     int           // of Fail and Malformed
 	RetryAfter time.Duration // of Throttle and Fail, in whole seconds, rounded up; 0 sends no header
 	Delay      time.Duration // before any action
 	After      int           // of Cut and Stall, in bytes
@@ -61,7 +64,11 @@ func (s Service) actions() []Action {
 	if s == ServiceProxy {
 		return []Action{Throttle, Fail, Delay, Hang, Reset}
 	}
-	return []Action{Throttle, Fail, Delay, Hang, Cut, Stall, Endless, Malformed, Challenge, Reset}
+	actions := []Action{Throttle, Fail, Delay, Hang, Cut, Stall, Endless, Malformed, Challenge, Reset}
+	if s == ServiceVault {
+		actions = append(actions, UnknownKey)
+	}
+	return actions
 }
 
 type activeFault struct {
@@ -147,6 +154,7 @@ func (f *activeFault) within(now time.Time) (rest time.Duration, within bool) {
 func (f *Fault) matches(entry *Request, r *http.Request) bool {
 	name, value, _ := strings.Cut(f.Query, "=")
 	return (f.Service == entry.Service || f.Service == "" && entry.Service != ServiceProxy) &&
+		(f.Action != UnknownKey || r.Header.Get("Authorization") != "") &&
 		(f.Host == "" || strings.EqualFold(f.Host, entry.Host)) &&
 		strings.HasPrefix(strings.ToLower(r.URL.Path), strings.ToLower(f.Path)) &&
 		(f.Query == "" || slices.Contains(r.URL.Query()[name], value))
@@ -164,7 +172,7 @@ func (c *Cloud) withFaults(w http.ResponseWriter, r *http.Request, entry *Reques
 	}
 	switch f.Action {
 	case Throttle, Fail:
-		f.fail(w, entry.Service, f.status())
+		f.fail(w, r, entry.Service)
 	case Hang:
 		f.wait(r.Context(), 0)
 		panic(http.ErrAbortHandler)
@@ -179,14 +187,13 @@ func (c *Cloud) withFaults(w http.ResponseWriter, r *http.Request, entry *Reques
 		f.endless(w)
 	case Malformed:
 		w.Header().Set("Content-Type", cmp.Or(f.ContentType, "application/json; charset=utf-8"))
-		w.WriteHeader(http.StatusOK)
+		w.WriteHeader(cmp.Or(f.Status, http.StatusOK))
 		_, _ = w.Write([]byte(cmp.Or(f.Text, `{"value": "half a `)))
 	case Challenge:
-		if f.Text != "" {
-			w.Header().Set("WWW-Authenticate", f.Text)
-		}
-		missing := refusal{code: "Unauthorized", message: "AKV10000: Request is missing a Bearer or PoP token."}
-		writeJSON(w, http.StatusUnauthorized, missing.body())
+		missing := refusal{status: http.StatusUnauthorized, code: "Unauthorized", message: "AKV10000: Request is missing a Bearer or PoP token.", challenge: f.Text}
+		missing.write(w)
+	case UnknownKey:
+		c.Vault(entry.Host).unauthorized(unknownKey).write(w)
 	case Reset:
 		resetConnection(r)
 		panic(http.ErrAbortHandler)
@@ -238,7 +245,8 @@ func (f *activeFault) endless(w http.ResponseWriter) {
 }
 
 // fail writes the error of the service.
-func (f *activeFault) fail(w http.ResponseWriter, service Service, status int) {
+func (f *activeFault) fail(w http.ResponseWriter, r *http.Request, service Service) {
+	status := f.status()
 	if f.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter/time.Second)))
 	}
@@ -248,19 +256,25 @@ func (f *activeFault) fail(w http.ResponseWriter, service Service, status int) {
 		if throttled {
 			code, text = "too_many_requests", "AADSTS90055: The server is busy. Too many requests."
 		}
+		if service == ServiceIMDS {
+			text = "Failed to retrieve token from the Active directory."
+		}
 		writeJSON(w, status, map[string]string{"error": code, "error_description": text})
 		return
 	}
-	r := refusal{code: strings.ReplaceAll(http.StatusText(status), " ", ""), message: "The dev cloud was told to fail."}
+	refused := refusal{status: status, code: strings.ReplaceAll(http.StatusText(status), " ", ""), message: "The dev cloud was told to fail."}
 	switch {
 	case throttled:
-		r.code, r.message = "Throttled", "Request was not processed because too many requests were received. Reason: VaultRequestTypeLimitReached"
+		refused.code, refused.message = "Throttled", "Request was not processed because too many requests were received. Reason: VaultRequestTypeLimitReached"
+	case status == http.StatusNotFound:
+		kind, name, _ := strings.Cut(strings.Trim(r.URL.Path, "/"), "/")
+		refused = *operation{kind: Kind(cmp.Or(kind, string(Secrets))), name: name}.notFound()
 	case status == http.StatusServiceUnavailable:
-		r.message = "Service unavailable. Please retry your request later."
+		refused.message = "Service unavailable. Please retry your request later."
 	case status == http.StatusInternalServerError:
-		r.message = "The service encountered an internal error and could not complete the request."
+		refused.message = "The service encountered an internal error and could not complete the request."
 	}
-	writeJSON(w, status, r.body())
+	refused.write(w)
 }
 
 // begin writes the beginning of the correct answer, with the Content-Length of the whole.

@@ -82,6 +82,13 @@ func (c *Cloud) Issuer(url string) *Issuer {
 	return c.minters[url]
 }
 
+// SetIssuerReachable decides whether Entra ID can fetch the keys of an issuer. It can at first.
+func (c *Cloud) SetIssuerReachable(url string, reachable bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unreachable[url] = !reachable
+}
+
 // URL is the claim iss of the issuer's tokens.
 func (i *Issuer) URL() string { return i.url }
 

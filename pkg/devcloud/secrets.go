@@ -111,8 +111,8 @@ func managed(ver *version) *bool {
 }
 
 func pointers(tags map[string]string) map[string]*string {
-	if tags == nil {
-		return map[string]*string{}
+	if len(tags) == 0 {
+		return nil
 	}
 	out := make(map[string]*string, len(tags))
 	for k, value := range tags {

@@ -79,7 +79,7 @@ func TestTheClockOfAVault(t *testing.T) {
 		ahead time.Duration
 		text  string
 	}{
-		{2 * time.Hour, "[TokenExpired] Error validating token: 'IDX10223: Lifetime validation failed. The token is expired.'"},
+		{2 * time.Hour, "[TokenExpired] Error validating token: 'S2S12086'."},
 		{-2 * time.Hour, "[BearerReadAccessTokenFailed] Error parsing or validating the token."},
 		{0, ""},
 	} {

@@ -52,6 +52,7 @@ type Vault struct {
 	tenant   *tenant
 	rbac     bool
 	firewall bool
+	private  bool
 	ahead    time.Duration               // of the clock, see SetClock
 	shows    ServerCertificate           // see SetServerCertificate
 	objects  map[Kind]map[string]*object // by lower-case name
@@ -158,13 +159,6 @@ func (v *Vault) allow(clientID string, allowed bool, rights []Right) {
 	for _, right := range rights {
 		grants[right] = allowed
 	}
-}
-
-// SetFirewall makes the vault refuse every caller because of its address, or allows them again.
-func (v *Vault) SetFirewall(on bool) {
-	v.cloud.mu.Lock()
-	defer v.cloud.mu.Unlock()
-	v.firewall = on
 }
 
 // Disable disables one version of an object; an empty version means the latest. With a certificate its secret and its key

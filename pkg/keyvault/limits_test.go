@@ -43,11 +43,11 @@ func TestLimitsHoldWhileFetching(t *testing.T) {
 		files, size int
 	}{
 		"a list of too many":        {volume.Limits{Files: 100}, []volume.Object{selection(volume.Selection{Prefix: "many-"})}, list, 0, 7, 0, 0},
-		"two lists of too many":     {volume.Limits{Files: 1000}, []volume.Object{selection(volume.Selection{Prefix: "many-"}), folder(selection(volume.Selection{Prefix: "many-"}))}, "the volume is over the limit of 1000 files (--max-volume-files); ask for fewer objects", 0, 26, 0, 0},
-		"values of too many bytes":  {volume.Limits{Bytes: 100_000}, []volume.Object{selection(volume.Selection{Prefix: "many-"})}, bytes, 40, 26, 0, 0},
+		"two lists of too many":     {volume.Limits{Files: 1000}, []volume.Object{selection(volume.Selection{Prefix: "many-"}), folder(selection(volume.Selection{Prefix: "many-"}))}, "the volume is over the limit of 1000 files (--max-volume-files); ask for fewer objects", 0, 27, 0, 0},
+		"values of too many bytes":  {volume.Limits{Bytes: 100_000}, []volume.Object{selection(volume.Selection{Prefix: "many-"})}, bytes, 40, 27, 0, 0},
 		"only what is written":      {volume.Limits{Bytes: 50_000}, []volume.Object{hex(0), hex(1), hex(2), hex(3), hex(4), hex(5), hex(6), hex(7), hex(8), hex(9)}, "", 0, 0, 10, 50_000},
 		"just as many as there may": {volume.Limits{Bytes: 30_000, Files: 3}, []volume.Object{secret("many-000"), secret("many-001"), secret("many-002")}, "", 0, 0, 3, 30_000},
-		"no limits":                 {volume.Limits{}, []volume.Object{selection(volume.Selection{Prefix: "many-0"})}, "", 0, 26, 100, 1_000_000},
+		"no limits":                 {volume.Limits{}, []volume.Object{selection(volume.Selection{Prefix: "many-0"})}, "", 0, 27, 100, 1_000_000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.ResetCounts()
