@@ -29,6 +29,8 @@ type Answer struct {
 	Status  int      // HTTP
 	Codes   []string // the service's own, outermost first: Forbidden, ForbiddenByRbac
 	message string   // the beginning: it is searched for words and never printed
+
+	challenged bool // it has a readable challenge
 }
 
 // messageBytes is how much of a message is kept. Azure's have about 1 KB, and the cache may keep a refusal.
@@ -59,20 +61,41 @@ func (a *Answer) Mentions(words string) bool {
 // IsLogin reports whether the answer is from a service that issues tokens, not from the vault.
 func (a *Answer) IsLogin() bool { return a.Service != Vault }
 
+// Foreign reports whether the answer has not the form of the service's refusals: something else may have answered in its
+// place, such as a proxy, a load balancer or a captive portal. Old 401s of a vault have a challenge and no code.
+func (a *Answer) Foreign() bool { return len(a.Codes) == 0 && !a.challenged }
+
 // Disabled reports whether the object exists but is disabled: SecretDisabled, CertificateDisabled, KeyDisabled.
 func (a *Answer) Disabled() bool {
-	return a.Status == http.StatusForbidden && a.Service == Vault &&
+	return a.Status == http.StatusForbidden && a.Service == Vault && !a.Foreign() &&
 		(a.Has("SecretDisabled", "CertificateDisabled", "KeyDisabled") || a.Mentions("on a disabled "))
 }
 
-// Absent reports whether there is no such object.
-func (a *Answer) Absent() bool { return a.Status == http.StatusNotFound && a.Service == Vault }
+// Absent reports whether the vault says that there is no such object. It must name the object's kind: whatever else
+// answers 404 in its place must not remove a file.
+func (a *Answer) Absent() bool {
+	return a.Status == http.StatusNotFound && a.Service == Vault && !a.Foreign() &&
+		a.Has("SecretNotFound", "CertificateNotFound", "KeyNotFound")
+}
+
+// UnknownKey reports whether a vault does not know the key that signed a token. This comes and goes with a good token,
+// while Entra ID changes its keys.
+func (a *Answer) UnknownKey() bool {
+	return a.Status == http.StatusUnauthorized && a.Service == Vault && a.Has("AKV10046")
+}
+
+// IssuerUnreached reports whether Entra ID cannot fetch the keys of a federated token's issuer.
+func (a *Answer) IssuerUnreached() bool {
+	return a.IsLogin() && (a.Has("AADSTS90061", "AADSTS50166") || a.Mentions("request to external oidc endpoint failed"))
+}
 
 // Unavailable reports whether the service could not answer now, so that a later attempt may succeed.
 func (a *Answer) Unavailable() bool {
 	switch {
+	case a.Foreign(), a.UnknownKey():
+		return true
 	case a.Service == Vault:
-		// 408, 429, 5xx, and what no vault sends: a redirect, a page of a proxy.
+		// 408, 429, 5xx, and what no vault sends: a redirect.
 		switch a.Status {
 		case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
 			return false
@@ -83,7 +106,9 @@ func (a *Answer) Unavailable() bool {
 	case a.Service == Metadata && (a.Status == http.StatusNotFound || a.Status == http.StatusGone): // it is being updated
 		return true
 	default:
-		return a.Has("temporarily_unavailable")
+		// Entra ID asks for another attempt with these, also with HTTP 400.
+		// https://learn.microsoft.com/entra/identity-platform/reference-error-codes
+		return a.Has("temporarily_unavailable", "AADSTS90006", "AADSTS90024", "AADSTS90033", "AADSTS90055") || a.IssuerUnreached()
 	}
 }
 
@@ -177,11 +202,14 @@ func vaultAnswer(e *azcore.ResponseError) *Answer {
 	a := &Answer{Service: Vault, Status: e.StatusCode}
 	a.read(e.RawResponse, &body)
 	a.keep(body.Error.Message)
-	a.add(e.ErrorCode)
 	for c := &body.Error; c != nil; c = c.InnerError {
 		a.add(c.Code)
 	}
+	a.challenged = e.StatusCode == http.StatusUnauthorized && e.RawResponse.Header.Get("WWW-Authenticate") != ""
 	a.add(akvCode.FindString(a.message))
+	if code := bracketCode.FindStringSubmatch(a.message); code != nil {
+		a.add(code[1])
+	}
 	return a
 }
 
@@ -196,9 +224,6 @@ func LoginAnswer(service Service, resp *http.Response) *Answer {
 	a.read(resp, &body)
 	a.keep(body.Description)
 	a.add(body.Error)
-	if service != Entra {
-		return a
-	}
 	if code := aadstsCode.FindString(a.message); code != "" {
 		a.add(code)
 	} else if len(body.Codes) > 0 {
@@ -221,6 +246,7 @@ func (a *Answer) keep(message string) {
 
 var (
 	akvCode     = regexp.MustCompile(`\bAKV\d{4,6}\b`)
+	bracketCode = regexp.MustCompile(`^\[([A-Za-z]+)\]`) // as in "[TokenExpired] Error validating token"
 	aadstsCode  = regexp.MustCompile(`\bAADSTS\d{4,8}\b`)
 	serviceCode = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,63}$`)
 )

@@ -190,7 +190,8 @@ func (c *Cloud) withFaults(w http.ResponseWriter, r *http.Request, entry *Reques
 		w.WriteHeader(cmp.Or(f.Status, http.StatusOK))
 		_, _ = w.Write([]byte(cmp.Or(f.Text, `{"value": "half a `)))
 	case Challenge:
-		missing := refusal{status: http.StatusUnauthorized, code: "Unauthorized", message: "AKV10000: Request is missing a Bearer or PoP token.", challenge: f.Text}
+		missing := refusal{code: "Unauthorized", message: "AKV10000: Request is missing a Bearer or PoP token."}
+		missing.status, missing.challenge = http.StatusUnauthorized, f.Text
 		missing.write(w)
 	case UnknownKey:
 		c.Vault(entry.Host).unauthorized(unknownKey).write(w)

@@ -17,6 +17,9 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
+// unknownKeyPause is the time before the second attempt after [azure.Answer.UnknownKey].
+const unknownKeyPause = time.Second
+
 type waitFor = func(name string, s cache.Service)
 
 // value is what a vault returned for an object, with its decoded certificate.
@@ -50,7 +53,7 @@ func (f *fetch) ask(ctx context.Context, waitFor waitFor, request vault.Request,
 			return f.loginRefused(at, f.loginFailure(l, err, tenant, vaultTenant), tenant)
 		}
 		waitFor(theVault, f.Client.vaults.Throttle(o.Vault))
-		read, asked, err := f.Client.vaults.Read(ctx, l, o, f.Limits.Files)
+		read, asked, err := f.readFrom(ctx, l, o)
 		if err == nil {
 			return cache.Result[*value]{Value: f.valueOf(key, read), At: asked, Tenant: tenant}
 		}
@@ -58,7 +61,7 @@ func (f *fetch) ask(ctx context.Context, waitFor waitFor, request vault.Request,
 		switch {
 		case answered && answer.IsLogin(): // the vault has revoked the token, so the SDK requested another
 			return f.loginRefused(at, f.loginFailure(l, err, tenant, vaultTenant), tenant)
-		case answered && answer.Status == http.StatusUnauthorized:
+		case answered && answer.Status == http.StatusUnauthorized && !answer.Unavailable():
 			l.Reject()
 			if now, ok := f.Client.vaults.Tenant(o.Vault); ok {
 				vaultTenant = now
@@ -69,6 +72,20 @@ func (f *fetch) ask(ctx context.Context, waitFor waitFor, request vault.Request,
 			f.revoke(func(key cache.Key, _ string) bool { return key.Vault == o.Vault })
 		}
 		return cache.Result[*value]{At: at, Failure: f.vaultFailure(o, err, tenant, vaultTenant)}
+	}
+}
+
+// readFrom reads an object from its vault, a second time if the vault does not know the key of the token.
+func (f *fetch) readFrom(ctx context.Context, l *login.Login, o volume.Object) (read *vault.Value, asked time.Time, err error) {
+	read, asked, err = f.Client.vaults.Read(ctx, l, o, f.Limits.Files)
+	if answer, ok := errors.AsType[*azure.Answer](err); !ok || !answer.UnknownKey() {
+		return read, asked, err
+	}
+	select {
+	case <-f.after(unknownKeyPause):
+		return f.Client.vaults.Read(ctx, l, o, f.Limits.Files)
+	case <-ctx.Done():
+		return read, asked, err
 	}
 }
 

@@ -3,6 +3,7 @@ package keyvault_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,6 +18,12 @@ import (
 const (
 	asSP       = `secrets[0]: secret "a" of https://shop.vault.azure.net as servicePrincipal ` + clientID + `: `
 	asWorkload = `secrets[0]: secret "a" of https://shop.vault.azure.net as workload ` + clientID + `: `
+)
+
+const (
+	sentClaims   = `subject "system:serviceaccount:shop:web", issuer "https://issuer.example.com/cluster", audience "api://AzureADTokenExchange"`
+	noCredential = "no federated credential of the application matches the pod's token; it needs one with " + sentClaims
+	noIssuer     = "Entra ID cannot fetch the keys of the token's issuer; tried again later. Can the issuer be reached from the internet? The token has " + sentClaims
 )
 
 // Every refusal of a vault has a sentinel error and a text that says what to do.
@@ -57,6 +64,26 @@ func TestRefusalsOfTheVault(t *testing.T) {
 			w.vault.SetFirewall(true)
 			return w.asServicePrincipal(secret("a"))
 		}, volume.ErrDenied, asSP + "HTTP 403 Forbidden, ForbiddenByFirewall: the vault's firewall refuses this node; allow its address or subnet, or use a private endpoint"},
+		{"no public access", func(w *fixture) volume.Request {
+			w.vault.SetPublicAccess(false)
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrDenied, asSP + "HTTP 403 Forbidden, ForbiddenByConnection: " + noPublicAccess},
+		{"no approved private link, by the text alone", answered(403, "Forbidden", "",
+			"Connection is not an approved private link and caller was ignored because bypass is set to None."),
+			volume.ErrDenied, asSP + "HTTP 403 Forbidden: " + noPublicAccess},
+		{"no access policy, as before 2021", answered(403, "Forbidden", "AccessDenied", "The user, group or application 'appid=a' does not have secrets get permission on key vault 'shop'."),
+			volume.ErrDenied, asSP + `HTTP 403 Forbidden, AccessDenied: the identity may not do secrets/get; add it to the vault's access policy, or assign the role "Key Vault Secrets User"`},
+		{"an expired token", answered(401, "Unauthorized", "", "[TokenExpired] Error validating token: 'S2S12086'."),
+			volume.ErrUnauthenticated, asSP + "HTTP 401 Unauthorized, TokenExpired: the token is expired by the vault's clock; check the clock of the node"},
+		{"a 404 of something else", func(w *fixture) volume.Request {
+			w.fetch(w.asServicePrincipal(secret("a")))
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Malformed, Status: 404, Text: html, ContentType: "text/html"})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "HTTP 404: that is no answer of a key vault; check what answers under this name"},
+		{"a 403 of something else", func(w *fixture) volume.Request {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Malformed, Status: 403, Text: html, ContentType: "text/html"})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "HTTP 403: that is no answer of a key vault; check what answers under this name"},
 		{"throttled", func(w *fixture) volume.Request {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Throttle, RetryAfter: time.Hour})
 			return w.asServicePrincipal(secret("a"))
@@ -135,6 +162,31 @@ func TestRefusalsOfTheVault(t *testing.T) {
 	}
 }
 
+const noPublicAccess = "public access to the vault is off, and this node does not come through an approved private endpoint; " +
+	"connect its network by one (to allow its address does not help)"
+
+// answered is a request that the vault answers with an error, after a request that it served.
+func answered(status int, code, inner, message string) func(*fixture) volume.Request {
+	return func(w *fixture) volume.Request {
+		w.fetch(w.asServicePrincipal(secret("a")))
+		text := fmt.Sprintf(`{"error":{"code":%q,"message":%q}}`, code, message)
+		if inner != "" {
+			text = fmt.Sprintf(`{"error":{"code":%q,"message":%q,"innererror":{"code":%q}}}`, code, message, inner)
+		}
+		w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Malformed, Status: status, Text: text})
+		return w.asServicePrincipal(secret("a"))
+	}
+}
+
+// refusedLogin is a login of a pod that Entra ID refuses.
+func refusedLogin(status int, code, description string) func(*fixture) volume.Request {
+	return func(w *fixture) volume.Request {
+		w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Action: devcloud.Malformed, Status: status,
+			Text: fmt.Sprintf(`{"error":%q,"error_description":%q}`, code, description)})
+		return w.asWorkload(secret("a"))
+	}
+}
+
 func (w *fixture) must(err error) {
 	w.t.Helper()
 	if err != nil {
@@ -177,6 +229,34 @@ func TestRefusalsOfEntraID(t *testing.T) {
 			return r
 		}, volume.ErrUnauthenticated, asWorkload + `Entra ID answered HTTP 401 invalid_client, AADSTS700213: no federated credential of the application matches the pod's token; ` +
 			`it needs one with subject "system:serviceaccount:shop:other", issuer "https://issuer.example.com/cluster", audience "api://AzureADTokenExchange"`},
+		{"a federated credential in another case", func(w *fixture) volume.Request {
+			r := w.asWorkload(secret("a"))
+			r.Pod.ServiceAccount = "Web"
+			r.Identity.Assertion = w.token(devcloud.ServiceAccountToken{Namespace: "shop", ServiceAccount: "Web"})
+			return r
+		}, volume.ErrUnauthenticated, asWorkload + `Entra ID answered HTTP 401 invalid_client, AADSTS7002138: a federated credential of the application differs from the pod's token ` +
+			`in upper and lower case alone; it needs exactly subject "system:serviceaccount:shop:Web", issuer "https://issuer.example.com/cluster", audience "api://AzureADTokenExchange"`},
+		{"no federated credential, 7002137", refusedLogin(401, "invalid_client", "AADSTS7002137: No matching federated identity record found for presented assertion audience."),
+			volume.ErrUnauthenticated, asWorkload + "Entra ID answered HTTP 401 invalid_client, AADSTS7002137: " + noCredential},
+		{"no federated credential, 70021 with HTTP 400", refusedLogin(400, "invalid_request", "AADSTS70021: No matching federated identity record found for presented assertion."),
+			volume.ErrUnauthenticated, asWorkload + "Entra ID answered HTTP 400 invalid_request, AADSTS70021: " + noCredential},
+		{"no federated credential, by the text alone", refusedLogin(401, "invalid_client", "AADSTS7999999: No matching federated identity record found for presented assertion."),
+			volume.ErrUnauthenticated, asWorkload + "Entra ID answered HTTP 401 invalid_client, AADSTS7999999: " + noCredential},
+		{"the issuer cannot be reached", func(w *fixture) volume.Request {
+			w.SetIssuerReachable(issuerURL, false)
+			return w.asWorkload(secret("a"))
+		}, volume.ErrUnavailable, asWorkload + "Entra ID answered HTTP 400 invalid_request, AADSTS90061: " + noIssuer},
+		{"the issuer cannot be reached, 50166", refusedLogin(400, "invalid_request", "AADSTS50166: Request to External OIDC endpoint failed."),
+			volume.ErrUnavailable, asWorkload + "Entra ID answered HTTP 400 invalid_request, AADSTS50166: " + noIssuer},
+		{"a transient error with HTTP 400", refusedLogin(400, "invalid_request", "AADSTS90033: A transient error has occurred. Please try again."),
+			volume.ErrUnavailable, asWorkload + "Entra ID answered HTTP 400 invalid_request, AADSTS90033: the authority fails; tried again later"},
+		{"no vaults in the tenant", refusedLogin(400, "invalid_resource", "AADSTS500011: The resource principal named https://vault.azure.net was not found in the tenant named Microsoft."),
+			volume.ErrUnauthenticated, asWorkload + "Entra ID answered HTTP 400 invalid_resource, AADSTS500011: Key Vault is not known in tenant " + tenantID +
+				"; is it a tenant of AzurePublicCloud? Check tenantID and --cloud"},
+		{"a page of something else", func(w *fixture) volume.Request {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Action: devcloud.Malformed, Status: 403, Text: html, ContentType: "text/html"})
+			return w.asServicePrincipal(secret("a"))
+		}, volume.ErrUnavailable, asSP + "Entra ID answered HTTP 403: that is no answer of Entra ID; check what answers under its name"},
 		{"expired assertion", func(w *fixture) volume.Request {
 			r := w.asWorkload(secret("a"))
 			r.Identity.Assertion = w.token(devcloud.ServiceAccountToken{Namespace: "shop", ServiceAccount: "web", Issued: time.Now().Add(-3 * time.Hour)})

@@ -62,9 +62,8 @@ func (f *fetch) vaultFailure(o volume.Object, err error, tenant, vaultTenant str
 		}
 	}
 	failure := &cache.Failure{Err: &readError{err, tenant, vaultTenant}, Asked: theVault, Refused: azure.Refused(err)}
-	if answer, ok := errors.AsType[*azure.Answer](err); ok {
-		failure.Absent = answer.Absent() || answer.Disabled()
-	}
+	answer, answered := errors.AsType[*azure.Answer](err)
+	failure.Absent = answered && (answer.Absent() || answer.Disabled()) || errors.Is(err, vault.ErrPending)
 	return failure
 }
 
@@ -134,6 +133,8 @@ func (f *fetch) explainOwn(about, asked string, err error) error {
 		return volume.Errorf(volume.ErrUnavailable, "%s: the vault gave no readable challenge (HTTP 401, WWW-Authenticate); is this a key vault of %s?", about, f.cloud.Name)
 	case errors.Is(err, vault.ErrLongList):
 		return volume.Errorf(volume.ErrTooLarge, "%s: %v (--max-volume-files); select fewer, by prefix or tags", about, err)
+	case errors.Is(err, vault.ErrPending):
+		return volume.Errorf(volume.ErrPrecondition, "%s: %v; wait for its issuer, or mark the object optional", about, err)
 	case errors.Is(err, vault.ErrNoValue):
 		return volume.Errorf(volume.ErrPrecondition, "%s: %v; set one, or disable it", about, err)
 	case errors.Is(err, login.ErrAnotherAnswers):

@@ -1,6 +1,7 @@
 package keyvault_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -128,6 +129,13 @@ func TestManagedIsTriedAgain(t *testing.T) {
 	}
 }
 
+func imdsRefuses(status int, code, description string) func(*fixture) {
+	return func(w *fixture) {
+		w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Malformed, Status: status,
+			Text: fmt.Sprintf(`{"error":%q,"error_description":%q}`, code, description)})
+	}
+}
+
 func TestManagedRefusals(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -156,6 +164,15 @@ func TestManagedRefusals(t *testing.T) {
 			w.must(w.AddIdentity(devcloud.Identity{Tenant: otherTenantID, ClientID: assignedID, ObjectID: objectID, Managed: true}))
 		}, volume.ErrUnauthenticated, asManaged + " " + objectID + ": HTTP 401 Unauthorized, AKV10032: the vault belongs to tenant " + tenantID +
 			" and does not accept the identity; a managed identity is known in its own tenant alone"},
+		{"Entra ID knows no vaults", byNone, imdsRefuses(400, "invalid_request", "AADSTS500011: The resource principal named https://vault.azure.net was not found in the tenant."),
+			volume.ErrUnauthenticated, asManaged + ": the node's metadata service answered HTTP 400 invalid_request, AADSTS500011: it knows no vaults of AzurePublicCloud; check --cloud"},
+		{"Entra ID refuses", byNone, imdsRefuses(400, "invalid_request", "AADSTS7000112: Application is disabled."),
+			volume.ErrUnauthenticated, asManaged + ": the node's metadata service answered HTTP 400 invalid_request, AADSTS7000112: Entra ID refuses the identity; look the code up at https://login.microsoftonline.com/error"},
+		{"Entra ID fails", byNone, imdsRefuses(400, "invalid_request", "AADSTS90033: A transient error has occurred. Please try again."),
+			volume.ErrUnavailable, asManaged + ": the node's metadata service answered HTTP 400 invalid_request, AADSTS90033: the metadata service fails; tried again later"},
+		{"something else answers", byNone, func(w *fixture) {
+			w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Malformed, Status: 403, ContentType: "text/plain", Text: "a socket operation was attempted to an unreachable network"})
+		}, volume.ErrUnavailable, asManaged + ": the node's metadata service answered HTTP 403: that is no answer of a metadata service; does something else answer at 169.254.169.254?"},
 		{"it fails", byResource, func(w *fixture) {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Fail, Status: 500})
 		}, volume.ErrUnavailable, asManaged + " " + resourceID + ": the node's metadata service answered HTTP 500 temporarily_unavailable: the metadata service fails; tried again later"},

@@ -25,7 +25,7 @@ type read struct {
 	optional bool             // every object is
 
 	at       time.Time       // just before the request to the vault
-	absent   bool            // there is no such object, or it is disabled
+	absent   bool            // there is no such object, or it is disabled or not issued yet
 	names    []string        // of a list
 	files    [][]volume.File // of each object
 	notAfter time.Time       // of a certificate

@@ -51,7 +51,7 @@ type Failure struct {
 	Err     error
 	Asked   string // name of the service that was asked: "the vault"
 	Refused bool   // final until the configuration changes
-	Absent  bool   // refused because the object does not exist or is disabled
+	Absent  bool   // refused because the object does not exist, is disabled, or is not issued yet
 }
 
 // Result is the value or the failure of a fetch.

@@ -44,6 +44,8 @@ func (r Refused) entraHint() string {
 	a := r.Answer
 	certificate := KindOf(r.Identity) == ByCertificate
 	switch {
+	case a.Foreign() && a.Status >= 400 && a.Status < 500 && a.Status != http.StatusTooManyRequests:
+		return "that is no answer of Entra ID; check what answers under its name"
 	case a.Has("AADSTS7000215"):
 		return "the client secret is wrong; give its value, not its id, in " + r.keptIn()
 	case a.Has("AADSTS7000222"):
@@ -56,15 +58,22 @@ func (r Refused) entraHint() string {
 		return fmt.Sprintf("tenant %s has no such application; check aadClientId and tenantId in the cluster's file, or set tenantID to auto", r.Tenant)
 	case a.Has("AADSTS700016"):
 		return fmt.Sprintf("tenant %s has no such application; check clientID and tenantID", r.Tenant)
-	case a.Has("AADSTS7000229", "AADSTS500011", "AADSTS65001"):
+	case a.Has("AADSTS500011"):
+		return fmt.Sprintf("Key Vault is not known in tenant %s; is it a tenant of %s? Check tenantID and --cloud", r.Tenant, r.Cloud)
+	case a.Has("AADSTS7000229", "AADSTS65001"):
 		return fmt.Sprintf("the application has no service principal in tenant %s; create it, or check tenantID", r.Tenant)
 	case a.Has("AADSTS7000112"):
 		return "the application is disabled"
-	case a.Has("AADSTS70021", "AADSTS70025", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS700223"):
+	case a.Has("AADSTS7002138") || a.Mentions("matches with case-insensitive comparison"):
+		return "a federated credential of the application differs from the pod's token in upper and lower case alone; it needs exactly " + r.claims()
+	case a.Has("AADSTS70021", "AADSTS70025", "AADSTS700211", "AADSTS700212", "AADSTS700213", "AADSTS7002137", "AADSTS700223") ||
+		a.Mentions("no matching federated identity record"):
 		return "no federated credential of the application matches the pod's token; it needs one with " + r.claims()
 	case a.Has("AADSTS700024"):
 		return "the pod's token is expired or not yet valid; check the clocks, the kubelet brings a fresh one"
-	case a.Has("AADSTS50027", "AADSTS50013", "AADSTS50166", "AADSTS700027", "AADSTS5000811", "AADSTS700030", "AADSTS500116"):
+	case a.IssuerUnreached():
+		return "Entra ID cannot fetch the keys of the token's issuer; tried again later. Can the issuer be reached from the internet? The token has " + r.claims()
+	case a.Has("AADSTS50027", "AADSTS50013", "AADSTS700027", "AADSTS5000811", "AADSTS700030", "AADSTS500116"):
 		return "the signature of the pod's token cannot be verified; is the cluster's issuer reachable and its key set up to date? The token has " + r.claims()
 	case a.Has("AADSTS90002", "AADSTS900021", "AADSTS900023", "AADSTS50034"):
 		return fmt.Sprintf("there is no tenant %s in %s; check tenantID and --cloud", r.Tenant, r.Cloud)
@@ -86,14 +95,18 @@ func (r Refused) metadataHint() string {
 	switch {
 	case a.Status == http.StatusTooManyRequests:
 		return "the metadata service is throttled; tried again later"
-	case a.Unavailable():
+	case a.Unavailable() && (!a.Foreign() || a.Status >= 500 || a.Status == http.StatusNotFound || a.Status == http.StatusGone):
 		return "the metadata service fails; tried again later"
-	case a.Has("invalid_resource"):
+	case a.Foreign():
+		return "that is no answer of a metadata service; does something else answer at " + azure.MetadataHost + "?"
+	case a.Has("invalid_resource", "AADSTS500011"):
 		return "it knows no vaults of " + r.Cloud + "; check --cloud"
 	case a.Mentions("multiple user assigned identities") && id.Kind == volume.Cluster:
 		return "several identities are assigned to the node; name one in userAssignedIdentityID of the cluster's file (--cluster-identity-file)"
 	case a.Mentions("multiple user assigned identities"):
 		return "several identities are assigned to the node; name one by clientID, objectID or resourceID"
+	case strings.Contains(a.Error(), " AADSTS"):
+		return "Entra ID refuses the identity; look the code up at https://login.microsoftonline.com/error"
 	case a.Status == http.StatusBadRequest && id.ClientID+id.ObjectID+id.ResourceID == "":
 		return "the node has no managed identity; switch on its own (system-assigned), or assign one to the VM or its scale set"
 	case a.Status == http.StatusBadRequest:

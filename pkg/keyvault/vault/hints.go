@@ -22,6 +22,8 @@ type Refused struct {
 func (r Refused) Sentinel() error {
 	a := r.Answer
 	switch {
+	case a.Unavailable():
+		return volume.ErrUnavailable
 	case a.Disabled(), apiVersion(a):
 		return volume.ErrPrecondition
 	case a.Status == http.StatusBadRequest:
@@ -30,10 +32,8 @@ func (r Refused) Sentinel() error {
 		return volume.ErrUnauthenticated
 	case a.Status == http.StatusForbidden:
 		return volume.ErrDenied
-	case a.Status == http.StatusNotFound:
+	default:
 		return volume.ErrNotFound
-	default: // 408, 429, 5xx, and what no vault sends: a redirect, a page of a proxy
-		return volume.ErrUnavailable
 	}
 }
 
@@ -42,36 +42,51 @@ func (r Refused) Hint() string {
 	a := r.Answer
 	permission, role := requiredPermission(r.Object.Kind)
 	switch {
+	case a.Status >= 300 && a.Status < 400:
+		return "a redirect is never followed; check what answers under this name"
+	case a.Status == http.StatusTooManyRequests:
+		return "the vault is throttled; it is asked again later"
+	case a.Status >= 500:
+		return "the vault fails; it is asked again later"
+	case a.Foreign() || a.Unavailable() && !a.UnknownKey():
+		return "that is no answer of a key vault; check what answers under this name"
+	case a.Status == http.StatusUnauthorized:
+		return r.unauthorized()
 	case a.Disabled():
 		return "it is disabled; enable it, or mark the object optional"
 	case apiVersion(a):
 		return "the vault does not know this version of its interface; set --vault-api-version to one it knows, such as 7.4"
 	case a.Status == http.StatusBadRequest:
 		return "the vault does not accept this name or version; check them"
-	case a.Status == http.StatusUnauthorized && r.Managed:
-		return fmt.Sprintf("the vault belongs to tenant %s and does not accept the identity; a managed identity is known in its own tenant alone", r.VaultTenant)
-	case a.Status == http.StatusUnauthorized && r.Tenant != "" && r.VaultTenant != "" && !strings.EqualFold(r.Tenant, r.VaultTenant):
-		return fmt.Sprintf("the token is of tenant %s, the vault belongs to tenant %s; set tenantID to that one or leave it out", r.Tenant, r.VaultTenant)
-	case a.Status == http.StatusUnauthorized:
-		return fmt.Sprintf("the vault does not accept a token of tenant %s; check tenantID and --cloud", r.Tenant)
-	case a.Has("ForbiddenByFirewall", "ForbiddenByConnection") || a.Mentions("client address is not authorized") || a.Mentions("private link"):
+	case a.Has("ForbiddenByConnection") || a.Mentions("approved private link"):
+		return "public access to the vault is off, and this node does not come through an approved private endpoint; connect its network by one (to allow its address does not help)"
+	case a.Has("ForbiddenByFirewall") || a.Mentions("client address is not authorized"):
 		return "the vault's firewall refuses this node; allow its address or subnet, or use a private endpoint"
 	case a.Has("ForbiddenByRbac"):
 		return fmt.Sprintf("the identity has no role for it; assign %q on the vault (a new assignment takes up to 10 minutes)", role)
 	case a.Status == http.StatusForbidden:
 		return fmt.Sprintf("the identity may not do %s; add it to the vault's access policy, or assign the role %q", permission, role)
-	case a.Status == http.StatusNotFound && r.Object.Version != "":
+	case r.Object.Version != "":
 		return "there is no such object, or not in this version; check both, or recover it if it was deleted"
-	case a.Status == http.StatusNotFound:
-		return "there is no such object; check the name, or recover it if it was deleted"
-	case a.Status == http.StatusTooManyRequests:
-		return "the vault is throttled; it is asked again later"
-	case a.Status >= 300 && a.Status < 400:
-		return "a redirect is never followed; check what answers under this name"
-	case a.Status >= 500:
-		return "the vault fails; it is asked again later"
 	default:
-		return "that is no answer of a key vault; check what answers under this name"
+		return "there is no such object; check the name, or recover it if it was deleted"
+	}
+}
+
+// unauthorized returns the hint for a token that the vault does not accept.
+func (r Refused) unauthorized() string {
+	a := r.Answer
+	switch {
+	case a.UnknownKey():
+		return "the vault does not know the key that signed the token, which passes; it is asked again later"
+	case a.Has("TokenExpired"):
+		return "the token is expired by the vault's clock; check the clock of the node"
+	case r.Managed:
+		return fmt.Sprintf("the vault belongs to tenant %s and does not accept the identity; a managed identity is known in its own tenant alone", r.VaultTenant)
+	case r.Tenant != "" && r.VaultTenant != "" && !strings.EqualFold(r.Tenant, r.VaultTenant):
+		return fmt.Sprintf("the token is of tenant %s, the vault belongs to tenant %s; set tenantID to that one or leave it out", r.Tenant, r.VaultTenant)
+	default:
+		return fmt.Sprintf("the vault does not accept a token of tenant %s; check tenantID and --cloud", r.Tenant)
 	}
 }
 

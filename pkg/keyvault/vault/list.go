@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -37,9 +38,11 @@ func (v *Vaults) list(ctx context.Context, credential azcore.TokenCredential, o 
 		}
 		var resp azsecrets.ListSecretPropertiesResponse
 		err := v.do(ctx, o.Vault, func(ctx context.Context) (err error) {
+			link := ""
 			if next != nil {
-				ctx = context.WithValue(ctx, pageLink{}, *next)
+				link = *next
 			}
+			ctx = context.WithValue(ctx, pageLink{}, link)
 			pager := client.NewListSecretPropertiesPager(nil) // a failed pager repeats its error, so each page has its own
 			resp, err = pager.NextPage(ctx)
 			return err
@@ -61,14 +64,15 @@ func (v *Vaults) list(ctx context.Context, credential azcore.TokenCredential, o 
 // matching appends the names of a page's enabled secrets that a selection matches.
 func matching(names []string, s *volume.Selection, page []*azsecrets.SecretProperties) ([]string, error) {
 	for _, item := range page {
-		if item == nil || item.ID == nil || item.Attributes == nil || item.Attributes.Enabled == nil || !*item.Attributes.Enabled {
-			continue
-		}
-		name := nameOf(string(*item.ID))
-		if !volume.ValidName(name) {
+		if item == nil {
 			return nil, azure.ErrStrange
 		}
-		if matches(s, name, item.Tags) {
+		name, ok := nameOf(item.ID, Secrets)
+		if !ok {
+			return nil, azure.ErrStrange
+		}
+		disabled := item.Attributes != nil && item.Attributes.Enabled != nil && !*item.Attributes.Enabled
+		if !disabled && matches(s, name, item.Tags) {
 			names = append(names, name)
 		}
 	}
@@ -87,22 +91,23 @@ func matches(s *volume.Selection, name string, tags map[string]*string) bool {
 	return true
 }
 
-// nameOf returns the name in an identifier such as https://v.vault.azure.net/secrets/NAME/VERSION.
-func nameOf(id string) string {
-	u, err := url.Parse(id)
+// nameOf returns the name in an identifier such as https://v.vault.azure.net/secrets/NAME/VERSION. Everything that a
+// vault shows has one, so that an answer without is of something else.
+func nameOf[ID ~string](id *ID, api string) (name string, ok bool) {
+	if id == nil {
+		return "", false
+	}
+	u, err := url.Parse(string(*id))
 	if err != nil {
-		return ""
+		return "", false
 	}
-	name, found := strings.CutPrefix(u.Path, "/secrets/")
-	if !found {
-		return ""
-	}
+	name, found := strings.CutPrefix(u.Path, "/"+api+"/")
 	name, _, _ = strings.Cut(name, "/")
-	return name
+	return name, found && volume.ValidName(name)
 }
 
-// pageAt is the policy of the SDK's clients that reads a later page of a list. The SDK's pager always begins with the
-// first page, so this policy sends its request to the link in the context.
+// pageAt is the policy of the SDK's clients that reads one page of a list. The SDK's pager always begins with the first
+// page, so this policy sends its request to the link in the context. It is empty for the first page.
 type pageAt struct{ vault string }
 
 type pageLink struct{}
@@ -113,10 +118,34 @@ func (p pageAt) Do(req *policy.Request) (*http.Response, error) {
 	if !ok {
 		return req.Next()
 	}
+	if link == "" {
+		return p.next(req)
+	}
 	page, err := runtime.NewRequestForNextLink(req.Raw().Context(), http.MethodGet, p.vault, link)
 	if err != nil {
 		return nil, azure.Final(azure.ErrStrange) // the error would repeat the link
 	}
 	req.Raw().URL, req.Raw().Host = page.Raw().URL, page.Raw().Host
-	return req.Next()
+	return p.next(req)
+}
+
+// next refuses a page that lacks one of its members. The SDK would take it for the last one, and all secrets of the
+// pages behind it for deleted.
+func (pageAt) next(req *policy.Request) (*http.Response, error) {
+	resp, err := req.Next()
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return resp, err
+	}
+	var page struct {
+		Value    *[]json.RawMessage `json:"value"`
+		NextLink json.RawMessage    `json:"nextLink"` // null on the last page
+	}
+	body, err := runtime.Payload(resp)
+	if err != nil {
+		return nil, err
+	}
+	if json.Unmarshal(body, &page) != nil || page.Value == nil || page.NextLink == nil {
+		return nil, azure.Final(azure.ErrStrange)
+	}
+	return resp, nil
 }

@@ -30,6 +30,9 @@ type Value struct {
 // ErrNoValue is a secret without a value.
 var ErrNoValue = &azure.Own{Err: errors.New("the secret has no value")}
 
+// ErrPending is a certificate that was requested and not issued yet. A vault shows it without the certificate itself.
+var ErrPending = &azure.Own{Err: errors.New("the certificate is not issued yet")}
+
 // Read reads an object from a vault with a credential, as soon as the vault's throttle allows it. most bounds the
 // names of a list; 0 means no bound. at is just before the request. The error is reduced, see [azure.Reduce].
 func (v *Vaults) Read(ctx context.Context, credential azcore.TokenCredential, o volume.Object, most int) (value *Value, at time.Time, err error) {
@@ -71,6 +74,9 @@ func (v *Vaults) secret(ctx context.Context, credential azcore.TokenCredential, 
 	if err != nil {
 		return nil, err
 	}
+	if _, ok := nameOf(resp.ID, Secrets); !ok {
+		return nil, azure.ErrStrange
+	}
 	if resp.Value == nil {
 		return nil, ErrNoValue
 	}
@@ -95,8 +101,11 @@ func (v *Vaults) certificate(ctx context.Context, credential azcore.TokenCredent
 	if err != nil {
 		return nil, err
 	}
-	if len(resp.CER) == 0 {
+	if _, ok := nameOf(resp.ID, Certificates); !ok {
 		return nil, azure.ErrStrange
+	}
+	if len(resp.CER) == 0 {
+		return nil, ErrPending
 	}
 	return &Value{DER: resp.CER}, nil
 }
@@ -110,10 +119,10 @@ func (v *Vaults) key(ctx context.Context, credential azcore.TokenCredential, o v
 	if err != nil {
 		return nil, err
 	}
-	if resp.Key == nil || resp.Key.Kty == nil {
+	key := resp.Key
+	if key == nil || key.Kty == nil {
 		return nil, azure.ErrStrange
 	}
-	key := resp.Key
 	return &Value{Key: &azkeys.JSONWebKey{Kty: key.Kty, Crv: key.Crv, N: key.N, E: key.E, X: key.X, Y: key.Y}}, nil
 }
 
