@@ -6,9 +6,13 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
 const tokens = "oauth2"
+
+// sentClaims are those of the kubelet's tokens for the volumes.
+const sentClaims = `subject "system:serviceaccount:` + node.Namespace + `:` + node.ServiceAccount + `", issuer "https://oidc.example.com/node", audience "api://AzureADTokenExchange"`
 
 // Entra ID, on a node whose tokens are so short that every fetch logs in.
 var loginFaults = []fault{
@@ -62,6 +66,19 @@ var loginFaults = []fault{
 		inject: inLogin(devcloud.Fault{Path: tokens, Action: devcloud.Malformed, Text: "<html>Sign in</html>", ContentType: "text/html"}),
 		code:   codes.Unavailable, says: "Entra ID gave a strange answer, it cannot be understood; check what answers under its name",
 		advice: "find out what answers in the place of Entra ID",
+	},
+	{
+		name: "Entra ID: an HTML page, with status 403", setup: "login",
+		inject: inLogin(devcloud.Fault{Path: tokens, Action: devcloud.Malformed, Status: 403, Text: "<html>Sign in</html>", ContentType: "text/html"}),
+		code:   codes.Unavailable, says: "Entra ID answered HTTP 403: that is no answer of Entra ID; check what answers under its name",
+		advice: "find out what answers in the place of Entra ID",
+	},
+	{
+		name: "Entra ID: it cannot reach the cluster's issuer", setup: "login", inject: inLogin(devcloud.Fault{Path: tokens, Action: devcloud.Malformed, Status: 400,
+			Text: `{"error":"invalid_request","error_description":"AADSTS90061: Request to External OIDC endpoint failed."}`}),
+		code: codes.Unavailable, says: "Entra ID answered HTTP 400 invalid_request, AADSTS90061: Entra ID cannot fetch the keys of the token's issuer; tried again later. " +
+			"Can the issuer be reached from the internet? The token has " + sentClaims,
+		advice: "wait, or make the issuer reachable; nothing that is kept is dropped",
 	},
 	{
 		name: "Entra ID: an answer without a token", setup: "login", inject: inLogin(devcloud.Fault{Path: tokens, Action: devcloud.Malformed, Text: "{}"}),
@@ -128,6 +145,11 @@ var metadataFaults = []fault{
 	{
 		name: "metadata service: a body that is no JSON", setup: "metadata", inject: inMetadata(devcloud.Fault{Action: devcloud.Malformed}),
 		code: codes.Unavailable, says: "the node's metadata service gave a strange answer, it cannot be understood; check what answers under its name",
+		advice: "find out what answers at 169.254.169.254",
+	},
+	{
+		name: "metadata service: a page with status 403", setup: "metadata", inject: inMetadata(devcloud.Fault{Action: devcloud.Malformed, Status: 403, Text: "no route", ContentType: "text/plain"}),
+		code: codes.Unavailable, says: "the node's metadata service answered HTTP 403: that is no answer of a metadata service; does something else answer at 169.254.169.254?",
 		advice: "find out what answers at 169.254.169.254",
 	},
 	{

@@ -1,6 +1,7 @@
 package faults_test
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 
@@ -101,6 +102,24 @@ var vaultFaults = []fault{
 		code:   codes.Unavailable, says: "the vault gave a strange answer, it cannot be understood; check what answers under its name",
 		advice: "find out what answers in the vault's place, such as the login page of a network",
 	},
+	foreignPage(http.StatusForbidden),
+	foreignPage(http.StatusNotFound),
+	{
+		name: "the vault does not know the key of a token, once", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.UnknownKey, Times: 1}), healed: true,
+		advice: "nothing: the driver asks again after a second",
+	},
+	{
+		name: "the vault does not know the key of a token", setup: "vault", inject: inVault(devcloud.Fault{Action: devcloud.UnknownKey}),
+		code: codes.Unavailable, says: "HTTP 401 Unauthorized, AKV10046: the vault does not know the key that signed the token, which passes; it is asked again later",
+		advice: "wait; it has nothing to do with the identity",
+	},
+	{
+		name: "public access to the vault is switched off", setup: "vault", inject: toVaults(
+			func(c *cell) { c.vault.SetPublicAccess(false) }, func(c *cell) { c.vault.SetPublicAccess(true) }),
+		code: codes.PermissionDenied, says: "HTTP 403 Forbidden, ForbiddenByConnection: public access to the vault is off, and this node does not come through " +
+			"an approved private endpoint; connect its network by one (to allow its address does not help)",
+		advice: "make a private endpoint for the network of the nodes, with its DNS",
+	},
 	{
 		name: "the vault's name is gone", setup: "vault", inject: toVaults(
 			func(c *cell) { c.fx.Cloud.RemoveVault(c.vault); c.fx.Cloud.Disconnect(c.vault.Host()) },
@@ -108,6 +127,17 @@ var vaultFaults = []fault{
 		code: codes.Unavailable, says: "no answer from {host}: the proxy answered CONNECT with HTTP 502; check the name, and what the proxy allows",
 		advice: "check the name of the vault",
 	},
+}
+
+// foreignPage is an answer of what stands between the node and the vault. It must not be taken for the vault's own.
+func foreignPage(status int) fault {
+	return fault{
+		name: fmt.Sprintf("an HTML page, with status %d", status), setup: "vault", inject: inVault(devcloud.Fault{
+			Action: devcloud.Malformed, Status: status, Text: "<html><body>no such page</body></html>", ContentType: "text/html",
+		}),
+		code: codes.Unavailable, says: fmt.Sprintf("HTTP %d: that is no answer of a key vault; check what answers under this name", status),
+		advice: "find out what answers in the vault's place, such as a load balancer; nothing is removed, also not an optional file",
+	}
 }
 
 func challenge(name, text string) fault {
@@ -183,12 +213,12 @@ var tokenFaults = []fault{
 	},
 	{
 		name: "the vault's clock is two hours ahead: every token is expired", setup: "vault", inject: clock(2 * time.Hour),
-		code: codes.Unauthenticated, says: "HTTP 401 Unauthorized: the vault does not accept a token of tenant {tenant}; check tenantID and --cloud",
+		code: codes.Unauthenticated, says: "HTTP 401 Unauthorized, TokenExpired: the token is expired by the vault's clock; check the clock of the node",
 		advice: "nothing on the node can mend that; a vault of a private cloud may have the wrong time",
 	},
 	{
 		name: "the vault's clock is two hours behind: no token is valid yet", setup: "vault", inject: clock(-2 * time.Hour),
-		code: codes.Unauthenticated, says: "HTTP 401 Unauthorized: the vault does not accept a token of tenant {tenant}; check tenantID and --cloud",
+		code: codes.Unauthenticated, says: "HTTP 401 Unauthorized, BearerReadAccessTokenFailed: the vault does not accept a token of tenant {tenant}; check tenantID and --cloud",
 		advice: "nothing on the node can mend that; a vault of a private cloud may have the wrong time",
 	},
 }
