@@ -170,6 +170,11 @@ func (l *leaks) failByRequest(t *testing.T) {
 	l.try(t, stranger)
 }
 
+// vaultError is an error in the form of a vault.
+func vaultError(message string) string {
+	return fmt.Sprintf(`{"error":{"code":"Forbidden","message":%q}}`, message)
+}
+
 func (l *leaks) failByCloud(t *testing.T) {
 	t.Helper()
 	for i, f := range []devcloud.Fault{
@@ -178,11 +183,19 @@ func (l *leaks) failByCloud(t *testing.T) {
 		{Action: devcloud.Cut, Service: devcloud.ServiceVault, After: 40},
 		{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Text: `{"value":"` + plantedValue + `"`},
 		{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Text: `{"value":{"nested":"` + plantedValue + `"}}`},
+		{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Status: 404, Text: "<html>" + plantedValue, ContentType: "text/html"},
+		{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Status: 403, Text: vaultError("Public network access is disabled " + plantedValue)},
+		{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Status: 401, Text: vaultError("[TokenExpired] " + plantedValue)},
+		{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Status: 401, Text: vaultError("AKV10046: " + plantedValue)},
+		{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Text: `{"id":"` + plantedValue + `","value":null}`},
 		{Action: devcloud.Challenge, Service: devcloud.ServiceVault, Text: "Bearer " + plantedValue},
 		{Action: devcloud.Reset, Service: devcloud.ServiceVault},
 		{Action: devcloud.Hang, Service: devcloud.ServiceVault},
 		{Action: devcloud.Fail, Service: devcloud.ServiceLogin, Status: 500},
 		{Action: devcloud.Malformed, Service: devcloud.ServiceLogin, Text: `{"access_token":"` + plantedValue},
+		{Action: devcloud.Malformed, Service: devcloud.ServiceLogin, Status: 403, Text: "<html>" + plantedValue, ContentType: "text/html"},
+		{Action: devcloud.Malformed, Service: devcloud.ServiceLogin, Status: 400, Text: `{"error":"invalid_request","error_description":"AADSTS90061: ` + plantedValue + `"}`},
+		{Action: devcloud.Malformed, Service: devcloud.ServiceLogin, Status: 400, Text: `{"error":"invalid_resource","error_description":"AADSTS500011: ` + plantedValue + `"}`},
 	} {
 		// With a new vault and a new identity, which are not affected by the fault before.
 		name := fmt.Sprintf("faulty-%d", i)
