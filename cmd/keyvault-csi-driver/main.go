@@ -18,6 +18,7 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	azlog "github.com/Azure/azure-sdk-for-go/sdk/azcore/log"
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc/grpclog"
 	"k8s.io/klog/v2"
@@ -70,10 +71,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 
 // muteLibraries discards what libraries write without the logger if the environment asks for it: net/http shows every header
 // and body, with tokens and client secrets (GODEBUG=http2debug=2), and gRPC the proxy with its password
-// (GRPC_GO_LOG_SEVERITY_LEVEL=info). The Azure SDK (AZURE_SDK_GO_LOGGING=all) leaves both out.
+// (GRPC_GO_LOG_SEVERITY_LEVEL=info). The Azure SDK (AZURE_SDK_GO_LOGGING=all) leaves both out, but shows the body of every answer
+// that is not 2xx, which may be of anything. Only its requests, the heads of its answers and its retries remain.
 func muteLibraries() {
 	log.SetOutput(io.Discard)
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+	azlog.SetEvents(azlog.EventRequest, azlog.EventResponse, azlog.EventRetryPolicy)
 }
 
 func newLogger(o options, out io.Writer) logr.Logger {
