@@ -63,7 +63,14 @@ func (a *Answer) IsLogin() bool { return a.Service != Vault }
 
 // Foreign reports whether the answer has not the form of the service's refusals: something else may have answered in its
 // place, such as a proxy, a load balancer or a captive portal. Old 401s of a vault have a challenge and no code.
-func (a *Answer) Foreign() bool { return len(a.Codes) == 0 && !a.challenged }
+//
+// A 404 must name the kind of the object, because other services have 404s with a code too.
+func (a *Answer) Foreign() bool {
+	if a.Service == Vault && a.Status == http.StatusNotFound {
+		return !a.Has("SecretNotFound", "CertificateNotFound", "KeyNotFound")
+	}
+	return len(a.Codes) == 0 && !a.challenged
+}
 
 // Disabled reports whether the object exists but is disabled: SecretDisabled, CertificateDisabled, KeyDisabled.
 func (a *Answer) Disabled() bool {
@@ -71,11 +78,9 @@ func (a *Answer) Disabled() bool {
 		(a.Has("SecretDisabled", "CertificateDisabled", "KeyDisabled") || a.Mentions("on a disabled "))
 }
 
-// Absent reports whether the vault says that there is no such object. It must name the object's kind: whatever else
-// answers 404 in its place must not remove a file.
+// Absent reports whether the vault says that there is no such object.
 func (a *Answer) Absent() bool {
-	return a.Status == http.StatusNotFound && a.Service == Vault && !a.Foreign() &&
-		a.Has("SecretNotFound", "CertificateNotFound", "KeyNotFound")
+	return a.Status == http.StatusNotFound && a.Service == Vault && !a.Foreign()
 }
 
 // UnknownKey reports whether a vault does not know the key that signed a token. This comes and goes with a good token,

@@ -2,6 +2,7 @@ package azure
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 )
 
 // A panic in the SDK is an error without the panic's value.
@@ -57,6 +59,54 @@ func TestTheAnswerBeforeADeadline(t *testing.T) {
 		seen.record(req, &http.Response{StatusCode: http.StatusTooManyRequests}, nil)
 		if answer, ok := errors.AsType[*Answer](Reduce(context.DeadlineExceeded, seen)); !ok || !reflect.DeepEqual(*answer, want) {
 			t.Errorf("%s: %+v, want %+v", host, answer, want)
+		}
+	}
+}
+
+// Only what a vault says itself means that an object is absent, however it is encoded on the way.
+func TestAbsent(t *testing.T) {
+	t.Parallel()
+	const absent = `{"error":{"code":"SecretNotFound","message":"A secret with (name/id) a was not found in this key vault."}}`
+	compressed := func(text string) string {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, _ = z.Write([]byte(text))
+		_ = z.Close()
+		return b.String()
+	}
+	for name, test := range map[string]struct {
+		body, encoding string
+		absent         bool
+	}{
+		"a vault":                    {absent, "", true},
+		"gzip":                       {compressed(absent), "gzip", true},
+		"gzip that is not announced": {compressed(absent), "", false},
+		"announced, and not gzip":    {absent, "gzip", false},
+		"another encoding":           {absent, "br", true}, // the body shows that it is none
+		"cut":                        {absent[:60], "", false},
+		"a page":                     {"<html>404</html>", "", false},
+		"a page in gzip":             {compressed("<html>404</html>"), "gzip", false},
+		"another code":               {`{"error":{"code":"ResourceNotFound","message":"no route"}}`, "", false},
+		"another shape":              {`{"error":"SecretNotFound"}`, "", false},
+		"a list":                     {`[{"error":{"code":"SecretNotFound"}}]`, "", false},
+		"the code in a header alone": {"", "", false},
+	} {
+		s, url := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("x-ms-error-code", "SecretNotFound")
+			if test.encoding != "" {
+				w.Header().Set("Content-Encoding", test.encoding)
+			}
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(test.body))
+		})
+		resp, err := get(t.Context(), t, s, url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, ok := errors.AsType[*Answer](Reduce(runtime.NewResponseError(resp), nil))
+		_ = resp.Body.Close()
+		if !ok || answer.Absent() != test.absent || answer.Unavailable() == test.absent {
+			t.Errorf("%s: %v: absent %t, unavailable %t", name, answer, answer.Absent(), answer.Unavailable())
 		}
 	}
 }

@@ -229,7 +229,7 @@ func (op operation) items() (keys []string, items []any, err error) {
 	if op.name == "" {
 		for _, o := range op.vault.live(op.kind) {
 			keys = append(keys, strings.ToLower(o.name))
-			items = append(items, op.vault.item(op.kind, op.vault.id(op.kind, o.name, ""), o.versions[len(o.versions)-1]))
+			items = append(items, op.vault.item(op.kind, op.vault.id(op.kind, o.name, ""), o.latest()))
 		}
 		return keys, items, nil
 	}

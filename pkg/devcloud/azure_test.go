@@ -85,6 +85,26 @@ func TestMembersAsRecorded(t *testing.T) {
 	}
 }
 
+// A version that is not issued yet is not the latest one while another is there.
+func TestAPendingVersion(t *testing.T) {
+	t.Parallel()
+	cloud, vault := newCloud(t, devcloud.Options{})
+	var ids []string
+	for _, pending := range []bool{false, true} {
+		made, err := vault.SetCertificate("web", devcloud.CertificateOptions{KeyType: devcloud.P256, Pending: pending})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, made.Version)
+	}
+	ask := answers(t, cloud, vault)
+	for path, want := range map[string]string{"/certificates/web/": ids[0], "/secrets/web/": ids[0], "/certificates/web/" + ids[1]: ids[1]} {
+		if _, _, body := ask(path + "?api-version=7.4"); !strings.Contains(body, "/web/"+want) {
+			t.Errorf("%s: %s, want version %s", path, body, want)
+		}
+	}
+}
+
 // A page that is not full may have a next one. The last one has an empty link, and no other has.
 func TestPagesAsRecorded(t *testing.T) {
 	t.Parallel()

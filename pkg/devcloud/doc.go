@@ -10,7 +10,7 @@
 //
 // # What it does
 //
-// A vault answers GET for secrets, certificates and keys, their versions and their lists (25 to a page), with the
+// A vault answers GET for secrets, certificates and keys, their versions and their lists (25 to a page at most), with the
 // JSON, the headers and the errors of Azure: the 401 challenge, innererror codes, and texts that name the caller. It
 // verifies access tokens and refuses a wrong tenant or audience and an expired token. Entra ID issues tokens for client
 // secrets, for federated assertions (it checks issuer, subject, audience, signature and time), and for assertions signed

@@ -242,7 +242,8 @@ func (v *Vault) find(kind Kind, name, id string) (*object, *version) {
 		return nil, nil
 	}
 	if id == "" {
-		return o, o.versions[len(o.versions)-1]
+		latest := o.latest()
+		return o, latest
 	}
 	for _, ver := range o.versions {
 		if strings.EqualFold(ver.id, id) {
@@ -250,6 +251,16 @@ func (v *Vault) find(kind Kind, name, id string) (*object, *version) {
 		}
 	}
 	return o, nil
+}
+
+// latest is the version without its id: the last one that is issued, if one is.
+func (o *object) latest() *version {
+	for _, ver := range slices.Backward(o.versions) {
+		if !ver.options.Pending {
+			return ver
+		}
+	}
+	return o.versions[len(o.versions)-1]
 }
 
 // add appends a version, or replaces the one with the same id. The caller must hold cloud.mu.

@@ -3,10 +3,12 @@ package keyvault_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
@@ -27,6 +29,9 @@ func foreign(service devcloud.Service) map[string]devcloud.Fault {
 				Service: service, Action: devcloud.Malformed, Status: status, Text: text, ContentType: "text/html",
 			}
 		}
+	}
+	faults["404 of another service"] = devcloud.Fault{
+		Service: service, Action: devcloud.Malformed, Status: 404, Text: `{"error":{"code":"ResourceNotFound","message":"no such route"}}`,
 	}
 	return faults
 }
@@ -147,7 +152,8 @@ func TestAKeyThatTheVaultDoesNotKnow(t *testing.T) {
 // While Entra ID cannot fetch the keys of the cluster's issuer, all that is kept for an outage stays.
 func TestAnIssuerInAnOutage(t *testing.T) {
 	t.Parallel()
-	w := newFixture(t, func(o *keyvault.Options) { o.LastKnownGood = 24 * time.Hour })
+	registry := prometheus.NewRegistry()
+	w := newFixture(t, func(o *keyvault.Options) { o.LastKnownGood, o.Metrics = 24*time.Hour, registry })
 	w.vault.SetSecret("a", "value of a", devcloud.SecretOptions{})
 	w.fetch(first("one", w.asWorkload(secret("a"))))
 	w.SetIssuerReachable(issuerURL, false)
@@ -161,6 +167,11 @@ func TestAnIssuerInAnOutage(t *testing.T) {
 	w.fails(refresh("one", w.asWorkload(secret("a"))), volume.ErrUnavailable, asWorkload+"Entra ID answered HTTP 400 invalid_request, AADSTS90061: "+
 		`Entra ID cannot fetch the keys of the token's issuer; tried again later. Can the issuer be reached from the internet? `+
 		`The token has subject "system:serviceaccount:shop:web", issuer "https://issuer.example.com/cluster", audience "api://AzureADTokenExchange"`)
+	for _, line := range scrape(t, registry) { // the alert is about the codes 4xx
+		if strings.HasPrefix(line, `token_requests_total{code="4`) {
+			t.Errorf("%s: counted as a refusal", line)
+		}
+	}
 }
 
 // A certificate that is not issued yet is an error, unless it may be absent.
