@@ -162,8 +162,8 @@ func TestRefusalsOfTheVault(t *testing.T) {
 	}
 }
 
-const noPublicAccess = "public access to the vault is off, and this node does not come through an approved private endpoint; " +
-	"connect its network by one (to allow its address does not help)"
+const noPublicAccess = "public access to the vault is off, so that an allowed address does not help; " +
+	"connect the node's network by an approved private endpoint"
 
 // answered is a request that the vault answers with an error, after a request that it served.
 func answered(status int, code, inner, message string) func(*fixture) volume.Request {

@@ -116,8 +116,8 @@ var vaultFaults = []fault{
 	{
 		name: "public access to the vault is switched off", setup: "vault", inject: toVaults(
 			func(c *cell) { c.vault.SetPublicAccess(false) }, func(c *cell) { c.vault.SetPublicAccess(true) }),
-		code: codes.PermissionDenied, says: "HTTP 403 Forbidden, ForbiddenByConnection: public access to the vault is off, and this node does not come through " +
-			"an approved private endpoint; connect its network by one (to allow its address does not help)",
+		code: codes.PermissionDenied, says: "HTTP 403 Forbidden, ForbiddenByConnection: public access to the vault is off, so that an allowed address does not help; " +
+			"connect the node's network by an approved private endpoint",
 		advice: "make a private endpoint for the network of the nodes, with its DNS",
 	},
 	{

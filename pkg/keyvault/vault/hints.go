@@ -59,7 +59,7 @@ func (r Refused) Hint() string {
 	case a.Status == http.StatusBadRequest:
 		return "the vault does not accept this name or version; check them"
 	case a.Has("ForbiddenByConnection") || a.Mentions("approved private link"):
-		return "public access to the vault is off, and this node does not come through an approved private endpoint; connect its network by one (to allow its address does not help)"
+		return "public access to the vault is off, so that an allowed address does not help; connect the node's network by an approved private endpoint"
 	case a.Has("ForbiddenByFirewall") || a.Mentions("client address is not authorized"):
 		return "the vault's firewall refuses this node; allow its address or subnet, or use a private endpoint"
 	case a.Has("ForbiddenByRbac"):
