@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"reflect"
 	"strings"
 	"testing"
@@ -91,7 +92,7 @@ func TestAbsent(t *testing.T) {
 		"a list":                     {`[{"error":{"code":"SecretNotFound"}}]`, "", false},
 		"the code in a header alone": {"", "", false},
 	} {
-		s, url := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		s, address := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("x-ms-error-code", "SecretNotFound")
 			if test.encoding != "" {
 				w.Header().Set("Content-Encoding", test.encoding)
@@ -99,7 +100,7 @@ func TestAbsent(t *testing.T) {
 			w.WriteHeader(http.StatusNotFound)
 			_, _ = w.Write([]byte(test.body))
 		})
-		resp, err := get(t.Context(), t, s, url)
+		resp, err := get(t.Context(), t, s, address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,6 +108,21 @@ func TestAbsent(t *testing.T) {
 		_ = resp.Body.Close()
 		if !ok || answer.Absent() != test.absent || answer.Unavailable() == test.absent {
 			t.Errorf("%s: %v: absent %t, unavailable %t", name, answer, answer.Absent(), answer.Unavailable())
+		}
+	}
+}
+
+// A 401 without a body is a vault's if it has a readable challenge: those of 2016 had no body.
+func TestChallengesWithoutABody(t *testing.T) {
+	t.Parallel()
+	for challenge, foreign := range map[string]bool{`Bearer authorization="https://login.invalid/t"`: false, "": true} {
+		resp := &http.Response{
+			StatusCode: http.StatusUnauthorized, Body: http.NoBody, Header: http.Header{"Www-Authenticate": {challenge}},
+			Request: &http.Request{URL: &url.URL{}},
+		}
+		answer, ok := errors.AsType[*Answer](Reduce(runtime.NewResponseError(resp), nil))
+		if !ok || answer.Foreign() != foreign || answer.Unavailable() != foreign {
+			t.Errorf("%q: %v", challenge, answer)
 		}
 	}
 }
