@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -17,7 +19,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -57,7 +58,7 @@ type Node struct {
 
 	args   []string
 	env    []string
-	output output
+	output *os.File // removed, so that it goes with the process
 	conn   *grpc.ClientConn
 	daemon *exec.Cmd
 	exited chan struct{}
@@ -77,6 +78,9 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	}
 	n = &Node{Dir: dir, Socket: filepath.Join(dir, "csi.sock"), Restrict: o.Restrict}
 	n.Root = filepath.Join(dir, "kubelet")
+	if err := n.openOutput(); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
 	defer func() {
 		if err != nil {
 			n.Close()
@@ -175,7 +179,7 @@ func (n *Node) startCloud(ctx context.Context, o devcloud.Options) error {
 func (n *Node) StartDaemon(ctx context.Context) error {
 	n.daemon = exec.Command(n.args[0], n.args[1:]...) //nolint:gosec,noctx // G204: the binary under test, which outlives ctx
 	n.daemon.Env = n.env
-	n.daemon.Stdout, n.daemon.Stderr = &n.output, &n.output
+	n.daemon.Stdout, n.daemon.Stderr = n.output, n.output
 	start := n.daemon.Start
 	if n.Restrict != nil {
 		start = func() error {
@@ -240,8 +244,23 @@ func (n *Node) PID() int { return n.daemon.Process.Pid }
 // Binary is the path of the daemon under test.
 func (n *Node) Binary() string { return n.args[0] }
 
+// openOutput opens the file for what the daemon writes. With a pipe, a test could read before the last line has arrived.
+func (n *Node) openOutput() (err error) {
+	path := filepath.Join(n.Dir, "output")
+	if n.output, err = os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|os.O_APPEND, 0o600); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
 // Output is everything that the daemon has written to standard output and standard error.
-func (n *Node) Output() string { return n.output.String() }
+func (n *Node) Output() string {
+	text, err := io.ReadAll(io.NewSectionReader(n.output, 0, math.MaxInt64))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
 
 // Get fetches a page of the daemon's HTTP endpoint, such as "/metrics".
 func (n *Node) Get(ctx context.Context, path string) (code int, body string, err error) {
@@ -259,24 +278,6 @@ func (n *Node) Get(ctx context.Context, path string) (code int, body string, err
 	var b bytes.Buffer
 	_, err = b.ReadFrom(response.Body)
 	return response.StatusCode, b.String(), err
-}
-
-// output collects what a process writes; os/exec writes from one goroutine while a test reads from another.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
 
 // FreeAddress is an address of the loopback interface on which nobody listens now. Its port is below those that Linux gives to
