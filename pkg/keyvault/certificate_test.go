@@ -203,14 +203,17 @@ func TestPEMContent(t *testing.T) {
 func TestP256K(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
-	wanted := string(read(t, "certificate/testdata/pem/secp256k1.pem"))
-	key, leaf, cas := parts(wanted)
-	fromPEM := w.addFile("certificate/testdata/pem/secp256k1.pem")
-	object := only(allParts(fromPEM), volume.PartKey, volume.PartCert, volume.PartCA, volume.PartChain, volume.PartPEM)
-	want := map[string]string{"key": key, "cert": leaf, "ca": cas, "chain": leaf + cas, "pem": wanted}
-	if diff := cmp.Diff(want, w.fetch(w.asServicePrincipal(object))); diff != "" {
-		t.Errorf("PEM (-want +got):\n%s", diff)
+	for _, file := range []string{"secp256k1", "secp256k1-explicit", "secp256k1-explicit-sec1"} {
+		wanted := string(read(t, "certificate/testdata/pem/"+file+".pem"))
+		key, leaf, cas := parts(wanted)
+		object := only(allParts(w.addFile("certificate/testdata/pem/"+file+".pem")),
+			volume.PartKey, volume.PartCert, volume.PartCA, volume.PartChain, volume.PartPEM)
+		want := map[string]string{"key": key, "cert": leaf, "ca": cas, "chain": leaf + cas, "pem": wanted}
+		if diff := cmp.Diff(want, w.fetch(w.asServicePrincipal(object))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", file, diff)
+		}
 	}
+	fromPEM := w.addFile("certificate/testdata/pem/secp256k1.pem")
 	w.fails(w.asServicePrincipal(only(allParts(fromPEM), volume.PartPFX)), volume.ErrPrecondition,
 		`objects[0]: certificate "pem-secp256k1-pem" of https://shop.vault.azure.net has a certificate of a kind that cannot be written as PKCS#12`)
 }

@@ -109,5 +109,7 @@ openssl ecparam -name prime256v1 >"$work/sec1.key"
 openssl ec -in "$work/ec-p256.key" 2>/dev/null >>"$work/sec1.key"
 cat "$work/sec1.key" "$work/ec-p256.crt" "$work/cas.pem" >../pem/sec1.pem
 cat "$work/rsa-2048.crt" "$work/cas.pem" >../pem/no-key.pem
+cp secp256k1-explicit.pem ../pem/secp256k1-explicit.pem
+{ openssl ec -in "$work/secp256k1-explicit.key" -param_enc explicit 2>/dev/null; cat "$work/secp256k1-explicit.crt"; } >../pem/secp256k1-explicit-sec1.pem
 openssl pkcs8 -topk8 -in "$work/rsa-2048.key" -passout pass:secret >"$work/encrypted.key"
 cat "$work/encrypted.key" "$work/rsa-2048.crt" >../pem/encrypted.pem
