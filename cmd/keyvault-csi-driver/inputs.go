@@ -14,6 +14,8 @@ import (
 
 	_ "golang.org/x/crypto/x509roots/fallback" // the image has no certificates of its own
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/certificate"
 )
 
 // loadRoots returns the certificate authorities of the machine and those of file. crypto/x509 itself uses SSL_CERT_FILE and
@@ -30,8 +32,12 @@ func loadRoots(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--ca-bundle: %w", err)
 	}
-	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--ca-bundle: %s holds no certificate in PEM form", file)
+	found, err := certificate.ParseCAs(pem)
+	if err != nil {
+		return nil, fmt.Errorf("--ca-bundle: %s %w", file, err)
+	}
+	for _, cert := range found {
+		roots.AddCert(cert)
 	}
 	return roots, nil
 }

@@ -165,6 +165,7 @@ func (l *leaks) failByRequest(t *testing.T) {
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": plantedWrong}))
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret, "clientcertificate": plantedWrong}))
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientcertificate": plantedWrong, "clientcertificatepassword": plantedWrong}))
+	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientcertificate": damagedPEM(plantedWrong)}))
 	stranger := quick("db-password")
 	stranger.ServiceAccount = "stranger" // without a federated credential
 	l.try(t, stranger)
@@ -235,11 +236,16 @@ func (l *leaks) failByFiles(t *testing.T) {
 	l.add("answers", "policy and login "+plantedControl)
 }
 
+// damagedPEM has a marker in a private key and behind a line BEGIN of an unknown type.
+func damagedPEM(marker string) string {
+	return "-----BEGIN PRIVATE KEY-----\n" + marker + "\n-----END PRIVATE KEY-----\n-----BEGIN " + marker + "-----\n" + marker
+}
+
 // failToStart starts the daemon with invalid files, and with an invalid address of a proxy.
 func (l *leaks) failToStart(t *testing.T) {
 	t.Helper()
 	wrong := filepath.Join(t.TempDir(), "wrong-file")
-	replace(t, wrong, plantedPolicy)
+	replace(t, wrong, "-----BEGIN "+plantedPolicy+"-----\n"+plantedPolicy)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // in case the daemon starts
 	defer cancel()
 	run := func(flag, port string) *exec.Cmd {

@@ -30,6 +30,8 @@ func TestBadFlags(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	damaged := filepath.Join(t.TempDir(), "ca.pem")
+	replace(t, damaged, "-----BEGIN CERTIFICATE-----\nMIIB\n")
 	for name, test := range map[string]struct {
 		args []string
 		line string
@@ -49,6 +51,8 @@ func TestBadFlags(t *testing.T) {
 		"logging format":      {[]string{"--node-id=n", "--logging-format=xml"}, `--logging-format: "xml" is neither text nor json (see --help)`},
 		"verbosity":           {[]string{"--node-id=n", "-v=-1"}, "--v: -1 is not between 0 and 127 (see --help)"},
 		"cloud":               {[]string{"--node-id=n", "--cloud=AzureMoonCloud"}, `unknown cloud "AzureMoonCloud"; known are AzurePublicCloud, AzureUSGovernmentCloud, AzureChinaCloud, custom (see --help)`},
+		"CA bundle": {[]string{"--node-id=n", "--ca-bundle=" + damaged},
+			"--ca-bundle: " + damaged + " has damaged PEM: block 1 of 1 (CERTIFICATE) has no line -----END CERTIFICATE----- (see --help)"},
 		"half a custom cloud": {[]string{"--node-id=n", "--cloud=custom"}, "the cloud custom needs an authority host and a vault DNS suffix (see --help)"},
 	} {
 		t.Run(name, func(t *testing.T) {

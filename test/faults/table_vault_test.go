@@ -194,6 +194,16 @@ var objectFaults = []fault{
 		code: codes.FailedPrecondition, says: "is not readable PEM",
 		advice: "import the certificate again",
 	},
+	{
+		name: "a certificate whose PEM is damaged", setup: "vault", prepare: setCertificate, inject: toVaults(func(c *cell) {
+			c.vault.SetSecret("web-tls", "-----BEGIN CERTIFICATE----- MIIB -----END CERTIFICATE-----",
+				devcloud.SecretOptions{ContentType: devcloud.PEMFile, Kid: c.vault.URL() + "/keys/web-tls/0"})
+		}, repairCertificate),
+		objects: "- certificate: web-tls", object: `objects[0]: certificate "web-tls"`, listed: `secrets[0]: secret "web-tls"`,
+		code: codes.FailedPrecondition, says: "has damaged PEM: block 1 of 1 (CERTIFICATE) is not readable: the line breaks are gone: " +
+			"replace spaces by line ends; store the complete file again (az keyvault secret set --file)",
+		advice: "store the file again; the error names the block and what is wrong",
+	},
 }
 
 // Tokens that the vault refuses, and wrong clocks.

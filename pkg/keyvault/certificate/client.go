@@ -65,7 +65,10 @@ func ParseClient(content, password []byte) ([]*x509.Certificate, crypto.PrivateK
 
 // unusable translates an error of a file to one of a client certificate.
 func unusable(err error) Unusable {
+	var damaged *Damaged
 	switch {
+	case errors.As(err, &damaged):
+		return Unusable(damaged.Error() + "; store the complete file again")
 	case errors.Is(err, errNoKey):
 		return errCertificateNoKey
 	case errors.Is(err, errSlow):

@@ -5,13 +5,18 @@
 // (application/x-pem-file, RFC 7468). [Split] reads both into a [Bundle], which returns each part in the form that a
 // volume needs. The certificates API has the leaf alone ([FromDER]), the keys API a public key ([PublicKeyPEM]). The
 // client certificate of an application that logs in to Entra ID is such a file too, possibly with a password
-// ([ParseClient]).
+// ([ParseClient]). The CA bundle of the operator is PEM too ([ParseCAs]).
 //
 // # Keys and certificates that Go does not support
 //
 // Key Vault has keys on the curve P-256K (secp256k1), and OpenSSL accepts certificates that crypto/x509 rejects.
 // Their DER is copied unchanged. This is why the package reads PKCS#12 itself: go-pkcs12 rejects such files. It is
 // used for writing only.
+//
+// # Damaged PEM
+//
+// All PEM is read by one function, which returns each block or the error [Damaged]. encoding/pem skips what it cannot
+// read, so that a chain would lose certificates without an error.
 //
 // # Hostile files
 //

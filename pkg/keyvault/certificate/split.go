@@ -65,7 +65,10 @@ func mediaType(s string) string {
 
 func splitPEM(content []byte) (*Bundle, error) {
 	found, err := readPEM(content, nil)
+	var damaged *Damaged
 	switch {
+	case errors.As(err, &damaged):
+		return nil, fmt.Errorf("%w; store the complete file again (az keyvault secret set --file)", damaged)
 	case err != nil:
 		return nil, err
 	case found.severalKeys:
@@ -104,8 +107,12 @@ func (c *contents) addCert(cert certificate) error {
 // readPEM reads keys and certificates in any order. It skips blocks of other types, such as EC PARAMETERS, which the
 // key repeats. The password is for the key, if it is encrypted.
 func readPEM(content, password []byte) (*contents, error) {
+	blocks, err := readBlocks(content)
+	if err != nil {
+		return nil, err
+	}
 	var found contents
-	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+	for i, block := range blocks {
 		switch {
 		case block.Type == "CERTIFICATE":
 			if err := found.addCert(newCertificate(block.Bytes)); err != nil {
@@ -115,11 +122,13 @@ func readPEM(content, password []byte) (*contents, error) {
 		case found.key != nil:
 			found.severalKeys = true
 		default:
-			key, err := readPEMKey(block, password)
+			found.key, err = readPEMKey(block, password)
+			if errors.Is(err, errBrokenPEM) || errors.Is(err, errNotDER) {
+				err = &Damaged{i + 1, len(blocks), knownLabel(block.Type), "is not a whole private key: " + isWrong}
+			}
 			if err != nil {
 				return nil, err
 			}
-			found.key = key
 		}
 	}
 	switch {
