@@ -58,6 +58,7 @@ func (n *nodeServer) publishFirst(ctx context.Context, r publishRequest, toleran
 		return err
 	}
 	logger := klog.FromContext(ctx)
+	logNotes(logger, content)
 	if content.Outage == nil {
 		n.volumes.Store(r.volumeID, health)
 		logger.Info("volume published")
@@ -73,13 +74,14 @@ func (n *nodeServer) publishFirst(ctx context.Context, r publishRequest, toleran
 // refresh replaces a set that is due. While the old set is usable a failure is recorded and not returned. It is logged only
 // if it differs from the last one, because the kubelet calls every minute.
 func (n *nodeServer) refresh(ctx context.Context, r publishRequest, usable bool) error {
-	_, outcome, err := n.replace(ctx, r, true)
+	content, outcome, err := n.replace(ctx, r, true)
 	health, logger := n.inspect(ctx, outcome), klog.FromContext(ctx)
 	switch {
 	case err == nil:
 		result := rotationUnchanged
 		if outcome.Changed {
 			result = rotationChanged
+			logNotes(logger, content)
 		}
 		n.metrics.rotations.WithLabelValues(result).Inc()
 		before, _ := n.volumes.Swap(r.volumeID, health)
@@ -100,6 +102,13 @@ func (n *nodeServer) refresh(ctx context.Context, r publishRequest, usable bool)
 		return nil
 	}
 	return volume.Errorf(volume.ErrUnavailable, "%s", health.message)
+}
+
+// logNotes logs what a new set lacks.
+func logNotes(logger klog.Logger, content volume.Content) {
+	for _, note := range content.Notes {
+		logger.Info("volume lacks a file", "reason", note)
+	}
 }
 
 // replace is steps 4 to 7. A panic in one of them is an error like any other, so that a set that is there stays in use.

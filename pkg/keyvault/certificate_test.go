@@ -275,10 +275,50 @@ func TestKeyFormat(t *testing.T) {
 	}
 }
 
+// The public parts of a certificate are files also if its key is not exportable. The names give the leaf.
+func TestPublicParts(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t)
+	_, leaf, cas := parts(string(read(t, "certificate/testdata/pfx/rsa-2048.pem")))
+	intermediate, root, _ := strings.Cut(strings.TrimPrefix(cas, "-----BEGIN"), "-----BEGIN")
+	intermediate, root = "-----BEGIN"+intermediate, "-----BEGIN"+root
+	backed := func(name, pem string) string {
+		w.vault.SetSecret(name, pem, devcloud.SecretOptions{ContentType: devcloud.PEMFile, Kid: "https://shop.vault.azure.net/keys/x"})
+		return name
+	}
+	for name, cas := range map[string]string{
+		w.addFile("certificate/testdata/pfx/cert-only.pfx"):            "",
+		w.addFile("certificate/testdata/pfx/cert-only-root-first.pfx"): intermediate + root,
+		w.addFile("certificate/testdata/pem/no-key.pem"):               intermediate + root,
+		backed("leaf", leaf):                          "",
+		backed("root-first", root+intermediate+leaf):  intermediate + root,
+		backed("leaf-middle", intermediate+leaf+root): intermediate + root,
+		backed("no-intermediate", root+leaf):          root,
+		backed("twice", leaf+intermediate+root+leaf):  intermediate + root + leaf,
+		backed("no-root", intermediate+leaf):          intermediate,
+	} {
+		want := map[string]string{"cert": leaf, "chain": leaf + cas, "ca": cas}
+		object := only(allParts(name), volume.PartCert, volume.PartChain, volume.PartCA)
+		object.ChainOrder = volume.ChainOrderChain
+		if diff := cmp.Diff(want, w.fetch(w.asServicePrincipal(object))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		for _, part := range []volume.Part{volume.PartKey, volume.PartPEM, volume.PartPFX} {
+			w.fails(w.asServicePrincipal(only(allParts(name), part)), volume.ErrPrecondition, `objects[0]: certificate "`+name+
+				`" of https://shop.vault.azure.net holds no private key: the certificate's key is not exportable; `+
+				"make it exportable, or ask for its chain, cert or ca alone (attribute objects)")
+		}
+	}
+	alone := backed("root", root)
+	if got := w.fetch(w.asServicePrincipal(only(allParts(alone), volume.PartCert)))["cert"]; got != root {
+		t.Errorf("a root alone: %s", got)
+	}
+}
+
 func TestCertificatesThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)
-	notExportable := "holds no private key: the certificate's key is not exportable; make it exportable, or ask for the public certificate"
+	notExportable := "holds no private key: the certificate's key is not exportable; make it exportable, or ask for its chain, cert or ca alone (attribute objects)"
 	for file, want := range map[string]string{
 		"certificate/testdata/pfx/cert-only.pfx": notExportable,
 		"certificate/testdata/pem/no-key.pem":    notExportable,

@@ -81,6 +81,9 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 		return volume.Content{}, err
 	}
 	reads = append(lists, reads...)
+	for _, r := range reads {
+		content.Notes = append(content.Notes, r.notes...)
+	}
 	content.Fetched, content.Outage = ageOf(reads, r.Refresh)
 	if content.Fetched.IsZero() { // no object has an age
 		content.Fetched = began

@@ -29,6 +29,7 @@ type read struct {
 	names    []string        // of a list
 	files    [][]volume.File // of each object
 	notAfter time.Time       // of a certificate
+	notes    []string        // of the objects
 	outage   error           // why the files are of the last known value
 	err      error
 }

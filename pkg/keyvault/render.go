@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,6 +31,12 @@ func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) 
 	r.files = make([][]volume.File, 0, len(r.objects))
 	for _, object := range r.objects {
 		files, notAfter, err := f.render(ctx, *object, from.Value)
+		if object.KeyIfExportable && errors.Is(err, certificate.ErrNoKey) {
+			public := *object
+			public.Split = slices.DeleteFunc(slices.Clone(public.Split), volume.Output.HoldsKey)
+			files, notAfter, err = f.render(ctx, public, from.Value)
+			r.notes = append(r.notes, label(*object)+" has a key that is not exportable: its certificate is there, without the key")
+		}
 		if err != nil {
 			return err
 		}
@@ -113,7 +120,7 @@ func (f *fetch) certificatePart(ctx context.Context, o volume.Object, v *value, 
 	case ctx.Err() != nil:
 		return nil, notAfter, fmt.Errorf("%s: waiting for its decoding: %w", label(o), ctx.Err())
 	default:
-		return nil, notAfter, volume.Errorf(volume.ErrPrecondition, "%s %v", label(o), err)
+		return nil, notAfter, volume.Errorf(volume.ErrPrecondition, "%s %w", label(o), err)
 	}
 }
 

@@ -15,6 +15,9 @@ type Content struct {
 	// refresh, objects with a pinned version do not count, because they cannot change.
 	Fetched time.Time
 
+	// Notes are what the set lacks although that is no error, such as a private key that is not exportable; one line each.
+	Notes []string
+
 	// Outage is why some objects are the last known values instead of current ones; nil if all are current. It is
 	// [ErrUnavailable].
 	Outage error

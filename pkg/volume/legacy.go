@@ -198,7 +198,7 @@ func (l legacyLayout) selection(source, vault string) Object {
 		Vault:  vault,
 		Selection: &Selection{Each: func(name string) Object {
 			o := l.object(source, vault, entry{name: name, cert: name, key: name})
-			o.Optional = true
+			o.Optional, o.KeyIfExportable = true, true
 			return o
 		}},
 	}

@@ -123,10 +123,12 @@ type Object struct {
 	HonourEncodingTag bool
 
 	// Outputs are always written. Split is written as well if the secret backs a certificate (KindSecret only). With
-	// NeedsCertificate a secret that backs no certificate is a failed precondition.
+	// NeedsCertificate a secret that backs no certificate is a failed precondition. With KeyIfExportable the files with
+	// the private key are left out, and not refused, if the key is not exportable.
 	Outputs          []Output
 	Split            []Output
 	NeedsCertificate bool
+	KeyIfExportable  bool
 
 	ChainOrder ChainOrder
 	KeyFormat  KeyFormat
@@ -186,6 +188,9 @@ type Output struct {
 	Path string      // slash-separated, relative, validated
 	Mode fs.FileMode // permission bits; 0 means the default of the volume (0644, with fsGroup 0640)
 }
+
+// HoldsKey reports whether the file has the private key of a certificate.
+func (o Output) HoldsKey() bool { return o.Part == PartKey || o.Part == PartPEM || o.Part == PartPFX }
 
 // Selection selects secrets of a vault by their names and tags. The zero value matches every enabled secret.
 type Selection struct {

@@ -102,7 +102,7 @@ func TestCodes(t *testing.T) {
 			},
 			volume: workload("secrets", "web-tls"),
 			code:   codes.FailedPrecondition,
-			text:   `secrets[0]: secret "web-tls" of https://shop.vault.azure.net holds no private key: the certificate's key is not exportable; make it exportable, or ask for the public certificate`,
+			text:   `secrets[0]: secret "web-tls" of https://shop.vault.azure.net holds no private key: the certificate's key is not exportable; make it exportable, or ask for its chain, cert or ca alone (attribute objects)`,
 		},
 		"undecodable certificate": {
 			arrange: func(_ *testing.T, n *node.Node) {

@@ -2,6 +2,7 @@ package golden_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -11,7 +12,8 @@ import (
 )
 
 // TestEverySecret tests an unset SECRETS_KEYS: all pages of the list, including certificates. The init container failed at a disabled secret
-// and at a PEM certificate; the driver omits the first and splits the second.
+// and at a PEM certificate; the driver omits the first and splits the second. Of a certificate whose key is not exportable it
+// writes the certificate.
 func TestEverySecret(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
@@ -33,9 +35,20 @@ func TestEverySecret(t *testing.T) {
 		c := addCertificate(t, n, name, devcloud.CertificateOptions{ContentType: contentType})
 		want["secrets/"+name], want["keys/"+name], want["certs/"+name] = c.value, c.key, c.chain()
 	}
+	for name, contentType := range map[string]string{"hsm": "", "hsm-pem": devcloud.PEMFile} {
+		c := addCertificate(t, n, name, devcloud.CertificateOptions{ContentType: contentType, NotExportable: true, Order: devcloud.RootFirst})
+		want["secrets/"+name], want["certs/"+name] = c.value, c.chain()
+	}
 	all := attributesOf(map[string]string{"VAULT_BASE_URL": node.VaultURL})
 	delete(all, "identity")
 	gives(t, n, all, want)
+
+	for _, name := range []string{"hsm", "hsm-pem"} {
+		note := `secrets[0]: secret \"` + name + `\" of ` + node.VaultURL + ` has a key that is not exportable: its certificate is there, without the key`
+		if strings.Count(n.Output(), note) != 1 {
+			t.Errorf("the log has no note of %s:\n%s", name, n.Output())
+		}
+	}
 
 	pages := n.Cloud.Count(devcloud.CountKey{Service: devcloud.ServiceVault, Kind: "secrets/list", Status: 200})
 	if pages != 4 {

@@ -34,7 +34,7 @@ func TestRefused(t *testing.T) {
 
 	const (
 		notPlain = " is not a plain file name"
-		noKey    = "holds no private key: the certificate's key is not exportable; make it exportable, or ask for the public certificate"
+		noKey    = "holds no private key: the certificate's key is not exportable; make it exportable, or ask for its chain, cert or ca alone (attribute objects)"
 		noCert   = "holds no certificate: its content type is neither application/x-pkcs12 nor application/x-pem-file"
 		plain    = `secret "n" of ` + node.VaultURL + " backs no certificate, so that there is nothing for its certificate's file; leave the file names out"
 	)

@@ -17,13 +17,13 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Bundle is a certificate with its private key and its CAs. It is immutable and safe for concurrent use. It keeps
+// Bundle is a certificate with its CAs, and with its private key if that is exportable. It is immutable and safe for concurrent use. It keeps
 // bytes only: parsed keys and certificates take several times as much memory, and a bundle lives as long as its
 // volume.
 type Bundle struct {
 	certs            [][]byte   // DER, the leaf first, then in the order of the file; empty if only pfx can be used
 	chain            []int      // indices into certs, each certificate followed by its issuer
-	key, traditional *pem.Block // traditional is PKCS#1 or SEC 1; nil if the key has no such form
+	key, traditional *pem.Block // nil if there is none; traditional is PKCS#1 or SEC 1, which not every key has
 	notAfter         time.Time
 	pfx              []byte   // the content, if it is a PKCS#12 file
 	written          sync.Map // PKCS#12 files made from PEM, by chain order
@@ -44,7 +44,10 @@ func (c *contents) bundle(pfx []byte) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.key, b.traditional, err = c.key.blocks(); err != nil {
+	if c.key != nil {
+		b.key, b.traditional, err = c.key.blocks()
+	}
+	if err != nil {
 		return nil, err
 	}
 	b.chain, b.notAfter = issued(c.certs), c.certs[0].notAfter()
@@ -107,7 +110,7 @@ func (b *Bundle) keyPEM(format volume.KeyFormat) ([]byte, error) {
 	is := func(kind string) bool { return b.traditional != nil && b.traditional.Type == kind }
 	switch {
 	case b.key == nil:
-		return nil, errNoKey
+		return nil, ErrNoKey
 	case format == volume.PKCS1 && !is("RSA PRIVATE KEY"):
 		return nil, errors.New("has no RSA key, so that keyFormat pkcs1 is not possible; use pkcs8")
 	case format == volume.SEC1 && !is("EC PRIVATE KEY"):
@@ -126,7 +129,10 @@ func (b *Bundle) HasPFX(order volume.ChainOrder) bool {
 }
 
 func (b *Bundle) asPFX(order volume.ChainOrder) ([]byte, error) {
-	if b.pfx != nil {
+	switch {
+	case b.key == nil && len(b.certs) > 0:
+		return nil, ErrNoKey
+	case b.pfx != nil:
 		return b.pfx, nil
 	}
 	if data, ok := b.written.Load(order); ok {
@@ -143,9 +149,6 @@ func (b *Bundle) asPFX(order volume.ChainOrder) ([]byte, error) {
 // the content, so that the same certificate gives the same bytes. Different bytes would look like a rotation at each
 // refresh. Random salts would not protect anything, because the password is empty.
 func (b *Bundle) encodePFX(order volume.ChainOrder) ([]byte, error) {
-	if b.key == nil {
-		return nil, errNoKey
-	}
 	seed := sha256.New()
 	var certs []*x509.Certificate
 	for _, der := range b.ordered(order) {

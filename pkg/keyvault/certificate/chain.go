@@ -74,8 +74,14 @@ func publicKeyBits(der []byte) []byte {
 
 // leafFirst moves the certificate of the private key to the front. The others keep their order. Key Vault writes a
 // PFX from the root to the leaf; an imported one may have any order. If the public key is not known, the id of the
-// key decides. Without an id, the first certificate is the leaf.
+// key decides. Without an id, the first certificate is the leaf. Without a key, the names decide.
 func (c *contents) leafFirst() error {
+	if c.key == nil {
+		i := lowest(c.certs)
+		leaf := c.certs[i]
+		c.certs = slices.Insert(slices.Delete(c.certs, i, i+1), 0, leaf)
+		return nil
+	}
 	public := c.key.public()
 	i := slices.IndexFunc(c.certs, func(cert certificate) bool {
 		if public == nil {
@@ -91,6 +97,18 @@ func (c *contents) leafFirst() error {
 		return errNoLeaf
 	}
 	return nil
+}
+
+// lowest returns the index of the leaf by the names of the certificates, where there is no key: the first that has
+// issued none of the others. A root whose issued certificates are not there is no leaf, unless it is alone.
+func lowest(certs []certificate) int {
+	selfIssued := func(c certificate) bool { return bytes.Equal(c.issuer, c.subject) }
+	i := slices.IndexFunc(certs, func(c certificate) bool {
+		return !selfIssued(c) && !slices.ContainsFunc(certs, func(other certificate) bool {
+			return !selfIssued(other) && bytes.Equal(other.issuer, c.subject)
+		})
+	})
+	return max(i, 0)
 }
 
 // issued returns the indices of the certificates: the first, its issuer, the next issuer and so on, then the others.

@@ -40,6 +40,9 @@ func ParseClient(content, password []byte) ([]*x509.Certificate, crypto.PrivateK
 	if err != nil {
 		return nil, nil, unusable(err)
 	}
+	if found.key == nil {
+		return nil, nil, errCertificateNoKey
+	}
 	if found.opaque || found.key.parsed == nil {
 		return nil, nil, errNotACertificate
 	}
@@ -69,7 +72,7 @@ func unusable(err error) Unusable {
 	switch {
 	case errors.As(err, &damaged):
 		return Unusable(damaged.Error() + "; store the complete file again")
-	case errors.Is(err, errNoKey):
+	case errors.Is(err, ErrNoKey):
 		return errCertificateNoKey
 	case errors.Is(err, errSlow):
 		return errSlowCertificate

@@ -87,8 +87,8 @@ func (d *deriver) readPFX(content []byte) (*contents, error) {
 		}
 	}
 	switch {
-	case found.key == nil:
-		return nil, errNoKey
+	case found.key == nil && (found.opaque || len(found.certs) == 0):
+		return nil, ErrNoKey
 	case len(found.certs) == 0:
 		return nil, errNoCert
 	}

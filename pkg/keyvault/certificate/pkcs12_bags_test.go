@@ -90,19 +90,20 @@ func TestBagsOfAFile(t *testing.T) {
 		opaque bool
 		client error // of a client certificate; nil: it is valid as one
 	}{
-		"both":                         {[][][]byte{{cert, key}}, nil, false, nil},
-		"both, in three parts":         {[][][]byte{{cert}, {}, {key}}, nil, false, nil},
-		"no key":                       {[][][]byte{{cert}}, errNoKey, false, errCertificateNoKey},
-		"no certificate":               {[][][]byte{{key}}, errNoCert, false, Unusable(errNoCert.Error())},
-		"nothing":                      {[][][]byte{{}}, errNoKey, false, errCertificateNoKey},
-		"two keys":                     {[][][]byte{{cert, key, key}}, errManyKeys, false, errNotACertificate},
-		"two keys in two parts":        {[][][]byte{{cert, key}, {key}}, errManyKeys, false, errNotACertificate},
-		"another's key":                {[][][]byte{{cert, foreignKey}}, errNoLeaf, false, errNotACertificate},
-		"a certificate that is none":   {[][][]byte{{noCert, key}}, nil, true, errNotACertificate},
-		"a key that is none":           {[][][]byte{{cert, noKey}}, nil, true, errNotACertificate},
-		"the same, in three parts":     {[][][]byte{{noCert}, {}, {key}}, nil, true, errNotACertificate},
-		"bags that are none":           {[][][]byte{{marshalled(t, 1)}}, errBrokenPFX, false, errNotACertificate},
-		"a certificate bag of nothing": {[][][]byte{{strange(oidCertBag, marshalled(t, 1)), key}}, errBrokenPFX, false, errNotACertificate},
+		"both":                                   {[][][]byte{{cert, key}}, nil, false, nil},
+		"both, in three parts":                   {[][][]byte{{cert}, {}, {key}}, nil, false, nil},
+		"no key":                                 {[][][]byte{{cert}}, nil, false, errCertificateNoKey},
+		"no key, and a certificate that is none": {[][][]byte{{cert, noCert}}, ErrNoKey, false, errCertificateNoKey},
+		"no certificate":                         {[][][]byte{{key}}, errNoCert, false, Unusable(errNoCert.Error())},
+		"nothing":                                {[][][]byte{{}}, ErrNoKey, false, errCertificateNoKey},
+		"two keys":                               {[][][]byte{{cert, key, key}}, errManyKeys, false, errNotACertificate},
+		"two keys in two parts":                  {[][][]byte{{cert, key}, {key}}, errManyKeys, false, errNotACertificate},
+		"another's key":                          {[][][]byte{{cert, foreignKey}}, errNoLeaf, false, errNotACertificate},
+		"a certificate that is none":             {[][][]byte{{noCert, key}}, nil, true, errNotACertificate},
+		"a key that is none":                     {[][][]byte{{cert, noKey}}, nil, true, errNotACertificate},
+		"the same, in three parts":               {[][][]byte{{noCert}, {}, {key}}, nil, true, errNotACertificate},
+		"bags that are none":                     {[][][]byte{{marshalled(t, 1)}}, errBrokenPFX, false, errNotACertificate},
+		"a certificate bag of nothing":           {[][][]byte{{strange(oidCertBag, marshalled(t, 1)), key}}, errBrokenPFX, false, errNotACertificate},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -25,7 +25,7 @@ func seeds(f *testing.F, pattern string) {
 	}
 }
 
-// checkBundle checks that a bundle has a leaf and a key, keeps all its certificates in every order, and can write
+// checkBundle checks that a bundle has a leaf, keeps all its certificates in every order, and can write
 // each part.
 func checkBundle(t *testing.T, b *Bundle) {
 	t.Helper()
@@ -35,8 +35,16 @@ func checkBundle(t *testing.T, b *Bundle) {
 		}
 		return
 	}
-	if b.key == nil {
-		t.Fatal("a bundle without a key")
+	parts := []volume.Part{volume.PartCert, volume.PartChain}
+	withKey := []volume.Part{volume.PartKey, volume.PartPEM}
+	if b.key != nil {
+		parts = append(parts, withKey...)
+	} else {
+		for _, part := range append(withKey, volume.PartPFX) {
+			if _, err := b.Part(part, volume.ChainOrderChain, volume.PKCS8); !errors.Is(err, ErrNoKey) {
+				t.Errorf("%s without a key: %v", part, err)
+			}
+		}
 	}
 	for _, order := range []volume.ChainOrder{volume.ChainOrderChain, volume.ChainOrderPFX, volume.ChainOrderReverse} {
 		chain := b.ordered(order)
@@ -44,7 +52,7 @@ func checkBundle(t *testing.T, b *Bundle) {
 			t.Errorf("%s: %d of %d certificates", order, len(chain), len(b.certs))
 		}
 	}
-	for _, part := range []volume.Part{volume.PartKey, volume.PartCert, volume.PartChain, volume.PartPEM} {
+	for _, part := range parts {
 		if data, err := b.Part(part, volume.ChainOrderChain, volume.PKCS8); err != nil || len(data) == 0 {
 			t.Errorf("no %s: %v", part, err)
 		}

@@ -16,9 +16,11 @@ const (
 	contentPEM = "application/x-pem-file"
 )
 
+// ErrNoKey is the error of the parts that have the private key, if the certificate's key is not exportable.
+var ErrNoKey = errors.New("holds no private key: the certificate's key is not exportable; make it exportable, or ask for its chain, cert or ca alone (attribute objects)")
+
 // The reasons why content cannot be used.
 var (
-	errNoKey        = errors.New("holds no private key: the certificate's key is not exportable; make it exportable, or ask for the public certificate")
 	errNoCert       = errors.New("holds no certificate")
 	errManyCerts    = fmt.Errorf("holds more than %d certificates", maxCerts)
 	errManyKeys     = errors.New("holds several private keys")
@@ -90,8 +92,8 @@ func splitPFX(content []byte) (*Bundle, error) {
 
 // contents are the private key and the certificates of a file, in the order of the file.
 type contents struct {
-	key         *privateKey
-	severalKeys bool // key is the first one
+	key         *privateKey // nil if it is not exportable
+	severalKeys bool        // key is the first one
 	certs       []certificate
 	opaque      bool // there is DER that is neither a key nor a certificate
 }
@@ -134,8 +136,6 @@ func readPEM(content, password []byte) (*contents, error) {
 	switch {
 	case found.key == nil && len(found.certs) == 0:
 		return nil, errBrokenPEM
-	case found.key == nil:
-		return nil, errNoKey
 	case len(found.certs) == 0:
 		return nil, errNoCert
 	}

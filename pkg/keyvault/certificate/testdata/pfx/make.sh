@@ -61,6 +61,7 @@ export_pfx names rsa-2048 -certfile "$work/cas.pem" -name "web & sömewhere" -ca
 export_pfx root-first rsa-2048 -certfile "$work/cas-root-first.pem"
 export_pfx leaf-only rsa-2048
 openssl pkcs12 -export -out cert-only.pfx -nokeys -in "$work/rsa-2048.crt" -passout pass:
+cat "$work/cas-root-first.pem" "$work/rsa-2048.crt" | openssl pkcs12 -export -out cert-only-root-first.pfx -nokeys -passout pass:
 openssl pkcs12 -export -out key-only.pfx -nocerts -inkey "$work/rsa-2048.key" -passout pass:
 openssl pkcs12 -export -out password.pfx -inkey "$work/rsa-2048.key" -in "$work/rsa-2048.crt" -passout pass:secret
 openssl pkcs12 -export -out iterations.pfx -inkey "$work/rsa-2048.key" -in "$work/rsa-2048.crt" -passout pass: -iter 1000001
@@ -91,7 +92,7 @@ python3 make.py "$work"
 
 for file in *.pfx; do
 	name=${file%.pfx}
-	case $name in cert-only | key-only | password | iterations) continue ;; esac
+	case $name in cert-only | cert-only-root-first | key-only | password | iterations) continue ;; esac
 	sh ./describe.sh "$file" >"$name.pem"
 done
 
