@@ -215,7 +215,7 @@ func TestP256K(t *testing.T) {
 	}
 	fromPEM := w.addFile("certificate/testdata/pem/secp256k1.pem")
 	w.fails(w.asServicePrincipal(only(allParts(fromPEM), volume.PartPFX)), volume.ErrPrecondition,
-		`objects[0]: certificate "pem-secp256k1-pem" of https://shop.vault.azure.net has a certificate of a kind that cannot be written as PKCS#12`)
+		`objects[0]: certificate "pem-secp256k1-pem" of https://shop.vault.azure.net has a certificate of a kind that cannot be written as PKCS#12, such as one on P-256K or with explicit EC parameters; use pem`)
 }
 
 // OpenSSL reads this certificate and this package does not: it is BER, with more length bytes than in DER.
@@ -337,6 +337,14 @@ func TestCertificatesThatCannotBeUsed(t *testing.T) {
 		{"noise", "bm9pc2U=", devcloud.PKCS12, "is not a readable PKCS#12 file without a password"},
 		{"no-pem", "no PEM at all", devcloud.PEMFile, "is not readable PEM"},
 		{"plain", "x", "text/plain", "holds no certificate: its content type is neither application/x-pkcs12 nor application/x-pem-file"},
+		{"untyped-pfx", base64.StdEncoding.EncodeToString(read(t, "certificate/testdata/pfx/ec-p256.pfx")), "",
+			"holds a PKCS#12 file, but its content type is not set; set the content type application/x-pkcs12 (az keyvault secret set-attributes --content-type)"},
+		{"untyped-pem", string(read(t, "certificate/testdata/pem/ec-p256.pem")), "text/plain",
+			"holds PEM, but its content type is another; set the content type application/x-pem-file (az keyvault secret set-attributes --content-type)"},
+		{"pem-as-pfx", string(read(t, "certificate/testdata/pem/ec-p256.pem")), devcloud.PKCS12,
+			"holds PEM, but its content type is another; set the content type application/x-pem-file (az keyvault secret set-attributes --content-type)"},
+		{"pfx-as-pem", base64.StdEncoding.EncodeToString(read(t, "certificate/testdata/pfx/ec-p256.pfx")), devcloud.PEMFile,
+			"holds a PKCS#12 file, but its content type is another; set the content type application/x-pkcs12 (az keyvault secret set-attributes --content-type)"},
 		{"mixed", string(read(t, "certificate/testdata/pem/no-key.pem")) + firstBlock(read(t, "certificate/testdata/pem/ec-p256.pem")), devcloud.PEMFile,
 			"holds no certificate that belongs to its private key"},
 		{"two-keys", string(read(t, "certificate/testdata/pem/rsa-2048.pem")) + firstBlock(read(t, "certificate/testdata/pem/ec-p256.pem")), devcloud.PEMFile,

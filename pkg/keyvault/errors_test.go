@@ -152,6 +152,13 @@ func TestRefusalsOfTheVault(t *testing.T) {
 			o.NeedsCertificate = true
 			return w.asServicePrincipal(o)
 		}, volume.ErrPrecondition, `secrets[0]: secret "a" of https://shop.vault.azure.net backs no certificate, so that there is nothing for its certificate's file; leave the file names out`},
+		{"a certificate's file of a PFX without a key in the vault", func(w *fixture) volume.Request {
+			w.vault.SetSecret("app-service", "MIIB", devcloud.SecretOptions{ContentType: devcloud.PKCS12})
+			o := secret("app-service")
+			o.NeedsCertificate = true
+			return w.asServicePrincipal(o)
+		}, volume.ErrPrecondition, `secrets[0]: secret "app-service" of https://shop.vault.azure.net backs no certificate, so that there is nothing ` +
+			"for its certificate's file; leave the file names out, or name it in the attribute objects: [{certificate: app-service}]"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -80,8 +80,12 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (files []
 		case v.Backs:
 			outputs = append(slices.Clip(outputs), o.Split...)
 		case o.NeedsCertificate:
+			remedy := "leave the file names out"
+			if certificate.IsContent(v.ContentType) { // such as of an App Service Certificate
+				remedy += ", or name it in the attribute objects: [{certificate: " + o.Name + "}]"
+			}
 			return nil, notAfter, volume.Errorf(volume.ErrPrecondition,
-				"%s backs no certificate, so that there is nothing for its certificate's file; leave the file names out", label(o))
+				"%s backs no certificate, so that there is nothing for its certificate's file; %s", label(o), remedy)
 		}
 	}
 	for _, output := range outputs {

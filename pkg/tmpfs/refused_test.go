@@ -42,6 +42,11 @@ func TestPublishRefuses(t *testing.T) {
 		write(t, filepath.Join(foreign, "precious"), "")
 		bind(t, "/proc/self", proc)
 
+		lost := f.root + "/lost"
+		if err := os.Symlink("/none/pods", lost); err != nil {
+			t.Fatal(err)
+		}
+
 		ok := content("a", "1")
 		tests := map[string]struct {
 			target   string
@@ -80,6 +85,9 @@ func TestPublishRefuses(t *testing.T) {
 				fmt.Sprintf("target path %q is a symbolic link or a file, not a folder: this driver makes neither; remove it", file)},
 			"no parent": {f.root + "/none/x", ok, nil,
 				fmt.Sprintf("mount a volume at %q: make the folder of the target: no such file or directory", f.root+"/none/x")},
+			"a link that leads nowhere": {lost + "/x/mount", ok, nil,
+				fmt.Sprintf("mount a volume at %q: make the folder of the target: the symbolic link %q leads to %q, which is not there for the driver; "+
+					"let the kubelet's --root-dir and kubeletRootDir of the chart name the real folder", lost+"/x/mount", lost, "/none/pods")},
 			"foreign tmpfs": {foreign, ok, nil,
 				fmt.Sprintf(`target path %q holds a file system of type tmpfs from "foreign", which this driver has not mounted; unmount it`, foreign)},
 			"foreign mount": {proc, ok, nil,

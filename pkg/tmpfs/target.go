@@ -212,6 +212,10 @@ func (t *target) withFolder(fn func(folder int) error) (err error) {
 	if t.parent >= 0 {
 		made = unix.Mkdirat(t.parent, t.name, 0o750)
 	}
+	if link, to := dangling(t.root.path, filepath.Dir(t.path)); t.parent < 0 && link != "" {
+		return fmt.Errorf("make the folder of the target: the symbolic link %q leads to %q, which is not there for the driver; "+
+			"let the kubelet's --root-dir and kubeletRootDir of the chart name the real folder", link, to)
+	}
 	if made != nil && !errors.Is(made, unix.EEXIST) {
 		return wrap("make the folder of the target", made)
 	}
@@ -226,6 +230,21 @@ func (t *target) withFolder(fn func(folder int) error) (err error) {
 	}
 	defer func() { _ = unix.Close(folder) }()
 	return fn(folder)
+}
+
+// dangling returns the first symbolic link between root and folder that leads nowhere, and its destination. It is for an
+// error only: the path may change meanwhile.
+func dangling(root, folder string) (link, to string) {
+	below := strings.Split(strings.TrimPrefix(strings.TrimPrefix(folder, root), "/"), "/")
+	for i := range below {
+		path := filepath.Join(root, filepath.Join(below[:i+1]...))
+		if to, err := os.Readlink(path); err == nil {
+			if _, err := os.Stat(path); errors.Is(err, unix.ENOENT) {
+				return path, to
+			}
+		}
+	}
+	return "", ""
 }
 
 // statfs returns the size of the tmpfs at the descriptor, and what of it is used.

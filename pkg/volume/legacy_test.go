@@ -107,7 +107,7 @@ func TestSecretsRefused(t *testing.T) {
 		"a;;\n;\u00e4":                   `secrets[1]: the name "\u00e4"` + name,
 		strings.Repeat("a", 128):         `secrets[0]: the name "` + strings.Repeat("a", 64) + `"...` + name,
 		"a: v":                           `secrets[0]: the version " v"` + version,
-		"a:latest":                       `secrets[0]: the version "latest"` + version,
+		"a:latest":                       `secrets[0]: the version "latest"` + version + ", leave it out for the latest",
 		"a:" + strings.Repeat("f", 33):   `secrets[0]: the version "` + strings.Repeat("f", 33) + `"` + version,
 		"a::":                            `secrets[0]: the certfile "" is empty`,
 		"a:::k":                          `secrets[0]: the certfile "" is empty`,

@@ -23,7 +23,11 @@ func parseVersion(text string) (version, problem string) {
 	if version == "" || len(version) == 32 && isHex(version) {
 		return version, ""
 	}
-	return "", "the version " + quote(text) + " is not 32 hexadecimal digits"
+	problem = "the version " + quote(text) + " is not 32 hexadecimal digits"
+	if version == "latest" {
+		problem += ", leave it out for the latest"
+	}
+	return "", problem
 }
 
 // isHex accepts lower-case digits only.

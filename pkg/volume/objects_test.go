@@ -170,6 +170,8 @@ func TestObjectsRefused(t *testing.T) {
 		"- {secret: a, version: ''}":           "objects[0].version: is empty, leave it out for the latest",
 		"- {secret: a, version: 1}":            "objects[0].version: must be a string, not a number, put it in quotes",
 		"- {secret: a, version: x}":            `objects[0].version: the version "x" is not 32 hexadecimal digits`,
+		"- {secret: a, version: latest}":       `objects[0].version: the version "latest" is not 32 hexadecimal digits, leave it out for the latest`,
+		"- {secret: a, version: Latest}":       `objects[0].version: the version "Latest" is not 32 hexadecimal digits, leave it out for the latest`,
 		"- {secret: a, optional: 'true'}":      "objects[0].optional: must be true or false",
 		"- {secret: a, optional: yes}":         "objects[0].optional: must be true or false",
 		"- {secret: a, optional: }":            "objects[0].optional: must be true or false",

@@ -145,6 +145,8 @@ func (b *Bundle) asPFX(order volume.ChainOrder) ([]byte, error) {
 	return data, err
 }
 
+const suchAs = "such as one on P-256K or with explicit EC parameters; use pem"
+
 // encodePFX makes a PKCS#12 file with an empty password and the algorithms of OpenSSL 3. It derives the salts from
 // the content, so that the same certificate gives the same bytes. Different bytes would look like a rotation at each
 // refresh. Random salts would not protect anything, because the password is empty.
@@ -154,14 +156,14 @@ func (b *Bundle) encodePFX(order volume.ChainOrder) ([]byte, error) {
 	for _, der := range b.ordered(order) {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
-			return nil, errors.New("has a certificate of a kind that cannot be written as PKCS#12")
+			return nil, errors.New("has a certificate of a kind that cannot be written as PKCS#12, " + suchAs)
 		}
 		seed.Write(der)
 		certs = append(certs, cert)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(b.key.Bytes)
 	if err != nil {
-		return nil, errors.New("has a key of a kind that cannot be written as PKCS#12")
+		return nil, errors.New("has a key of a kind that cannot be written as PKCS#12, " + suchAs)
 	}
 	seed.Write(b.key.Bytes)
 	const salts = 1024 // bytes; the encoder reads 80

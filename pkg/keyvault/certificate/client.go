@@ -43,6 +43,9 @@ func ParseClient(content, password []byte) ([]*x509.Certificate, crypto.PrivateK
 	if found.key == nil {
 		return nil, nil, errCertificateNoKey
 	}
+	if found.key.parsed == nil && found.key.public() != nil { // an EC key with explicit parameters, or on P-256K
+		return nil, nil, errNotRSA
+	}
 	if found.opaque || found.key.parsed == nil {
 		return nil, nil, errNotACertificate
 	}

@@ -60,7 +60,7 @@ func ParseCAs(content []byte) (certs []*x509.Certificate, err error) {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, &Damaged{i + 1, len(found), block.Type, "is a certificate of a kind that is not read here; remove it"}
+			return nil, &Damaged{i + 1, len(found), block.Type, "is a certificate of a kind that is not read here, such as one with explicit EC parameters; remove it"}
 		}
 		certs = append(certs, cert)
 	}

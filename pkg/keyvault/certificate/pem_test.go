@@ -150,7 +150,7 @@ func TestDamagedKey(t *testing.T) {
 func TestParseCAs(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{
-		"testdata/pem/secp256k1.pem": "has damaged PEM: block 2 of 4 (CERTIFICATE) is a certificate of a kind that is not read here; remove it",
+		"testdata/pem/secp256k1.pem": "has damaged PEM: block 2 of 4 (CERTIFICATE) is a certificate of a kind that is not read here, such as one with explicit EC parameters; remove it",
 		"testdata/pfx/make.sh":       "has no certificate in PEM form",
 		"testdata/login/root.pem":    "",
 	} {

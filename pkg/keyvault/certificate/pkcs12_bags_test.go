@@ -98,7 +98,7 @@ func TestBagsOfAFile(t *testing.T) {
 		"nothing":                                {[][][]byte{{}}, ErrNoKey, false, errCertificateNoKey},
 		"two keys":                               {[][][]byte{{cert, key, key}}, errManyKeys, false, errNotACertificate},
 		"two keys in two parts":                  {[][][]byte{{cert, key}, {key}}, errManyKeys, false, errNotACertificate},
-		"another's key":                          {[][][]byte{{cert, foreignKey}}, errNoLeaf, false, errNotACertificate},
+		"another's key":                          {[][][]byte{{cert, foreignKey}}, errNoLeaf, false, errNotRSA},
 		"a certificate that is none":             {[][][]byte{{noCert, key}}, nil, true, errNotACertificate},
 		"a key that is none":                     {[][][]byte{{cert, noKey}}, nil, true, errNotACertificate},
 		"the same, in three parts":               {[][][]byte{{noCert}, {}, {key}}, nil, true, errNotACertificate},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"mime"
+	"regexp"
 	"strings"
 )
 
@@ -37,7 +38,15 @@ var (
 
 // Split reads the value of a certificate's secret: PEM, or the base64 text of PKCS#12, by its content type.
 func Split(contentType string, value []byte) (*Bundle, error) {
-	switch mediaType(contentType) {
+	is := mediaType(contentType)
+	if like, what := looksLike(value); like != "" && like != is {
+		another := "another"
+		if is == "" {
+			another = "not set"
+		}
+		return nil, fmt.Errorf("holds %s, but its content type is %s; set the content type %s (az keyvault secret set-attributes --content-type)", what, another, like)
+	}
+	switch is {
 	case contentPEM:
 		return splitPEM(value)
 	case contentPFX:
@@ -50,6 +59,22 @@ func Split(contentType string, value []byte) (*Bundle, error) {
 	default:
 		return nil, errors.New("holds no certificate: its content type is neither " + contentPFX + " nor " + contentPEM)
 	}
+}
+
+// pfxBegins is the base64 text of a SEQUENCE with two bytes of length, or with no known length, that begins with the
+// INTEGER 3, the version of PKCS#12. A certificate begins with another SEQUENCE.
+var pfxBegins = regexp.MustCompile(`^MI(I...IBA|ACAQM)`)
+
+// looksLike returns the content type that a value has by its first bytes, and what that is, or nothing.
+func looksLike(value []byte) (contentType, what string) {
+	text := strings.TrimSpace(string(value))
+	switch {
+	case strings.Contains(text, "-----BEGIN "):
+		return contentPEM, "PEM"
+	case pfxBegins.MatchString(text):
+		return contentPFX, "a PKCS#12 file"
+	}
+	return "", ""
 }
 
 // IsContent reports whether a secret of that content type holds a certificate with its key.
