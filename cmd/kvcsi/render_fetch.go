@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -68,6 +69,9 @@ func showContent(ctx context.Context, v migrate.Volume, from fetcher, reveal boo
 		fmt.Fprintf(table, "  %04o\t%s\t%d bytes\tsha256:%x\n", permissions(file.Mode), file.Path, len(value), sha256.Sum256(value))
 	}
 	_ = table.Flush() // an error of stdout cannot be shown better
+	for _, note := range slices.Concat(content.Notes, content.Gaps) {
+		fmt.Fprintf(stdout, "  note: %s\n", note)
+	}
 	if !reveal {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
@@ -88,6 +90,26 @@ func TestRenderFetch(t *testing.T) {
 				t.Errorf("%s: %s", identity, out.String())
 			}
 		}
+	}
+}
+
+// fixed is a fetcher with a result.
+type fixed volume.Content
+
+func (f fixed) Fetch(context.Context, volume.Request) (volume.Content, error) {
+	return volume.Content(f), nil
+}
+
+// What the driver would log of the content is shown.
+func TestRenderFetchNotes(t *testing.T) {
+	t.Parallel()
+	v := migrate.Volume{File: "-", Line: 6, Object: "Pod web", Name: "secrets", Request: volume.Request{Timeout: time.Minute}}
+	var out strings.Builder
+	if err := showContent(t.Context(), v, fixed{Notes: []string{"a lacks its key"}, Gaps: []string{"b has a gap"}}, false, &out); err != nil {
+		t.Fatal(err)
+	}
+	if want := "-:6: Pod web, volume secrets\n  note: a lacks its key\n  note: b has a gap\n"; out.String() != want {
+		t.Errorf("got %s, want %s", out.String(), want)
 	}
 }
 

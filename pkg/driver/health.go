@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"k8s.io/klog/v2"
@@ -15,6 +16,8 @@ const (
 	reasonStale         = "Stale"         // the last refresh failed; the set is older than is tolerated
 	reasonTampered      = "Tampered"      // another process had changed the set; the last refresh has replaced it
 	reasonWritable      = "Writable"      // the file system could not be made read-only
+
+	reasonIncompleteChain = "IncompleteChain" // a chain has a gap
 )
 
 // volumeHealth is the result of the last refresh of a volume. The zero value is a healthy volume.
@@ -28,6 +31,19 @@ func notRefreshed(message string, usable bool) volumeHealth {
 		return volumeHealth{reasonRefreshFailed, oneLine(message)}
 	}
 	return volumeHealth{reasonStale, oneLine(message)}
+}
+
+// judge returns the health of a set without a failure: that of the publish, or else of its content. It logs a gap in a
+// chain once.
+func judge(logger klog.Logger, health, before volumeHealth, content volume.Content) volumeHealth {
+	if health != (volumeHealth{}) || len(content.Gaps) == 0 {
+		return health
+	}
+	health = volumeHealth{reasonIncompleteChain, oneLine(strings.Join(content.Gaps, "; "))}
+	if health != before {
+		logger.Error(nil, "volume has an incomplete chain of certificates; many clients do not accept it", "reason", health.message)
+	}
+	return health
 }
 
 // inspect logs and counts what must never happen: another process wrote into a volume, or still can.
@@ -45,7 +61,7 @@ func (n *nodeServer) inspect(ctx context.Context, outcome volume.Outcome) (healt
 	return health
 }
 
-// NodeGetVolumeHealth reports a set that cannot be refreshed while its pod still uses it.
+// NodeGetVolumeHealth reports a set that cannot be refreshed while its pod still uses it, or that has a gap in a chain.
 func (n *nodeServer) NodeGetVolumeHealth(_ context.Context, req *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
 	if req.GetVolumeId() == "" || req.GetVolumePublishPath() != "" { // the path is optional
 		if _, err := n.usage(req.GetVolumeId(), "volume_publish_path", req.GetVolumePublishPath()); err != nil {

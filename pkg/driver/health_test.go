@@ -116,6 +116,43 @@ func TestRotationsAreCounted(t *testing.T) {
 	}
 }
 
+// A gap in a chain is reported and logged once, until a refresh finds the chain complete. It hides no other reason.
+func TestGapsAreReported(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	h := startDriver(t, f)
+	const gap = `objects[0]: certificate "web" of https://v.vault.azure.net has a gap in its chain`
+	serve := func(gaps ...string) func() {
+		return func() {
+			f.fetch = func(context.Context, volume.Request) (volume.Content, error) {
+				return volume.Content{Fetched: f.clock(), Gaps: gaps}, nil
+			}
+		}
+	}
+	for _, step := range []struct {
+		name   string
+		do     func()
+		health volumeHealth
+		logged int
+	}{
+		{"first", serve(gap), volumeHealth{reasonIncompleteChain, gap}, 1},
+		{"refresh", func() {}, volumeHealth{reasonIncompleteChain, gap}, 1},
+		{"two", serve(gap, "another"), volumeHealth{reasonIncompleteChain, gap + "; another"}, 2},
+		{"fails", func() { f.fetch = failing(volume.ErrUnavailable, "vault is down") }, volumeHealth{reasonRefreshFailed, "vault is down"}, 2},
+		{"whole", serve(), volumeHealth{}, 2},
+	} {
+		step.do()
+		wantStatus(t, h.publish(t), codes.OK, "")
+		if got, _ := h.driver.node.volumes.Load("csi-1"); got != step.health {
+			t.Errorf("%s: health is %v, want %v", step.name, got, step.health)
+		}
+		if got := strings.Count(h.log.String(), "incomplete chain"); got != step.logged {
+			t.Errorf("%s: logged %d times, want %d", step.name, got, step.logged)
+		}
+		f.step(2 * time.Minute)
+	}
+}
+
 // A volume with the last known files reports that until a refresh succeeds.
 func TestLastKnownFilesAreReported(t *testing.T) {
 	t.Parallel()

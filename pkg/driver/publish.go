@@ -60,7 +60,7 @@ func (n *nodeServer) publishFirst(ctx context.Context, r publishRequest, toleran
 	logger := klog.FromContext(ctx)
 	logNotes(logger, content)
 	if content.Outage == nil {
-		n.volumes.Store(r.volumeID, health)
+		n.volumes.Store(r.volumeID, judge(logger, health, volumeHealth{}, content))
 		logger.Info("volume published")
 		return nil
 	}
@@ -84,8 +84,11 @@ func (n *nodeServer) refresh(ctx context.Context, r publishRequest, usable bool)
 			logNotes(logger, content)
 		}
 		n.metrics.rotations.WithLabelValues(result).Inc()
-		before, _ := n.volumes.Swap(r.volumeID, health)
-		if recovered := before != (volumeHealth{}); health == (volumeHealth{}) && (recovered || outcome.Changed) {
+		stored, _ := n.volumes.Load(r.volumeID)
+		before, _ := stored.(volumeHealth)
+		n.volumes.Store(r.volumeID, judge(logger, health, before, content))
+		recovered := before.reason != "" && before.reason != reasonIncompleteChain
+		if health == (volumeHealth{}) && (recovered || outcome.Changed) {
 			logger.Info("volume refreshed", "changed", outcome.Changed)
 		}
 		return nil

@@ -83,6 +83,7 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	reads = append(lists, reads...)
 	for _, r := range reads {
 		content.Notes = append(content.Notes, r.notes...)
+		content.Gaps = append(content.Gaps, r.gaps...)
 	}
 	content.Fetched, content.Outage = ageOf(reads, r.Refresh)
 	if content.Fetched.IsZero() { // no object has an age

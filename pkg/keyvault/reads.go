@@ -30,6 +30,7 @@ type read struct {
 	files    [][]volume.File // of each object
 	notAfter time.Time       // of a certificate
 	notes    []string        // of the objects
+	gaps     []string        // in their chains
 	outage   error           // why the files are of the last known value
 	err      error
 }

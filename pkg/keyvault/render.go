@@ -30,22 +30,25 @@ func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) 
 	}
 	r.files = make([][]volume.File, 0, len(r.objects))
 	for _, object := range r.objects {
-		files, notAfter, err := f.render(ctx, *object, from.Value)
+		done, err := f.render(ctx, *object, from.Value)
 		if object.KeyIfExportable && errors.Is(err, certificate.ErrNoKey) {
 			public := *object
 			public.Split = slices.DeleteFunc(slices.Clone(public.Split), volume.Output.HoldsKey)
-			files, notAfter, err = f.render(ctx, public, from.Value)
+			done, err = f.render(ctx, public, from.Value)
 			r.notes = append(r.notes, label(*object)+" has a key that is not exportable: its certificate is there, without the key")
 		}
 		if err != nil {
 			return err
 		}
-		if err := f.keep(ctx, files); err != nil {
+		if err := f.keep(ctx, done.files); err != nil {
 			return err
 		}
-		r.files = append(r.files, files)
-		if !notAfter.IsZero() {
-			r.notAfter = notAfter
+		r.files = append(r.files, done.files)
+		if !done.notAfter.IsZero() {
+			r.notAfter = done.notAfter
+		}
+		if done.gap != nil {
+			r.gaps = append(r.gaps, fmt.Sprintf("%s %v", label(*object), done.gap))
 		}
 	}
 	return nil
@@ -72,8 +75,14 @@ func label(o volume.Object) string {
 	return s + " of " + o.Vault
 }
 
-// render returns the files of one object, and the end of its certificate's validity if the certificate was decoded.
-func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (files []volume.File, notAfter time.Time, err error) {
+// rendered are the files of one object.
+type rendered struct {
+	files    []volume.File
+	notAfter time.Time // of its certificate, if that was decoded
+	gap      error     // in the chain of its files
+}
+
+func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (done rendered, err error) {
 	outputs := o.Outputs
 	if o.Kind == volume.KindSecret {
 		switch {
@@ -84,7 +93,7 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (files []
 			if certificate.IsContent(v.ContentType) { // such as of an App Service Certificate
 				remedy += ", or name it in the attribute objects: [{certificate: " + o.Name + "}]"
 			}
-			return nil, notAfter, volume.Errorf(volume.ErrPrecondition,
+			return rendered{}, volume.Errorf(volume.ErrPrecondition,
 				"%s backs no certificate, so that there is nothing for its certificate's file; %s", label(o), remedy)
 		}
 	}
@@ -96,18 +105,18 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (files []
 		case volume.PartPublicKey:
 			data, err = publicKey(o, v.Value)
 		default:
-			data, notAfter, err = f.certificatePart(ctx, o, v, output.Part)
+			data, err = f.certificatePart(ctx, o, v, output.Part, &done)
 		}
 		if err != nil {
-			return nil, notAfter, err
+			return rendered{}, err
 		}
-		files = append(files, volume.File{Path: output.Path, Mode: output.Mode, Data: volume.NewSecret(data)})
+		done.files = append(done.files, volume.File{Path: output.Path, Mode: output.Mode, Data: volume.NewSecret(data)})
 	}
-	return files, notAfter, nil
+	return done, nil
 }
 
-// certificatePart returns the bytes of one output of a certificate, and the end of its validity.
-func (f *fetch) certificatePart(ctx context.Context, o volume.Object, v *value, part volume.Part) (data []byte, notAfter time.Time, err error) {
+// certificatePart returns the bytes of one output of a certificate, and notes the end of its validity and a gap.
+func (f *fetch) certificatePart(ctx context.Context, o volume.Object, v *value, part volume.Part, done *rendered) (data []byte, err error) {
 	bundle, err := f.decoders.split(ctx, f.Pod.Namespace, v)
 	if err == nil && part == volume.PartPFX && !bundle.HasPFX(o.ChainOrder) {
 		err = f.decoders.run(ctx, f.Pod.Namespace, func() error {
@@ -118,13 +127,20 @@ func (f *fetch) certificatePart(ctx context.Context, o volume.Object, v *value, 
 	if err == nil {
 		data, err = bundle.Part(part, o.ChainOrder, o.KeyFormat)
 	}
+	if err == nil && o.RequireChain {
+		err = bundle.Gap(true)
+	}
 	switch {
 	case err == nil:
-		return data, bundle.NotAfter(), nil
+		done.notAfter = bundle.NotAfter()
+		if (volume.Output{Part: part}).HoldsChain() {
+			done.gap = bundle.Gap(false)
+		}
+		return data, nil
 	case ctx.Err() != nil:
-		return nil, notAfter, fmt.Errorf("%s: waiting for its decoding: %w", label(o), ctx.Err())
+		return nil, fmt.Errorf("%s: waiting for its decoding: %w", label(o), ctx.Err())
 	default:
-		return nil, notAfter, volume.Errorf(volume.ErrPrecondition, "%s %w", label(o), err)
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s %w", label(o), err)
 	}
 }
 

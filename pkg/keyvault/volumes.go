@@ -25,7 +25,7 @@ type volumes struct {
 	known        map[string]mounted // by volume id
 	certificates int                // of all volumes
 
-	end, count *prometheus.Desc
+	end, count, gaps *prometheus.Desc
 }
 
 // mounted is one volume.
@@ -40,6 +40,7 @@ type mounted struct {
 type certificateEnd struct {
 	vault, name string
 	notAfter    time.Time
+	gap         bool // in its chain
 }
 
 func newVolumes() *volumes {
@@ -48,6 +49,8 @@ func newVolumes() *volumes {
 		end: prometheus.NewDesc("keyvault_csi_certificate_expiry_timestamp_seconds",
 			"End of the validity of the certificates that volumes hold; only of the 200 that end first.", []string{"vault", "name"}, nil),
 		count: prometheus.NewDesc("keyvault_csi_certificates", "Certificates that volumes hold.", nil, nil),
+		gaps: prometheus.NewDesc("keyvault_csi_incomplete_chains",
+			"Certificates that volumes hold with a chain in which an intermediate is missing.", nil, nil),
 	}
 }
 
@@ -99,19 +102,35 @@ func (v *volumes) distinct() []certificateEnd {
 	slices.SortFunc(all, func(a, b certificateEnd) int {
 		return cmp.Or(strings.Compare(a.vault, b.vault), strings.Compare(a.name, b.name), a.notAfter.Compare(b.notAfter))
 	})
-	return slices.CompactFunc(all, func(a, b certificateEnd) bool { return a.vault == b.vault && a.name == b.name })
+	var distinct []certificateEnd
+	for _, c := range all {
+		if n := len(distinct); n > 0 && distinct[n-1].vault == c.vault && distinct[n-1].name == c.name {
+			distinct[n-1].gap = distinct[n-1].gap || c.gap
+			continue
+		}
+		distinct = append(distinct, c)
+	}
+	return distinct
 }
 
 // Describe implements prometheus.Collector.
 func (v *volumes) Describe(descs chan<- *prometheus.Desc) {
 	descs <- v.end
 	descs <- v.count
+	descs <- v.gaps
 }
 
 // Collect implements prometheus.Collector.
 func (v *volumes) Collect(metrics chan<- prometheus.Metric) {
 	all := v.distinct()
 	metrics <- prometheus.MustNewConstMetric(v.count, prometheus.GaugeValue, float64(len(all)))
+	gaps := 0
+	for _, c := range all {
+		if c.gap {
+			gaps++
+		}
+	}
+	metrics <- prometheus.MustNewConstMetric(v.gaps, prometheus.GaugeValue, float64(gaps))
 	for _, c := range soonest(all) {
 		metrics <- prometheus.MustNewConstMetric(v.end, prometheus.GaugeValue, float64(c.notAfter.Unix()), c.vault, c.name)
 	}
@@ -128,7 +147,7 @@ func (c *Client) hold(f *fetch, reads []*read) {
 			now.newest = r.at
 		}
 		if !r.notAfter.IsZero() {
-			now.certificates = append(now.certificates, certificateEnd{r.request.Vault, r.request.Name, r.notAfter})
+			now.certificates = append(now.certificates, certificateEnd{r.request.Vault, r.request.Name, r.notAfter, len(r.gaps) > 0})
 		}
 	}
 	c.logins.Hold(now.owner)

@@ -18,6 +18,9 @@ type Content struct {
 	// Notes are what the set lacks although that is no error, such as a private key that is not exportable; one line each.
 	Notes []string
 
+	// Gaps are the chains of certificates in which an intermediate is missing; one line each.
+	Gaps []string
+
 	// Outage is why some objects are the last known values instead of current ones; nil if all are current. It is
 	// [ErrUnavailable].
 	Outage error

@@ -18,7 +18,7 @@ const patience = 5 * time.Second
 func FuzzObjects(f *testing.F) {
 	for _, text := range []string{
 		"- secret: a\n  path: app/a.key\n  mode: \"0440\"\n  encoding: hex\n  optional: true\n  vault: other-vault",
-		"- certificate: w\n  chain: t/w.crt\n  key: t/w.key\n  cert: t/l\n  ca: t/ca\n  pem: t/pem\n  pfx: t/pfx\n  keyFormat: sec1",
+		"- certificate: w\n  chain: t/w.crt\n  key: t/w.key\n  cert: t/l\n  ca: t/ca\n  pem: t/pem\n  pfx: t/pfx\n  keyFormat: sec1\n  requireChain: true",
 		"- secrets: {prefix: app-, tags: {env: prod}}\n  path: app\n- key: k\n  version: " + version,
 		"- &a {secret: x}\n- *a",
 		"- {<<: &m {secret: x}, path: y}\n- {<<: [*m, *m]}",
@@ -78,7 +78,7 @@ func (w *yamlWriter) list() string {
 		w.b.WriteString("- ")
 		w.mapping(func() string {
 			return w.one("secret", "path", "certificate", "key", "secrets", "vault", "version", "mode", "encoding", "optional",
-				"chain", "cert", "ca", "pem", "pfx", "keyFormat", "<<", "Secret", "\u0441ert")
+				"chain", "cert", "ca", "pem", "pfx", "keyFormat", "requireChain", "<<", "Secret", "\u0441ert")
 		})
 		w.b.WriteString("\n")
 	}

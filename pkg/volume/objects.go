@@ -16,7 +16,7 @@ var objectKinds = []struct {
 }{
 	{KindSecret, []string{"secret", "version", "vault", "optional", "path", "encoding", "mode"}},
 	{KindCertificate, []string{
-		"certificate", "version", "vault", "optional", "mode", "keyFormat", "chain", "key", "cert", "ca", "pem", "pfx",
+		"certificate", "version", "vault", "optional", "mode", "keyFormat", "requireChain", "chain", "key", "cert", "ca", "pem", "pfx",
 	}},
 	{KindSelection, []string{"secrets", "vault", "path", "encoding", "mode"}},
 	{KindKey, []string{"key", "version", "vault", "optional", "path", "mode"}},
@@ -71,6 +71,7 @@ func (p *parser) object(source string, node *yaml.Node) Object {
 		m.name(&o, "certificate")
 		o.ChainOrder = p.order
 		o.KeyFormat = choice(m, "keyFormat", PKCS8, PKCS1, SEC1)
+		o.RequireChain = m.boolean("requireChain")
 		o.Outputs = m.certificate(o.Name)
 	}
 	mode := m.mode()

@@ -133,6 +133,10 @@ type Object struct {
 	ChainOrder ChainOrder
 	KeyFormat  KeyFormat
 
+	// RequireChain makes a gap in the chain of a certificate an error (KindCertificate only). Without it, a gap is in
+	// [Content.Gaps].
+	RequireChain bool
+
 	Selection *Selection // KindSelection only
 }
 
@@ -191,6 +195,11 @@ type Output struct {
 
 // HoldsKey reports whether the file has the private key of a certificate.
 func (o Output) HoldsKey() bool { return o.Part == PartKey || o.Part == PartPEM || o.Part == PartPFX }
+
+// HoldsChain reports whether the file has the CAs of a certificate.
+func (o Output) HoldsChain() bool {
+	return o.Part == PartChain || o.Part == PartCA || o.Part == PartPEM || o.Part == PartPFX
+}
 
 // Selection selects secrets of a vault by their names and tags. The zero value matches every enabled secret.
 type Selection struct {

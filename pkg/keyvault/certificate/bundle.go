@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ type Bundle struct {
 	certs            [][]byte   // DER, the leaf first, then in the order of the file; empty if only pfx can be used
 	chain            []int      // indices into certs, each certificate followed by its issuer
 	key, traditional *pem.Block // nil if there is none; traditional is PKCS#1 or SEC 1, which not every key has
+	reach            reach
 	notAfter         time.Time
 	pfx              []byte   // the content, if it is a PKCS#12 file
 	written          sync.Map // PKCS#12 files made from PEM, by chain order
@@ -31,7 +33,7 @@ type Bundle struct {
 
 // FromDER makes a bundle of a leaf alone, as the certificates API returns it.
 func FromDER(leaf []byte) *Bundle {
-	return &Bundle{certs: [][]byte{leaf}, chain: []int{0}, notAfter: newCertificate(leaf).notAfter()}
+	return &Bundle{certs: [][]byte{leaf}, chain: []int{0}, notAfter: newCertificate(leaf).end}
 }
 
 // bundle orders the certificates and encodes the key. pfx is the content if that is a PKCS#12 file.
@@ -50,15 +52,30 @@ func (c *contents) bundle(pfx []byte) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.chain, b.notAfter = issued(c.certs), c.certs[0].notAfter()
+	order, linked := issued(c.certs)
+	b.chain, b.reach, b.notAfter = order, reachOf(c.certs, order, linked), c.certs[0].end
 	for _, cert := range c.certs {
 		b.certs = append(b.certs, cert.der)
 	}
 	return b, nil
 }
 
-// NotAfter is the end of the leaf's validity; zero if Go cannot parse the leaf.
+// NotAfter is the end of the leaf's validity; zero if the leaf cannot be parsed.
 func (b *Bundle) NotAfter() time.Time { return b.notAfter }
+
+// Gap returns nil, or that an intermediate certificate is missing, as the end of a sentence about the secret: the file
+// has a CA that is not in the chain. Where a chain is required, a leaf alone has a gap too, and what cannot be judged is
+// an error.
+func (b *Bundle) Gap(required bool) error {
+	switch {
+	case required && len(b.certs) == 0:
+		return errOpaque
+	case b.reach.last > 0 && (b.reach.stray || required && b.reach.last == 1):
+		return fmt.Errorf("has a gap in its chain: the issuer of certificate %d of the chain is missing; "+
+			"import it with its intermediate certificates", b.reach.last)
+	}
+	return nil
+}
 
 // Part returns the bytes of one output. The error is the end of a sentence about the secret.
 func (b *Bundle) Part(part volume.Part, order volume.ChainOrder, format volume.KeyFormat) ([]byte, error) {

@@ -27,6 +27,7 @@ type certificate struct {
 	parsed          *x509.Certificate // nil: Go cannot parse it, other programs may
 	issuer, subject []byte            // DER
 	public          []byte            // the bits of the public key; nil: der is not a certificate
+	end             time.Time         // of its validity
 	id              []byte            // id of its private key in a PKCS#12 file, or nil
 }
 
@@ -48,16 +49,13 @@ func newCertificate(der []byte) certificate {
 	}
 	if unmarshal(der, &fields) == nil {
 		signed := fields.Signed
+		var validity struct{ NotBefore, NotAfter time.Time }
+		if unmarshal(signed.Validity.FullBytes, &validity) == nil {
+			c.end = validity.NotAfter
+		}
 		c.issuer, c.subject, c.public = signed.Issuer.FullBytes, signed.Subject.FullBytes, publicKeyBits(signed.PublicKey.FullBytes)
 	}
 	return c
-}
-
-func (c certificate) notAfter() time.Time {
-	if c.parsed == nil {
-		return time.Time{}
-	}
-	return c.parsed.NotAfter
 }
 
 // publicKeyBits returns the key of a SubjectPublicKeyInfo (RFC 5280), without its algorithm, or nil.
@@ -112,21 +110,40 @@ func lowest(certs []certificate) int {
 }
 
 // issued returns the indices of the certificates: the first, its issuer, the next issuer and so on, then the others.
-func issued(certs []certificate) []int {
+// linked counts those before the others.
+func issued(certs []certificate) (result []int, linked int) {
 	var rest []int
 	for i := range certs[1:] {
 		rest = append(rest, i+1)
 	}
-	result := []int{0}
+	result = []int{0}
 	checks := maxChecks
 	for {
 		next := issuer(certs, result[len(result)-1], rest, &checks)
 		if next < 0 {
-			return append(result, rest...)
+			return append(result, rest...), len(result)
 		}
 		result = append(result, rest[next])
 		rest = slices.Delete(rest, next, next+1)
 	}
+}
+
+// reach is how far a chain reaches. Roots are often left out, because clients have them, so a chain without a root has
+// no gap by itself.
+type reach struct {
+	last  int  // position from 1 of the certificate whose issuer is missing; 0 if the chain ends with a root
+	stray bool // a certificate of another name is in the file and not in the chain
+}
+
+func reachOf(certs []certificate, order []int, linked int) reach {
+	last := certs[order[linked-1]]
+	if len(last.issuer) == 0 || bytes.Equal(last.issuer, last.subject) {
+		return reach{}
+	}
+	inChain := func(stray certificate) bool { // also another certificate of the same CA
+		return slices.ContainsFunc(order[:linked], func(i int) bool { return bytes.Equal(certs[i].subject, stray.subject) })
+	}
+	return reach{linked, slices.ContainsFunc(order[linked:], func(i int) bool { return !inChain(certs[i]) })}
 }
 
 // issuer returns the candidate that issued a certificate, or -1. It compares names, and checks the signature if Go

@@ -61,7 +61,8 @@ func ParseClient(content, password []byte) ([]*x509.Certificate, crypto.PrivateK
 		return nil, nil, errForeignKey
 	}
 	var chain []*x509.Certificate
-	for _, index := range issued(found.certs) {
+	order, _ := issued(found.certs)
+	for _, index := range order {
 		if len(chain) < maxSent {
 			chain = append(chain, found.certs[index].parsed)
 		}
