@@ -2,9 +2,11 @@ package daemon_test
 
 import (
 	"context"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,6 +105,21 @@ func TestCodes(t *testing.T) {
 			volume: workload("secrets", "web-tls"),
 			code:   codes.FailedPrecondition,
 			text:   `secrets[0]: secret "web-tls" of https://shop.vault.azure.net holds no private key: the certificate's key is not exportable; make it exportable, or ask for its chain, cert or ca alone (attribute objects)`,
+		},
+		"chain without its intermediate": {
+			arrange: func(t *testing.T, n *node.Node) {
+				t.Helper()
+				made, err := n.Vault.SetCertificate("whole", devcloud.CertificateOptions{KeyType: devcloud.P256, ContentType: devcloud.PEMFile, Intermediates: 1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				intermediate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: made.CAs[0].Raw})
+				n.Vault.SetSecret("web-tls", strings.Replace(made.Value, string(intermediate), "", 1), devcloud.SecretOptions{ContentType: devcloud.PEMFile})
+			},
+			volume: workload("objects", "- {certificate: web-tls, requireChain: true}"),
+			code:   codes.FailedPrecondition,
+			text: `objects[0]: certificate "web-tls" of https://shop.vault.azure.net has a gap in its chain: the issuer of certificate 1 of the chain is missing; ` +
+				"import it with its intermediate certificates",
 		},
 		"undecodable certificate": {
 			arrange: func(_ *testing.T, n *node.Node) {

@@ -84,6 +84,34 @@ func TestAttributesAreDocumented(t *testing.T) {
 	}
 }
 
+func TestFieldsAreDocumented(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "../../pkg/volume/objects.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields []string
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && spec.Names[0].Name == "objectKinds" {
+			ast.Inspect(spec.Values[0], func(n ast.Node) bool {
+				if literal, ok := n.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+					fields = append(fields, strings.Trim(literal.Value, `"`))
+				}
+				return true
+			})
+		}
+		return true
+	})
+	slices.Sort(fields)
+	kinds := []string{"secret", "secrets", "certificate"} // they name the objects; key is also a file of a certificate
+	fields = slices.DeleteFunc(slices.Compact(fields), func(name string) bool { return slices.Contains(kinds, name) })
+	rows := documented(t, "Structured objects")
+	rows = slices.DeleteFunc(rows, func(name string) bool { return name == "prefix" }) // of secrets, not of an object
+	if diff := cmp.Diff(rows, fields); diff != "" {
+		t.Errorf("docs/reference.md and pkg/volume differ (-documented +program):\n%s", diff)
+	}
+}
+
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})
