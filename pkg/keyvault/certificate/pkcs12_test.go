@@ -73,6 +73,9 @@ func FuzzPEM(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		if b, err := splitPEM(content); err == nil {
 			checkBundle(t, b)
+			if begun := bytes.Count(content, []byte(beginCert)); len(b.certs) < begun {
+				t.Errorf("%d of %d certificates", len(b.certs), begun)
+			}
 		}
 	})
 }
