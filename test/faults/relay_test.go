@@ -2,10 +2,14 @@ package faults_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 )
 
 // relay forwards connections to an address.
@@ -36,7 +40,13 @@ func (r *relay) to(backend string) {
 }
 
 func (r *relay) up() {
-	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", r.address)
+	var listener net.Listener
+	var err error
+	// A process that starts at this moment holds a copy of every descriptor until its exec, also of a listener that is closed here.
+	suite.Eventually(r.t, r.address+" is free", func() bool {
+		listener, err = new(net.ListenConfig).Listen(context.Background(), "tcp", r.address)
+		return !errors.Is(err, syscall.EADDRINUSE)
+	})
 	if err != nil {
 		r.t.Error(err)
 		return
@@ -59,7 +69,9 @@ func (r *relay) up() {
 func (r *relay) down() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_ = r.listener.Close()
+	if r.listener != nil {
+		_ = r.listener.Close()
+	}
 	for conn := range r.conns {
 		_ = conn.Close()
 	}

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -48,7 +49,16 @@ type Prometheus struct {
 
 // Start starts a Prometheus that reads the driver's metrics and evaluates the rules in the same interval. It returns after the first
 // read.
-func Start(ctx context.Context, o Options) (*Prometheus, error) {
+func Start(ctx context.Context, o Options) (p *Prometheus, err error) {
+	for range 5 { // another process may have taken the address meanwhile
+		if p, err = start(ctx, o); err == nil || !strings.Contains(err.Error(), "address already in use") {
+			return p, err
+		}
+	}
+	return nil, err
+}
+
+func start(ctx context.Context, o Options) (*Prometheus, error) {
 	binary, err := exec.LookPath("prometheus")
 	if err != nil {
 		return nil, ErrNoPrometheus
