@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/klog/v2"
@@ -107,10 +108,10 @@ func (n *nodeServer) refresh(ctx context.Context, r publishRequest, usable bool)
 	return volume.Errorf(volume.ErrUnavailable, "%s", health.message)
 }
 
-// logNotes logs what a new set lacks.
+// logNotes logs what a new set lacks, in one line: a pod can have thousands of objects.
 func logNotes(logger klog.Logger, content volume.Content) {
-	for _, note := range content.Notes {
-		logger.Info("volume lacks a file", "reason", note)
+	if len(content.Notes) > 0 {
+		logger.Info("volume lacks files", "objects", len(content.Notes), "reason", oneLine(strings.Join(content.Notes, "; ")))
 	}
 }
 
