@@ -228,6 +228,11 @@ func TestMigrateClassAlone(t *testing.T) {
 	if code != exitOK || out != class+"---\n"+migrated || !strings.Contains(err, "class.yaml:1: note: SecretProviderClass c: stays, but its pods in these files do not use it any more") {
 		t.Errorf("%d %s %s", code, cmp.Diff(class+"---\n"+migrated, out), err)
 	}
+	// Without a pod that uses it, it goes as well: the pods were migrated before.
+	code, out, err = migrateCommand(t, class+"---\n"+migrated, "--remove-classes", "-f", "-")
+	if code != exitOK || strings.TrimPrefix(out, "---\n") != migrated || !strings.Contains(err, "-:1: note: SecretProviderClass c: is gone") {
+		t.Errorf("%d %s %s", code, cmp.Diff(migrated, out), err)
+	}
 	// Values of Helm name the class as well.
 	values := filepath.Join(folder, "values.yaml")
 	if err := os.WriteFile(values, []byte("controller:\n  secretProviderClass: c\n"), 0o600); err != nil {

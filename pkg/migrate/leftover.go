@@ -67,7 +67,7 @@ func (m *migration) leftovers(s *stream, documents []*yaml.Node) {
 // left reports something that is no workload, or not one that kvcsi can change.
 func (m *migration) left(f Finding) {
 	m.findings = append(m.findings, f)
-	m.moved = append(m.moved, Workload{File: f.File, Line: f.Line, Object: f.Object, Why: []string{f.Text}})
+	m.outcomes = append(m.outcomes, Workload{File: f.File, Line: f.Line, Object: f.Object, Why: []string{f.Text}})
 }
 
 func last(keys []string) string {

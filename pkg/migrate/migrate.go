@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -106,9 +108,9 @@ func Migrate(files []File, o Options) (Result, error) {
 				Text: "its YAML cannot be edited safely (" + err.Error() + "); write it more simply and try again",
 			})
 			data = s.file.Data
-			for i, w := range m.moved {
+			for i, w := range m.outcomes {
 				if w.Moved && w.File == s.file.Name {
-					m.moved[i].Moved, m.moved[i].Why = false, []string{"the YAML of its file cannot be edited safely"}
+					m.outcomes[i].Moved, m.outcomes[i].Why = false, []string{"the YAML of its file cannot be edited safely"}
 				}
 			}
 		} else {
@@ -116,7 +118,7 @@ func Migrate(files []File, o Options) (Result, error) {
 		}
 		r.Files = append(r.Files, File{Name: s.file.Name, Data: data})
 	}
-	r.Workloads, r.Findings = m.moved, m.sorted()
+	r.Workloads, r.Findings = m.outcomes, m.sorted()
 	return r, nil
 }
 
@@ -132,7 +134,7 @@ type migration struct {
 	secretRefs      []secretRef
 	findings        []Finding
 	migrated        int
-	moved           []Workload
+	outcomes        []Workload
 	explained       map[*yaml.Node]bool // volumes and containers of the other tools that are migrated, told, or not our concern
 	migratedVolumes map[*yaml.Node]bool // by their csi
 	named           bool                // the container of the options was found
@@ -147,8 +149,11 @@ func (m *migration) collect() {
 	for _, s := range m.streams {
 		m.objects = append(m.objects, s.objects()...)
 		for _, document := range s.documents {
-			if text1(get(document.Content[0], "kind")) == "" {
-				m.collectSecretRefs(s, nil, document.Content[0])
+			if root := resolve(document.Content[0]); text1(get(root, "kind")) == "" {
+				m.collectSecretRefs(s, nil, root)
+				if strings.HasPrefix(path.Base(s.file.Name), "kustomization.y") { // its kind may be left out
+					m.kustomizations = append(m.kustomizations, &object{stream: s, node: root, document: document, kind: "Kustomization"})
+				}
 			}
 		}
 	}
@@ -182,7 +187,7 @@ func (m *migration) migrate(w *workload) {
 	}
 	m.findings = append(m.findings, plan.findings...)
 	if plan.blocked || len(plan.changes) > 0 {
-		m.moved = append(m.moved, plan.result())
+		m.outcomes = append(m.outcomes, plan.result())
 	}
 	if plan.blocked || len(plan.changes) == 0 {
 		return
