@@ -15,6 +15,9 @@ type Content struct {
 	// refresh, objects with a pinned version do not count, because they cannot change.
 	Fetched time.Time
 
+	// Versions are those of the objects with an ID, in the order of the objects.
+	Versions []Version
+
 	// Notes are what the set lacks although that is no error, such as a private key that is not exportable; one line each.
 	Notes []string
 
@@ -31,6 +34,13 @@ type File struct {
 	Path string      // slash-separated, relative, validated by Parse
 	Mode fs.FileMode // permission bits; 0 means the default of the volume (0644, with fsGroup 0640)
 	Data Secret
+}
+
+// Version is which version of an object a set has.
+type Version struct {
+	ID      string   // see [Object.ID]
+	Version string   // 32 lower-case hex digits in Azure
+	Paths   []string // of the object's files
 }
 
 // Mount is what the kubelet asks for beside the content.

@@ -46,17 +46,37 @@ func (all *Parser) Parse(attributes, secrets map[string]string) (Request, error)
 	if p.tooLarge() {
 		return Request{}, p.err()
 	}
-	p.unknown()
-	r := Request{Pod: p.pod()}
-	r.Identity = p.identity(r.Pod)
-	r.RotationInterval = p.rotationInterval(p.defaults.RotationInterval)
-	r.Timeout = p.timeout()
+	r := p.request()
 	r.Objects, r.Folders = p.objects()
 	p.checkPaths(r)
 	if err := p.err(); err != nil {
 		return Request{}, err
 	}
 	return r, nil
+}
+
+// ParseIdentity is [Parser.Parse] for callers that have a list of objects of their own: it reads the pod, the identity and
+// the durations, and leaves the objects out.
+func (all *Parser) ParseIdentity(attributes, secrets map[string]string) (Request, error) {
+	p := &parser{attributes: attributes, secrets: secrets, defaults: all.defaults, last: &all.last}
+	if p.tooLarge() {
+		return Request{}, p.err()
+	}
+	r := p.request()
+	if err := p.err(); err != nil {
+		return Request{}, err
+	}
+	return r, nil
+}
+
+// request reads everything but the objects.
+func (p *parser) request() Request {
+	p.unknown()
+	r := Request{Pod: p.pod()}
+	r.Identity = p.identity(r.Pod)
+	r.RotationInterval = p.rotationInterval(p.defaults.RotationInterval)
+	r.Timeout = p.timeout()
+	return r
 }
 
 // RotationInterval reads only [AttributeRotationInterval], so that a republish can be answered without a full Parse.

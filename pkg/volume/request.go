@@ -26,6 +26,10 @@ type Request struct {
 	// RotationInterval is the age from which a republish fetches again. 0 means never.
 	RotationInterval time.Duration
 
+	// Poll is true if the caller asks at every poll and not only when its set is due. A refresh then uses values younger
+	// than RotationInterval, also those that the volume has already. Parse does not set it.
+	Poll bool
+
 	// Timeout bounds one publish. It is never 0.
 	Timeout time.Duration
 
@@ -138,6 +142,20 @@ type Object struct {
 	RequireChain bool
 
 	Selection *Selection // KindSelection only
+
+	// History replaces the object by its versions; nil means the one version. Not with KindSelection.
+	History *History
+
+	// ID names the object in [Content.Versions]; empty if its version is not asked for.
+	ID string
+}
+
+// History selects the enabled versions of an object, the newest first, from [Object.Version] or from the latest on.
+type History struct {
+	Most int // versions
+
+	// Each returns the object for one of the versions; index 0 is the newest.
+	Each func(index int, version string) Object
 }
 
 // Encoding is how the text of a secret's value represents bytes.
@@ -150,7 +168,7 @@ const (
 	Hex    Encoding = "hex"
 )
 
-// ChainOrder is the order of the certificates after the leaf, which always comes first.
+// ChainOrder is the order of the certificates. The leaf comes first if not said otherwise.
 type ChainOrder string
 
 // The orders of a chain.
@@ -158,6 +176,11 @@ const (
 	ChainOrderChain   ChainOrder = "chain"   // leaf, its issuer, … root
 	ChainOrderPFX     ChainOrder = "pfx"     // leaf, then file order
 	ChainOrderReverse ChainOrder = "reverse" // leaf, then reversed file order
+
+	// The orders of the Azure provider of the Secrets Store CSI Driver, which no attribute can ask for. They may begin with
+	// a CA.
+	ChainOrderFile  ChainOrder = "file"  // file order
+	ChainOrderKeyID ChainOrder = "keyID" // linked by key identifiers, if these link all certificates; else file order
 )
 
 // KeyFormat is the PEM form of a private key.
@@ -184,6 +207,10 @@ const (
 	PartPFX       Part = "pfx"       // binary PKCS#12
 	PartLeaf76    Part = "leaf76"    // KindPublicCertificate: PEM with the predecessor's 76 columns
 	PartPublicKey Part = "publicKey" // KindKey: PEM "PUBLIC KEY" (PKIX)
+
+	// PartPEMOrValue is PartPEM for a secret that backs a certificate of PKCS#12, PartChain if its key is not exportable,
+	// and PartValue for any other secret (KindSecret only).
+	PartPEMOrValue Part = "pemOrValue"
 )
 
 // Output is one file of an object.
