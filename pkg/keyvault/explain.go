@@ -76,6 +76,9 @@ func (f *fetch) subject(o volume.Object) string {
 	if o.Version != "" {
 		what += " version " + o.Version
 	}
+	if o.History != nil {
+		what = "the versions of " + what
+	}
 	return fmt.Sprintf("%s: %s of %s as %s", o.Source, what, o.Vault, login.Describe(f.Identity))
 }
 
@@ -135,6 +138,8 @@ func (f *fetch) explainOwn(about, asked string, err error) error {
 		return volume.Errorf(volume.ErrTooLarge, "%s: %v (--max-volume-files); select fewer, by prefix or tags", about, err)
 	case errors.Is(err, vault.ErrPending):
 		return volume.Errorf(volume.ErrPrecondition, "%s: %v; wait for its issuer, or mark the object optional", about, err)
+	case errors.Is(err, vault.ErrNoVersion):
+		return volume.Errorf(volume.ErrNotFound, "%s: %v; check the name and the version, or recover or enable it", about, err)
 	case errors.Is(err, vault.ErrNoValue):
 		return volume.Errorf(volume.ErrPrecondition, "%s: %v; set one, or disable it", about, err)
 	case errors.Is(err, login.ErrAnotherAnswers):

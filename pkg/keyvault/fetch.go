@@ -75,7 +75,7 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	if err := f.run(ctx, reads); err != nil {
 		return volume.Content{}, err
 	}
-	content := volume.Content{Folders: r.Folders}
+	content := volume.Content{Folders: r.Folders, Versions: versionsOf(objects, outputs)}
 	content.Files, err = filesOf(r.Folders, objects, outputs)
 	if err != nil {
 		return volume.Content{}, err
@@ -96,7 +96,10 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 func (c *Client) newFetch(r volume.Request) *fetch {
 	f := &fetch{
 		Client: c, Request: r, key: c.logins.KeyOf(r), owner: c.logins.OwnerOf(r),
-		demand: cache.Demand{Refresh: r.Refresh, Interval: r.RotationInterval, Since: c.volumes.newest(r.Volume)},
+		demand: cache.Demand{Refresh: r.Refresh, Interval: r.RotationInterval},
+	}
+	if !r.Poll {
+		f.demand.Since = c.volumes.newest(r.Volume)
 	}
 	f.identity = unique.Make(identity{Key: f.key})
 	for _, object := range r.Objects {
@@ -134,11 +137,11 @@ func (f *fetch) permit(ctx context.Context) error {
 	return nil
 }
 
-// expand replaces each selection by the objects that match it now. They are optional: an object that is deleted or
-// disabled between the list and the read is left out.
+// expand replaces each selection by the objects that match it now, and each history by the versions that there are now.
+// Selected objects are optional: an object that is deleted or disabled between the list and the read is left out.
 func (f *fetch) expand(ctx context.Context) (lists []*read, objects []volume.Object, err error) {
 	for i, object := range f.Objects {
-		if object.Kind == volume.KindSelection {
+		if object.IsList() {
 			lists = append(lists, &read{request: vault.RequestOf(object), objects: []*volume.Object{&f.Objects[i]}})
 		}
 	}
@@ -150,7 +153,7 @@ func (f *fetch) expand(ctx context.Context) (lists []*read, objects []volume.Obj
 	}
 	next := 0
 	for _, object := range f.Objects {
-		if object.Kind != volume.KindSelection {
+		if !object.IsList() {
 			objects = append(objects, object)
 			continue
 		}
@@ -162,7 +165,11 @@ func (f *fetch) expand(ctx context.Context) (lists []*read, objects []volume.Obj
 		if err := f.reserve(ctx, int64(len(names))*objectBytes); err != nil {
 			return nil, nil, err
 		}
-		for _, name := range names {
+		for i, name := range names {
+			if object.History != nil {
+				objects = append(objects, object.History.Each(i, name))
+				continue
+			}
 			selected := object.Selection.Each(name)
 			selected.Optional = true
 			objects = append(objects, selected)
@@ -190,6 +197,22 @@ func filesOf(folders []string, objects []volume.Object, outputs []output) ([]vol
 	files := slices.AppendSeq(make([]volume.File, 0, len(byPath)), maps.Values(byPath))
 	slices.SortFunc(files, func(a, b volume.File) int { return strings.Compare(a.Path, b.Path) })
 	return files, nil
+}
+
+// versionsOf returns the versions of the objects that have an ID.
+func versionsOf(objects []volume.Object, outputs []output) (versions []volume.Version) {
+	for i, object := range objects {
+		o := outputs[i]
+		if object.ID == "" || o.read.absent {
+			continue
+		}
+		v := volume.Version{ID: object.ID, Version: o.read.version}
+		for _, file := range o.read.files[o.index] {
+			v.Paths = append(v.Paths, file.Path)
+		}
+		versions = append(versions, v)
+	}
+	return versions
 }
 
 // ageOf returns the time of the oldest read, and the first outage. In a refresh, pinned versions have no age.

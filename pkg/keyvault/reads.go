@@ -26,7 +26,8 @@ type read struct {
 
 	at       time.Time       // just before the request to the vault
 	absent   bool            // there is no such object, or it is disabled or not issued yet
-	names    []string        // of a list
+	names    []string        // of a list, or the versions of a history
+	version  string          // of the object
 	files    [][]volume.File // of each object
 	notAfter time.Time       // of a certificate
 	notes    []string        // of the objects

@@ -24,10 +24,11 @@ func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) 
 	case from.Value == nil:
 		r.absent = true
 		return nil
-	case r.request.Interface == vault.List:
+	case r.object().IsList():
 		r.names = from.Value.Names
 		return nil
 	}
+	r.version = from.Value.Version
 	r.files = make([][]volume.File, 0, len(r.objects))
 	for _, object := range r.objects {
 		done, err := f.render(ctx, *object, from.Value)
@@ -102,6 +103,8 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (done ren
 		switch output.Part {
 		case volume.PartValue:
 			data, err = decodeValue(o, v.Value)
+		case volume.PartPEMOrValue:
+			data, err = f.pemOrValue(ctx, o, v, &done)
 		case volume.PartPublicKey:
 			data, err = publicKey(o, v.Value)
 		default:
@@ -158,6 +161,19 @@ func publicKey(o volume.Object, v *vault.Value) ([]byte, error) {
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s %v", label(o), err)
 	}
 	return data, nil
+}
+
+// pemOrValue returns the PEM of a certificate of PKCS#12, or else the value. As in the Azure provider of the Secrets Store
+// CSI Driver, the encoding is of what is written: no PEM is base64 text or hexadecimal digits.
+func (f *fetch) pemOrValue(ctx context.Context, o volume.Object, v *value, done *rendered) (data []byte, err error) {
+	if !v.Backs || !certificate.IsPFX(v.ContentType) {
+		return decodeValue(o, v.Value)
+	}
+	if o.Encoding != "" && o.Encoding != volume.UTF8 {
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s backs a certificate, which is written as PEM and is not %s; "+
+			"leave the encoding out, or ask for its PFX (objectFormat: pfx)", label(o), o.Encoding)
+	}
+	return f.certificatePart(ctx, o, v, volume.PartPEMOrValue, done)
 }
 
 // decodeValue decodes a secret's value. The error names the encoding, never the value.

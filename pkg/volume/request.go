@@ -150,6 +150,9 @@ type Object struct {
 	ID string
 }
 
+// IsList reports whether the object stands for those that a list names: a selection or a history.
+func (o Object) IsList() bool { return o.Kind == KindSelection || o.History != nil }
+
 // History selects the enabled versions of an object, the newest first, from [Object.Version] or from the latest on.
 type History struct {
 	Most int // versions
@@ -225,7 +228,7 @@ func (o Output) HoldsKey() bool { return o.Part == PartKey || o.Part == PartPEM 
 
 // HoldsChain reports whether the file has the CAs of a certificate.
 func (o Output) HoldsChain() bool {
-	return o.Part == PartChain || o.Part == PartCA || o.Part == PartPEM || o.Part == PartPFX
+	return o.Part == PartChain || o.Part == PartCA || o.Part == PartPEM || o.Part == PartPEMOrValue || o.Part == PartPFX
 }
 
 // Selection selects secrets of a vault by their names and tags. The zero value matches every enabled secret.

@@ -24,6 +24,7 @@ import (
 type Bundle struct {
 	certs            [][]byte   // DER, the leaf first, then in the order of the file; empty if only pfx can be used
 	chain            []int      // indices into certs, each certificate followed by its issuer
+	file, keyID      []int      // indices into certs, see [volume.ChainOrderFile] and [volume.ChainOrderKeyID]
 	key, traditional *pem.Block // nil if there is none; traditional is PKCS#1 or SEC 1, which not every key has
 	reach            reach
 	notAfter         time.Time
@@ -33,7 +34,8 @@ type Bundle struct {
 
 // FromDER makes a bundle of a leaf alone, as the certificates API returns it.
 func FromDER(leaf []byte) *Bundle {
-	return &Bundle{certs: [][]byte{leaf}, chain: []int{0}, notAfter: newCertificate(leaf).end}
+	only := []int{0}
+	return &Bundle{certs: [][]byte{leaf}, chain: only, file: only, keyID: only, notAfter: newCertificate(leaf).end}
 }
 
 // bundle orders the certificates and encodes the key. pfx is the content if that is a PKCS#12 file.
@@ -42,7 +44,7 @@ func (c *contents) bundle(pfx []byte) (*Bundle, error) {
 	if c.opaque {
 		return b, nil
 	}
-	err := c.leafFirst()
+	leaf, err := c.leafFirst()
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +56,11 @@ func (c *contents) bundle(pfx []byte) (*Bundle, error) {
 	}
 	order, linked := issued(c.certs)
 	b.chain, b.reach, b.notAfter = order, reachOf(c.certs, order, linked), c.certs[0].end
+	b.file = fileOrder(c.certs, leaf)
+	var ok bool
+	if b.keyID, ok = byKeyID(c.certs, b.file); !ok {
+		b.keyID = b.chain
+	}
 	for _, cert := range c.certs {
 		b.certs = append(b.certs, cert.der)
 	}
@@ -97,8 +104,11 @@ func (b *Bundle) Part(part volume.Part, order volume.ChainOrder, format volume.K
 		return encodeCerts(chain[1:]), nil
 	case volume.PartKey:
 		return b.keyPEM(format)
-	case volume.PartPEM:
+	case volume.PartPEM, volume.PartPEMOrValue:
 		key, err := b.keyPEM(format)
+		if part == volume.PartPEMOrValue && errors.Is(err, ErrNoKey) {
+			return encodeCerts(chain), nil
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -108,17 +118,22 @@ func (b *Bundle) Part(part volume.Part, order volume.ChainOrder, format volume.K
 	}
 }
 
-// ordered returns the leaf, then the others in the given order.
+// ordered returns the certificates in the given order.
 func (b *Bundle) ordered(order volume.ChainOrder) [][]byte {
-	certs := slices.Clone(b.certs)
+	certs, indices := slices.Clone(b.certs), b.chain
 	switch order {
 	case volume.ChainOrderPFX:
+		return certs
 	case volume.ChainOrderReverse:
 		slices.Reverse(certs[1:])
-	default:
-		for i, index := range b.chain {
-			certs[i] = b.certs[index]
-		}
+		return certs
+	case volume.ChainOrderFile:
+		indices = b.file
+	case volume.ChainOrderKeyID:
+		indices = b.keyID
+	}
+	for i, index := range indices {
+		certs[i] = b.certs[index]
 	}
 	return certs
 }

@@ -70,31 +70,34 @@ func publicKeyBits(der []byte) []byte {
 	return info.Key.Bytes
 }
 
-// leafFirst moves the certificate of the private key to the front. The others keep their order. Key Vault writes a
-// PFX from the root to the leaf; an imported one may have any order. If the public key is not known, the id of the
-// key decides. Without an id, the first certificate is the leaf. Without a key, the names decide.
-func (c *contents) leafFirst() error {
+// leafFirst moves the certificate of the private key to the front, and returns where it was. The others keep their order.
+// Key Vault writes a PFX from the root to the leaf; an imported one may have any order. If the public key is not known, the
+// id of the key decides. Without an id, the first certificate is the leaf. Without a key, the names decide.
+func (c *contents) leafFirst() (from int, err error) {
+	switch public := c.public(); {
+	case c.key == nil:
+		from = lowest(c.certs)
+	case public != nil:
+		from = slices.IndexFunc(c.certs, func(cert certificate) bool { return bytes.Equal(cert.public, public) })
+		if from < 0 {
+			return 0, errNoLeaf
+		}
+	default:
+		from = max(0, slices.IndexFunc(c.certs, func(cert certificate) bool {
+			return cert.id != nil && bytes.Equal(cert.id, c.key.id)
+		}))
+	}
+	leaf := c.certs[from]
+	c.certs = slices.Insert(slices.Delete(c.certs, from, from+1), 0, leaf)
+	return from, nil
+}
+
+// public returns the public key of the private key, or nil if there is none or it is not known.
+func (c *contents) public() []byte {
 	if c.key == nil {
-		i := lowest(c.certs)
-		leaf := c.certs[i]
-		c.certs = slices.Insert(slices.Delete(c.certs, i, i+1), 0, leaf)
 		return nil
 	}
-	public := c.key.public()
-	i := slices.IndexFunc(c.certs, func(cert certificate) bool {
-		if public == nil {
-			return cert.id != nil && bytes.Equal(cert.id, c.key.id)
-		}
-		return bytes.Equal(cert.public, public)
-	})
-	switch {
-	case i >= 0:
-		leaf := c.certs[i]
-		c.certs = slices.Insert(slices.Delete(c.certs, i, i+1), 0, leaf)
-	case public != nil:
-		return errNoLeaf
-	}
-	return nil
+	return c.key.public()
 }
 
 // lowest returns the index of the leaf by the names of the certificates, where there is no key: the first that has

@@ -57,7 +57,7 @@ func ParseClient(content, password []byte) ([]*x509.Certificate, crypto.PrivateK
 			return nil, nil, errNotACertificate
 		}
 	}
-	if err := found.leafFirst(); err != nil {
+	if _, err := found.leafFirst(); err != nil {
 		return nil, nil, errForeignKey
 	}
 	var chain []*x509.Certificate

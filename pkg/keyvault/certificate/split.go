@@ -83,6 +83,9 @@ func IsContent(contentType string) bool {
 	return media == contentPFX || media == contentPEM
 }
 
+// IsPFX reports whether it is the content type of a PKCS#12 file.
+func IsPFX(contentType string) bool { return mediaType(contentType) == contentPFX }
+
 func mediaType(s string) string {
 	if media, _, err := mime.ParseMediaType(s); err == nil {
 		return media

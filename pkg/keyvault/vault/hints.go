@@ -40,7 +40,7 @@ func (r Refused) Sentinel() error {
 // Hint returns what the user or the operator can do.
 func (r Refused) Hint() string {
 	a := r.Answer
-	permission, role := requiredPermission(r.Object.Kind)
+	permission, role := requiredPermission(r.Object)
 	switch {
 	case a.Status >= 300 && a.Status < 400:
 		return "a redirect is never followed; check what answers under this name"
@@ -91,16 +91,18 @@ func (r Refused) unauthorized() string {
 }
 
 // requiredPermission returns the permission that a read needs, and the role that includes it.
-func requiredPermission(kind volume.Kind) (permission, role string) {
-	switch kind {
-	case volume.KindSelection:
-		return "secrets/list", "Key Vault Secrets User"
+func requiredPermission(o volume.Object) (permission, role string) {
+	permission = "get"
+	if o.IsList() {
+		permission = "list"
+	}
+	switch o.Kind {
 	case volume.KindPublicCertificate:
-		return "certificates/get", "Key Vault Certificate User"
+		return "certificates/" + permission, "Key Vault Certificate User"
 	case volume.KindKey:
-		return "keys/get", "Key Vault Reader"
+		return "keys/" + permission, "Key Vault Reader"
 	default:
-		return "secrets/get", "Key Vault Secrets User"
+		return "secrets/" + permission, "Key Vault Secrets User"
 	}
 }
 

@@ -23,42 +23,42 @@ const maxPages = 1600
 // ErrLongList ends a list that names more secrets than a volume may have files.
 var ErrLongList = &azure.Own{Err: errors.New("more secrets match than a volume may have files"), Transient: true}
 
-// list returns the names of the enabled secrets that match a selection, in the vault's order. Each page is one call,
-// so that a throttled list continues where it stopped.
+// list returns the names of the enabled secrets that match a selection, in the vault's order.
 func (v *Vaults) list(ctx context.Context, credential azcore.TokenCredential, o volume.Object, most int) (*Value, error) {
 	client, err := azsecrets.NewClient(o.Vault, credential, &azsecrets.ClientOptions{ClientOptions: v.clientOptions(o.Vault)})
 	if err != nil {
 		return nil, azure.ErrStrange
 	}
 	found := &Value{}
-	var next *string // link to the next page, from the vault
-	for page := 0; page == 0 || next != nil && *next != ""; page++ {
-		if page == maxPages {
-			return nil, azure.ErrStrange
+	err = v.pages(ctx, o.Vault, func(ctx context.Context) (next *string, err error) {
+		resp, err := client.NewListSecretPropertiesPager(nil).NextPage(ctx)
+		if err == nil {
+			found.Names, err = matching(found.Names, o.Selection, resp.Value)
 		}
-		var resp azsecrets.ListSecretPropertiesResponse
-		err := v.do(ctx, o.Vault, func(ctx context.Context) (err error) {
-			link := ""
-			if next != nil {
-				link = *next
-			}
-			ctx = context.WithValue(ctx, pageLink{}, link)
-			pager := client.NewListSecretPropertiesPager(nil) // a failed pager repeats its error, so each page has its own
-			resp, err = pager.NextPage(ctx)
+		if err == nil && most > 0 && len(found.Names) > most {
+			err = ErrLongList
+		}
+		return resp.NextLink, err
+	})
+	return found, err
+}
+
+// pages calls read for each page of a list, in its context. A failed pager of the SDK repeats its error, so each page has a
+// pager of its own, and each is one call to the vault, so that a throttled list continues where it stopped.
+func (v *Vaults) pages(ctx context.Context, vault string, read func(context.Context) (next *string, err error)) error {
+	link := ""
+	for range maxPages {
+		var next *string // from the vault
+		err := v.do(ctx, vault, func(ctx context.Context) (err error) {
+			next, err = read(context.WithValue(ctx, pageLink{}, link))
 			return err
 		})
-		if err != nil {
-			return nil, err
+		if err != nil || next == nil || *next == "" {
+			return err
 		}
-		if found.Names, err = matching(found.Names, o.Selection, resp.Value); err != nil {
-			return nil, err
-		}
-		if most > 0 && len(found.Names) > most {
-			return nil, ErrLongList
-		}
-		next = resp.NextLink
+		link = *next
 	}
-	return found, nil
+	return azure.ErrStrange
 }
 
 // matching appends the names of a page's enabled secrets that a selection matches.
@@ -67,7 +67,7 @@ func matching(names []string, s *volume.Selection, page []*azsecrets.SecretPrope
 		if item == nil {
 			return nil, azure.ErrStrange
 		}
-		name, ok := nameOf(item.ID, Secrets)
+		name, _, ok := identifier(item.ID, Secrets)
 		if !ok {
 			return nil, azure.ErrStrange
 		}
@@ -91,19 +91,19 @@ func matches(s *volume.Selection, name string, tags map[string]*string) bool {
 	return true
 }
 
-// nameOf returns the name in an identifier such as https://v.vault.azure.net/secrets/NAME/VERSION. Everything that a
-// vault shows has one, so that an answer without is of something else.
-func nameOf[ID ~string](id *ID, api string) (name string, ok bool) {
+// identifier returns the name and the version in an identifier such as https://v.vault.azure.net/secrets/NAME/VERSION.
+// Everything that a vault shows has one, so that an answer without is of something else.
+func identifier[ID ~string](id *ID, api string) (name, version string, ok bool) {
 	if id == nil {
-		return "", false
+		return "", "", false
 	}
 	u, err := url.Parse(string(*id))
 	if err != nil {
-		return "", false
+		return "", "", false
 	}
 	name, found := strings.CutPrefix(u.Path, "/"+api+"/")
-	name, _, _ = strings.Cut(name, "/")
-	return name, found && volume.ValidName(name)
+	name, version, _ = strings.Cut(name, "/")
+	return name, version, found && volume.ValidName(name)
 }
 
 // pageAt is the policy of the SDK's clients that reads one page of a list. The SDK's pager always begins with the first

@@ -24,7 +24,9 @@ type Value struct {
 	DER []byte             // a certificate's leaf
 	Key *azkeys.JSONWebKey // a public key
 
-	Names []string // of the secrets of a list
+	Version string // of the object
+
+	Names []string // of the secrets of a list, or the versions of a history, the newest first
 }
 
 // ErrNoValue is a secret without a value.
@@ -37,7 +39,11 @@ var ErrPending = &azure.Own{Err: errors.New("the certificate is not issued yet")
 // names of a list; 0 means no bound. at is just before the request. The error is reduced, see [azure.Reduce].
 func (v *Vaults) Read(ctx context.Context, credential azcore.TokenCredential, o volume.Object, most int) (value *Value, at time.Time, err error) {
 	at = v.options.Now()
-	if o.Kind == volume.KindSelection {
+	switch {
+	case o.History != nil:
+		value, err = v.history(ctx, credential, o)
+		return value, at, err
+	case o.Kind == volume.KindSelection:
 		value, err = v.list(ctx, credential, o, most)
 		return value, at, err
 	}
@@ -74,13 +80,14 @@ func (v *Vaults) secret(ctx context.Context, credential azcore.TokenCredential, 
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := nameOf(resp.ID, Secrets); !ok {
+	_, version, ok := identifier(resp.ID, Secrets)
+	if !ok {
 		return nil, azure.ErrStrange
 	}
 	if resp.Value == nil {
 		return nil, ErrNoValue
 	}
-	value := &Value{Secret: volume.NewSecret([]byte(*resp.Value)), Backs: resp.KID != nil, Tags: map[string]string{}}
+	value := &Value{Secret: volume.NewSecret([]byte(*resp.Value)), Version: version, Backs: resp.KID != nil, Tags: map[string]string{}}
 	if resp.ContentType != nil {
 		value.ContentType = *resp.ContentType
 	}
@@ -101,13 +108,14 @@ func (v *Vaults) certificate(ctx context.Context, credential azcore.TokenCredent
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := nameOf(resp.ID, Certificates); !ok {
+	_, version, ok := identifier(resp.ID, Certificates)
+	if !ok {
 		return nil, azure.ErrStrange
 	}
 	if len(resp.CER) == 0 {
 		return nil, ErrPending
 	}
-	return &Value{DER: resp.CER}, nil
+	return &Value{Version: version, DER: resp.CER}, nil
 }
 
 func (v *Vaults) key(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
@@ -123,12 +131,13 @@ func (v *Vaults) key(ctx context.Context, credential azcore.TokenCredential, o v
 	if key == nil || key.Kty == nil {
 		return nil, azure.ErrStrange
 	}
-	return &Value{Key: &azkeys.JSONWebKey{Kty: key.Kty, Crv: key.Crv, N: key.N, E: key.E, X: key.X, Y: key.Y}}, nil
+	_, version, _ := identifier(key.KID, Keys)
+	return &Value{Version: version, Key: &azkeys.JSONWebKey{Kty: key.Kty, Crv: key.Crv, N: key.N, E: key.E, X: key.X, Y: key.Y}}, nil
 }
 
 // Size is the approximate size of the value in bytes.
 func (v *Value) Size() int {
-	n := len(v.Secret.Reveal()) + len(v.ContentType) + len(v.DER)
+	n := len(v.Secret.Reveal()) + len(v.ContentType) + len(v.DER) + len(v.Version)
 	for name, value := range v.Tags {
 		n += len(name) + len(value) + 64
 	}

@@ -9,12 +9,16 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// The interfaces of a vault. The list of secrets counts as one, because it is read and cached like an object.
+// The interfaces of a vault. The list of secrets and the lists of versions count as such, because they are read and cached
+// like objects.
 const (
 	Secrets      = "secrets"
 	Certificates = "certificates"
 	Keys         = "keys"
 	List         = "list"
+
+	// Versions stands before the interface of the object: "versions of secrets".
+	Versions = "versions of "
 )
 
 // Request identifies one read: objects with the same Request are read once.
@@ -40,13 +44,21 @@ func RequestOf(o volume.Object) Request {
 }
 
 func named(api string, o volume.Object) Request {
-	return Request{o.Vault, api, strings.Clone(strings.ToLower(o.Name)), strings.Clone(o.Version)}
+	r := Request{o.Vault, api, strings.Clone(strings.ToLower(o.Name)), strings.Clone(o.Version)}
+	if o.History != nil { // a list has no version, but the first of its history and how many there are
+		r.Interface, r.Name, r.Version = Versions+api, fmt.Sprintf("%s/%d/%s", r.Name, o.History.Most, r.Version), ""
+	}
+	return r
 }
 
 // path is the URL path of the object in its vault.
 func (r Request) path() string {
 	if r.Interface == List {
 		return "/" + Secrets
+	}
+	if api, ok := strings.CutPrefix(r.Interface, Versions); ok {
+		name, _, _ := strings.Cut(r.Name, "/")
+		return "/" + api + "/" + name + "/versions"
 	}
 	return "/" + r.Interface + "/" + r.Name + "/" + r.Version
 }

@@ -1,0 +1,124 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// ErrNoVersion is an object without an enabled version, or without the version where its history is to begin. A vault also
+// answers with an empty list for an object that does not exist.
+var ErrNoVersion = &azure.Own{Err: errors.New("the object or that version of it does not exist, or is disabled")}
+
+// history returns the enabled versions of an object from its version on, the newest first. The vault lists them in no order
+// of time, so all pages are read.
+func (v *Vaults) history(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
+	page, err := v.versionPages(credential, o)
+	if err != nil {
+		return nil, azure.ErrStrange
+	}
+	var all []version
+	err = v.pages(ctx, o.Vault, func(ctx context.Context) (next *string, err error) {
+		versions, next, err := page(ctx)
+		all = append(all, versions...)
+		return next, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(all, func(a, b version) int { return b.created.Compare(a.created) })
+	found, begun := &Value{}, o.Version == ""
+	for _, v := range all {
+		begun = begun || v.id == o.Version
+		switch {
+		case v.id == "":
+			return nil, azure.ErrStrange
+		case begun && !v.disabled && len(found.Names) < o.History.Most:
+			found.Names = append(found.Names, v.id)
+		}
+	}
+	if len(found.Names) == 0 {
+		return nil, ErrNoVersion
+	}
+	return found, nil
+}
+
+// version is one version of an object in a list.
+type version struct {
+	id       string // empty if the vault's identifier is of another object
+	created  time.Time
+	disabled bool
+}
+
+// versionPages returns a function that reads one page of the versions of an object.
+func (v *Vaults) versionPages(credential azcore.TokenCredential, o volume.Object) (
+	page func(context.Context) ([]version, *string, error), err error,
+) {
+	options := v.clientOptions(o.Vault)
+	switch o.Kind {
+	case volume.KindPublicCertificate:
+		client, err := azcertificates.NewClient(o.Vault, credential, &azcertificates.ClientOptions{ClientOptions: options})
+		return func(ctx context.Context) ([]version, *string, error) {
+			resp, err := client.NewListCertificatePropertiesVersionsPager(o.Name, nil).NextPage(ctx)
+			return versions(resp.Value, func(c azcertificates.CertificateProperties) version {
+				a := deref(c.Attributes)
+				return newVersion(Certificates, o.Name, c.ID, a.Created, a.Enabled)
+			}), resp.NextLink, err
+		}, err
+	case volume.KindKey:
+		client, err := azkeys.NewClient(o.Vault, credential, &azkeys.ClientOptions{ClientOptions: options})
+		return func(ctx context.Context) ([]version, *string, error) {
+			resp, err := client.NewListKeyPropertiesVersionsPager(o.Name, nil).NextPage(ctx)
+			return versions(resp.Value, func(k azkeys.KeyProperties) version {
+				a := deref(k.Attributes)
+				return newVersion(Keys, o.Name, k.KID, a.Created, a.Enabled)
+			}), resp.NextLink, err
+		}, err
+	default:
+		client, err := azsecrets.NewClient(o.Vault, credential, &azsecrets.ClientOptions{ClientOptions: options})
+		return func(ctx context.Context) ([]version, *string, error) {
+			resp, err := client.NewListSecretPropertiesVersionsPager(o.Name, nil).NextPage(ctx)
+			return versions(resp.Value, func(s azsecrets.SecretProperties) version {
+				a := deref(s.Attributes)
+				return newVersion(Secrets, o.Name, s.ID, a.Created, a.Enabled)
+			}), resp.NextLink, err
+		}, err
+	}
+}
+
+// versions reads the items of a page. An item that is null is a version without an id.
+func versions[T any](page []*T, read func(T) version) (all []version) {
+	for _, item := range page {
+		if item == nil {
+			return append(all, version{})
+		}
+		all = append(all, read(*item))
+	}
+	return all
+}
+
+func newVersion[ID ~string](api, name string, id *ID, created *time.Time, enabled *bool) (v version) {
+	if of, version, ok := identifier(id, api); ok && strings.EqualFold(of, name) && validVersion(version) {
+		v.id = version
+	}
+	v.created, v.disabled = deref(created), enabled != nil && !*enabled
+	return v
+}
+
+// deref returns what a pointer of the SDK points to, or the zero value.
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
