@@ -34,6 +34,9 @@ func TestTheReasonOfAClosedThrottle(t *testing.T) {
 		_, changed, _ := throttle.State()
 		err := throttle.Do(t.Context(), time.Second, func(ctx context.Context) error {
 			throttledAnswer(ctx, "60")
+			if wait, _, reason := throttle.State(); wait == 0 || reason != nil {
+				t.Errorf("before the body is read: closed for %v, reason %v; want no reason, which would lack its code", wait, reason)
+			}
 			isThrottled(t, "another call", throttle.Do(t.Context(), time.Second, func(context.Context) error {
 				t.Error("a call through a closed throttle")
 				return nil
@@ -49,6 +52,8 @@ func TestTheReasonOfAClosedThrottle(t *testing.T) {
 			t.Error("those who wait do not learn that the throttle has closed")
 		}
 		isThrottled(t, "the reason", throttle.Throttled())
+		_, _, reason := throttle.State()
+		isThrottled(t, "the reason for those who wait", reason)
 		if time.Since(began) > 0 {
 			t.Errorf("waited %v for a service that is not to be asked for longer than there is time", time.Since(began))
 		}

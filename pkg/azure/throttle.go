@@ -23,6 +23,7 @@ type Throttle struct {
 	mu          sync.Mutex
 	notBefore   time.Time
 	reason      error         // the last answer that closed it
+	reading     bool          // the body of that answer is not read yet: reason has its status only
 	changed     chan struct{} // closed and replaced with each new reason
 	epoch       int           // counts how often it closed: requests of one epoch count once
 	consecutive int           // how often it closed since the last success
@@ -82,14 +83,18 @@ func (t *Throttle) Do(ctx context.Context, patience time.Duration, call func(con
 }
 
 // State returns how long the throttle stays closed, a channel that is closed with each new reason, and the reason.
-// The reason is nil while the throttle is open.
+// The reason is nil while the throttle is open, and while it is not complete.
 func (t *Throttle) State() (wait time.Duration, changed <-chan struct{}, reason error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if wait = t.notBefore.Sub(t.now()); wait <= 0 {
+	switch wait = t.notBefore.Sub(t.now()); {
+	case wait <= 0:
 		return 0, t.changed, nil
+	case t.reading:
+		return wait, t.changed, nil
+	default:
+		return wait, t.changed, t.reason
 	}
-	return wait, t.changed, t.reason
 }
 
 // Throttled returns why requests still wait; nil if the service does not throttle.
@@ -163,6 +168,7 @@ func (t *Throttle) leave(a *Attempt, err error) (again bool) {
 		if answered && answer.Status == closed { // otherwise the body broke, and only the status is known
 			t.reason = err
 		}
+		t.reading = false
 		close(t.changed)
 		t.changed = make(chan struct{})
 	case !again && processed && a.epoch == t.epoch:
@@ -182,7 +188,7 @@ func (t *Throttle) pause(epoch, status int, length time.Duration, hasRetryAfter 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if last, ok := errors.AsType[*Answer](t.reason); !ok || last.Status != status {
-		t.reason = &Answer{Service: t.service, Status: status} // until its body has been read
+		t.reason, t.reading = &Answer{Service: t.service, Status: status}, true
 	}
 	if epoch == t.epoch {
 		t.epoch++
@@ -202,7 +208,10 @@ func (a *Attempt) blocked() error {
 	if a == nil {
 		return nil
 	}
-	wait, _, reason := a.throttle.State()
+	t := a.throttle
+	t.mu.Lock()
+	wait, reason := t.notBefore.Sub(t.now()), t.reason
+	t.mu.Unlock()
 	if wait <= 0 {
 		return nil
 	}

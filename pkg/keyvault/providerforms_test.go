@@ -68,11 +68,12 @@ func keyPEM(t *testing.T, c *devcloud.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
-func chainPEM(c *devcloud.Certificate) (text string) {
+func chainPEM(c *devcloud.Certificate) string {
+	var text []byte
 	for _, cert := range append([]*x509.Certificate{c.Leaf}, c.CAs...) {
-		text += string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
 	}
-	return text
+	return string(text)
 }
 
 // Every kind of object tells the version that was read, and objects without an ID tell nothing.
