@@ -114,6 +114,10 @@ type Defaults struct {
 	// Identity is the default identity. Empty means that a pod must name one.
 	Identity IdentityKind
 
+	// CSIDriver is the name of the CSIDriver object, for errors about what the kubelet does not send. Empty means that
+	// errors do not name it.
+	CSIDriver string
+
 	// RotationInterval is the default interval. 0 means never, as in the attribute.
 	RotationInterval time.Duration
 }

@@ -77,7 +77,7 @@ func (p *parser) checkEntry(source string, e entry) (valid entry, ok bool) {
 	if !p.check(source, nameProblem(e.name)) {
 		return e, false // the name may also be the file name: one problem is enough
 	}
-	version, problem := parseVersion(e.version)
+	version, problem := ParseVersion(e.version)
 	p.check(source, problem)
 	e.version = version
 	if problem := fileNameProblem(e.cert); problem != "" {

@@ -16,9 +16,9 @@ func nameProblem(name string) string {
 	return "the name " + quote(name) + " is not 1 to 127 letters, digits and hyphens"
 }
 
-// parseVersion reads 32 hex digits or nothing, and returns lower case as Key Vault does, so that a version has one
-// spelling in caches and paths.
-func parseVersion(text string) (version, problem string) {
+// ParseVersion reads the version of an object: 32 hex digits or nothing. It returns lower case as Key Vault does, so that a
+// version has one spelling in caches and paths. The problem is empty if there is none.
+func ParseVersion(text string) (version, problem string) {
 	version = lower(text)
 	if version == "" || len(version) == 32 && isHex(version) {
 		return version, ""

@@ -140,7 +140,7 @@ func (m *mapping) name(o *Object, field string) {
 	}
 	o.Name = text
 	text, ok = m.text("version")
-	version, problem := parseVersion(text)
+	version, problem := ParseVersion(text)
 	switch {
 	case ok && text == "":
 		m.problem("version", "is empty, leave it out for the latest")

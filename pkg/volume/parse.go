@@ -142,12 +142,17 @@ func (p *parser) pod() Pod {
 	}
 }
 
+// csiDriver names the CSIDriver object in an error.
+func (p *parser) csiDriver() string {
+	return strings.TrimSpace("the CSIDriver object " + p.defaults.CSIDriver)
+}
+
 // podInfo reads an attribute that the kubelet adds. 253 bytes is the limit of names in the Kubernetes API.
 func (p *parser) podInfo(key string) string {
 	value := p.attributes[key]
 	switch {
 	case value == "":
-		p.problem(key, "is missing, the CSIDriver object must have podInfoOnMount: true")
+		p.problem(key, "is missing, %s must have podInfoOnMount: true", p.csiDriver())
 	case len(value) > 253 || strings.ContainsFunc(value, isUnprintable):
 		p.problem(key, "%s is not a name that the kubelet sends", quote(value))
 	}

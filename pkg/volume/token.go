@@ -55,7 +55,7 @@ func (p *parser) token() (token, problem string) {
 	token = byAudience[p.defaults.TokenAudience].Token
 	if token == "" {
 		return "", "the kubelet sent no token for audience " + quote(p.defaults.TokenAudience) +
-			", the CSIDriver object must list it under tokenRequests"
+			", " + p.csiDriver() + " must list it under tokenRequests"
 	}
 	return token, ""
 }

@@ -27,9 +27,12 @@ func marks(text string) (n int) {
 	return n
 }
 
+// TooManyNodes reports whether a YAML text could need more memory to parse than a list of [MaxEntries] objects needs.
+func TooManyNodes(text string) bool { return marks(text) > maxMarks }
+
 // yamlList returns the nodes of one YAML document that is a list. Empty text is an empty list.
 func (p *parser) yamlList(attribute, text string) []*yaml.Node {
-	if marks(text) > maxMarks {
+	if TooManyNodes(text) {
 		p.problem(attribute, "is too large, at most %d entries", MaxEntries)
 		return nil
 	}
