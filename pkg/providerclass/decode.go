@@ -1,0 +1,189 @@
+package providerclass
+
+import (
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// This file decodes the parameter objects like a YAML library that decodes into structs, but it reads nodes: aliases are not
+// expanded, every problem has its entry, and the fields without effect are known.
+
+// List is the parameter objects.
+type List struct {
+	Entries []Entry
+	Array   bool     // whether there is the key array; without it, the provider finds no objects
+	Unknown []string // the keys beside array
+}
+
+// Entry is one entry of the list.
+type Entry struct {
+	Object
+
+	Mapping bool            // it is a mapping and not a text with one; the provider refuses that
+	Unknown []string        // the fields that the provider does not read
+	Problem *volume.Problem // why it cannot be decoded; Field is a field of the object, or empty
+}
+
+// Decode reads the parameter objects: YAML with the key array, a list of texts, of which each is YAML again. It does not check
+// the values of fields. The problem concerns the whole list.
+func Decode(text string) (list List, problem string) {
+	root, problem := parse(text)
+	if problem != "" || root == nil {
+		return List{}, problem
+	}
+	fields, problem := mapping(root)
+	if problem != "" {
+		return List{}, problem
+	}
+	for _, f := range fields {
+		if f.name != "array" {
+			list.Unknown = append(list.Unknown, f.name)
+			continue
+		}
+		list.Array = true
+		switch {
+		case isNull(f.value):
+		case f.value.Kind != yaml.SequenceNode:
+			return List{}, "array is not a list"
+		case len(f.value.Content) > volume.MaxEntries:
+			return List{}, fmt.Sprintf("array has more than %d entries", volume.MaxEntries)
+		default:
+			list.Entries, problem = entries(f.value.Content)
+		}
+	}
+	return list, problem
+}
+
+// entries bounds the sum of the texts, because many aliases can stand for one long text.
+func entries(nodes []*yaml.Node) (all []Entry, problem string) {
+	all = make([]Entry, 0, len(nodes))
+	size := 0
+	for _, node := range nodes {
+		node = resolve(node)
+		if size += len(node.Value); size > volume.MaxAttributeBytes {
+			return nil, fmt.Sprintf("the entries hold more than %d bytes", volume.MaxAttributeBytes)
+		}
+		all = append(all, decodeEntry(node))
+	}
+	return all, ""
+}
+
+func decodeEntry(node *yaml.Node) (e Entry) {
+	fail := func(field, text string) Entry {
+		e.Problem = &volume.Problem{Field: field, Text: text}
+		return e
+	}
+	e.Mapping = node.Kind == yaml.MappingNode
+	if !e.Mapping {
+		text, ok := scalar(node)
+		if !ok {
+			return fail("", "is not a text")
+		}
+		root, problem := parse(text)
+		if problem != "" {
+			return fail("", problem)
+		}
+		if root == nil {
+			return e
+		}
+		node = root
+	}
+	fields, problem := mapping(node)
+	if problem != "" {
+		return fail("", problem)
+	}
+	texts := map[string]*string{
+		objectName: &e.Name, objectType: &e.Type, objectVersion: &e.Version, objectAlias: &e.Alias,
+		objectFormat: &e.Format, objectEncoding: &e.Encoding, filePermission: &e.Permission,
+	}
+	for _, f := range fields {
+		into, isText := texts[f.name]
+		switch {
+		case isText:
+			text, ok := scalar(f.value)
+			if !ok {
+				return fail(f.name, "is not a text")
+			}
+			*into = strings.TrimSpace(text)
+		case f.name == objectHistory:
+			if f.value.Kind != yaml.ScalarNode || f.value.Decode(&e.History) != nil {
+				return fail(f.name, "is not a number")
+			}
+		default:
+			e.Unknown = append(e.Unknown, f.name)
+		}
+	}
+	return e
+}
+
+// parse returns the root of the first YAML document, or nil if there is none. Of several, the provider reads the first.
+func parse(text string) (root *yaml.Node, problem string) {
+	if volume.TooManyNodes(text) {
+		return nil, "is too large"
+	}
+	var document yaml.Node
+	if yaml.Unmarshal([]byte(text), &document) != nil {
+		return nil, "is not YAML"
+	}
+	if document.IsZero() || isNull(document.Content[0]) {
+		return nil, ""
+	}
+	return document.Content[0], ""
+}
+
+type field struct {
+	name  string
+	value *yaml.Node
+}
+
+const notAMapping = "is not a mapping, or has a key twice"
+
+// mapping returns the pairs of a mapping.
+func mapping(node *yaml.Node) (fields []field, problem string) {
+	if node.Kind != yaml.MappingNode {
+		return nil, notAMapping
+	}
+	seen := make(map[string]bool, len(node.Content)/2)
+	for pair := range slices.Chunk(node.Content, 2) {
+		key := resolve(pair[0])
+		switch {
+		case key.ShortTag() == "!!merge":
+			return nil, "has a merge key (<<), which is not taken here"
+		case key.Kind != yaml.ScalarNode || seen[key.Value]:
+			return nil, notAMapping
+		}
+		seen[key.Value] = true
+		fields = append(fields, field{key.Value, resolve(pair[1])})
+	}
+	return fields, ""
+}
+
+// scalar returns the text of a scalar as it is written, whatever its type.
+func scalar(node *yaml.Node) (text string, ok bool) {
+	switch {
+	case node.Kind != yaml.ScalarNode:
+		return "", false
+	case isNull(node):
+		return "", true
+	case node.ShortTag() == "!!binary":
+		data, err := base64.StdEncoding.DecodeString(node.Value)
+		return string(data), err == nil
+	}
+	return node.Value, true
+}
+
+func isNull(node *yaml.Node) bool { return node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null" }
+
+// resolve follows an alias. The library refuses one that leads to itself.
+func resolve(node *yaml.Node) *yaml.Node {
+	if node.Kind == yaml.AliasNode {
+		return node.Alias
+	}
+	return node
+}
