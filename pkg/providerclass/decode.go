@@ -2,7 +2,9 @@ package providerclass
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -17,8 +19,7 @@ import (
 // List is the parameter objects.
 type List struct {
 	Entries []Entry
-	Array   bool     // whether there is the key array; without it, the provider finds no objects
-	Unknown []string // the keys beside array
+	Unknown []string // the keys beside array, and "---" for a second document
 }
 
 // Entry is one entry of the list.
@@ -26,16 +27,22 @@ type Entry struct {
 	Object
 
 	Mapping bool            // it is a mapping and not a text with one; the provider refuses that
-	Unknown []string        // the fields that the provider does not read
+	Unknown []string        // the fields that the provider does not read, and "---" for a second document
 	Problem *volume.Problem // why it cannot be decoded; Field is a field of the object, or empty
 }
 
 // Decode reads the parameter objects: YAML with the key array, a list of texts, of which each is YAML again. It does not check
 // the values of fields. The problem concerns the whole list.
 func Decode(text string) (list List, problem string) {
-	root, problem := parse(text)
-	if problem != "" || root == nil {
+	root, more, problem := parse(text)
+	if problem != "" {
 		return List{}, problem
+	}
+	if more {
+		list.Unknown = append(list.Unknown, secondDocument)
+	}
+	if root == nil {
+		return list, ""
 	}
 	fields, problem := mapping(root)
 	if problem != "" {
@@ -46,7 +53,6 @@ func Decode(text string) (list List, problem string) {
 			list.Unknown = append(list.Unknown, f.name)
 			continue
 		}
-		list.Array = true
 		switch {
 		case isNull(f.value):
 		case f.value.Kind != yaml.SequenceNode:
@@ -60,19 +66,22 @@ func Decode(text string) (list List, problem string) {
 	return list, problem
 }
 
-// entries bounds the sum of the texts, because many aliases can stand for one long text.
+// entries bounds the sum of the entries, because many aliases can stand for one long text.
 func entries(nodes []*yaml.Node) (all []Entry, problem string) {
 	all = make([]Entry, 0, len(nodes))
 	size := 0
 	for _, node := range nodes {
 		node = resolve(node)
-		if size += len(node.Value); size > volume.MaxAttributeBytes {
+		if size += len(node.Value) + len(node.Content); size > volume.MaxAttributeBytes {
 			return nil, fmt.Sprintf("the entries hold more than %d bytes", volume.MaxAttributeBytes)
 		}
 		all = append(all, decodeEntry(node))
 	}
 	return all, ""
 }
+
+// maxField bounds a field, in bytes. The longest that can be valid is a path.
+const maxField = 4096
 
 func decodeEntry(node *yaml.Node) (e Entry) {
 	fail := func(field, text string) Entry {
@@ -85,9 +94,12 @@ func decodeEntry(node *yaml.Node) (e Entry) {
 		if !ok {
 			return fail("", "is not a text")
 		}
-		root, problem := parse(text)
+		root, more, problem := parse(text)
 		if problem != "" {
 			return fail("", problem)
+		}
+		if more {
+			e.Unknown = append(e.Unknown, secondDocument)
 		}
 		if root == nil {
 			return e
@@ -107,8 +119,11 @@ func decodeEntry(node *yaml.Node) (e Entry) {
 		switch {
 		case isText:
 			text, ok := scalar(f.value)
-			if !ok {
+			switch {
+			case !ok:
 				return fail(f.name, "is not a text")
+			case len(text) > maxField:
+				return fail(f.name, fmt.Sprintf("is longer than %d bytes", maxField))
 			}
 			*into = strings.TrimSpace(text)
 		case f.name == objectHistory:
@@ -123,19 +138,24 @@ func decodeEntry(node *yaml.Node) (e Entry) {
 }
 
 // parse returns the root of the first YAML document, or nil if there is none. Of several, the provider reads the first.
-func parse(text string) (root *yaml.Node, problem string) {
+func parse(text string) (root *yaml.Node, more bool, problem string) {
 	if volume.TooManyNodes(text) {
-		return nil, "is too large"
+		return nil, false, "is too large"
 	}
-	var document yaml.Node
-	if yaml.Unmarshal([]byte(text), &document) != nil {
-		return nil, "is not YAML"
+	var document, second yaml.Node
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
+		return nil, false, "is not YAML"
 	}
+	more = !errors.Is(decoder.Decode(&second), io.EOF)
 	if document.IsZero() || isNull(document.Content[0]) {
-		return nil, ""
+		return nil, more, ""
 	}
-	return document.Content[0], ""
+	return document.Content[0], more, ""
 }
+
+// secondDocument stands for what is after the first document in a list of names without effect.
+const secondDocument = "---"
 
 type field struct {
 	name  string

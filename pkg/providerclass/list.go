@@ -77,7 +77,7 @@ func (r *reader) accepts(source string, e Entry) bool {
 	if slices.Contains(e.Unknown, objectNotAfter) {
 		r.problem(within(objectNotAfter), "is not supported: it selects versions by their expiry, and without it other versions would be written; remove it")
 	}
-	for _, problem := range e.Problems() {
+	for _, problem := range append(e.Problems(), e.fileProblems()...) {
 		if near := Misspelt(objectName, e.Unknown, ObjectFields()); near != "" && problem.Field == objectName {
 			problem.Text += "; " + quote(near) + " is not read, did you mean " + objectName + "?"
 		}

@@ -29,41 +29,55 @@ type Object struct {
 	History int32 // up to 1 is one version in one file
 }
 
-// Problems returns why the provider refuses the object, or would make a file that nobody can use. Field is a field of the object.
+// Map returns the object with its texts changed by f.
+func (o Object) Map(f func(string) string) Object {
+	for _, text := range []*string{&o.Name, &o.Type, &o.Version, &o.Alias, &o.Format, &o.Encoding, &o.Permission} {
+		*text = f(*text)
+	}
+	return o
+}
+
+// Problems returns why the provider refuses the fields. Field is a field of the object.
 func (o Object) Problems() (problems volume.Problems) {
 	problem := func(field, text string) { problems = append(problems, volume.Problem{Field: field, Text: text}) }
-	secret := o.Type == TypeSecret
 	if o.Name == "" {
 		problem(objectName, "is missing")
 	}
 	if !slices.Contains([]string{TypeSecret, TypeKey, TypeCert}, o.Type) {
 		problem(objectType, quote(o.Type)+" is none of secret, key and cert")
 	}
-	switch {
-	case o.Format != "" && !strings.EqualFold(o.Format, FormatPEM) && !strings.EqualFold(o.Format, FormatPFX):
-		problem(objectFormat, quote(o.Format)+" is neither pem nor pfx")
-	case o.Format == FormatPFX && !secret: // PFX in capitals has no effect there
+	switch format := strings.ToLower(o.Format); {
+	case !slices.Contains([]string{"", FormatPEM, FormatPFX}, format):
+		problem(objectFormat, quote(format)+" is neither pem nor pfx")
+	case o.Format == FormatPFX && o.Type != TypeSecret: // in capitals it has no effect there
 		problem(objectFormat, "pfx is for secrets only")
 	}
-	switch encodings := []string{"", string(volume.UTF8), string(volume.Base64), string(volume.Hex)}; {
-	case !slices.Contains(encodings, strings.ToLower(o.Encoding)):
-		problem(objectEncoding, quote(o.Encoding)+" is none of utf-8, base64 and hex")
-	case o.Encoding != "" && !secret:
+	switch encoding := volume.Encoding(strings.ToLower(o.Encoding)); {
+	case !slices.Contains([]volume.Encoding{"", volume.UTF8, volume.Base64, volume.Hex}, encoding):
+		problem(objectEncoding, quote(string(encoding))+" is none of utf-8, base64 and hex")
+	case encoding != "" && o.Type != TypeSecret:
 		problem(objectEncoding, "is for secrets only")
-	}
-	switch {
-	case path.IsAbs(o.Alias):
-		problem(objectAlias, quote(o.Alias)+" is absolute, paths are relative to the volume")
-	case strings.Contains(o.Alias, ".."):
-		problem(objectAlias, quote(o.Alias)+` contains ".."`)
-	}
-	if _, ok := o.mode(); !ok {
-		problem(filePermission, quote(o.Permission)+` is not permission bits in octal such as "0440"`)
 	}
 	return problems
 }
 
-// mode returns the permission bits, 0 if there are none. The provider takes what it cannot read as mode 0000.
+// fileProblems returns why the provider refuses the path or, in filePermission, would write a file with the mode 0000.
+func (o Object) fileProblems() (problems volume.Problems) {
+	switch {
+	case path.IsAbs(o.Alias):
+		problems = append(problems, volume.Problem{Field: objectAlias, Text: quote(o.Alias) + " is absolute, paths are relative to the volume"})
+	case strings.Contains(o.Alias, ".."):
+		problems = append(problems, volume.Problem{Field: objectAlias, Text: quote(o.Alias) + ` contains ".."`})
+	}
+	if _, ok := o.mode(); !ok {
+		problems = append(problems, volume.Problem{
+			Field: filePermission, Text: quote(o.Permission) + ` must be permission bits in octal such as "0440"`,
+		})
+	}
+	return problems
+}
+
+// mode returns the permission bits, 0 if there are none.
 func (o Object) mode() (bits uint64, ok bool) {
 	if o.Permission == "" {
 		return 0, true
