@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 // The names of the Secrets Store CSI Driver.
@@ -276,10 +274,4 @@ func (m *migration) retireClasses() {
 		}
 		m.note(c.object, c.node.Line, "is gone from the manifests: its pods name their objects themselves; delete it from the cluster when no other pod uses it")
 	}
-}
-
-// knownParameters are those that the provider reads.
-var knownParameters = []string{
-	"keyvaultName", "cloudName", "cloudEnvFileName", "tenantID", "tenantId", "clientID", "usePodIdentity", "useVMManagedIdentity",
-	"userAssignedIdentityID", "useAzureTokenProxy", volume.AttributeObjects,
 }

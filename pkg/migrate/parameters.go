@@ -2,13 +2,11 @@ package migrate
 
 import (
 	"fmt"
-	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/keyvault-csi/keyvault-csi/pkg/providerclass"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
@@ -47,17 +45,14 @@ func (r *classReader) problem(name, format string, args ...any) {
 	r.plan.problem(at, "%s: %s", r.class, text)
 }
 
-// flag reads a boolean as the provider does, by strconv.ParseBool.
 func (r *classReader) flag(name string) bool {
 	text := r.parameters.get(name)
-	if text == "" {
-		return false
-	}
-	value, err := strconv.ParseBool(text)
+	value, ok := providerclass.Flag(text)
 	switch {
-	case err != nil && isPlaceholder(text):
+	case ok:
+	case isPlaceholder(text):
 		r.problem(name, "%s is %s: its value decides which identity reads the vault; write it, or "+buildOrRender, name, printable(text))
-	case err != nil:
+	default:
 		r.problem(name, "%s %s is neither true nor false", name, quote(printable(text)))
 	}
 	return value
@@ -73,9 +68,9 @@ func (r *classReader) settings() *settings {
 	}
 	s.set(volume.AttributeVault, r.vault())
 	r.identity(s)
-	switch tenant := r.parameters.get("tenantID", "tenantId"); {
+	switch tenant := r.parameters.get(providerclass.TenantID, providerclass.OldTenantID); {
 	case strings.EqualFold(tenant, "adfs"):
-		r.problem("tenantID", "tenantID adfs: this driver speaks with Entra ID only")
+		r.problem(providerclass.TenantID, "tenantID adfs: this driver speaks with Entra ID only")
 	case tenant != "":
 		s.set(volume.AttributeTenantID, tenant)
 	default:
@@ -85,33 +80,23 @@ func (r *classReader) settings() *settings {
 	return s
 }
 
-// cloudNames are the names that the provider knows, in capitals (EnvironmentFromName of go-autorest).
-var cloudNames = map[string]string{
-	"AZURECLOUD": publicCloud, "AZUREPUBLICCLOUD": publicCloud,
-	"AZUREUSGOVERNMENT": "AzureUSGovernmentCloud", "AZUREUSGOVERNMENTCLOUD": "AzureUSGovernmentCloud",
-	"AZURECHINA": "AzureChinaCloud", "AZURECHINACLOUD": "AzureChinaCloud",
-}
-
-// vaultName is what the provider takes; placeholders can make it longer.
-var vaultName = regexp.MustCompile(`^[-a-zA-Z0-9]{3,}$`)
-
 // vault returns the full URL, which shows the cloud.
 func (r *classReader) vault() string {
-	name := r.parameters.get("keyvaultName")
+	name := r.parameters.get(providerclass.KeyvaultName)
 	switch {
 	case name == "":
-		r.problem("", "keyvaultName is missing%s", r.misspelt("keyvaultName"))
-	case !vaultName.MatchString(placeholder.ReplaceAllString(name, "aaa")):
-		r.problem("keyvaultName", "keyvaultName %s is not the name of a vault, 3 to 24 letters, digits and hyphens", quote(printable(name)))
+		r.problem("", "keyvaultName is missing%s", r.misspelt(providerclass.KeyvaultName))
+	case !providerclass.ValidVaultName(placeholder.ReplaceAllString(name, "aaa")):
+		r.problem(providerclass.KeyvaultName, "keyvaultName %s is not the name of a vault, 3 to 24 letters, digits and hyphens", quote(printable(name)))
 	}
 	name = lower(name)
-	file := r.parameters.get("cloudEnvFileName")
-	text := r.parameters.get("cloudName")
-	known, ok := cloudNames[strings.ToUpper(text)]
+	file := r.parameters.get(providerclass.CloudEnvFileName)
+	text := r.parameters.get(providerclass.CloudName)
+	known, ok := providerclass.Cloud(text)
 	switch {
 	case text == "":
 		known = publicCloud
-	case strings.EqualFold(text, "AzureStackCloud"):
+	case known == providerclass.StackCloud:
 		from := ""
 		if file != "" {
 			from = " from " + printable(file)
@@ -119,9 +104,9 @@ func (r *classReader) vault() string {
 		r.plan.note(r.at, "cloudName AzureStackCloud: install the driver with --cloud custom, --authority-host and --vault-dns-suffix%s", from)
 		return name
 	case !ok && isPlaceholder(text):
-		r.problem("cloudName", "cloudName is %s: its value decides the vault's address; write it, or "+buildOrRender, printable(text))
+		r.problem(providerclass.CloudName, "cloudName is %s: its value decides the vault's address; write it, or "+buildOrRender, printable(text))
 	case !ok:
-		r.problem("cloudName", "cloudName %s is not a cloud of this driver%s", quote(printable(text)), didYouMean(text, []string{publicCloud, "AzureUSGovernmentCloud", "AzureChinaCloud"}))
+		r.problem(providerclass.CloudName, "cloudName %s is not a cloud of this driver%s", quote(printable(text)), didYouMean(text, providerclass.Clouds()))
 	}
 	for _, cloud := range clouds {
 		if cloud.name == known {
@@ -133,54 +118,59 @@ func (r *classReader) vault() string {
 
 // misspelt names a parameter that is there and was probably meant.
 func (r *classReader) misspelt(name string) string {
-	for _, other := range r.parameters.names {
-		if !slices.Contains(knownParameters, other) && volume.Nearest(other, knownParameters) == name {
-			return "; " + printable(other) + " is not read, did you mean " + name + "?"
-		}
-	}
-	return ""
+	return misspelt(name, r.parameters.names, providerclass.Parameters())
 }
 
-// identity uses the provider's order: the pod's identity, the node's, a federated one, the Secret.
+func misspelt(name string, written, known []string) string {
+	other := providerclass.Misspelt(name, written, known)
+	if other == "" {
+		return ""
+	}
+	return "; " + printable(other) + " is not read, did you mean " + name + "?"
+}
+
+// identity sets the login of the class, or that of the volume's Secret.
 func (r *classReader) identity(s *settings) {
 	secret := text1(get(r.csi, nodeSecret, "name"))
 	if ref := get(r.csi, nodeSecret); ref != nil && (secret == "" || get(ref, "name").ShortTag() != "!!str") {
 		r.problem("", "%s of the volume names no Secret", nodeSecret)
 	}
-	client, user := r.parameters.get("clientID"), r.parameters.get("userAssignedIdentityID")
-	pod, proxy, node := r.flag("usePodIdentity"), r.flag("useAzureTokenProxy"), r.flag("useVMManagedIdentity")
-	if user != "" && !node {
+	modes := providerclass.Modes{
+		ClientID:               r.parameters.get(providerclass.ClientID),
+		UserAssignedIdentityID: r.parameters.get(providerclass.UserAssignedIdentityID),
+		PodIdentity:            r.flag(providerclass.UsePodIdentity),
+		TokenProxy:             r.flag(providerclass.UseAzureTokenProxy),
+		ManagedIdentity:        r.flag(providerclass.UseVMManagedIdentity),
+	}
+	if modes.UserAssignedIdentityID != "" && !modes.ManagedIdentity {
 		r.plan.note(r.at, "userAssignedIdentityID goes: the provider uses it with useVMManagedIdentity only")
 	}
+	login := modes.Login()
 	switch {
-	case pod && node || pod && proxy || node && proxy:
+	case login.Conflict:
 		r.problem("", "usePodIdentity, useVMManagedIdentity and useAzureTokenProxy: only one of them can be true")
-	case pod:
-		s.set(volume.AttributeIdentity, string(volume.Workload))
-		s.set(volume.AttributeClientID, "<client-id>")
-		r.class.lost(r.plan, r.parameters.entries["usePodIdentity"].key,
+		return
+	case login.Unsupported == providerclass.UseAzureTokenProxy:
+		r.problem(login.Unsupported, "useAzureTokenProxy: this driver has no AKS identity bindings; use a federated credential (clientID) and migrate again")
+		return
+	case login.Unsupported == providerclass.UsePodIdentity:
+		login = providerclass.Login{Kind: volume.Workload, Attribute: volume.AttributeClientID, ID: "<client-id>"}
+		r.class.lost(r.plan, r.parameters.entries[providerclass.UsePodIdentity].key,
 			"usePodIdentity: AAD Pod Identity is archived; write the client id of the identity as clientID, in place of <client-id>, and give the identity a federated credential for the service account %s",
 			printable(r.plan.serviceAccount()))
-	case proxy:
-		r.problem("useAzureTokenProxy", "useAzureTokenProxy: this driver has no AKS identity bindings; use a federated credential (clientID) and migrate again")
-	case node:
-		s.set(volume.AttributeIdentity, string(volume.Managed))
-		switch {
-		case strings.HasPrefix(strings.ToLower(user), "/subscriptions/"):
-			s.set(volume.AttributeResourceID, user)
+	case login.Kind == volume.Managed:
+		if login.Attribute == volume.AttributeResourceID {
 			r.plan.note(r.at, "userAssignedIdentityID is a resource id, which the provider does not know; it becomes the attribute resourceID")
-		case user != "":
-			s.set(volume.AttributeClientID, user)
 		}
 		nodeIdentityNote(r.plan, r.at, volume.Managed)
-	case client != "":
-		s.set(volume.AttributeIdentity, string(volume.Workload))
-		s.set(volume.AttributeClientID, client)
-	case secret != "":
-		s.set(volume.AttributeIdentity, string(volume.ServicePrincipal))
+	case login.Kind == volume.ServicePrincipal && secret == "":
+		r.problem("", "it names no identity: neither clientID nor useVMManagedIdentity, and the volume has no %s%s", nodeSecret, r.misspelt(providerclass.ClientID))
+	case login.Kind == volume.ServicePrincipal:
 		s.secretRef = secret
-	default:
-		r.problem("", "it names no identity: neither clientID nor useVMManagedIdentity, and the volume has no %s%s", nodeSecret, r.misspelt("clientID"))
+	}
+	s.set(volume.AttributeIdentity, string(login.Kind))
+	if login.ID != "" {
+		s.set(login.Attribute, login.ID)
 	}
 }
 
@@ -190,7 +180,7 @@ func (r *classReader) ignored() {
 		f := r.parameters.entries[name]
 		r.class.losses++
 		r.plan.findings = append(r.plan.findings, f.object.finding(f.key.Line, Lost, "the parameter %s is not one of the provider, and had no effect%s",
-			printable(name), didYouMean(name, knownParameters)))
+			printable(name), didYouMean(name, providerclass.Parameters())))
 	}
 	for _, part := range []struct {
 		node  *yaml.Node
