@@ -140,7 +140,7 @@ func decodeEntry(node *yaml.Node) (e Entry) {
 // parse returns the root of the first YAML document, or nil if there is none. Of several, the provider reads the first.
 func parse(text string) (root *yaml.Node, more bool, problem string) {
 	if volume.TooManyNodes(text) {
-		return nil, false, "is too large"
+		return nil, false, fmt.Sprintf("is too large, at most %d entries", volume.MaxEntries)
 	}
 	var document, second yaml.Node
 	decoder := yaml.NewDecoder(strings.NewReader(text))

@@ -2,7 +2,6 @@ package providerclass
 
 import (
 	"cmp"
-	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,8 +77,8 @@ func (r *reader) accepts(source string, e Entry) bool {
 		r.problem(within(objectNotAfter), "is not supported: it selects versions by their expiry, and without it other versions would be written; remove it")
 	}
 	for _, problem := range append(e.Problems(), e.fileProblems()...) {
-		if near := Misspelt(objectName, e.Unknown, ObjectFields()); near != "" && problem.Field == objectName {
-			problem.Text += "; " + quote(near) + " is not read, did you mean " + objectName + "?"
+		if problem.Field == objectName {
+			problem.Text += hint(objectName, e.Unknown, ObjectFields())
 		}
 		r.problem(within(problem.Field), "%s", problem.Text)
 	}
@@ -130,8 +129,8 @@ func (r *reader) object(source, vault string, o Object) volume.Object {
 // write adds the id and the files of one version.
 func (r *reader) write(one volume.Object, o Object, suffix, id string) volume.Object {
 	path, mode := o.Alias+suffix, r.options.Mode
-	if bits, _ := o.mode(); bits != 0 {
-		mode = fs.FileMode(bits)
+	if own, _ := o.mode(); own != 0 {
+		mode = own
 	}
 	part := volume.PartPEMOrValue
 	switch {

@@ -58,7 +58,7 @@ func ObjectFields() []string {
 // Misspelt returns the first of the written names that is not known and was probably meant as the wanted one; empty if there is none.
 func Misspelt(wanted string, written, known []string) string {
 	for _, name := range written {
-		if !slices.Contains(known, name) && volume.Nearest(name, known) == wanted {
+		if len(name) <= 64 && !slices.Contains(known, name) && volume.Nearest(name, known) == wanted {
 			return name
 		}
 	}

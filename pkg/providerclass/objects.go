@@ -1,6 +1,7 @@
 package providerclass
 
 import (
+	"io/fs"
 	"path"
 	"slices"
 	"strconv"
@@ -78,12 +79,12 @@ func (o Object) fileProblems() (problems volume.Problems) {
 }
 
 // mode returns the permission bits, 0 if there are none.
-func (o Object) mode() (bits uint64, ok bool) {
+func (o Object) mode() (mode fs.FileMode, ok bool) {
 	if o.Permission == "" {
 		return 0, true
 	}
-	bits, err := strconv.ParseUint(o.Permission, 8, 32)
-	return bits, err == nil && bits > 0 && bits <= 0o777
+	bits, err := strconv.ParseUint(o.Permission, 8, 16)
+	return fs.FileMode(bits), err == nil && bits > 0 && bits <= 0o777
 }
 
 // Normal returns the object in the form in which equal objects have equal fields. The alias is the path of the file, or

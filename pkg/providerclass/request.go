@@ -74,12 +74,24 @@ func (r *reader) tooLarge() {
 
 // missing reports a parameter that is not there, and a name that was probably meant as it.
 func (r *reader) missing(name, remedy string) {
-	hint := ""
-	if near := Misspelt(name, slices.Sorted(maps.Keys(r.parameters)), Parameters()); near != "" {
-		hint = "; " + quote(near) + " is not read, did you mean " + name + "?"
-	}
-	r.problem(name, "is missing%s%s", remedy, hint)
+	written := slices.Sorted(maps.Keys(r.parameters))
+	r.problem(name, "is missing%s%s", remedy, hint(name, written, Parameters()))
 }
+
+// hint names what was probably meant as the wanted name, as the end of a sentence.
+func hint(wanted string, written, known []string) string {
+	if len(written) > maxHints {
+		return ""
+	}
+	near := Misspelt(wanted, written, known)
+	if near == "" {
+		return ""
+	}
+	return "; " + quote(near) + " is not read, did you mean " + wanted + "?"
+}
+
+// maxHints bounds the names that are compared, which takes most of the time of an error.
+const maxHints = 100
 
 // vault returns the URL of the vault.
 func (r *reader) vault() string {
