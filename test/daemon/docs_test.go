@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/providerclass"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
@@ -109,6 +110,16 @@ func TestFieldsAreDocumented(t *testing.T) {
 	rows = slices.DeleteFunc(rows, func(name string) bool { return name == "prefix" }) // of secrets, not of an object
 	if diff := cmp.Diff(rows, fields); diff != "" {
 		t.Errorf("docs/reference.md and pkg/volume differ (-documented +program):\n%s", diff)
+	}
+}
+
+func TestClassesAreDocumented(t *testing.T) {
+	t.Parallel()
+	names := append(providerclass.Parameters(), providerclass.ObjectFields()...)
+	names = append(names, "usePodServiceAccountAnnotation", "objectNotAfter") // of later versions, refused
+	slices.Sort(names)
+	if diff := cmp.Diff(documented(t, "Provider mode: parameters and objects"), names); diff != "" {
+		t.Errorf("docs/reference.md and pkg/providerclass differ (-documented +program):\n%s", diff)
 	}
 }
 
