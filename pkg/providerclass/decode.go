@@ -200,7 +200,7 @@ func scalar(node *yaml.Node) (text string, ok bool) {
 
 func isNull(node *yaml.Node) bool { return node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null" }
 
-// resolve follows an alias. The library refuses one that leads to itself.
+// resolve follows an alias. What it leads to is no alias.
 func resolve(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.AliasNode {
 		return node.Alias
