@@ -82,6 +82,8 @@ type Driver struct {
 	socket string // the path of Config.Endpoint
 	node   *nodeServer
 
+	service service // beside CSI
+
 	registration atomic.Pointer[registration] // nil until the kubelet has called
 	grace        time.Duration
 	after        func(time.Duration) <-chan time.Time
@@ -122,8 +124,10 @@ func New(c Config) (*Driver, error) {
 		root:         strings.TrimSuffix(filepath.Clean(c.KubeletRoot), "/") + "/",
 		capabilities: newCapabilities(),
 		parser:       volume.NewParser(c.Defaults),
-		admission:    newAdmission(),
-		now:          time.Now,
+		pipeline: &Pipeline{
+			policy: c.Policy, fetcher: c.Fetcher, limits: c.Limits, admission: newAdmission(), timeout: " (attribute timeout)",
+		},
+		now: time.Now,
 	}
 	var err error
 	if node.metrics, err = newMetrics(c.Version, node, c.Registry); err != nil {

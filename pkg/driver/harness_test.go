@@ -119,16 +119,16 @@ func (h *harness) start(t testing.TB) {
 	}
 	logger := textlogger.NewLogger(textlogger.NewConfig(textlogger.Verbosity(h.level), textlogger.Output(h.log)))
 	ctx, cancel := context.WithCancel(klog.NewContext(context.Background(), logger))
-	rpc, web, err := h.driver.listen(ctx)
+	open, err := h.driver.listen(ctx)
 	if err != nil {
 		cancel()
 		t.Fatal(err)
 	}
-	if web != nil {
-		h.http = "http://" + web.Addr().String()
+	if open.web != nil {
+		h.http = "http://" + open.web.Addr().String()
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- h.driver.serve(ctx, rpc, web) }()
+	go func() { ended <- h.driver.serve(ctx, open) }()
 	h.stop = sync.OnceValue(func() error {
 		cancel()
 		return <-ended

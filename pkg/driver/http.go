@@ -13,13 +13,13 @@ import (
 
 // httpServer serves the probes of the kubelet, and Prometheus:
 //
-//   - /healthz: the CSI socket answers a Probe. If not, the process must be restarted.
-//   - /readyz: also, if the driver registers itself, the kubelet has accepted it. A policy that cannot be used is reported, but
-//     the driver stays ready: it must serve and remove the volumes that exist.
+//   - /healthz: the sockets answer. If not, the process must be restarted.
+//   - /readyz: also, if the driver registers itself, the kubelet has accepted it, and it is this program that answers. A policy
+//     that cannot be used is reported, but the driver stays ready: it must serve and remove the volumes that exist.
 //   - /metrics: the registry.
 func (d *Driver) httpServer() *http.Server {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { respond(w, "ok", d.probe(r.Context())) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { respond(w, "ok", d.alive(r.Context())) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		text := "ok"
 		if problem := d.config.Policy.Problem(); problem != nil {
@@ -38,6 +38,14 @@ func (d *Driver) httpServer() *http.Server {
 		ErrorLog:          klog.NewStandardLogger("WARNING"),
 		ConnState:         new(connLimiter).track,
 	}
+}
+
+// alive returns what a restart can repair.
+func (d *Driver) alive(ctx context.Context) error {
+	if err := d.probe(ctx); !errors.Is(err, errNotOurs) {
+		return err
+	}
+	return nil
 }
 
 func (d *Driver) ready(ctx context.Context) error {

@@ -10,15 +10,17 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// intercept runs around every CSI call. It gives the handler a logger, turns errors and panics into a gRPC status, and
-// counts and logs the result. The logger is a parameter because the context of a call is that of its connection.
-func (d *Driver) intercept(logger klog.Logger) grpc.UnaryServerInterceptor {
+// intercept runs around every call of a server. It gives the handler a logger, turns errors and panics into a gRPC status,
+// and counts and logs the result. describe and answered are those of [Service]. The logger is a parameter because the
+// context of a call is that of its connection.
+func (d *Driver) intercept(logger klog.Logger, describe func(any) ([]any, int), answered func(any, codes.Code)) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		start := time.Now()
 		values, level := describe(req)
@@ -26,6 +28,7 @@ func (d *Driver) intercept(logger klog.Logger) grpc.UnaryServerInterceptor {
 		resp, err := handle(klog.NewContext(ctx, log), req, handler)
 		err = toStatus(err)
 
+		answered(req, status.Code(err))
 		method, code, took := path.Base(info.FullMethod), status.Code(err).String(), time.Since(start)
 		d.node.metrics.operations.WithLabelValues(method, code).Observe(took.Seconds())
 		switch {

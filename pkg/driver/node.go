@@ -20,7 +20,7 @@ type nodeServer struct {
 	root         string // the kubelet's, clean, with a trailing slash
 	capabilities *csi.NodeGetCapabilitiesResponse
 	parser       *volume.Parser
-	admission    *admission
+	pipeline     *Pipeline
 	metrics      *metrics
 	now          func() time.Time
 
@@ -62,7 +62,7 @@ func (n *nodeServer) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpub
 		return nil, err
 	}
 	n.volumes.Delete(req.GetVolumeId())
-	n.config.Fetcher.Forget(req.GetVolumeId())
+	n.pipeline.Forget(req.GetVolumeId())
 	klog.FromContext(ctx).Info("volume removed")
 	return &csi.NodeUnpublishVolumeResponse{}, nil
 }

@@ -3,7 +3,6 @@ package driver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -55,7 +54,7 @@ func (n *nodeServer) publishFirst(ctx context.Context, r publishRequest, toleran
 	content, outcome, err := n.replace(ctx, r, false)
 	health := n.inspect(ctx, outcome)
 	if err != nil {
-		n.config.Fetcher.Forget(r.volumeID)
+		n.pipeline.Forget(r.volumeID)
 		return err
 	}
 	logger := klog.FromContext(ctx)
@@ -116,36 +115,16 @@ func logNotes(logger klog.Logger, content volume.Content) {
 }
 
 // replace is steps 4 to 7. A panic in one of them is an error like any other, so that a set that is there stays in use.
-func (n *nodeServer) replace(parent context.Context, r publishRequest, refresh bool) (content volume.Content, outcome volume.Outcome, err error) {
-	defer recoverInto(parent, &err)
-
-	admitted, memory, err := n.admission.admit(parent, r.attributes[volume.KubeletPodNamespace], r.attributes, r.secrets)
-	if err != nil {
-		return content, outcome, err
+func (n *nodeServer) replace(ctx context.Context, r publishRequest, refresh bool) (content volume.Content, outcome volume.Outcome, err error) {
+	parse := func() (volume.Request, error) {
+		request, err := n.parser.Parse(r.attributes, r.secrets)
+		request.Volume, request.Refresh = r.volumeID, refresh
+		return request, err
 	}
-	defer memory.release()
-
-	request, err := n.parser.Parse(r.attributes, r.secrets)
-	if err != nil {
-		return content, outcome, err
-	}
-	if request.Permit, err = n.config.Policy.Allow(request); err != nil {
-		return content, outcome, err
-	}
-	request.Volume, request.Refresh, request.Limits, request.Memory = r.volumeID, refresh, n.config.Limits, memory
-	ctx, cancel := context.WithTimeout(admitted, request.Timeout)
-	defer cancel()
-
-	content, err = n.config.Fetcher.Fetch(ctx, request)
-	if err == nil {
+	err = n.pipeline.Run(ctx, r.attributes, r.secrets, parse, func(ctx context.Context, fetched volume.Content) (err error) {
+		content = fetched
 		outcome, err = n.config.Store.Publish(ctx, r.mount, content)
-	}
-	switch {
-	case err == nil:
-	case errors.Is(context.Cause(ctx), errEvicted):
-		err = errEvicted
-	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil && parent.Err() == nil:
-		err = fmt.Errorf("not ready within the volume's timeout of %s (attribute timeout): %w", request.Timeout, err)
-	}
+		return err
+	})
 	return content, outcome, err
 }

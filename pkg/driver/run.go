@@ -9,7 +9,7 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/codes"
 	"k8s.io/klog/v2"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -31,44 +31,77 @@ const (
 	grace, cancelGrace = 20 * time.Second, 3 * time.Second
 )
 
+// listeners are the open addresses of a driver.
+type listeners struct {
+	csi     net.Listener
+	service net.Listener // nil without a service beside CSI
+	web     net.Listener // nil if HTTP is off
+}
+
 // Run serves until the context ends, and then stops gracefully and returns nil. If a server fails it returns that error. It
 // logs to klog.FromContext(ctx).
 func (d *Driver) Run(ctx context.Context) error {
-	rpc, web, err := d.listen(ctx)
+	open, err := d.listen(ctx)
 	if err != nil {
 		return err
 	}
-	return d.serve(ctx, rpc, web)
+	return d.serve(ctx, open)
 }
 
-// listen opens all addresses before the first server starts, so that a bad one is an error at once. web is nil if HTTP is
-// off.
-func (d *Driver) listen(ctx context.Context) (rpc, web net.Listener, err error) {
-	if rpc, err = listenUnix(ctx, d.socket); err != nil || d.config.HTTPAddress == "" {
-		return rpc, nil, err
+// listen opens all addresses before the first server starts, so that a bad one is an error at once.
+func (d *Driver) listen(ctx context.Context) (open listeners, err error) {
+	defer func() {
+		if err != nil {
+			open.close()
+		}
+	}()
+	if open.csi, err = listenUnix(ctx, d.socket); err != nil {
+		return open, err
+	}
+	if !d.service.none() {
+		if open.service, err = listenUnix(ctx, d.service.socket); err != nil {
+			return open, err
+		}
+	}
+	if d.config.HTTPAddress == "" {
+		return open, nil
 	}
 	var config net.ListenConfig
-	if web, err = config.Listen(ctx, "tcp", d.config.HTTPAddress); err != nil {
-		_ = rpc.Close()
-		return nil, nil, fmt.Errorf("listening for HTTP: %w", err)
+	if open.web, err = config.Listen(ctx, "tcp", d.config.HTTPAddress); err != nil {
+		return open, fmt.Errorf("listening for HTTP: %w", err)
 	}
-	return rpc, web, nil
+	return open, nil
+}
+
+func (l listeners) close() {
+	for _, listener := range []net.Listener{l.csi, l.service, l.web} {
+		if listener != nil {
+			_ = listener.Close()
+		}
+	}
 }
 
 // serve runs the servers until the context ends or one of them fails. It first withdraws the registration, then ends the
 // calls, and health last.
-func (d *Driver) serve(ctx context.Context, rpc, web net.Listener) error {
+func (d *Driver) serve(ctx context.Context, open listeners) error {
 	logger := klog.FromContext(ctx)
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 
-	csiServer := d.csiServer(logger)
-	go func() { failed <- fmt.Errorf("the CSI server ended: %w", csiServer.Serve(rpc)) }()
+	servers := []*grpc.Server{d.csiServer(logger)}
+	go func() { failed <- fmt.Errorf("the CSI server ended: %w", servers[0].Serve(open.csi)) }()
 	logger.Info("serving CSI", "name", d.config.Name, "version", d.config.Version, "node", d.config.NodeID, "endpoint", d.config.Endpoint)
 
+	if open.service != nil {
+		server := d.serviceServer(logger)
+		servers = append(servers, server)
+		go func() { failed <- fmt.Errorf("the server of %s ended: %w", d.service.socket, server.Serve(open.service)) }()
+		logger.Info("serving the Secrets Store CSI Driver", "socket", d.service.socket)
+	}
+
 	httpServer := d.httpServer()
-	if web != nil {
-		go func() { failed <- fmt.Errorf("the HTTP server ended: %w", httpServer.Serve(web)) }()
-		logger.Info("serving health and metrics", "address", web.Addr().String())
+	if open.web != nil {
+		go func() { failed <- fmt.Errorf("the HTTP server ended: %w", httpServer.Serve(open.web)) }()
+		logger.Info("serving health and metrics", "address", open.web.Addr().String())
 	}
 
 	registrationCtx, withdraw := context.WithCancel(ctx)
@@ -89,15 +122,32 @@ func (d *Driver) serve(ctx context.Context, rpc, web net.Listener) error {
 	}
 	withdraw()
 	registration.Wait()
-	drain(csiServer, d.grace)
+	var drained sync.WaitGroup
+	for _, server := range servers {
+		drained.Go(func() { drain(server, d.grace) })
+	}
+	drained.Wait()
 	_ = httpServer.Close()
 	return err
 }
 
-// csiServer needs no keepalive: a unix socket reports the end of the other process at once.
 func (d *Driver) csiServer(logger klog.Logger) *grpc.Server {
-	server := grpc.NewServer(
-		grpc.UnaryInterceptor(d.intercept(logger)),
+	server := newServer(d.intercept(logger, describe, func(any, codes.Code) {}))
+	csi.RegisterIdentityServer(server, &identityServer{name: d.config.Name, version: d.config.Version})
+	csi.RegisterNodeServer(server, d.node)
+	return server
+}
+
+func (d *Driver) serviceServer(logger klog.Logger) *grpc.Server {
+	server := newServer(d.intercept(logger, d.service.Describe, d.service.Answered))
+	d.service.Register(server)
+	return server
+}
+
+// newServer needs no keepalive: a unix socket reports the end of the other process at once.
+func newServer(interceptor grpc.UnaryServerInterceptor) *grpc.Server {
+	return grpc.NewServer(
+		grpc.UnaryInterceptor(interceptor),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.ConnectionTimeout(connectTimeout),
@@ -106,9 +156,6 @@ func (d *Driver) csiServer(logger klog.Logger) *grpc.Server {
 		grpc.StaticStreamWindowSize(window),
 		grpc.StaticConnWindowSize(window),
 	)
-	csi.RegisterIdentityServer(server, &identityServer{name: d.config.Name, version: d.config.Version})
-	csi.RegisterNodeServer(server, d.node)
-	return server
 }
 
 // drain stops a server: new calls are refused at once, those that run are canceled after the grace. A call that ignores that
@@ -126,19 +173,18 @@ func drain(server *grpc.Server, grace time.Duration) {
 	}
 }
 
-// probe asks the driver's own CSI socket over a new connection, as the kubelet does. So it also fails if the socket file was
-// removed.
+// probe asks the driver's own sockets over new connections, as the kubelet does. So it also fails if a socket file was
+// removed, which a restart repairs. It does not repair what another program has put there.
 func (d *Driver) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 
-	conn, err := grpc.NewClient("unix://"+d.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err == nil {
-		defer func() { _ = conn.Close() }()
-		_, err = csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{})
-	}
+	err := withConn(d.socket, func(conn *grpc.ClientConn) error {
+		_, err := csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{})
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("probing %s: %w", d.socket, err)
 	}
-	return nil
+	return d.service.probe(ctx)
 }

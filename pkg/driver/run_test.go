@@ -117,16 +117,16 @@ func TestServerFailureEndsRun(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			rpc, web, err := d.listen(t.Context())
+			open, err := d.listen(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			if which == "CSI" {
-				_ = rpc.Close()
+				_ = open.csi.Close()
 			} else {
-				_ = web.Close()
+				_ = open.web.Close()
 			}
-			if got := text(d.serve(silent(t), rpc, web)); !strings.HasPrefix(got, "the "+which+" server ended: ") {
+			if got := text(d.serve(silent(t), open)); !strings.HasPrefix(got, "the "+which+" server ended: ") {
 				t.Errorf("Run = %q", got)
 			}
 		})
