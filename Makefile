@@ -20,9 +20,9 @@ BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main
 
 # Modules beside the root one. tools holds no code of ours but tools/supply/sbom; test/sanity keeps csi-test out of the
 # product's go.mod.
-MODULES = . tools tools/chart tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
+MODULES = . tools tools/chart tools/proto tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
 CODE    = . tools/supply test/sanity
-SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/supply test/e2e/run test/e2e/record test/e2e/images \
+SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images \
 	$(addprefix test/cluster/,install build up node in down logs trace)
 
 TOOLS    = $(CURDIR)/.cache/tools/$(shell go env GOVERSION)
@@ -50,6 +50,10 @@ demo: build ## Show one volume's life on this machine: no cluster, no Azure
 manifests: $(HELM) $(HELM_DOCS) ## Make what is checked in beside the chart: its README, its snapshots, deploy/
 	test/chart write
 
+.PHONY: generate
+generate: ## Make the code of the provider's protocol from its .proto file (the first run takes minutes)
+	test/proto write
+
 .PHONY: tidy
 tidy: ## Format the code and tidy the modules
 	gofmt -s -w cmd internal pkg test tools
@@ -57,7 +61,9 @@ tidy: ## Format the code and tidy the modules
 	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -modfile=$$other; done
 
 .PHONY: verify
-verify: chart-check ## Check that nothing is left to format, tidy or commit: gofmt, go mod tidy, go vet, go mod verify, the chart
+verify: $(HELM) $(HELM_DOCS) ## Check that nothing is left to format, tidy, generate or commit: gofmt, go vet, the modules, the chart
+	@test/chart check
+	@test/proto check
 	@unformatted="$$(gofmt -s -l cmd internal pkg test tools)"; \
 	if [ -n "$$unformatted" ]; then echo "not formatted (make tidy):"; echo "$$unformatted"; exit 1; fi
 	@large="$$(git ls-files -z | xargs -0 stat -c '%s %n' | awk '$$1 > 1000000')"; \
@@ -167,10 +173,6 @@ sbom: build $(SUPPLY) ## Write dist/*.cdx.json, the bill of materials of each bi
 .PHONY: reproducible
 reproducible: ## Build twice under different circumstances and compare (two builds without a cache: minutes)
 	@test/supply reproducible $(VERSION)
-
-.PHONY: chart-check
-chart-check: $(HELM) $(HELM_DOCS) ## Lint the chart, try values it must refuse, and check that make manifests changes nothing
-	test/chart check
 
 # What the targets need.
 
