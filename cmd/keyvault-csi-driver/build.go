@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/go-logr/logr"
@@ -9,33 +10,50 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/policy"
+	"github.com/keyvault-csi/keyvault-csi/pkg/provider"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 )
 
-func newDriver(o options, logger logr.Logger) (*driver.Driver, *keyvault.Client, error) {
+// daemon is what runs.
+type daemon struct {
+	driver   *driver.Driver
+	fetcher  *keyvault.Client
+	provider *provider.Server
+}
+
+func newDaemon(o options, logger logr.Logger) (d daemon, err error) {
 	registry := prometheus.NewRegistry()
-	var err error
 	if o.keyvault.RootCAs, err = loadRoots(o.caFile); err != nil {
-		return nil, nil, err
+		return d, err
 	}
 	if o.keyvault.Proxy, err = proxyFromEnvironment(); err != nil {
-		return nil, nil, err
+		return d, err
 	}
 	o.keyvault.ReadFile, o.keyvault.Metrics, o.keyvault.Logger = readFile, registry, logger.WithName("keyvault")
-	fetcher, err := keyvault.New(o.keyvault)
-	if err != nil {
-		return nil, nil, err
+	if d.fetcher, err = keyvault.New(o.keyvault); err != nil {
+		return d, err
 	}
 	store, err := newStore(o, registry, logger.WithName("tmpfs"))
 	if err != nil {
-		return nil, nil, err
+		return d, err
 	}
 	o.driver.Version = buildVersion()
 	o.driver.Defaults.VaultSuffix, o.driver.Defaults.TokenAudience = o.keyvault.Cloud.VaultSuffix, o.keyvault.Cloud.FederationAudience
-	o.driver.Fetcher, o.driver.Store, o.driver.Registry = fetcher, store, registry
+	o.driver.Fetcher, o.driver.Store, o.driver.Registry = d.fetcher, store, registry
 	o.driver.Policy = newPolicy(o.policyFile, registry, logger.WithName("policy"))
-	d, err := driver.New(o.driver)
-	return d, fetcher, err
+	if d.driver, err = driver.New(o.driver); err != nil {
+		return d, err
+	}
+	o.class.Defaults, o.class.Cloud, o.class.FileOrder = o.driver.Defaults, o.cloud, !o.constructPEMChain
+	d.provider, err = provider.New(provider.Options{
+		Version: o.driver.Version, Class: o.class, Metrics: registry, Pipeline: d.driver.Pipeline(),
+	})
+	if err == nil && o.providerSocket != "" {
+		if err = d.driver.AddService(o.providerSocket, d.provider); err != nil {
+			err = fmt.Errorf("--provider-socket: %w", err)
+		}
+	}
+	return d, err
 }
 
 // newStore also registers the metrics of the memory that the volumes share with this process.

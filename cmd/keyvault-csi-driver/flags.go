@@ -17,6 +17,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/providerclass"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -25,6 +26,10 @@ import (
 type options struct {
 	driver   driver.Config
 	keyvault keyvault.Options
+	class    providerclass.Options
+
+	providerSocket    string
+	constructPEMChain bool
 
 	cloud, authorityHost, vaultSuffix, caFile string
 	selinuxLabel, policyFile, loggingFormat   string
@@ -71,6 +76,12 @@ func (o *options) flags() *flag.FlagSet {
 		"e.g. /registration/keyvault-csi.io-reg.sock; empty = off")
 	fs.StringVar(&d.KubeletCSISocket, "kubelet-csi-socket", "", "`path` of the CSI socket as the kubelet sees it; "+
 		"default <kubelet-root>/plugins/<driver-name>/csi.sock")
+	fs.StringVar(&o.providerSocket, "provider-socket", "", "`path` of the socket on which the Secrets Store CSI Driver finds its provider azure, "+
+		"e.g. /provider/azure.sock; empty = off")
+	fs.BoolVar(&o.constructPEMChain, "provider-construct-pem-chain", true, "order the certificates of a PEM by their key identifiers "+
+		"for the Secrets Store CSI Driver; false = file order")
+	fs.BoolVar(&o.class.SeparateFiles, "provider-write-cert-and-key-in-separate-files", false, "write NAME.crt and NAME.key beside the PEM "+
+		"for the Secrets Store CSI Driver")
 	fs.StringVar(&d.HTTPAddress, "http-address", ":9808", "`address` of /healthz, /readyz and /metrics; empty = off")
 	fs.StringVar(&o.cloud, "cloud", "AzurePublicCloud", "AzurePublicCloud, AzureUSGovernmentCloud, AzureChinaCloud or custom")
 	fs.StringVar(&o.authorityHost, "authority-host", "", "`URL` of Entra ID; default the cloud's")
@@ -116,6 +127,7 @@ func (o *options) check() (err error) {
 		{d.NodeID != "", "node-id", "is empty, and so is $NODE_NAME; give the name of this node"},
 		{absolute(d.KubeletRoot), "kubelet-root", fmt.Sprintf("%q is not an absolute path", d.KubeletRoot)},
 		{d.RegistrationSocket == "" || absolute(d.RegistrationSocket), "registration-socket", fmt.Sprintf("%q is not an absolute path", d.RegistrationSocket)},
+		{o.providerSocket == "" || absolute(o.providerSocket), "provider-socket", fmt.Sprintf("%q is not an absolute path", o.providerSocket)},
 		{absolute(k.ClusterFile), "cluster-identity-file", fmt.Sprintf("%q is not an absolute path", k.ClusterFile)},
 		{slices.Contains(identities, d.Defaults.Identity), "default-identity", fmt.Sprintf("%q is neither cluster nor managed", d.Defaults.Identity)},
 		{o.policyFile == "" || absolute(o.policyFile), "policy-file", fmt.Sprintf("%q is not an absolute path", o.policyFile)},

@@ -2,7 +2,8 @@
 // secrets and certificates as files in memory.
 //
 // It turns flags into the fetcher (pkg/keyvault), the store (pkg/tmpfs) and the policy (pkg/policy), and passes them to the
-// CSI services (pkg/driver). None of these packages imports another.
+// CSI services (pkg/driver), whose pipeline the service for the Secrets Store CSI Driver (pkg/provider) uses too. None of these
+// packages imports another.
 package main
 
 import (
@@ -61,12 +62,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	muteLibraries()
 	logger := newLogger(o, stderr)
 	klog.SetLoggerWithOptions(logger, klog.ContextualLogger(true))
-	d, fetcher, err := newDriver(o, logger)
+	d, err := newDaemon(o, logger)
 	if err != nil {
 		return fmt.Errorf("%w (%w)", err, errUsage) // all are about a flag or the environment
 	}
-	go tidy(ctx, fetcher)
-	return d.Run(klog.NewContext(ctx, logger))
+	go d.tidy(ctx)
+	return d.driver.Run(klog.NewContext(ctx, logger))
 }
 
 // muteLibraries discards what libraries write without the logger if the environment asks for it: net/http shows every header

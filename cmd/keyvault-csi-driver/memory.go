@@ -13,7 +13,6 @@ import (
 	"github.com/go-logr/logr"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/cgroup"
-	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 )
 
@@ -42,7 +41,7 @@ const (
 )
 
 // tidy drops what cannot be served any more, and returns its memory, until ctx ends.
-func tidy(ctx context.Context, fetcher *keyvault.Client) {
+func (d daemon) tidy(ctx context.Context) {
 	ticker := time.NewTicker(tidyInterval)
 	defer ticker.Stop()
 	freed, again := minReturned, false // the start leaves memory to return
@@ -52,7 +51,8 @@ func tidy(ctx context.Context, fetcher *keyvault.Client) {
 			return
 		case <-ticker.C:
 		}
-		freed += fetcher.Tidy()
+		d.provider.Tidy()
+		freed += d.fetcher.Tidy()
 		if enough := freed >= minReturned; enough || again {
 			debug.FreeOSMemory()
 			freed, again = 0, enough // again: a sync.Pool keeps its content for one collection

@@ -94,7 +94,9 @@ func (d *Driver) serve(ctx context.Context, open listeners) error {
 	if open.service != nil {
 		server := d.serviceServer(logger)
 		servers = append(servers, server)
-		go func() { failed <- fmt.Errorf("the server of %s ended: %w", d.service.socket, server.Serve(open.service)) }()
+		go func() {
+			failed <- fmt.Errorf("the server of %s ended: %w", d.service.socket, server.Serve(open.service))
+		}()
 		logger.Info("serving the Secrets Store CSI Driver", "socket", d.service.socket)
 	}
 

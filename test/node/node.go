@@ -33,6 +33,8 @@ type Options struct {
 	Flags []string // appended to the daemon's own
 	Env   []string // appended to the daemon's environment
 
+	Provider bool // serve the Secrets Store CSI Driver too
+
 	// Restrict is called by the thread that starts the daemon, each time. The daemon inherits what the function does to that thread,
 	// such as a seccomp filter or fewer capabilities.
 	Restrict func() error
@@ -97,6 +99,10 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	if err := os.MkdirAll(n.Root, 0o750); err != nil {
 		return nil, err
 	}
+	flags := o.Flags
+	if o.Provider {
+		flags = append([]string{"--provider-socket=" + n.ProviderSocket()}, flags...)
+	}
 	for range 5 {
 		address, err := FreeAddress(ctx)
 		if err != nil {
@@ -109,7 +115,7 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 			"--node-id=node-1",
 			"--kubelet-root=" + n.Root,
 			"--http-address=" + address,
-		}, o.Flags...)
+		}, flags...)
 		// Another process may have taken the address meanwhile.
 		if err = n.StartDaemon(ctx); err == nil || !strings.Contains(n.Output(), "address already in use") {
 			return n, err

@@ -1,0 +1,116 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"strings"
+
+	"k8s.io/klog/v2"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/provider/v1alpha1"
+	"github.com/keyvault-csi/keyvault-csi/pkg/providerclass"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// maxPath is PATH_MAX without the terminating NUL.
+const maxPath = 4095
+
+// call is a MountRequest, decoded.
+type call struct {
+	attributes, secrets map[string]string
+	target              string
+	permission          fs.FileMode
+	refresh             bool // the volume has files already
+}
+
+// decode does not repeat what it cannot read, because it may be a secret.
+func decode(req *v1alpha1.MountRequest) (c call, err error) {
+	c.target, c.refresh = req.GetTargetPath(), len(req.GetCurrentObjectVersion()) > 0
+	switch {
+	case json.Unmarshal([]byte(req.GetAttributes()), &c.attributes) != nil:
+		err = invalid("attributes are not a JSON object of strings, as the Secrets Store CSI Driver sends them")
+	case json.Unmarshal([]byte(req.GetSecrets()), &c.secrets) != nil:
+		err = invalid("secrets are not a JSON object of strings, as the Secrets Store CSI Driver sends them")
+	case json.Unmarshal([]byte(req.GetPermission()), &c.permission) != nil, c.permission == 0, c.permission > fs.ModePerm:
+		err = invalid("permission is not the mode of a file as a JSON number, from 1 to 511 (octal 0777)")
+	case c.target == "":
+		err = invalid("target_path is missing")
+	case len(c.target) > maxPath:
+		err = invalid("target_path has %d bytes, more than the %d of a path", len(c.target), maxPath)
+	}
+	return c, err
+}
+
+// Mount implements the service.
+func (s *Server) Mount(ctx context.Context, req *v1alpha1.MountRequest) (response *v1alpha1.MountResponse, err error) {
+	c, err := decode(req)
+	if err != nil {
+		return nil, err
+	}
+	volumeID := s.targets.see(c.target)
+	parse := func() (volume.Request, error) {
+		class := s.class
+		class.Mode = c.permission
+		request, err := providerclass.Request(c.attributes, c.secrets, class)
+		request.Volume, request.Refresh, request.Poll, request.RotationInterval = volumeID, c.refresh, true, s.interval
+		return request, err
+	}
+	err = s.pipeline.Run(ctx, c.attributes, c.secrets, parse, func(ctx context.Context, content volume.Content) error {
+		if !c.refresh {
+			logFirst(klog.FromContext(ctx), content)
+		}
+		response = answer(content)
+		return nil
+	})
+	if err != nil && !c.refresh {
+		s.pipeline.Forget(volumeID)
+	}
+	return response, err
+}
+
+// answer has the files in the order of their objects. Each file is beside the version of its object.
+func answer(content volume.Content) *v1alpha1.MountResponse {
+	files := make(map[string]volume.File, len(content.Files))
+	for _, file := range content.Files {
+		files[file.Path] = file
+	}
+	response := &v1alpha1.MountResponse{
+		ObjectVersion: make([]*v1alpha1.ObjectVersion, 0, len(files)), Files: make([]*v1alpha1.File, 0, len(files)),
+	}
+	for _, v := range content.Versions {
+		for _, path := range v.Paths {
+			file := files[path]
+			response.ObjectVersion = append(response.ObjectVersion, &v1alpha1.ObjectVersion{Id: v.ID, Version: v.Version})
+			response.Files = append(response.Files, &v1alpha1.File{Path: path, Mode: int32(file.Mode.Perm()), Contents: file.Data.Reveal()})
+		}
+	}
+	return response
+}
+
+// logFirst logs the first mount of a volume and what its content lacks. The polls after it say the same each time.
+func logFirst(logger klog.Logger, content volume.Content) {
+	if content.Outage != nil {
+		reason := "the files are the last that this node saw: " + content.Outage.Error()
+		logger.Error(errors.New(oneLine(reason)), "volume of a SecretProviderClass answered without the vault")
+		return
+	}
+	if len(content.Notes) > 0 {
+		logger.Info("volume lacks files", "objects", len(content.Notes), "reason", oneLine(strings.Join(content.Notes, "; ")))
+	}
+	if len(content.Gaps) > 0 {
+		logger.Error(nil, "volume has an incomplete chain of certificates; many clients do not accept it",
+			"reason", oneLine(strings.Join(content.Gaps, "; ")))
+	}
+	logger.Info("volume of a SecretProviderClass answered")
+}
+
+// maxText bounds a line of the log, in bytes.
+const maxText = 5 << 10
+
+func oneLine(text string) string { return volume.OneLine(text, maxText) }
+
+func invalid(format string, args ...any) error {
+	return volume.Errorf(volume.ErrInvalid, "the call of Mount: "+format, args...)
+}
