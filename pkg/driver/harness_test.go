@@ -32,6 +32,7 @@ type harness struct {
 	dir      string // holds the sockets, and the kubelet's root
 	http     string // http://host:port, if HTTPAddress is set
 	log      *logBuffer
+	service  Service                              // beside CSI, if set
 	level    int                                  // of the log
 	after    func(time.Duration) <-chan time.Time // nil means time.After
 
@@ -113,6 +114,11 @@ func (h *harness) start(t testing.TB) {
 	if h.driver, err = New(h.config); err != nil {
 		t.Fatal(err)
 	}
+	if h.service != nil {
+		if err := h.driver.AddService(h.serviceSocket(), h.service); err != nil {
+			t.Fatal(err)
+		}
+	}
 	h.driver.node.now = h.fakes.clock
 	if h.after != nil {
 		h.driver.after = h.after
@@ -137,6 +143,8 @@ func (h *harness) start(t testing.TB) {
 	conn := dial(t, h.driver.socket)
 	h.node, h.identity = csi.NewNodeClient(conn), csi.NewIdentityClient(conn)
 }
+
+func (h *harness) serviceSocket() string { return filepath.Join(h.dir, "service.sock") }
 
 // silent is the test's context with a logger that discards everything, for drivers that must fail.
 func silent(t testing.TB) context.Context { return klog.NewContext(t.Context(), klog.Logger{}) }

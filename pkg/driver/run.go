@@ -87,17 +87,16 @@ func (d *Driver) serve(ctx context.Context, open listeners) error {
 	logger := klog.FromContext(ctx)
 	failed := make(chan error, 4)
 
-	servers := []*grpc.Server{d.csiServer(logger)}
-	go func() { failed <- fmt.Errorf("the CSI server ended: %w", servers[0].Serve(open.csi)) }()
-	logger.Info("serving CSI", "name", d.config.Name, "version", d.config.Version, "node", d.config.NodeID, "endpoint", d.config.Endpoint)
-
-	if open.service != nil {
-		server := d.serviceServer(logger)
+	var servers []*grpc.Server
+	serve := func(name string, server *grpc.Server, listener net.Listener) {
 		servers = append(servers, server)
-		go func() {
-			failed <- fmt.Errorf("the server of %s ended: %w", d.service.socket, server.Serve(open.service))
-		}()
-		logger.Info("serving the Secrets Store CSI Driver", "socket", d.service.socket)
+		go func() { failed <- fmt.Errorf("the %s server ended: %w", name, server.Serve(listener)) }()
+	}
+	serve("CSI", d.csiServer(logger), open.csi)
+	logger.Info("serving CSI", "name", d.config.Name, "version", d.config.Version, "node", d.config.NodeID, "endpoint", d.config.Endpoint)
+	if open.service != nil {
+		serve(d.service.socket, d.serviceServer(logger), open.service)
+		logger.Info("serving beside CSI", "socket", d.service.socket)
 	}
 
 	httpServer := d.httpServer()

@@ -8,8 +8,29 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 )
+
+// socketListener listens on a socket that it removes at the end.
+type socketListener struct {
+	*net.UnixListener
+
+	path  string
+	file  fs.FileInfo // of the socket
+	close sync.Once
+}
+
+// Close leaves the socket of another program that has taken the path meanwhile.
+func (l *socketListener) Close() (err error) {
+	l.close.Do(func() {
+		if now, statErr := os.Lstat(l.path); statErr == nil && os.SameFile(now, l.file) {
+			err = os.Remove(l.path)
+		}
+		err = errors.Join(l.UnixListener.Close(), err)
+	})
+	return err
+}
 
 // listenUnix listens on a socket that only this user can connect to. It replaces the socket of a dead process, and nothing
 // else. Closing the listener removes the socket.
@@ -25,7 +46,13 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening on %s: %w", path, err)
 	}
-	return listener, nil
+	socket := &socketListener{UnixListener: listener.(*net.UnixListener), path: path}
+	if socket.file, err = os.Lstat(path); err != nil {
+		_ = listener.Close()
+		return nil, fmt.Errorf("looking for the new socket: %w", err)
+	}
+	socket.SetUnlinkOnClose(false)
+	return socket, nil
 }
 
 // ownerOnly runs between socket(2) and bind(2), which gives the file the mode of the socket: it is 0600 from the start, and
