@@ -83,7 +83,8 @@ func answer(content volume.Content) *v1alpha1.MountResponse {
 		for _, path := range v.Paths {
 			file := files[path]
 			response.ObjectVersion = append(response.ObjectVersion, &v1alpha1.ObjectVersion{Id: v.ID, Version: v.Version})
-			response.Files = append(response.Files, &v1alpha1.File{Path: path, Mode: int32(file.Mode.Perm()), Contents: file.Data.Reveal()})
+			mode := int32(file.Mode.Perm()) //nolint:gosec // G115: nine bits
+			response.Files = append(response.Files, &v1alpha1.File{Path: path, Mode: mode, Contents: file.Data.Reveal()})
 		}
 	}
 	return response
