@@ -263,6 +263,13 @@ func TestMounts(t *testing.T) {
 			{Name: "registration", MountPath: "/registration"},
 			{Name: "pods", MountPath: root + "/pods", MountPropagation: "Bidirectional"},
 		}
+		if name == "provider-mode" {
+			if socket := s.flag("provider-socket"); socket != "/provider/azure.sock" {
+				t.Errorf("the socket is %s; the Secrets Store CSI Driver looks for azure.sock", socket)
+			}
+			wantPaths = append(wantPaths, "provider /etc/kubernetes/secrets-store-csi-providers DirectoryOrCreate")
+			wantMounts = append(wantMounts, volumeMount{Name: "provider", MountPath: "/provider"})
+		}
 		if file := s.flag("ca-bundle"); file != "" {
 			wantMounts = append(wantMounts, volumeMount{Name: "ca", MountPath: filepath.Dir(file), ReadOnly: true})
 		}
