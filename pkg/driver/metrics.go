@@ -30,7 +30,7 @@ func newMetrics(version string, n *nodeServer, registry *prometheus.Registry) (*
 	m := &metrics{
 		operations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "keyvault_csi_operations_seconds",
-			Help: "Duration of CSI calls by method and gRPC code.",
+			Help: "Duration of calls by method and gRPC code.",
 			// From a republish with nothing to do (tens of microseconds) to the two minutes after which the kubelet gives up.
 			Buckets: []float64{.0001, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120},
 		}, []string{"method", "code"}),
