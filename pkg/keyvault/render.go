@@ -88,7 +88,7 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (done ren
 	if o.Kind == volume.KindSecret {
 		switch {
 		case v.Backs:
-			outputs = append(slices.Clip(outputs), o.Split...)
+			outputs = slices.Concat(o.Split, outputs) // in the order of the Azure provider's answers
 		case o.NeedsCertificate:
 			remedy := "leave the file names out"
 			if certificate.IsContent(v.ContentType) { // such as of an App Service Certificate
