@@ -117,9 +117,9 @@ func newEstate(t *testing.T, cloud azure) *estate {
 `)
 	e.Node = startWithMetadata(t, node.Options{
 		Provider: true,
-		Flags: append([]string{"--cloud=" + cloud.name, "--policy-file=" + policy, "--cluster-identity-file=" + e.clusterFile}, cloud.flags...),
-		Env:   []string{"HTTP_PROXY=http://127.0.0.1:1", "IDENTITY_ENDPOINT=http://127.0.0.1:1", "IDENTITY_HEADER=x", "MSI_ENDPOINT=http://127.0.0.1:1", "IMDS_ENDPOINT=http://127.0.0.1:1"},
-		Cloud: cloud.options,
+		Flags:    append([]string{"--cloud=" + cloud.name, "--policy-file=" + policy, "--cluster-identity-file=" + e.clusterFile}, cloud.flags...),
+		Env:      []string{"HTTP_PROXY=http://127.0.0.1:1", "IDENTITY_ENDPOINT=http://127.0.0.1:1", "IDENTITY_HEADER=x", "MSI_ENDPOINT=http://127.0.0.1:1", "IMDS_ENDPOINT=http://127.0.0.1:1"},
+		Cloud:    cloud.options,
 	})
 	e.Audience = cloud.audience
 	systemAssigned(t, e.Node, node.Tenant, ownID)

@@ -1,0 +1,88 @@
+package daemon_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// reads is the number of answered reads of secrets since the last call.
+func reads(n *node.Node) int {
+	defer n.Cloud.ResetCounts()
+	return n.Cloud.Count(devcloud.CountKey{Service: devcloud.ServiceVault, Kind: "secrets/get", Status: 200})
+}
+
+// Pods with one identity share the values, whether they mount a class or a volume of our own, and polls ask no vault within the interval. A
+// class always names its tenant, so the volume must do it too.
+func TestProviderSharesTheCache(t *testing.T) {
+	t.Parallel()
+	n := node.New(t, node.Options{Provider: true, Flags: []string{"--mount-max-age=1h", "--rotation-interval=1h"}})
+	n.Vault.SetSecret("a", "value", devcloud.SecretOptions{})
+	const pods = 5
+	for i := range pods {
+		class := node.Class(fmt.Sprint("web-", i), "objects", objects("a"))
+		versions := mounted(t, n, class).GetObjectVersion()
+		mounted(t, n, class, versions...)
+	}
+	if got := reads(n); got != 1 {
+		t.Errorf("%d pods with one identity cost %d reads, want 1", pods, got)
+	}
+	v := workload("secrets", "a", "tenantID", node.Tenant)
+	n.MustPublish(t, v)
+	if got := reads(n); got != 0 || node.ReadFile(t, filepath.Join(n.Target(v), "secrets/a")) != "value" {
+		t.Errorf("a volume of our own costs %d reads, want none", got)
+	}
+
+	n.Vault.SetSecret("b", "value", devcloud.SecretOptions{})
+	v = workload("secrets", "b", "tenantID", node.Tenant)
+	v.Name = "ours"
+	n.MustPublish(t, v)
+	wantFiles(t, n, node.Class("theirs", "objects", objects("b")), "b 0644 value")
+	if got := reads(n); got != 1 {
+		t.Errorf("a class after a volume of our own costs %d reads, want 1 for both", got)
+	}
+	n.MustUnpublish(t, v)
+
+	class := node.Class("principal", "objects", objects("a"), "clientID", "")
+	class.NoToken, class.Secret = true, map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret}
+	wantFiles(t, n, class, "a 0644 value")
+	if got := reads(n); got != 1 {
+		t.Errorf("another identity costs %d reads, want its own", got)
+	}
+	if got := n.MustMetric(t, `keyvault_csi_volumes{state="fresh"}`); got != 1 {
+		t.Errorf("%v volumes are counted, want our own alone", got)
+	}
+	if got := n.MustMetric(t, `keyvault_csi_provider_requests_total{code="OK"}`); got != 2*pods+2 {
+		t.Errorf("%v calls are counted, want %d", got, 2*pods+2)
+	}
+}
+
+// With --last-known-good a pod with a class starts during an outage of the vault.
+func TestProviderInAnOutage(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{{"--mount-max-age=0", "--last-known-good=1h"}, {"--mount-max-age=0"}} {
+		n := node.New(t, node.Options{Provider: true, Flags: flags})
+		n.Vault.SetSecret("a", "value", devcloud.SecretOptions{})
+		wantFiles(t, n, node.Class("before", "objects", objects("a")), "a 0644 value")
+		if _, err := n.Cloud.Inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Reset}); err != nil {
+			t.Fatal(err)
+		}
+		during := node.Class("during", "objects", objects("a"))
+		const text = `objects[0]: secret "a" of https://shop.vault.azure.net as workload 11111111-2222-3333-4444-555555555555: ` +
+			"no answer from shop.vault.azure.net: the connection broke; check the network between the node and it"
+		if len(flags) == 1 {
+			refusedMount(t, n, during, codes.Unavailable, text)
+			continue
+		}
+		wantFiles(t, n, during, "a 0644 value")
+		if log := n.Output(); !strings.Contains(log, "answered without the vault") || !strings.Contains(log, "the connection broke") {
+			t.Error("not logged")
+		}
+	}
+}

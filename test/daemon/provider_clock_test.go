@@ -1,0 +1,172 @@
+package daemon_test
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	azurecloud "github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/policy"
+	"github.com/keyvault-csi/keyvault-csi/pkg/provider"
+	"github.com/keyvault-csi/keyvault-csi/pkg/provider/v1alpha1"
+	"github.com/keyvault-csi/keyvault-csi/pkg/providerclass"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
+)
+
+// clocked is the provider of a daemon in this process, with a clock of its own: the process under test has that of the machine.
+type clocked struct {
+	*provider.Server
+
+	node    *node.Node
+	client  *keyvault.Client
+	metrics *prometheus.Registry
+
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClocked(t *testing.T) *clocked {
+	t.Helper()
+	c := &clocked{node: node.New(t, node.Options{}), metrics: prometheus.NewRegistry(), now: time.Now()}
+	cloud, err := azurecloud.CloudByName("AzurePublicCloud", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy, err := url.Parse(c.node.Cloud.ProxyURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(c.node.Cloud.CA())
+	c.client, err = keyvault.New(keyvault.Options{
+		Cloud: cloud, RootCAs: roots, Proxy: http.ProxyURL(proxy), MountMaxAge: 10 * time.Second, Metrics: c.metrics, Now: c.clock,
+		After: func(time.Duration) <-chan time.Time { return time.After(0) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defaults := volume.Defaults{RotationInterval: 2 * time.Minute}
+	d, err := driver.New(driver.Config{
+		Name: "keyvault-csi.io", Version: "v1", NodeID: "node-1", Endpoint: "unix:///csi.sock", KubeletRoot: "/", Defaults: defaults,
+		Policy: policy.Default(), Fetcher: c.client, Store: struct{ driver.Store }{}, Registry: c.metrics,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Server, err = provider.New(provider.Options{
+		Version: "v1", Class: providerclass.Options{Defaults: defaults}, Metrics: c.metrics, Pipeline: d.Pipeline(), Now: c.clock,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *clocked) clock() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clocked) later(d time.Duration) {
+	c.mu.Lock()
+	c.now = c.now.Add(d)
+	c.mu.Unlock()
+	c.Tidy()
+	c.client.Tidy()
+}
+
+// mount lets pods mount a class, or poll it, and returns the contents of the first file of each.
+func (c *clocked) mount(t *testing.T, pods int, poll bool, names ...string) (contents string) {
+	t.Helper()
+	for i := range pods {
+		request := c.node.MustMountRequest(t, node.Class(fmt.Sprint("web-", i), "objects", objects(names...)))
+		if poll {
+			request.CurrentObjectVersion = []*v1alpha1.ObjectVersion{{Id: "secret/" + names[0], Version: strings.Repeat("0", 32)}}
+		}
+		response, err := c.Mount(t.Context(), request)
+		if err != nil {
+			t.Fatalf("pod %d: %v", i, err)
+		}
+		contents += string(response.GetFiles()[0].GetContents()) + " "
+	}
+	return strings.TrimSpace(contents)
+}
+
+// All polls within the interval are answered from memory; after it one request answers all.
+func TestProviderInterval(t *testing.T) {
+	t.Parallel()
+	c := newClocked(t)
+	c.node.Vault.SetSecret("a", "old", devcloud.SecretOptions{})
+	expect := func(when string, poll bool, want string, requests int) {
+		t.Helper()
+		if got := c.mount(t, 3, poll, "a"); got != want {
+			t.Errorf("%s: the pods get %q, want %q", when, got, want)
+		}
+		if got := reads(c.node); got != requests {
+			t.Errorf("%s: %d reads, want %d", when, got, requests)
+		}
+	}
+	expect("three pods start", false, "old old old", 1)
+	c.node.Vault.SetSecret("a", "new", devcloud.SecretOptions{})
+	c.later(time.Minute)
+	expect("polls after one minute", true, "old old old", 0)
+	c.later(59 * time.Second)
+	expect("polls within the interval", true, "old old old", 0)
+	c.later(31 * time.Second) // also past the random wait
+	expect("polls after it", true, "new new new", 1)
+	c.later(time.Minute)
+	expect("polls within the next interval", true, "new new new", 0)
+	c.node.Vault.SetSecret("a", "newer", devcloud.SecretOptions{})
+	expect("three pods start later", false, "newer newer newer", 1)
+}
+
+// A volume that is not polled any more counts as gone: it has no expiry metric, its values leave the memory, and its pod has to prove
+// itself again.
+func TestProviderForgets(t *testing.T) {
+	t.Parallel()
+	c := newClocked(t)
+	if _, err := c.node.Vault.SetCertificate("tls", devcloud.CertificateOptions{NotAfter: time.Now().Add(48 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	logins := func() int {
+		return c.node.Cloud.Count(devcloud.CountKey{Service: devcloud.ServiceLogin, Kind: "token", Status: 200})
+	}
+	state := func(when string, certificates string) {
+		t.Helper()
+		want := "# HELP keyvault_csi_certificates Certificates that volumes hold.\n# TYPE keyvault_csi_certificates gauge\nkeyvault_csi_certificates " + certificates + "\n"
+		if err := testutil.GatherAndCompare(c.metrics, strings.NewReader(want), "keyvault_csi_certificates"); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	c.mount(t, 1, false, "tls")
+	state("mounted", "1")
+	for range 3 {
+		c.later(9 * time.Minute)
+		c.mount(t, 1, true, "tls")
+		state("polled", "1")
+	}
+	reads(c.node)
+	c.later(10 * time.Minute)
+	state("not polled", "0")
+	c.mount(t, 1, true, "tls")
+	state("polled again", "1")
+	if got := logins(); got != 1 {
+		t.Errorf("%d logins when the volume is back, want 1", got)
+	}
+	if got := reads(c.node); got != 1 {
+		t.Errorf("%d reads when the volume is back, want 1", got)
+	}
+}
