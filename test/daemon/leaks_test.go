@@ -23,6 +23,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/provider/v1alpha1"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
@@ -57,6 +58,7 @@ func TestNothingSecretLeaves(t *testing.T) {
 			l := newLeaks(t, format)
 			l.succeed(t)
 			l.failByRequest(t)
+			l.provider(t)
 			l.failByCloud(t)
 			l.failByFiles(t)
 			l.failToStart(t)
@@ -85,6 +87,7 @@ func newLeaks(t *testing.T, format string) *leaks {
 			"TMPDIR=" + temporary, "GOTRACEBACK=crash", "GODEBUG=http2debug=2", "AZURE_SDK_GO_LOGGING=all",
 			"GRPC_GO_LOG_SEVERITY_LEVEL=info", "GRPC_GO_LOG_VERBOSITY_LEVEL=99", "GRPC_BINARY_LOG_FILTER=*",
 		},
+		Provider:   true,
 		ProxyLogin: "somebody:" + plantedProxy,
 		Restrict:   func() error { return unix.Chdir(work) },
 	})
@@ -169,6 +172,53 @@ func (l *leaks) failByRequest(t *testing.T) {
 	stranger := quick("db-password")
 	stranger.ServiceAccount = "stranger" // without a federated credential
 	l.try(t, stranger)
+}
+
+// provider makes the calls of the Secrets Store CSI Driver that succeed and fail, with secrets in each of their fields.
+func (l *leaks) provider(t *testing.T) {
+	t.Helper()
+	client := l.Provider(t)
+	call := func(class kubelet.Volume, change ...func(*v1alpha1.MountRequest)) {
+		t.Helper()
+		l.calls++
+		class.Name = fmt.Sprintf("class-%d", l.calls)
+		request := l.MustMountRequest(t, class)
+		for _, f := range change {
+			f(request)
+		}
+		_, err := client.Mount(t.Context(), request)
+		l.add("answers of the provider", fmt.Sprint(err))
+	}
+	login := func(secret string) kubelet.Volume {
+		class := node.Class("", "clientID", "", "objects", objects("db-password"))
+		class.Secret = map[string]string{"clientid": node.PrincipalID, "clientsecret": secret}
+		return class
+	}
+	good := node.Class("", "objects", objects("db-password"))
+	call(good)
+	call(good, func(r *v1alpha1.MountRequest) {
+		r.CurrentObjectVersion = []*v1alpha1.ObjectVersion{{Id: "secret/db-password", Version: "1"}}
+	})
+	call(login(node.PrincipalSecret))
+	call(login(plantedWrong))
+	call(node.Class("", "objects", objects(plantedControl, "no-such")))
+	call(node.Class("", "objects", "array:\n- |\n  objectName: db-password\n  objectType: secret\n  objectEncoding: hex\n"))
+	call(node.Class("", "objects", "array:\n- |\n  objectName: pfx\n  objectType: secret\n- |\n  objectName: pem\n  objectType: secret\n"))
+	stranger := node.With(good)
+	stranger.ServiceAccount = "stranger"
+	call(stranger)
+	for _, broken := range []string{plantedWrong, `{"` + plantedWrong, `["` + plantedWrong + `"]`, `{"clientsecret":{"x":"` + plantedWrong + `"}}`} {
+		call(good, func(r *v1alpha1.MountRequest) { r.Attributes = broken })
+		call(good, func(r *v1alpha1.MountRequest) { r.Secrets = broken })
+		call(good, func(r *v1alpha1.MountRequest) { r.Permission = broken })
+		call(good, func(r *v1alpha1.MountRequest) { r.Attributes = r.Attributes[:len(r.Attributes)-2] + broken })
+	}
+	clear, err := l.Cloud.Inject(devcloud.Fault{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Text: `{"value":"` + plantedValue + `"`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer clear()
+	call(good)
 }
 
 // vaultError is an error in the form of a vault.
@@ -395,17 +445,18 @@ func (l *leaks) crash(t *testing.T) {
 func (l *leaks) search(t *testing.T) {
 	t.Helper()
 	controls := map[string][]string{
-		"log": {plantedControl, "try-1-0", "the policy file cannot be used", "volume published without the vault"},
+		"log": {plantedControl, "try-1-0", "shop/class-", "Mount", "the policy file cannot be used", "volume published without the vault"},
 		"answers": {
 			plantedControl, "no-such", "is not hex", "PKCS#12", "AADSTS7000215", "HTTP 429", "HTTP 500", "DeadlineExceeded",
 			"is not a JSON object", "HTTP 503", "--ca-bundle: ", "everything is refused until it can", "HTTPS_PROXY: ",
 		},
-		"conditions":   {"the files are the last that this node saw", "HTTP 503"},
-		"pages":        {"keyvault_csi_build_info", "ok"},
-		"environment":  {"HTTPS_PROXY=http://somebody:@", "SSL_CERT_FILE="},
-		"command line": {"--cluster-identity-file="},
-		"files":        {"ca.pem:\n-----BEGIN CERTIFICATE-----"},
-		"crash":        {"SIGABRT: abort", "goroutine ", "grpc"},
+		"answers of the provider": {"<nil>", "no-such", "is not hex", "AADSTS7000215", "AADSTS7002", "attributes are not", "secrets are not", "permission is not"},
+		"conditions":              {"the files are the last that this node saw", "HTTP 503"},
+		"pages":                   {"keyvault_csi_build_info", "ok"},
+		"environment":             {"HTTPS_PROXY=http://somebody:@", "SSL_CERT_FILE="},
+		"command line":            {"--cluster-identity-file="},
+		"files":                   {"ca.pem:\n-----BEGIN CERTIFICATE-----"},
+		"crash":                   {"SIGABRT: abort", "goroutine ", "grpc"},
 	}
 	var forms []string
 	for _, marker := range []string{plantedValue, plantedWrong, plantedCluster, plantedProxy, plantedPolicy, node.PrincipalSecret} {

@@ -53,7 +53,7 @@ type fixture struct {
 // newFixture starts a node with a good secret in its vault, and publishes a good volume once.
 func newFixture(t *testing.T, flags ...string) *fixture {
 	t.Helper()
-	s := &fixture{Node: node.New(t, node.Options{Flags: flags})}
+	s := &fixture{Node: node.New(t, node.Options{Flags: flags, Provider: true})}
 	s.Vault.SetSecret("good", marker, devcloud.SecretOptions{})
 	s.checkAlive(t)
 	s.before = s.footprint(t)
