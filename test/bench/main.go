@@ -64,6 +64,7 @@ type size struct {
 	publishes       int           // in a row, for the goals of throughput and CPU
 	identities      int           // of the rotated volumes
 	rotated         int           // volumes
+	mounts          int           // pods of the Secrets Store CSI Driver
 	waitForRotation bool          // else the volumes are made older
 	throttle        throttledStart
 }
@@ -71,12 +72,12 @@ type size struct {
 var (
 	quick = size{
 		rounds: 100, slowRounds: 10, slice: 150 * time.Millisecond, volumes: []int{0, 100, 500}, starts: 3, burst: 50, volumeRounds: 100, own: 100,
-		firsts: 3, settle: 500 * time.Millisecond, publishes: 300, identities: 20, rotated: 200,
+		firsts: 3, settle: 500 * time.Millisecond, publishes: 300, identities: 20, rotated: 200, mounts: 30,
 		throttle: throttledStart{identities: 5, pods: 40, secrets: 3, limit: 500, window: 2 * time.Second, underWay: 200 * time.Millisecond},
 	}
 	full = size{
 		rounds: 1000, slowRounds: 60, slice: time.Second, volumes: []int{0, 100, 500, 2000}, starts: 9, burst: 200, volumeRounds: 500, own: 500,
-		firsts: 9, settle: time.Second, rest: 25 * time.Second, publishes: 1000, identities: 20, rotated: 1000, waitForRotation: true,
+		firsts: 9, settle: time.Second, rest: 25 * time.Second, publishes: 1000, identities: 20, rotated: 1000, mounts: 100, waitForRotation: true,
 		throttle: throttledStart{identities: 20, pods: 110, secrets: 3, limit: 5000, window: 10 * time.Second, underWay: 200 * time.Millisecond},
 	}
 )
@@ -98,6 +99,7 @@ var sections = []struct {
 	{"throttled", (*bench).throttled},
 	{"throughput", (*bench).throughput},
 	{"volumes", (*bench).manyVolumes},
+	{"provider", (*bench).provider},
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err error) {
