@@ -84,12 +84,13 @@ type mounts struct {
 }
 
 func (m *mounts) prepare(ctx context.Context, pods, objects int) error {
-	list := "array:\n"
+	list := strings.Builder{}
+	list.WriteString("array:\n")
 	for i := range objects {
-		list += fmt.Sprintf("- |\n  objectName: %s\n  objectType: secret\n", secretName(i))
+		fmt.Fprintf(&list, "- |\n  objectName: %s\n  objectType: secret\n", secretName(i))
 	}
 	for i := range pods {
-		request, err := m.node.MountRequest(ctx, node.Class(fmt.Sprint("mounted-", i), "objects", list))
+		request, err := m.node.MountRequest(ctx, node.Class(fmt.Sprint("mounted-", i), "objects", list.String()))
 		if err != nil {
 			return err
 		}
