@@ -16,6 +16,7 @@ func testServerDryRun(t *testing.T, e *env) {
 		"openshift":    {"openshift.enabled=true"},
 		"ca and proxy": {"caBundle.existingConfigMap=roots", "proxy.httpsProxy=http://proxy.example:3128", "proxy.noProxy=10.0.0.0/8"},
 		"host network": {"hostNetwork=true", "httpPort=19808", "logFormatJSON=true", "logVerbosity=4"},
+		"provider":     {"providerMode.enabled=true"},
 		"china":        {"cloud.name=AzureChinaCloud"},
 	} {
 		args := []string{"template", "dry-run", chart, "--kube-version", version.GitVersion, "--namespace", driverNamespace}

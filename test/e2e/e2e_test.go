@@ -57,6 +57,7 @@ func TestE2E(t *testing.T) {
 		run  func(t *testing.T, e *env)
 	}{
 		{"read-write requests allowed", testReadWriteRequests},
+		{"provider mode", testProviderMode},
 		{"manifests of kvcsi migrate", testMigrated},
 		{"tokens in the volume context", testTokensInVolumeContext},
 		{"thirty pods come and go", testManyPods},

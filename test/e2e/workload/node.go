@@ -34,6 +34,7 @@ func node() error {
 	mux.HandleFunc("GET /shown", answer(func(r *http.Request) (map[string]string, error) { return shown(r.FormValue("name")) }))
 	mux.HandleFunc("GET /image", answer(func(r *http.Request) ([]string, error) { return image(r.FormValue("name")) }))
 	mux.HandleFunc("GET /mode", answer(func(r *http.Request) (string, error) { return mode(r.FormValue("file")) }))
+	mux.HandleFunc("GET /provider", answer(func(r *http.Request) (string, error) { return provider(r.Context(), r.FormValue("file")) }))
 	mux.HandleFunc("POST /kill", answer(func(r *http.Request) ([]int, error) { return kill(r.FormValue("name")) }))
 	mux.HandleFunc("GET /addresses", answer(func(*http.Request) ([]string, error) { return addresses() }))
 	mux.HandleFunc("POST /replace", answer(func(r *http.Request) (string, error) { return "", replace(r.FormValue("file"), r.Body) }))
