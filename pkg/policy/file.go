@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -40,6 +41,22 @@ func (f *File) Allow(r volume.Request) (volume.Permit, error) {
 		return nil, volume.Errorf(volume.ErrDenied, "%w", f.explain(problem, false))
 	}
 	return rules.Allow(r)
+}
+
+// RefreshAfter is [Policy.RefreshAfter] of the rules in force.
+func (f *File) RefreshAfter(r volume.Request, now time.Time) time.Time {
+	if rules, _ := f.current(); rules != nil {
+		return rules.RefreshAfter(r, now)
+	}
+	return time.Time{}
+}
+
+// LatestRefreshAfter is [Policy.LatestRefreshAfter] of the rules in force.
+func (f *File) LatestRefreshAfter() time.Time {
+	if rules, _ := f.current(); rules != nil {
+		return rules.LatestRefreshAfter()
+	}
+	return time.Time{}
 }
 
 // Failures returns how often the file could not be used. It reads the file, so that the metrics show a broken one before a

@@ -23,6 +23,8 @@ func FuzzPolicy(f *testing.F) {
 		"a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\n" +
 			"d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c]\nrules: [*d,*d,*d,*d,*d,*d,*d]\n",
 		"rules: \"\\e[31m\\x00\\n\\u2028\"", "rules: [{effect: \"\\e]0;x\\a\"}]", "\"\\e[2J\": 1\nrules: []", "rules: {a: b}", "rules: [[]]",
+		"refreshAfter: 2026-11-27T14:00:00Z\nrules: [{namespaces: [a], identities: [managed], refreshAfter: &t 2026-11-27T14:00:00.5+01:00}, " +
+			"{namespaces: [a], identities: [managed], refreshAfter: *t}]", "refreshAfter: \"\\e[31m\\x00\\n\"\nrules: []",
 		"rules: []\n---\nrules: []", "rules: " + strings.Repeat("[", 3000) + strings.Repeat("]", 3000),
 		"rules:\n- namespaces: [" + strings.Repeat("\"*\",", 200) + "]\n  identities: [managed]", "", "\x00", "---", "!!binary cnVsZXM6",
 		"rules:\n- namespaces: [\"" + strings.Repeat("*a", 300) + "\"]\n  identities: [workload]",
@@ -41,6 +43,10 @@ func FuzzPolicy(f *testing.F) {
 		if err != nil {
 			checkLine(t, err)
 		} else {
+			now := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
+			if after := p.RefreshAfter(hostile, now); after.After(now) || after.After(p.LatestRefreshAfter()) {
+				t.Errorf("refreshAfter %v, on %v; the latest is %v", after, now, p.LatestRefreshAfter())
+			}
 			permit, err := p.Allow(hostile)
 			if permit != nil {
 				err = permit(volume.Principal{ResourceID: "/subscriptions/" + strings.Repeat("a", 900)})

@@ -19,7 +19,8 @@ import (
 const maxText = 4 << 10
 
 type document struct {
-	Rules *[]rule `yaml:"rules"` // nil if it is missing
+	RefreshAfter instant `yaml:"refreshAfter"`
+	Rules        *[]rule `yaml:"rules"` // nil if it is missing
 }
 
 // Parse reads a policy from YAML, strictly: an unknown field or word is an error, because a rule that is not read as it was
@@ -50,22 +51,29 @@ func parse(text []byte) (*Policy, error) {
 	if err := checkNulls(text); err != nil {
 		return nil, err
 	}
+	if err := d.RefreshAfter.check(); err != nil {
+		return nil, err
+	}
 	for i := range *d.Rules {
 		if err := (*d.Rules)[i].check(); err != nil {
 			return nil, fmt.Errorf("rules[%d].%w", i, err)
 		}
 	}
-	return &Policy{rules: *d.Rules}, nil
+	return &Policy{rules: *d.Rules, refreshAfter: d.RefreshAfter}, nil
 }
 
 // checkNulls refuses a field without a value, such as a list that is commented out: the rule would match more than was
 // meant.
 func checkNulls(text []byte) error {
 	var document struct {
-		Rules []map[string]yaml.Node `yaml:"rules"`
+		RefreshAfter yaml.Node              `yaml:"refreshAfter"`
+		Rules        []map[string]yaml.Node `yaml:"rules"`
 	}
 	if err := yaml.Unmarshal(text, &document); err != nil {
 		return plain(err)
+	}
+	if value := document.RefreshAfter; value.ShortTag() == "!!null" && !value.IsZero() {
+		return errors.New("refreshAfter: has no value; write one, or leave the field out")
 	}
 	for i, rule := range document.Rules {
 		for _, field := range slices.Sorted(maps.Keys(rule)) {
@@ -115,6 +123,9 @@ func (r *rule) check() error {
 				return fmt.Errorf("%s[%d]: %w", list.field, i, err)
 			}
 		}
+	}
+	if err := r.checkRefreshAfter(); err != nil {
+		return err
 	}
 	// Each identity of the node has three ids, so a list of denied ids is never complete. A list of allowed ids need not be.
 	if r.deny() && r.ClientIDs != nil && !r.matchesAnyID() && slices.ContainsFunc(r.Identities, ofTheNode) {

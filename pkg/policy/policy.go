@@ -19,8 +19,9 @@ import (
 // Policy is an ordered list of rules. The first rule that matches a request decides; a request that no rule matches is
 // refused. It is immutable. The zero value refuses everything.
 type Policy struct {
-	rules   []rule
-	builtIn bool // there is no file that a refusal could name
+	rules        []rule
+	refreshAfter instant // of the whole file
+	builtIn      bool    // there is no file that a refusal could name
 }
 
 // rule matches a request at one of its vaults if each condition does. A nil list matches everything; see identifies for
@@ -32,6 +33,7 @@ type rule struct {
 	Identities      []string `yaml:"identities"`
 	ClientIDs       []string `yaml:"clientIDs"` // in lower case
 	Vaults          []string `yaml:"vaults"`    // in lower case
+	RefreshAfter    instant  `yaml:"refreshAfter"`
 }
 
 // Default is the policy without a file: workload and servicePrincipal everywhere, managed and cluster nowhere.
@@ -108,9 +110,12 @@ func (r rule) deny() bool { return r.Effect == "deny" }
 // covers checks all conditions except ClientIDs.
 func (r rule) covers(request volume.Request, vault string) bool {
 	return slices.Contains(r.Identities, string(request.Identity.Kind)) &&
-		matchesAny(r.Namespaces, request.Pod.Namespace) &&
-		(r.ServiceAccounts == nil || matchesAny(r.ServiceAccounts, request.Pod.ServiceAccount)) &&
+		r.coversPod(request.Pod) &&
 		(r.Vaults == nil || matchesAny(r.Vaults, strings.ToLower(vault)) || vault == "" && !r.deny())
+}
+
+func (r rule) coversPod(pod volume.Pod) bool {
+	return matchesAny(r.Namespaces, pod.Namespace) && (r.ServiceAccounts == nil || matchesAny(r.ServiceAccounts, pod.ServiceAccount))
 }
 
 // identifies checks ClientIDs. For an identity of the node it compares the identity in the token, which is not known while
