@@ -96,7 +96,7 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 func (c *Client) newFetch(r volume.Request) *fetch {
 	f := &fetch{
 		Client: c, Request: r, key: c.logins.KeyOf(r), owner: c.logins.OwnerOf(r),
-		demand: cache.Demand{Refresh: r.Refresh, Interval: r.RotationInterval},
+		demand: cache.Demand{Refresh: r.Refresh, Interval: r.RotationInterval, NotBefore: r.NotBefore},
 	}
 	if !r.Poll {
 		f.demand.Since = c.volumes.newest(r.Volume)

@@ -102,7 +102,7 @@ func (f *fetch) lastKnown(r *read) (cache.Result[*value], bool) {
 	if f.Refresh || f.lastKnownGood == 0 || !f.proven(r.request.Vault) {
 		return cache.Result[*value]{}, false
 	}
-	return f.cache.LastKnown(f.cacheKey(r))
+	return f.cache.LastKnown(f.cacheKey(r), f.demand)
 }
 
 // tenant returns the tenant to log in to for a vault; empty if it is not known.

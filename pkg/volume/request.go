@@ -30,6 +30,10 @@ type Request struct {
 	// than RotationInterval, also those that the volume has already. Parse does not set it.
 	Poll bool
 
+	// NotBefore is the policy's refreshAfter: an answer of a vault that was requested before must not be used. Zero means
+	// none. Parse does not set it.
+	NotBefore time.Time
+
 	// Timeout bounds one publish. It is never 0.
 	Timeout time.Duration
 

@@ -68,6 +68,10 @@ type Demand struct {
 	Interval time.Duration // of the volume
 	Since    time.Time     // in a refresh: when the volume's newest value was requested; zero if not known
 	Optional bool          // the volume accepts that the object is absent
+
+	// NotBefore excludes all answers that were requested before, also of pinned versions and in an outage, and those whose
+	// time is in the future. Zero excludes none.
+	NotBefore time.Time
 }
 
 // Cache is safe for concurrent use. It has one goroutine for each fetch and no other.
@@ -143,7 +147,7 @@ func (c *Cache[V]) find(key Key, d Demand) (Result[V], bool) {
 func (c *Cache[V]) serves(e *entry[V], d Demand, now time.Time) bool {
 	var none V
 	switch {
-	case e.value == none:
+	case e.value == none || d.excludes(e.at, now):
 		return false
 	case !d.Refresh:
 		return younger(now.Sub(e.at), c.options.MountMaxAge)
@@ -159,9 +163,19 @@ func (c *Cache[V]) lacks(e *entry[V], d Demand, now time.Time) bool {
 	return d.Optional && d.Refresh && e.failure.Absent && d.fresh(e.tried, now)
 }
 
-// fresh reports whether an answer of that time is young enough for a refresh, and newer than what the volume has.
+// fresh reports whether an answer of that time is young enough for a refresh, and newer than what the volume has. If only
+// NotBefore makes the volumes of an identity due, their next calls share the answer.
 func (d Demand) fresh(at, now time.Time) bool {
-	return at.After(d.Since) && younger(now.Sub(at), d.Interval)
+	limit := d.Interval
+	if limit == 0 && !d.NotBefore.IsZero() {
+		limit = CallTime
+	}
+	return at.After(d.Since) && younger(now.Sub(at), limit) && !d.excludes(at, now)
+}
+
+// excludes applies NotBefore to an answer of that time.
+func (d Demand) excludes(at, now time.Time) bool {
+	return !d.NotBefore.IsZero() && (at.Before(d.NotBefore) || at.After(now))
 }
 
 func younger(age, limit time.Duration) bool { return age >= 0 && age < limit }
@@ -176,13 +190,14 @@ func (c *Cache[V]) Paused(key Key) *Failure {
 	return nil
 }
 
-// LastKnown returns the last value of an object, if it may be used in an outage.
-func (c *Cache[V]) LastKnown(key Key) (Result[V], bool) {
+// LastKnown returns the last value of an object, if the demand may be satisfied with it in an outage.
+func (c *Cache[V]) LastKnown(key Key, d Demand) (Result[V], bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var none V
 	e, ok := c.entries[key]
-	if !ok || e.value == none || !younger(c.options.Now().Sub(e.at), c.options.LastKnownGood) {
+	now := c.options.Now()
+	if !ok || e.value == none || !younger(now.Sub(e.at), c.options.LastKnownGood) || d.excludes(e.at, now) {
 		return Result[V]{}, false
 	}
 	return Result[V]{Value: e.value, At: e.at, Tenant: e.tenant}, true

@@ -99,7 +99,7 @@ func TestIdentitiesShareNothing(t *testing.T) {
 	other := latestKey
 	other.Identity = "other"
 	_, found := cache.Find(other, Demand{})
-	_, known := cache.LastKnown(other)
+	_, known := cache.LastKnown(other, Demand{})
 	if _, last := cache.Last(other); found || known || last {
 		t.Errorf("found %t, last known %t, last %t", found, known, last)
 	}
@@ -123,7 +123,7 @@ func TestFailuresPause(t *testing.T) {
 		cache.Store(latestKey, Demand{}, Result[text]{Value: "v", At: clock.now})
 		clock.pass(time.Second)
 		cache.Store(latestKey, Demand{}, Result[text]{At: clock.now, Failure: test.failure})
-		if result, known := cache.LastKnown(latestKey); known != test.keeps || known && result.Value != "v" {
+		if result, known := cache.LastKnown(latestKey, Demand{}); known != test.keeps || known && result.Value != "v" {
 			t.Errorf("%s: the last known value is %+v, %t; want %t", test.name, result, known, test.keeps)
 		}
 		clock.pass(test.least - 1)
@@ -210,7 +210,7 @@ func TestLastKnown(t *testing.T) {
 		known bool
 	}{{time.Hour - 1, true}, {1, false}} {
 		clock.pass(step.after)
-		_, known := cache.LastKnown(latestKey)
+		_, known := cache.LastKnown(latestKey, Demand{})
 		if value, ok := cache.Last(latestKey); known != step.known || value != "v" || !ok {
 			t.Errorf("%v later: last known %t, last %q; want %t", step.after, known, value, step.known)
 		}

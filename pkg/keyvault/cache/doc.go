@@ -8,7 +8,7 @@
 //
 //   - Freshness: a first mount takes a value younger than [Options.MountMaxAge]. A refresh takes one younger than its
 //     volume's interval and newer than what the volume has. A pinned version cannot change, so its age does not
-//     matter.
+//     matter. [Demand.NotBefore] excludes older answers from all of these, and from the last known ones.
 //   - Failures: a failed fetch answers the next ones for two seconds after a refusal, and for 10 to 30 seconds after
 //     an outage. A refusal removes the value.
 //   - Retention: a value is dropped when it is older than the longest of [Options.MountMaxAge],

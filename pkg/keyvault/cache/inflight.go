@@ -28,6 +28,7 @@ type Fetch[V Value] func(ctx context.Context, waitFor func(name string, s Servic
 // inflight is one fetch for all callers that want the same object as the same identity. It has its own context: it
 // must not end with the first caller, and it ends when the last has left.
 type inflight[V Value] struct {
+	began  time.Time
 	done   chan struct{}
 	result Result[V] // valid once done is closed
 
@@ -58,6 +59,7 @@ func (c *Cache[V]) Get(ctx context.Context, key Key, d Demand, patience time.Dur
 		return r, Hit
 	}
 	f, joined := c.inflight[key]
+	joined = joined && !f.began.Before(d.NotBefore) // its request may have been sent before
 	switch {
 	case joined:
 		f.waiting++
@@ -77,7 +79,7 @@ func (c *Cache[V]) Get(ctx context.Context, key Key, d Demand, patience time.Dur
 
 // Alone makes a fetch that is not shared and not stored. It waits like [Cache.Get].
 func (c *Cache[V]) Alone(ctx context.Context, fetch Fetch[V]) Result[V] {
-	own, f := newInflight[V](ctx)
+	own, f := c.newInflight(ctx)
 	go func() {
 		defer f.cancel()
 		f.result = fetch(own, f.waitFor)
@@ -86,14 +88,14 @@ func (c *Cache[V]) Alone(ctx context.Context, fetch Fetch[V]) Result[V] {
 	return c.await(ctx, Key{}, f, 0)
 }
 
-func newInflight[V Value](ctx context.Context) (context.Context, *inflight[V]) {
+func (c *Cache[V]) newInflight(ctx context.Context) (context.Context, *inflight[V]) {
 	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), FetchTimeout) //nolint:gosec // G118: the fetch calls it
-	return own, &inflight[V]{done: make(chan struct{}), moved: make(chan struct{}), cancel: cancel, waiting: 1}
+	return own, &inflight[V]{began: c.options.Now(), done: make(chan struct{}), moved: make(chan struct{}), cancel: cancel, waiting: 1}
 }
 
 // start begins a fetch. The caller holds c.mu.
 func (c *Cache[V]) start(ctx context.Context, key Key, d Demand, fetch Fetch[V]) *inflight[V] {
-	own, f := newInflight[V](ctx)
+	own, f := c.newInflight(ctx)
 	c.inflight[key] = f
 	go func() {
 		defer f.cancel()

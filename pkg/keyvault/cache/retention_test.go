@@ -110,7 +110,7 @@ func TestRevoke(t *testing.T) {
 	for name, want := range map[string]bool{"a": false, "b": true} {
 		key := Key{Identity: "web", Name: name}
 		_, found := cache.Find(key, Demand{})
-		_, known := cache.LastKnown(key)
+		_, known := cache.LastKnown(key, Demand{})
 		if _, last := cache.Last(key); found != want || known != want || last != want {
 			t.Errorf("%s: found %t, last known %t, last %t; want %t", name, found, known, last, want)
 		}
