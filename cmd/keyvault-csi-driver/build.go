@@ -9,7 +9,6 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/driver"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
-	"github.com/keyvault-csi/keyvault-csi/pkg/policy"
 	"github.com/keyvault-csi/keyvault-csi/pkg/provider"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 )
@@ -84,28 +83,4 @@ func newStore(o options, registry *prometheus.Registry, logger logr.Logger) (*tm
 	gauge("keyvault_csi_volumes_bytes", "Memory of the mounted volumes.",
 		func(b tmpfs.Budget) float64 { return float64(b.Volumes) })
 	return store, nil
-}
-
-// newPolicy follows a file, or is the default without one. A file that cannot be used does not stop the driver, because
-// unpublishing needs no policy. The metric exists without a file too, so that an alert can be written before there is one.
-func newPolicy(file string, registry *prometheus.Registry, logger logr.Logger) (rules driver.Policy) {
-	rules, failures := policy.Default(), func() int { return 0 }
-	if file != "" {
-		f := policy.Open(file, func() ([]byte, error) { return readFile(file) }, func(problem error, held bool) {
-			switch {
-			case problem == nil:
-				logger.Info("policy reloaded", "file", file)
-			case held:
-				logger.Error(problem, "the policy file cannot be used; the last good rules hold", "file", file)
-			default:
-				logger.Error(problem, "the policy file cannot be used; everything is refused until it can", "file", file)
-			}
-		})
-		rules, failures = f, f.Failures
-	}
-	registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "keyvault_csi_policy_reload_errors_total",
-		Help: "How often the policy file was invalid, at the start or later.",
-	}, func() float64 { return float64(failures()) }))
-	return rules
 }

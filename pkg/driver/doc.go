@@ -5,7 +5,8 @@
 //
 //  1. check the CSI fields
 //  2. lock the target; a second call for it is refused and not queued
-//  3. ask the store how old the set at the target is; younger than its interval means done
+//  3. ask the store how old the set at the target is; younger than its interval, and than a refreshAfter of the policy,
+//     means done
 //  4. parse the attributes and the Secret
 //  5. ask the policy
 //  6. fetch, before anything on the node is touched

@@ -27,6 +27,9 @@ type Fetcher interface {
 type Policy interface {
 	// Allow returns an error that is volume.ErrDenied, or none. Then the fetcher must check the Permit, which may be nil.
 	Allow(r volume.Request) (volume.Permit, error)
+	// RefreshAfter returns the time before which nothing of the request may have been fetched; zero if there is none. Of a
+	// request that has only a Pod it returns the latest that may apply.
+	RefreshAfter(r volume.Request, now time.Time) time.Time
 	// Problem returns why the rules in force are not those that the operator has written, or nil.
 	Problem() error
 }
@@ -126,6 +129,7 @@ func New(c Config) (*Driver, error) {
 		parser:       volume.NewParser(c.Defaults),
 		pipeline: &Pipeline{
 			policy: c.Policy, fetcher: c.Fetcher, limits: c.Limits, admission: newAdmission(), timeout: " (attribute timeout)",
+			now: time.Now,
 		},
 		now: time.Now,
 	}

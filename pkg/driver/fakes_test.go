@@ -18,6 +18,7 @@ type fakes struct {
 	unpublish func(string) error
 	usage     func(string) (volume.Usage, error)
 	problem   error // of the policy
+	after     func(volume.Request, time.Time) time.Time
 
 	mu    sync.Mutex
 	now   time.Time
@@ -65,6 +66,13 @@ func (f *fakes) Allow(r volume.Request) (volume.Permit, error) {
 		return f.allow(r)
 	}
 	return nil, nil
+}
+
+func (f *fakes) RefreshAfter(r volume.Request, now time.Time) time.Time {
+	if f.after != nil {
+		return f.after(r, now)
+	}
+	return time.Time{}
 }
 
 func (f *fakes) Problem() error { return f.problem }

@@ -119,7 +119,7 @@ func (h *harness) start(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	h.driver.node.now = h.fakes.clock
+	h.driver.node.now, h.driver.node.pipeline.now = h.fakes.clock, h.fakes.clock
 	if h.after != nil {
 		h.driver.after = h.after
 	}

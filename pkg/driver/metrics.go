@@ -57,6 +57,10 @@ func newMetrics(version string, n *nodeServer, registry *prometheus.Registry) (*
 	for _, c := range []prometheus.Collector{
 		m.operations, m.rotations, m.tampered, m.writable, m.refusals, build,
 		volumesGauge("fresh", func() int { return n.countVolumes(false) }), volumesGauge("stale", func() int { return n.countVolumes(true) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "keyvault_csi_volumes_before_refresh_after",
+			Help: "Volumes that the kubelet has called for since the start, with files that were fetched before a refreshAfter of the policy about them.",
+		}, func() float64 { return float64(n.countBefore()) }),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := registry.Register(c); err != nil {

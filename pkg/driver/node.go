@@ -26,6 +26,7 @@ type nodeServer struct {
 
 	targets sync.Map // those that a call works on
 	volumes sync.Map // the volumes known since the start: CSI volume id -> volumeHealth. No call depends on it.
+	sets    sync.Map // their sets: CSI volume id -> knownSet
 }
 
 func (n *nodeServer) NodePublishVolume(ctx context.Context, req *csi.NodePublishVolumeRequest) (*csi.NodePublishVolumeResponse, error) {
@@ -62,6 +63,7 @@ func (n *nodeServer) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpub
 		return nil, err
 	}
 	n.volumes.Delete(req.GetVolumeId())
+	n.sets.Delete(req.GetVolumeId())
 	n.pipeline.Forget(req.GetVolumeId())
 	klog.FromContext(ctx).Info("volume removed")
 	return &csi.NodeUnpublishVolumeResponse{}, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -16,6 +17,7 @@ type Pipeline struct {
 	limits    volume.Limits
 	admission *admission
 	timeout   string // the name of the setting, for the error
+	now       func() time.Time
 }
 
 // Run waits for admission, parses, asks the policy, fetches, and calls use with the content. The memory of the content is
@@ -39,6 +41,7 @@ func (p *Pipeline) Run(parent context.Context, attributes, secrets map[string]st
 	if request.Permit, err = p.policy.Allow(request); err != nil {
 		return err
 	}
+	request.NotBefore = p.policy.RefreshAfter(request, p.now())
 	request.Limits, request.Memory = p.limits, memory
 	ctx, cancel := context.WithTimeout(admitted, request.Timeout)
 	defer cancel()

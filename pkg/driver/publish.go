@@ -19,6 +19,10 @@ type publishRequest struct {
 	volumeID            string
 	mount               volume.Mount
 	attributes, secrets map[string]string
+
+	refresh bool      // a set is there
+	young   bool      // which is only due if the policy says so
+	fetched time.Time // when the oldest object of the set was
 }
 
 // publish is steps 3 to 7: it brings the set at the target up to date.
@@ -37,7 +41,10 @@ func (n *nodeServer) publish(ctx context.Context, r publishRequest) error {
 	}
 
 	n.volumes.LoadOrStore(r.volumeID, volumeHealth{})
-	if !state.Unverified && !state.Outage && (interval == 0 || n.younger(state.Fetched, interval)) {
+	r.refresh, r.fetched = true, state.Fetched
+	r.young = !state.Unverified && !state.Outage && (interval == 0 || n.younger(state.Fetched, interval))
+	before := n.seeSet(r)
+	if r.young && !before {
 		return nil
 	}
 	return n.refresh(ctx, r, n.younger(state.Fetched, tolerance))
@@ -51,7 +58,7 @@ func (n *nodeServer) younger(fetched time.Time, limit time.Duration) bool {
 }
 
 func (n *nodeServer) publishFirst(ctx context.Context, r publishRequest, tolerance time.Duration) error {
-	content, outcome, err := n.replace(ctx, r, false)
+	content, outcome, err := n.replace(ctx, r)
 	health := n.inspect(ctx, outcome)
 	if err != nil {
 		n.pipeline.Forget(r.volumeID)
@@ -74,7 +81,10 @@ func (n *nodeServer) publishFirst(ctx context.Context, r publishRequest, toleran
 // refresh replaces a set that is due. While the old set is usable a failure is recorded and not returned. It is logged only
 // if it differs from the last one, because the kubelet calls every minute.
 func (n *nodeServer) refresh(ctx context.Context, r publishRequest, usable bool) error {
-	content, outcome, err := n.replace(ctx, r, true)
+	content, outcome, err := n.replace(ctx, r)
+	if errors.Is(err, errYoung) {
+		return nil
+	}
 	health, logger := n.inspect(ctx, outcome), klog.FromContext(ctx)
 	switch {
 	case err == nil:
@@ -115,15 +125,22 @@ func logNotes(logger klog.Logger, content volume.Content) {
 }
 
 // replace is steps 4 to 7. A panic in one of them is an error like any other, so that a set that is there stays in use.
-func (n *nodeServer) replace(ctx context.Context, r publishRequest, refresh bool) (content volume.Content, outcome volume.Outcome, err error) {
+func (n *nodeServer) replace(ctx context.Context, r publishRequest) (content volume.Content, outcome volume.Outcome, err error) {
+	var subject *volume.Request
 	parse := func() (volume.Request, error) {
 		request, err := n.parser.Parse(r.attributes, r.secrets)
-		request.Volume, request.Refresh = r.volumeID, refresh
-		return request, err
+		if err != nil {
+			return request, err
+		}
+		subject = subjectOf(request)
+		request.Volume, request.Refresh = r.volumeID, r.refresh
+		return request, n.checkYoung(r, subject)
 	}
 	err = n.pipeline.Run(ctx, r.attributes, r.secrets, parse, func(ctx context.Context, fetched volume.Content) (err error) {
 		content = fetched
-		outcome, err = n.config.Store.Publish(ctx, r.mount, content)
+		if outcome, err = n.config.Store.Publish(ctx, r.mount, content); err == nil {
+			n.sets.Store(r.volumeID, knownSet{content.Fetched, subject})
+		}
 		return err
 	})
 	return content, outcome, err

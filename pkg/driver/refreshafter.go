@@ -1,0 +1,85 @@
+package driver
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// errYoung ends a refresh of a set that turns out not to be due.
+var errYoung = errors.New("not due")
+
+// knownSet is the set at the target of a volume, as a refreshAfter of the policy sees it.
+type knownSet struct {
+	fetched time.Time
+	subject *volume.Request // see subjectOf; before this process has parsed the attributes it has only a Pod
+}
+
+// before reports whether the policy wants the set to be fetched again.
+func (s knownSet) before(p Policy, now time.Time) bool {
+	return s.fetched.Before(p.RefreshAfter(*s.subject, now))
+}
+
+// seeSet records the set of a republish, and reports whether the policy wants it to be fetched again. It parses nothing. So
+// until this process has parsed the attributes of the volume, every rule counts that may be about its pod.
+func (n *nodeServer) seeSet(r publishRequest) (before bool) {
+	value, _ := n.sets.Load(r.volumeID)
+	set, known := value.(knownSet)
+	if !known {
+		set.subject = &volume.Request{Pod: volume.Pod{
+			Namespace: r.attributes[volume.KubeletPodNamespace], ServiceAccount: r.attributes[volume.KubeletServiceAccount],
+		}}
+	}
+	if !known || !set.fetched.Equal(r.fetched) {
+		set.fetched = r.fetched
+		n.sets.Store(r.volumeID, set)
+	}
+	return set.before(n.config.Policy, n.now())
+}
+
+// checkYoung returns errYoung if a set that only the policy can make due is not due. It needs no permission of the policy: a
+// refusal is only reported if there is something to fetch.
+func (n *nodeServer) checkYoung(r publishRequest, subject *volume.Request) error {
+	if !r.refresh {
+		return nil
+	}
+	set := knownSet{r.fetched, subject}
+	n.sets.Store(r.volumeID, set)
+	if r.young && !set.before(n.config.Policy, n.now()) {
+		return errYoung
+	}
+	return nil
+}
+
+// subjectOf returns what the rules of a policy are about: the pod, the identity without its login, and the vaults. It keeps
+// no memory of the request.
+func subjectOf(r volume.Request) *volume.Request {
+	id := r.Identity
+	subject := &volume.Request{
+		Pod: volume.Pod{Namespace: strings.Clone(r.Pod.Namespace), ServiceAccount: strings.Clone(r.Pod.ServiceAccount)},
+		Identity: volume.Identity{
+			Kind: id.Kind, ClientID: strings.Clone(id.ClientID), ObjectID: strings.Clone(id.ObjectID), ResourceID: strings.Clone(id.ResourceID),
+		},
+	}
+	seen := map[string]bool{}
+	for _, object := range r.Objects {
+		if !seen[object.Vault] {
+			seen[object.Vault] = true
+			subject.Objects = append(subject.Objects, volume.Object{Vault: strings.Clone(object.Vault)})
+		}
+	}
+	return subject
+}
+
+// countBefore counts the volumes whose sets the policy wants to be fetched again.
+func (n *nodeServer) countBefore() (count int) {
+	n.sets.Range(func(_, set any) bool {
+		if set.(knownSet).before(n.config.Policy, n.now()) {
+			count++
+		}
+		return true
+	})
+	return count
+}
