@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
@@ -322,6 +323,10 @@ func TestDriverReadsItsPolicy(t *testing.T) {
 				continue
 			}
 			asked := volume.Request{Pod: volume.Pod{Namespace: "shop", ServiceAccount: "web"}, Identity: volume.Identity{Kind: volume.Workload}}
+			if after := rules.RefreshAfter(asked, time.Date(2026, 11, 29, 0, 0, 0, 0, time.UTC)); name == "aks-cluster-identity" &&
+				!after.Equal(time.Date(2026, 11, 28, 8, 30, 0, 0, time.UTC)) {
+				t.Errorf("the refreshAfter of a rule is %v", after)
+			}
 			if _, err := rules.Allow(asked); (err != nil) != (name == "refuse-everything") {
 				t.Errorf("a workload identity: %v", err)
 			}
