@@ -98,7 +98,7 @@ func TestProvider(t *testing.T) {
 		"a pod of many lines": {map[string]string{"csi.storage.k8s.io/pod.name": "a\nE1129 forged"}, codes.InvalidArgument, "csi.storage.k8s.io/pod.name: \"a\\nE1129 forged\" is not a name that the kubelet sends"},
 		"a large parameter":   {map[string]string{"unknown": strings.Repeat("x", 300_000)}, codes.InvalidArgument, "parameters: hold 3*"},
 		"a YAML bomb":         {map[string]string{"objects": bomb()}, codes.InvalidArgument, "objects[0]: *"},
-		"deep YAML":           {map[string]string{"objects": "array: " + strings.Repeat("[", 100_000)}, codes.InvalidArgument, "objects: is too large; *"},
+		"deep YAML":           {map[string]string{"objects": "array: " + strings.Repeat("[", 100_000)}, codes.InvalidArgument, "objects: is too large, at most 4096 entries; *"},
 		"a path":              {map[string]string{"objects": entry("objectAlias: ../../etc/shadow")}, codes.InvalidArgument, "objects[0].objectAlias: *"},
 		"an absolute path":    {map[string]string{"objects": entry("objectAlias: /etc/shadow")}, codes.InvalidArgument, "objects[0].objectAlias: *"},
 		"a vault elsewhere":   {map[string]string{"keyvaultName": "shop.evil.com/x"}, codes.InvalidArgument, "keyvaultName: *"},
