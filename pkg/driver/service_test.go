@@ -90,7 +90,7 @@ func startExtra(t *testing.T) (*harness, *extra) {
 	return h, e
 }
 
-// A service has the codes, the log, the metrics and the limits of CSI.
+// A service has the codes, the log and the metrics of CSI.
 func TestServiceBesideCSI(t *testing.T) {
 	t.Parallel()
 	h, e := startExtra(t)
