@@ -163,7 +163,8 @@ func TestServiceHealth(t *testing.T) {
 
 	other := grpc.NewServer()
 	csi.RegisterIdentityServer(other, notReady{})
-	go func() { _ = other.Serve(listenOn(t, h.serviceSocket())) }()
+	listener := listenOn(t, h.serviceSocket())
+	go func() { _ = other.Serve(listener) }()
 	t.Cleanup(other.Stop)
 	check("/healthz", http.StatusOK, "ok")
 	check("/readyz", http.StatusServiceUnavailable,
