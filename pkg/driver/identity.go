@@ -7,7 +7,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// identityServer is the CSI Identity service. The driver has no controller and no optional capability.
+// identityServer is the CSI Identity service. The driver has no controller.
 type identityServer struct {
 	csi.UnimplementedIdentityServer
 
@@ -19,7 +19,12 @@ func (s *identityServer) GetPluginInfo(context.Context, *csi.GetPluginInfoReques
 }
 
 func (s *identityServer) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilitiesRequest) (*csi.GetPluginCapabilitiesResponse, error) {
-	return &csi.GetPluginCapabilitiesResponse{}, nil
+	return &csi.GetPluginCapabilitiesResponse{Capabilities: []*csi.PluginCapability{{
+		// The specification requires it of a driver whose NodeGetInfo has a topology.
+		Type: &csi.PluginCapability_Service_{Service: &csi.PluginCapability_Service{
+			Type: csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS,
+		}},
+	}}}, nil
 }
 
 // Probe does not ask the vaults: if they cannot be reached, a restart of the driver does not help.

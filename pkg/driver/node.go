@@ -107,7 +107,12 @@ func (n *nodeServer) NodeGetCapabilities(context.Context, *csi.NodeGetCapabiliti
 	return n.capabilities, nil
 }
 
-// NodeGetInfo has neither a topology nor a limit of volumes: they are inline in the pods of this node.
+// NodeGetInfo has no limit of volumes: they are inline in the pods of this node. The kubelet asks once, when it registers the driver, and
+// writes the topology as a label of its Node, by which a pod can wait for a node that has the driver. The label is the same on all
+// nodes, and for all names of the driver: any other value on a Node would make the kubelet refuse the registration.
 func (n *nodeServer) NodeGetInfo(context.Context, *csi.NodeGetInfoRequest) (*csi.NodeGetInfoResponse, error) {
-	return &csi.NodeGetInfoResponse{NodeId: n.config.NodeID}, nil
+	return &csi.NodeGetInfoResponse{
+		NodeId:             n.config.NodeID,
+		AccessibleTopology: &csi.Topology{Segments: map[string]string{"topology.keyvault-csi.io/ready": "true"}},
+	}, nil
 }

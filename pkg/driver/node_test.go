@@ -166,14 +166,19 @@ func TestWhatTheDriverIs(t *testing.T) {
 		r.GetName() != "keyvault-csi.io" || r.GetVendorVersion() != "v1.2.3" {
 		t.Errorf("GetPluginInfo = %v, %v", r, err)
 	}
-	if r, err := h.identity.GetPluginCapabilities(t.Context(), &csi.GetPluginCapabilitiesRequest{}); err != nil || len(r.GetCapabilities()) != 0 {
-		t.Errorf("GetPluginCapabilities = %v, %v, want none", r, err)
+	if r, err := h.identity.GetPluginCapabilities(t.Context(), &csi.GetPluginCapabilitiesRequest{}); err != nil || len(r.GetCapabilities()) != 1 ||
+		r.GetCapabilities()[0].GetService().GetType() != csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS {
+		t.Errorf("GetPluginCapabilities = %v, %v, want VOLUME_ACCESSIBILITY_CONSTRAINTS, because there is a topology", r, err)
 	}
 	if r, err := h.identity.Probe(t.Context(), &csi.ProbeRequest{}); err != nil || !r.GetReady().GetValue() {
 		t.Errorf("Probe = %v, %v, want ready", r, err)
 	}
-	if r, err := h.node.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{}); err != nil || r.GetNodeId() != "node-1" {
-		t.Errorf("NodeGetInfo = %v, %v", r, err)
+	info, err := h.node.NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
+	if err != nil || info.GetNodeId() != "node-1" || info.GetMaxVolumesPerNode() != 0 {
+		t.Errorf("NodeGetInfo = %v, %v", info, err)
+	}
+	if diff := cmp.Diff(map[string]string{"topology.keyvault-csi.io/ready": "true"}, info.GetAccessibleTopology().GetSegments()); diff != "" {
+		t.Errorf("topology (-want +got):\n%s", diff)
 	}
 
 	caps, err := h.node.NodeGetCapabilities(t.Context(), &csi.NodeGetCapabilitiesRequest{})
