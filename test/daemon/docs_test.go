@@ -85,6 +85,23 @@ func TestAttributesAreDocumented(t *testing.T) {
 	}
 }
 
+// The chart's policy for volumes refuses what it does not know, so it must know all of the attributes.
+func TestThePolicyOfVolumesKnowsTheAttributes(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"../../charts/keyvault-csi/snapshots/admission.yaml", "../../deploy/admission/volumes.yaml"} {
+		_, list, _ := strings.Cut(node.ReadFile(t, file), "- name: attributes\n")
+		list, _, _ = strings.Cut(list, "]")
+		attributes := []string{"downloadCACertificates.NAME"} // by its prefix
+		for _, name := range regexp.MustCompile(`'(\w+)'`).FindAllStringSubmatch(list, -1) {
+			attributes = append(attributes, name[1])
+		}
+		slices.Sort(attributes)
+		if diff := cmp.Diff(documented(t, "Attributes"), attributes); diff != "" {
+			t.Errorf("docs/reference.md and %s differ (-documented +policy):\n%s", file, diff)
+		}
+	}
+}
+
 func TestFieldsAreDocumented(t *testing.T) {
 	t.Parallel()
 	file, err := parser.ParseFile(token.NewFileSet(), "../../pkg/volume/objects.go", nil, 0)

@@ -222,6 +222,11 @@ func TestRights(t *testing.T) {
 			switch o.Kind {
 			case "CSIDriver", "DaemonSet", "ConfigMap", "Service", "PodMonitor", "ServiceMonitor", "PrometheusRule", "NetworkPolicy",
 				"Namespace", "Kustomization":
+			// Policies are evaluated by the API server, and give no rights.
+			case "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding":
+				if name != "admission" {
+					t.Errorf("there is a %s, which no value asks for", o.Kind)
+				}
 			case "ServiceAccount":
 				if o.AutomountServiceAccountToken == nil || *o.AutomountServiceAccountToken {
 					t.Error("the service account hands out its token")

@@ -69,3 +69,40 @@ api://AzureADTokenExchange
 {{- .Values.policy.existingConfigMap }}
 {{- end }}
 {{- end }}
+
+{{- /* Fails where the cluster has no MutatingAdmissionPolicy. Its argument is a list of the value that asks for one, and the context. */ -}}
+{{- define "keyvault-csi.needsMutatingAdmissionPolicy" -}}
+{{- if semverCompare "<1.36.0-0" (index . 1).Capabilities.KubeVersion.Version }}
+{{- fail (printf "%s needs Kubernetes 1.36 or newer (MutatingAdmissionPolicy)" (index . 0)) }}
+{{- end }}
+{{- end }}
+
+{{- /* The field of a binding that limits its policy to some namespaces. */ -}}
+{{- define "keyvault-csi.admissionNamespaces" -}}
+{{- with .Values.admission.namespaceSelector -}}
+matchResources:
+  namespaceSelector:
+    {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end }}
+
+{{- define "keyvault-csi.vaultSuffix" -}}
+{{- if .Values.cloud.vaultDNSSuffix }}
+{{- lower .Values.cloud.vaultDNSSuffix }}
+{{- else if eq .Values.cloud.name "AzureUSGovernmentCloud" -}}
+vault.usgovcloudapi.net
+{{- else if eq .Values.cloud.name "AzureChinaCloud" -}}
+vault.azure.cn
+{{- else -}}
+vault.azure.net
+{{- end }}
+{{- end }}
+
+{{- /* One regular expression for globs of vaults, as a string of CEL. */ -}}
+{{- define "keyvault-csi.vaultPattern" -}}
+{{- $patterns := list }}
+{{- range . }}
+{{- $patterns = append $patterns (lower . | trimSuffix "/" | regexQuoteMeta | replace "\\*" ".*") }}
+{{- end -}}
+r'^({{ join "|" $patterns }})(:443)?/?$'
+{{- end }}
