@@ -56,6 +56,7 @@ func TestE2E(t *testing.T) {
 		name string
 		run  func(t *testing.T, e *env)
 	}{
+		{"admission policies", testAdmission},
 		{"read-write requests allowed", testReadWriteRequests},
 		{"provider mode", testProviderMode},
 		{"manifests of kvcsi migrate", testMigrated},

@@ -174,8 +174,12 @@ func testUninstall(t *testing.T, e *env) {
 		}
 		return nil
 	})
-	// Nothing of the release is left in the cluster.
-	for _, kind := range []string{"all,serviceaccount,configmap,role,rolebinding", "clusterrole,clusterrolebinding,csidriver"} {
+	// Nothing of the release is left in the cluster, but for the label that the kubelet has made.
+	if got := e.label(t); got != "true" {
+		t.Errorf("the node has %s=%q: docs/install.md says that the label stays", readyLabel, got)
+	}
+	run(t, "kubectl", "label", "nodes", "--all", readyLabel+"-")
+	for _, kind := range []string{"all,serviceaccount,configmap,role,rolebinding", "clusterrole,clusterrolebinding,csidriver,validatingadmissionpolicy"} {
 		out := run(t, "kubectl", "get", kind, "--all-namespaces", "--selector=app.kubernetes.io/instance="+release, "--output=name")
 		if out != "" && out != "No resources found\n" {
 			t.Errorf("after helm uninstall there are\n%s", out)
