@@ -3,6 +3,7 @@ package keyvault_test
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,6 +60,50 @@ func TestPEMOrValue(t *testing.T) {
 	}
 }
 
+// The provider writes separate files with blocks of the PEM that it writes: of PKCS#12 in the order of the chain, of PEM as it is stored.
+func TestBlocks(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t)
+	pfx, err := w.vault.SetCertificate("pfx", devcloud.CertificateOptions{Intermediates: 1})
+	w.must(err)
+	public, err := w.vault.SetCertificate("public", devcloud.CertificateOptions{NotExportable: true})
+	w.must(err)
+	rootFirst := certPEM(pfx.CAs[1]) + certPEM(pfx.Leaf)
+	kid := "https://shop.vault.azure.net/keys/x"
+	w.vault.SetSecret("pem", "Bag Attributes\r\n"+rootFirst+keyPEM(t, pfx), devcloud.SecretOptions{ContentType: devcloud.PEMFile, Kid: kid})
+	w.vault.SetSecret("text", "anything", devcloud.SecretOptions{ContentType: devcloud.PEMFile, Kid: kid})
+	w.vault.SetSecret("plain", rootFirst, devcloud.SecretOptions{ContentType: devcloud.PEMFile}) // backs no certificate
+	for name, test := range map[string]struct {
+		secret string
+		part   volume.Part // of the file itself
+		want   []string    // certificates, other blocks
+	}{
+		"PKCS#12":              {"pfx", volume.PartPEMOrValue, []string{chainPEM(pfx), keyPEM(t, pfx)}},
+		"key not exportable":   {"public", volume.PartPEMOrValue, []string{chainPEM(public), ""}},
+		"PKCS#12 as it is":     {"pfx", volume.PartValue, []string{"", ""}},
+		"PEM":                  {"pem", volume.PartPEMOrValue, []string{rootFirst, keyPEM(t, pfx)}},
+		"PEM as it is":         {"pem", volume.PartValue, []string{rootFirst, keyPEM(t, pfx)}},
+		"no PEM":               {"text", volume.PartPEMOrValue, []string{"", ""}},
+		"backs no certificate": {"plain", volume.PartPEMOrValue, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			object := secret(test.secret)
+			object.ChainOrder = volume.ChainOrderKeyID
+			object.Outputs = []volume.Output{{Part: test.part, Path: "z"}}
+			object.Split = []volume.Output{{Part: volume.PartCertBlocks, Path: "a"}, {Part: volume.PartOtherBlocks, Path: "b"}}
+			content, err := w.client.Fetch(t.Context(), w.asServicePrincipal(object))
+			w.must(err)
+			var got []string
+			for _, file := range content.Files[:len(content.Files)-1] {
+				got = append(got, string(file.Data.Reveal()))
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("got\n%q\nwant\n%q", got, test.want)
+			}
+		})
+	}
+}
+
 func keyPEM(t *testing.T, c *devcloud.Certificate) string {
 	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(c.Key)
@@ -69,11 +114,15 @@ func keyPEM(t *testing.T, c *devcloud.Certificate) string {
 }
 
 func chainPEM(c *devcloud.Certificate) string {
-	var text []byte
+	var text strings.Builder
 	for _, cert := range append([]*x509.Certificate{c.Leaf}, c.CAs...) {
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
+		text.WriteString(certPEM(cert))
 	}
-	return string(text)
+	return text.String()
+}
+
+func certPEM(cert *x509.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
 }
 
 // Every kind of object tells the version that was read, and objects without an ID tell nothing.

@@ -105,6 +105,8 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (done ren
 			data, err = decodeValue(o, v.Value)
 		case volume.PartPEMOrValue:
 			data, err = f.pemOrValue(ctx, o, v, &done)
+		case volume.PartCertBlocks, volume.PartOtherBlocks:
+			data, err = f.blocks(ctx, o, v, output.Part, &done)
 		case volume.PartPublicKey:
 			data, err = publicKey(o, v.Value)
 		default:
@@ -174,6 +176,16 @@ func (f *fetch) pemOrValue(ctx context.Context, o volume.Object, v *value, done 
 			"leave the encoding out, or ask for its PFX (objectFormat: pfx)", label(o), o.Encoding)
 	}
 	return f.certificatePart(ctx, o, v, volume.PartPEMOrValue, done)
+}
+
+// blocks returns some blocks of the PEM in the outputs. A PKCS#12 file that is an output itself has none.
+func (f *fetch) blocks(ctx context.Context, o volume.Object, v *value, part volume.Part, done *rendered) (data []byte, err error) {
+	data = v.Secret.Reveal()
+	asPEM := slices.ContainsFunc(o.Outputs, func(o volume.Output) bool { return o.Part == volume.PartPEMOrValue })
+	if asPEM && certificate.IsPFX(v.ContentType) {
+		data, err = f.certificatePart(ctx, o, v, volume.PartPEMOrValue, done)
+	}
+	return certificate.Blocks(data, part == volume.PartCertBlocks), err
 }
 
 // decodeValue decodes a secret's value. The error names the encoding, never the value.

@@ -140,9 +140,10 @@ func (r *reader) write(one volume.Object, o Object, suffix, id string) volume.Ob
 		part = volume.PartCert
 	case o.Format == FormatPFX:
 		part = volume.PartValue
-	case r.options.SeparateFiles:
+	}
+	if o.Type == TypeSecret && r.options.SeparateFiles {
 		one.Split = []volume.Output{
-			{Part: volume.PartChain, Path: path + ".crt", Mode: mode}, {Part: volume.PartKey, Path: path + ".key", Mode: mode},
+			{Part: volume.PartCertBlocks, Path: path + ".crt", Mode: mode}, {Part: volume.PartOtherBlocks, Path: path + ".key", Mode: mode},
 		}
 	}
 	one.ID = id

@@ -146,7 +146,7 @@ func TestObjects(t *testing.T) {
 		o.Kind, o.ID = volume.KindPublicCertificate, "cert/plain"
 		o.Outputs = []volume.Output{{Part: volume.PartCert, Path: "plain", Mode: 0o644}}
 	})
-	split := []volume.Output{{Part: volume.PartChain, Path: "plain.crt", Mode: 0o644}, {Part: volume.PartKey, Path: "plain.key", Mode: 0o644}}
+	split := []volume.Output{{Part: volume.PartCertBlocks, Path: "plain.crt", Mode: 0o644}, {Part: volume.PartOtherBlocks, Path: "plain.key", Mode: 0o644}}
 	separate := providerclass.Options{Mode: 0o644, SeparateFiles: true}
 	of := func(kind, fields string) string {
 		return "array:\n- |\n  objectName: plain\n  objectType: " + kind + "\n  " + fields + "\n"
@@ -160,7 +160,8 @@ func TestObjects(t *testing.T) {
 		{"PEM", object("objectFormat: PEM"), options(), []volume.Object{plain}},
 		{"PFX", object("objectFormat: PFX"), options(), []volume.Object{secret(volume.PartValue, "plain", 0o644)}},
 		{"in separate files", object(""), separate, []volume.Object{with(plain, func(o *volume.Object) { o.Split = split })}},
-		{"PFX in separate files", object("objectFormat: pfx"), separate, []volume.Object{secret(volume.PartValue, "plain", 0o644)}},
+		{"PFX in separate files", object("objectFormat: pfx"), separate,
+			[]volume.Object{with(secret(volume.PartValue, "plain", 0o644), func(o *volume.Object) { o.Split = split })}},
 		{"in file order", object(""), providerclass.Options{Mode: 0o400, FileOrder: true},
 			[]volume.Object{with(secret(volume.PartPEMOrValue, "plain", 0o400), func(o *volume.Object) { o.ChainOrder = volume.ChainOrderFile })}},
 		{"an encoding", object("objectEncoding: Base64"), options(), []volume.Object{with(plain, func(o *volume.Object) { o.Encoding = volume.Base64 })}},
@@ -218,7 +219,7 @@ func TestHistory(t *testing.T) {
 		Kind: volume.KindSecret, Source: "objects[0]", Vault: "https://golden.vault.azure.net", Name: "plain", Version: older, ID: "secret/plain/3",
 		Encoding: volume.Hex, KeyFormat: volume.PKCS8, ChainOrder: volume.ChainOrderKeyID,
 		Outputs: []volume.Output{{Part: volume.PartPEMOrValue, Path: "v/s/3", Mode: 0o440}},
-		Split:   []volume.Output{{Part: volume.PartChain, Path: "v/s/3.crt", Mode: 0o440}, {Part: volume.PartKey, Path: "v/s/3.key", Mode: 0o440}},
+		Split:   []volume.Output{{Part: volume.PartCertBlocks, Path: "v/s/3.crt", Mode: 0o440}, {Part: volume.PartOtherBlocks, Path: "v/s/3.key", Mode: 0o440}},
 	}
 	if diff := cmp.Diff(want, one); diff != "" {
 		t.Error(diff)

@@ -218,6 +218,11 @@ const (
 	// PartPEMOrValue is PartPEM for a secret that backs a certificate of PKCS#12, PartChain if its key is not exportable,
 	// and PartValue for any other secret (KindSecret only).
 	PartPEMOrValue Part = "pemOrValue"
+
+	// The blocks of certificates, and all others, of the PEM in the object's Outputs, before Encoding decodes it. Empty if
+	// there are none (Split only).
+	PartCertBlocks  Part = "certBlocks"
+	PartOtherBlocks Part = "otherBlocks"
 )
 
 // Output is one file of an object.
