@@ -26,6 +26,7 @@ type Bundle struct {
 	chain            []int      // indices into certs, each certificate followed by its issuer
 	file, keyID      []int      // indices into certs, see [volume.ChainOrderFile] and [volume.ChainOrderKeyID]
 	key, traditional *pem.Block // nil if there is none; traditional is PKCS#1 or SEC 1, which not every key has
+	complete         *pem.Block // key with its public half; nil if key has it, or if it cannot be computed
 	reach            reach
 	notAfter         time.Time
 	pfx              []byte   // the content, if it is a PKCS#12 file
@@ -50,6 +51,7 @@ func (c *contents) bundle(pfx []byte) (*Bundle, error) {
 	}
 	if c.key != nil {
 		b.key, b.traditional, err = c.key.blocks()
+		b.complete = c.key.complete(b.key)
 	}
 	if err != nil {
 		return nil, err
@@ -106,8 +108,12 @@ func (b *Bundle) Part(part volume.Part, order volume.ChainOrder, format volume.K
 		return b.keyPEM(format)
 	case volume.PartPEM, volume.PartPEMOrValue:
 		key, err := b.keyPEM(format)
-		if part == volume.PartPEMOrValue && errors.Is(err, ErrNoKey) {
+		switch {
+		case part != volume.PartPEMOrValue:
+		case errors.Is(err, ErrNoKey):
 			return encodeCerts(chain), nil
+		case b.complete != nil: // as the Azure provider writes it
+			key = pem.EncodeToMemory(b.complete)
 		}
 		if err != nil {
 			return nil, err

@@ -1,6 +1,7 @@
 package certificate
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -70,6 +71,18 @@ func (k *privateKey) blocks() (pkcs8, traditional *pem.Block, err error) {
 		pkcs8 = &pem.Block{Type: "PRIVATE KEY", Bytes: der}
 	}
 	return pkcs8, traditional, nil
+}
+
+// complete returns the key as PKCS#8 with its public half, which the block of an exact EC key may lack; nil if there is nothing to add.
+func (k *privateKey) complete(pkcs8 *pem.Block) *pem.Block {
+	if !k.exact || k.parsed == nil {
+		return nil
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(k.parsed)
+	if err != nil || bytes.Equal(der, pkcs8.Bytes) {
+		return nil
+	}
+	return &pem.Block{Type: pkcs8.Type, Bytes: der}
 }
 
 // public returns the public key in the form of certificate.public, or nil if it is not known. Of the keys that Go
