@@ -24,9 +24,9 @@ import (
 type material struct {
 	keys map[string]crypto.Signer // by type and size
 
-	// certs are two chains by letter: leaf L, intermediate I and root R with RSA keys, leaf E and its root S with EC keys.
-	certs    map[rune]*x509.Certificate
-	rsa, elc crypto.Signer // keys of L and E
+	// certs are two chains by letter: the leaf L (RSA), the intermediate I and the root R; the leaf E (EC) and its root S.
+	certs         map[rune]*x509.Certificate
+	rsaKey, ecKey crypto.Signer // of L and E
 }
 
 func newMaterial(t *testing.T) *material {
@@ -42,12 +42,12 @@ func newMaterial(t *testing.T) *material {
 		must(t, err)
 		m.keys[name] = key
 	}
-	m.rsa, m.elc = m.keys["rsa-2048"], m.keys["p-256"]
+	m.rsaKey, m.ecKey = m.keys["rsa-2048"], m.keys["p-256"]
 	root, rootKey := m.issue(t, "root", nil, nil, nil)
 	intermediate, intermediateKey := m.issue(t, "intermediate", nil, root, rootKey)
-	leaf, _ := m.issue(t, "leaf", m.rsa, intermediate, intermediateKey)
+	leaf, _ := m.issue(t, "leaf", m.rsaKey, intermediate, intermediateKey)
 	other, otherKey := m.issue(t, "other root", nil, nil, nil)
-	otherLeaf, _ := m.issue(t, "other leaf", m.elc, other, otherKey)
+	otherLeaf, _ := m.issue(t, "other leaf", m.ecKey, other, otherKey)
 	m.certs = map[rune]*x509.Certificate{'R': root, 'I': intermediate, 'L': leaf, 'S': other, 'E': otherLeaf}
 	return m
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -57,6 +58,7 @@ func (r recordedAnswer) answer() answer {
 func TestRecorded(t *testing.T) {
 	var recorded []recordedAnswer
 	parse(t, "answers.json", &recorded)
+	documented(t, fmt.Sprintf("%d recorded calls", len(recorded)))
 	policy := filepath.Join(t.TempDir(), "policy.yaml")
 	must(t, os.WriteFile(policy, []byte("rules:\n- {namespaces: [default], identities: [servicePrincipal, workload]}\n- {namespaces: [default], identities: [managed], clientIDs: ["+recordedManaged+"]}\n"), 0o600))
 	s := startWithMetadata(t, node.Options{}, "--policy-file="+policy)
