@@ -11,17 +11,16 @@ import (
 // The model answers as the provider did, except where what the vault holds decides. Each Secret had a login unless its keys are named.
 func TestProviderModel(t *testing.T) {
 	t.Parallel()
-	data, err := os.ReadFile("../providerclass/testdata/answers.json")
+	data, err := os.ReadFile("../../test/provider/testdata/recorded/answers.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var answers []struct {
-		Name       string
-		Attributes map[string]string
-		Keys       []string          // of the Secret
-		Files      map[string]string // the modes by path
-		Error      string
-		Vault      bool // what the vault holds decides
+		Name               string
+		Parameters, Secret map[string]string
+		Files              []struct{ Path, Mode string }
+		Fails              bool
+		Vault              bool // what the vault holds decides
 	}
 	if err := json.Unmarshal(data, &answers); err != nil {
 		t.Fatal(err)
@@ -33,35 +32,38 @@ func TestProviderModel(t *testing.T) {
 		t.Run(answer.Name, func(t *testing.T) {
 			t.Parallel()
 			login := &loginSecret{"login", map[string]string{}}
-			for _, key := range answer.Keys {
+			for key := range answer.Secret {
 				login.keys[strings.ToLower(key)] = "x"
 			}
-			if answer.Keys == nil {
+			if answer.Secret == nil {
 				login.keys = nil
 			}
-			a, err := provide(answer.Attributes, login)
-			modes := map[string]string{}
+			a, err := provide(answer.Parameters, login)
+			modes, recorded := map[string]string{}, map[string]string{}
 			for path, file := range a.files {
 				modes[path] = file.mode
 			}
+			for _, file := range answer.Files {
+				recorded[file.Path] = file.Mode
+			}
 			switch {
 			case answer.Vault:
-			case answer.Name == "pod identity": // it was not there to answer
+			case answer.Name == "usePodIdentity: true": // it was not there to answer
 				if err != nil {
 					t.Error(err)
 				}
-			case strings.HasPrefix(answer.Name, "filePermission ") && answer.Files["plain"] == "0000": // see providerObject.mode
+			case recorded["plain"] == "0000": // see providerObject.mode
 				if err == nil {
 					t.Error("the model accepts a file that nobody can read")
 				}
-			case answer.Name == "a list of maps": // see providerFiles
-				if err != nil || answer.Error == "" {
-					t.Errorf("the model answers %v, the provider %q", err, answer.Error)
+			case answer.Name == "objects: mappings and not texts": // see providerFiles
+				if err != nil || !answer.Fails {
+					t.Errorf("the model answers %v, the provider fails: %t", err, answer.Fails)
 				}
-			case (err != nil) != (answer.Error != ""):
-				t.Errorf("the model answers %v, the provider %q", err, answer.Error)
-			case err == nil && !maps.Equal(modes, answer.Files):
-				t.Errorf("the model writes\n%v\nthe provider %v", a, answer.Files)
+			case (err != nil) != answer.Fails:
+				t.Errorf("the model answers %v, the provider fails: %t", err, answer.Fails)
+			case err == nil && !maps.Equal(modes, recorded):
+				t.Errorf("the model writes\n%v\nthe provider %v", a, recorded)
 			}
 		})
 	}

@@ -15,7 +15,7 @@ import (
 // Whatever a class holds, the request is valid or the error is one line, and objects is decoded as the provider decodes it.
 func FuzzRequest(f *testing.F) {
 	for _, answer := range answers(f) {
-		f.Add(answer.Attributes["objects"], answer.Attributes["keyvaultName"], answer.Attributes["cloudName"])
+		f.Add(answer.Parameters["objects"], answer.Parameters["keyvaultName"], answer.Parameters["cloudName"])
 	}
 	for _, objects := range []string{
 		object("objectVersionHistory: 2147483647"), object("objectVersionHistory: 2.5"), object("objectVersionHistory: 0x10"),

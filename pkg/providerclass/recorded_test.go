@@ -16,20 +16,20 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// recorded is an answer of the provider 1.8 to one class. The tests of package migrate read the same file.
+// recorded is an answer of the provider 1.8 to one class. The README beside the file describes it.
 type recorded struct {
 	Name       string
-	Attributes map[string]string
-	Keys       []string          // of the Secret, if they are not clientid and clientsecret
-	Files      map[string]string // the modes by path
-	IDs        []string
-	Error      string
+	Parameters map[string]string
+	Secret     map[string]string // absent: clientid and clientsecret
+	Files      []struct{ Path, Mode string }
+	Versions   []struct{ ID string }
+	Fails      bool
 	Vault      bool // what the vault holds decides the answer
 }
 
 func answers(t testing.TB) (all []recorded) {
 	t.Helper()
-	data, err := os.ReadFile("testdata/answers.json")
+	data, err := os.ReadFile("../../test/provider/testdata/recorded/answers.json")
 	if err == nil {
 		err = json.Unmarshal(data, &all)
 	}
@@ -43,30 +43,30 @@ func answers(t testing.TB) (all []recorded) {
 func ours() map[string]string {
 	const permission = ` must be permission bits in octal such as "0440"`
 	return map[string]string{
-		"alias with ..":            `objects[0].objectAlias: "../x" contains ".."`,
-		"encoding utf-16":          `objects[0].objectEncoding: "utf-16" is none of utf-8, base64 and hex`,
-		"filePermission 0o600":     `objects[0].filePermission: "0o600"` + permission, // the provider writes a file with mode 0000
-		"filePermission 0888":      `objects[0].filePermission: "0888"` + permission,
-		"filePermission abc":       `objects[0].filePermission: "abc"` + permission,
-		"objectType 'password'":    `objects[0].objectType: "password" is none of secret, key and cert`,
-		"objectType ''":            `objects[0].objectType: "" is none of secret, key and cert`,
-		"no objectType":            `objects[0].objectType: "" is none of secret, key and cert`,
-		"format unknown":           `objects[0].objectFormat: "jks" is neither pem nor pfx`,
-		"encoding of a cert":       `objects[0].objectEncoding: is for secrets only`,
-		"no objects":               `objects: is missing or empty`,
-		"objects empty":            `objects: is missing or empty`,
-		"no array":                 `objects: is not a mapping, or has a key twice; it must be a mapping with the key array, and in it one text for each object`,
-		"a list of maps":           `objects[0]: is a mapping; the provider reads each entry as a text, write it after "- |"`,
-		"no tenant":                `tenantID: is missing, the Entra ID tenant of the vault`,
-		"no vault":                 `keyvaultName: is missing`,
-		"keyvaultname misspelt":    `keyvaultName: is missing; "keyVaultName" is not read, did you mean keyvaultName?`,
-		"vault with a dot":         `keyvaultName: "golden.evil" is not the name of a vault, 3 to 24 letters, digits and hyphens`,
-		"vault too short":          `keyvaultName: "ab" is not the name of a vault, 3 to 24 letters, digits and hyphens`,
-		"cloudName Mars":           `cloudName: "Mars" is not a cloud of this driver, AzurePublicCloud, AzureUSGovernmentCloud, AzureChinaCloud, AzureStackCloud`,
-		"usePodIdentity yes":       `usePodIdentity: "yes" is neither true nor false`,
-		"managed and pod identity": `useVMManagedIdentity: only one of usePodIdentity, useVMManagedIdentity and useAzureTokenProxy can be true`,
-		"clientid alone":           `nodePublishSecretRef[clientsecret]: is missing; add the key to the Secret, or write clientID in the class for a workload identity`,
-		"pod identity":             `usePodIdentity: is not supported, AAD Pod Identity is archived; write the client id of the identity as clientID, and give the identity a federated credential for the pod's service account`,
+		"objectAlias: with two dots":                `objects[0].objectAlias: "../x" contains ".."`,
+		"objectEncoding: utf-16":                    `objects[0].objectEncoding: "utf-16" is none of utf-8, base64 and hex`,
+		"filePermission: 0o600":                     `objects[0].filePermission: "0o600"` + permission, // the provider writes a file with mode 0000
+		"filePermission: 0888":                      `objects[0].filePermission: "0888"` + permission,
+		"filePermission: abc":                       `objects[0].filePermission: "abc"` + permission,
+		"objectType: password":                      `objects[0].objectType: "password" is none of secret, key and cert`,
+		"objectType: empty":                         `objects[0].objectType: "" is none of secret, key and cert`,
+		"objectType: missing":                       `objects[0].objectType: "" is none of secret, key and cert`,
+		"objectFormat: jks":                         `objects[0].objectFormat: "jks" is neither pem nor pfx`,
+		"objectEncoding: base64 of a cert":          `objects[0].objectEncoding: is for secrets only`,
+		"objects: missing":                          `objects: is missing or empty`,
+		"objects: empty":                            `objects: is missing or empty`,
+		"objects: a list":                           `objects: is not a mapping, or has a key twice; it must be a mapping with the key array, and in it one text for each object`,
+		"objects: mappings and not texts":           `objects[0]: is a mapping; the provider reads each entry as a text, write it after "- |"`,
+		"tenantID: missing":                         `tenantID: is missing, the Entra ID tenant of the vault`,
+		"keyvaultName: missing":                     `keyvaultName: is missing`,
+		"keyvaultName: misspelt":                    `keyvaultName: is missing; "keyVaultName" is not read, did you mean keyvaultName?`,
+		"keyvaultName: with a dot":                  `keyvaultName: "golden.evil" is not the name of a vault, 3 to 24 letters, digits and hyphens`,
+		"keyvaultName: of two letters":              `keyvaultName: "ab" is not the name of a vault, 3 to 24 letters, digits and hyphens`,
+		"cloudName: Mars":                           `cloudName: "Mars" is not a cloud of this driver, AzurePublicCloud, AzureUSGovernmentCloud, AzureChinaCloud, AzureStackCloud`,
+		"usePodIdentity: yes":                       `usePodIdentity: "yes" is neither true nor false`,
+		"useVMManagedIdentity: with usePodIdentity": `useVMManagedIdentity: only one of usePodIdentity, useVMManagedIdentity and useAzureTokenProxy can be true`,
+		"Secret: without clientsecret":              `nodePublishSecretRef[clientsecret]: is missing; add the key to the Secret, or write clientID in the class for a workload identity`,
+		"usePodIdentity: true":                      `usePodIdentity: is not supported, AAD Pod Identity is archived; write the client id of the identity as clientID, and give the identity a federated credential for the pod's service account`,
 	}
 }
 
@@ -80,24 +80,21 @@ func TestRecordedAnswers(t *testing.T) {
 		t.Run(answer.Name, func(t *testing.T) {
 			t.Parallel()
 			secrets := map[string]string{"clientid": client, "clientsecret": "x"}
-			if answer.Keys != nil {
-				secrets = map[string]string{}
-				for _, key := range answer.Keys {
-					secrets[key] = client
-				}
+			if answer.Secret != nil {
+				secrets = answer.Secret
 			}
-			request, err := providerclass.Request(inPod(answer.Attributes), secrets, options())
+			request, err := providerclass.Request(inPod(answer.Parameters), secrets, options())
 			switch {
 			case errorText(err) != want:
 				t.Fatalf("%v, want %q", err, want)
-			case want == "" && answer.Error != "" && !answer.Vault:
-				t.Fatalf("accepted; the provider: %s", answer.Error)
-			case answer.Files == nil || want != "":
+			case want == "" && answer.Fails && !answer.Vault:
+				t.Fatal("accepted; the provider fails")
+			case answer.Fails || want != "":
 				return
 			}
-			files, ids := written(request, answer)
+			wantFiles, wantIDs := answer.files(), answer.ids()
+			files, ids := written(request, answer.Vault, wantIDs)
 			// The provider writes one version more than asked for.
-			wantFiles, wantIDs := maps.Clone(answer.Files), slices.Clone(answer.IDs)
 			if o := request.Objects[0]; o.History != nil && len(wantIDs) > o.History.Most {
 				wantIDs = wantIDs[:o.History.Most]
 				maps.DeleteFunc(wantFiles, func(p, _ string) bool { return path.Base(p) == strconv.Itoa(o.History.Most) })
@@ -115,9 +112,24 @@ func TestRecordedAnswers(t *testing.T) {
 	}
 }
 
+func (r recorded) files() map[string]string {
+	modes := map[string]string{}
+	for _, file := range r.Files {
+		modes[file.Path] = file.Mode
+	}
+	return modes
+}
+
+func (r recorded) ids() (ids []string) {
+	for _, version := range r.Versions {
+		ids = append(ids, version.ID)
+	}
+	return ids
+}
+
 // written returns the files and the ids of a request. Of a history that the vault does not have in full, only the versions count that
 // the provider has written.
-func written(request volume.Request, answer recorded) (files map[string]string, ids []string) {
+func written(request volume.Request, vault bool, answered []string) (files map[string]string, ids []string) {
 	files = map[string]string{}
 	for _, object := range request.Objects {
 		versions := []volume.Object{object}
@@ -128,7 +140,7 @@ func written(request volume.Request, answer recorded) (files map[string]string, 
 			}
 		}
 		for _, one := range versions {
-			if answer.Vault && !slices.Contains(answer.IDs, one.ID) {
+			if vault && !slices.Contains(answered, one.ID) {
 				continue
 			}
 			ids = append(ids, one.ID)
