@@ -13,27 +13,30 @@ import (
 // binFolder is the environment variable that names a folder with the built programs.
 const binFolder = "KEYVAULT_CSI_BIN"
 
-// DaemonBinary is the path of the daemon in the folder that the environment variable KEYVAULT_CSI_BIN names. Without the variable it
-// is built, once for each process, to bin/test in the driver's module.
-func DaemonBinary(ctx context.Context) (string, error) {
+// DaemonBinary is the path of the daemon, see [Binary].
+func DaemonBinary(ctx context.Context) (string, error) { return Binary(ctx, "keyvault-csi-driver") }
+
+// Binary is the path of a program of cmd in the folder that the environment variable KEYVAULT_CSI_BIN names. Without the variable it is
+// built as `make build` does, once for each process, to bin/test in the driver's module.
+func Binary(ctx context.Context, name string) (string, error) {
 	if folder := os.Getenv(binFolder); folder != "" {
-		return filepath.Join(folder, "keyvault-csi-driver"), nil
+		return filepath.Join(folder, name), nil
 	}
-	return built.get(ctx)
+	return built.get(ctx, name)
 }
 
 type build struct {
 	sync.Mutex
-	path string
+	paths map[string]string // by the name of the program
 }
 
-var built build
+var built = build{paths: map[string]string{}}
 
-func (b *build) get(ctx context.Context) (string, error) {
+func (b *build) get(ctx context.Context, name string) (string, error) {
 	b.Lock()
 	defer b.Unlock()
-	if b.path != "" {
-		return b.path, nil
+	if path, ok := b.paths[name]; ok {
+		return path, nil
 	}
 	// From the driver's own module: that of the test, such as test/sanity, does not list all that the driver requires.
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/keyvault-csi/keyvault-csi").Output()
@@ -41,17 +44,18 @@ func (b *build) get(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("find the driver's module (or set %s): %w", binFolder, err)
 	}
 	module := strings.TrimSpace(string(out))
-	path := filepath.Join(module, "bin", "test", "keyvault-csi-driver")
+	path := filepath.Join(module, "bin", "test", name)
 	// Test binaries that run at the same time may all build it. None of them may start half of one.
 	own := fmt.Sprintf("%s-%d", path, os.Getpid())
-	command := exec.CommandContext(ctx, "go", "build", "-o", own, "./cmd/keyvault-csi-driver") //nolint:gosec // fixed
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", own, "./cmd/"+name) //nolint:gosec // fixed
 	command.Dir = module
+	command.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := command.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the daemon (or set %s): %w: %s", binFolder, err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("build %s (or set %s): %w: %s", name, binFolder, err, strings.TrimSpace(string(out)))
 	}
 	if err := os.Rename(own, path); err != nil {
 		return "", err
 	}
-	b.path = path
+	b.paths[name] = path
 	return path, nil
 }
