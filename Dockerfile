@@ -1,7 +1,7 @@
-# The image of the node driver: one static binary on nothing, beside its license and those of what is linked into it.
+# The images of the node driver and of kvrun: each one static binary on nothing, beside its license and those of what is linked into it.
 #
-#   make image            builds it from source (this file's last stage; pulls the golang image)
-#   make image-prebuilt   puts bin/keyvault-csi-driver into it, built outside; pulls nothing
+#   make image            builds them from source (this file's last stage, and its stage kvrun; pulls the golang image)
+#   make image-prebuilt   puts the programs of bin into them, built outside; pulls nothing
 
 # The image that builds, for registries of your own: --build-arg GO_IMAGE=…
 ARG GO_IMAGE=golang:1.26
@@ -24,6 +24,22 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 COPY bin/keyvault-csi-driver /keyvault-csi-driver
 
+FROM scratch AS kvrun-base
+LABEL org.opencontainers.image.title="kvrun" \
+      org.opencontainers.image.description="Starts a program with environment variables from files, and again when they change" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/keyvault-csi/keyvault-csi"
+COPY LICENSE THIRD_PARTY_NOTICES /licenses/
+# Nobody: as an init container it writes into a volume of the pod (--install), which needs no right.
+USER 65532:65532
+ENTRYPOINT ["/kvrun"]
+
+FROM kvrun-base AS kvrun-prebuilt
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
+COPY bin/kvrun /kvrun
+
 FROM --platform=$BUILDPLATFORM $GO_IMAGE AS build
 ARG TARGETOS
 ARG TARGETARCH
@@ -34,10 +50,16 @@ RUN go mod download
 COPY . .
 # Empty, as some builders leave them, they mean the builder's own.
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -X main.version=$VERSION" -o /keyvault-csi-driver ./cmd/keyvault-csi-driver
+    -ldflags "-s -w -X main.version=$VERSION" -o /built/ ./cmd/keyvault-csi-driver ./cmd/kvrun
+
+FROM kvrun-base AS kvrun
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
+COPY --from=build /built/kvrun /kvrun
 
 FROM base
 ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
-COPY --from=build /keyvault-csi-driver /keyvault-csi-driver
+COPY --from=build /built/keyvault-csi-driver /keyvault-csi-driver

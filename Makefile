@@ -7,6 +7,7 @@ SHELL       := bash
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 1m
 IMAGE    ?= keyvault-csi-driver:$(VERSION)
+KVRUN_IMAGE ?= kvrun:$(VERSION)
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 SANITY_ARGS ?=
@@ -38,9 +39,10 @@ help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
-build: ## Build bin/keyvault-csi-driver and bin/kvcsi (static, stripped)
+build: ## Build bin/keyvault-csi-driver, bin/kvcsi and bin/kvrun (static, stripped)
 	$(BUILD) -o bin/keyvault-csi-driver ./cmd/keyvault-csi-driver
 	$(BUILD) -o bin/kvcsi ./cmd/kvcsi
+	$(BUILD) -o bin/kvrun ./cmd/kvrun
 
 .PHONY: demo
 demo: build ## Show one volume's life on this machine: no cluster, no Azure
@@ -146,12 +148,14 @@ bench-plots: build ## Measure and write the figures and plots of docs/performanc
 ##@ Release
 
 .PHONY: image
-image: ## Build the image from source with docker, podman or buildah (pulls the golang image)
-	test/image source $(IMAGE) $(VERSION)
+image: ## Build the images of the driver and of kvrun from source with docker, podman or buildah (pulls the golang image)
+	test/image source keyvault-csi-driver $(IMAGE) $(VERSION)
+	test/image source kvrun $(KVRUN_IMAGE) $(VERSION)
 
 .PHONY: image-prebuilt
-image-prebuilt: build ## Build the image around bin/keyvault-csi-driver (no registry), list it, check it
-	test/image prebuilt $(IMAGE) $(VERSION)
+image-prebuilt: build ## Build the images around bin/keyvault-csi-driver and bin/kvrun (no registry), list them, check them
+	test/image prebuilt keyvault-csi-driver $(IMAGE) $(VERSION)
+	test/image prebuilt kvrun $(KVRUN_IMAGE) $(VERSION)
 
 # GOVULNDB names a mirror of the vulnerability database; without it, and without a way to https://vuln.go.dev, it is skipped.
 .PHONY: vuln
