@@ -6,6 +6,7 @@
 //
 //	E2E_DRIVER_IMAGE  the driver's image, REPOSITORY:TAG, which the nodes have or can pull
 //	E2E_TEST_IMAGE    the image with the dev cloud and the program workload (made by `make e2e-images`)
+//	E2E_KVRUN_IMAGE   kvrun's image; without it the tests of kvrun skip
 //	E2E_KUBELET_ROOT  the kubelet's folder on the nodes, if it is not /var/lib/kubelet
 //	E2E_RUNTIME       new, if the nodes must have a runtime that knows user namespaces and recursively read-only mounts; otherwise
 //	                  tests of what the runtime does not announce skip

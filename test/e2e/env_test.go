@@ -36,6 +36,7 @@ type env struct {
 	kubeletRoot string
 	driverImage string
 	testImage   string
+	kvrunImage  string
 	issuer      string // of the cluster's service account tokens
 	dir         string // for files of this run
 	helmValues  []string
@@ -47,6 +48,7 @@ func setUp(t testing.TB) *env {
 	e := &env{
 		driverImage: os.Getenv("E2E_DRIVER_IMAGE"),
 		testImage:   os.Getenv("E2E_TEST_IMAGE"),
+		kvrunImage:  os.Getenv("E2E_KVRUN_IMAGE"),
 		kubeletRoot: "/var/lib/kubelet",
 		dir:         t.TempDir(),
 	}

@@ -106,3 +106,37 @@ func testRecursiveReadOnly(t *testing.T, e *env) {
 	p.awaitRotation(t, "rotated")
 	p.wantReadOnly(t)
 }
+
+// nodeInfo is the used part of a node's status.
+type nodeInfo struct{ KubeletVersion, ContainerRuntimeVersion string }
+
+func (e *env) nodeInfo(t *testing.T) nodeInfo {
+	t.Helper()
+	var node struct {
+		Status struct{ NodeInfo nodeInfo }
+	}
+	if err := e.get(t.Context(), "/api/v1/nodes/"+e.node, &node); err != nil {
+		t.Fatal(err)
+	}
+	return node.Status.NodeInfo
+}
+
+// needsKubelet skips the test if the kubelet is older than the minor version.
+func (e *env) needsKubelet(t *testing.T, minor int) {
+	t.Helper()
+	got, info := 0, e.nodeInfo(t)
+	if _, err := fmt.Sscanf(info.KubeletVersion, "v1.%d.", &got); err != nil || got < minor {
+		t.Skipf("the kubelet is %s, and the test needs 1.%d", info.KubeletVersion, minor)
+	}
+}
+
+// needsImageVolumes skips the test without a kubelet and a containerd that mount images. CRI-O mounts them noexec.
+func (e *env) needsImageVolumes(t *testing.T) {
+	t.Helper()
+	e.needsKubelet(t, 35)
+	major, minor, info := 0, 0, e.nodeInfo(t)
+	_, err := fmt.Sscanf(info.ContainerRuntimeVersion, "containerd://%d.%d.", &major, &minor)
+	if err != nil || major < 2 || major == 2 && minor < 1 {
+		t.Skipf("the container runtime is %s, and the test needs containerd 2.1", info.ContainerRuntimeVersion)
+	}
+}

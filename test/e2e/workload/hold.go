@@ -36,6 +36,7 @@ type Pairs struct {
 func hold(args []string) error {
 	flags := flag.NewFlagSet("hold", flag.ContinueOnError)
 	pair := flags.String("pair", "", "`CERT,KEY`: two files of one folder to read over and over")
+	volume := flags.String("volume", "", "`folder` of the volume whose changes SIGHUP reports")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -56,6 +57,13 @@ func hold(args []string) error {
 		go loop.run(cert, key)
 		mux.HandleFunc("GET /pairs", answer(func(*http.Request) (Pairs, error) { return loop.seen(), nil }))
 	}
+	var hangups hangups
+	if *volume != "" {
+		hangups.listen(*volume)
+	}
+	mux.HandleFunc("GET /self", answer(func(*http.Request) (Self, error) {
+		return Self{PID: os.Getpid(), Environment: os.Environ(), Hangups: hangups.seen()}, nil
+	}))
 	return listen(mux)
 }
 

@@ -1,10 +1,11 @@
 // Workload is the program of the tests' image: a pod with a volume, and the tests' agent on the node. The tests call it over HTTP through the
 // API server.
 //
-//	workload hold [-pair CERT,KEY]    a container that waits, and serves its files and mounts
+//	workload hold [-pair CERT,KEY] [-volume DIR]    a container that waits, and serves its files, mounts, environment and signals
 //	workload node                     a privileged pod in the node's process namespace
 //	workload forward FROM TO          TCP from one address, which the node must have, to another
 //	workload print FILE               a file on standard output
+//	workload copy FROM TO             a file for the other containers of the pod
 //	workload remount DIR              tries to make a mount writable; prints the successful attempts as JSON
 //	workload exit                     nothing; for an init container without work
 package main
@@ -36,6 +37,11 @@ func main() {
 		var data []byte
 		if data, err = os.ReadFile(os.Args[2]); err == nil { //nolint:gosec // G703: the file to print
 			_, err = os.Stdout.Write(data)
+		}
+	case "copy":
+		var data []byte
+		if data, err = os.ReadFile(os.Args[2]); err == nil { //nolint:gosec // G703: the file to copy
+			err = os.WriteFile(os.Args[3], data, 0o600) //nolint:gosec // G703: see above
 		}
 	case "remount":
 		err = json.NewEncoder(os.Stdout).Encode(remount(os.Args[2]))
