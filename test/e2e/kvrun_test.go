@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 )
 
 // self is the answer of workload about its own process.
@@ -43,28 +46,72 @@ func environmentFile(value string) string {
 	return fmt.Sprintf("# written by the test\nDB_USER='%s'\nDB_PASSWORD='%s'\nLINES='one\ntwo'\n", value, value)
 }
 
-// withFile is a pod whose volume has an environment file. change may change its manifest, and gets the application's container.
-func (e *env) withFile(t *testing.T, name string, change func(spec, app object)) (vault, *pod) {
+// documented returns the manifest with this name in docs/environment.md.
+func documented(t *testing.T, name string) object {
 	t.Helper()
-	v := e.newVault(t)
+	text, err := os.ReadFile("../../docs/environment.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(text), "\n```yaml "+name+"\n")
+	block, _, found := strings.Cut(block, "\n```\n")
+	var manifest object
+	if err := yaml.Unmarshal([]byte(block), &manifest); err != nil || !found {
+		t.Fatalf("docs/environment.md has no manifest %s: %v", name, err)
+	}
+	return manifest
+}
+
+// named returns the element of a list of a manifest with this name.
+func named(t *testing.T, list any, name string) object {
+	t.Helper()
+	for _, element := range list.([]any) {
+		if element.(object)["name"] == name {
+			return element.(object)
+		}
+	}
+	t.Fatalf("there is no %s in %v", name, list)
+	return nil
+}
+
+// runDocumented runs a pod of the document. It has the vault, the images and the security settings of the tests, and a variable of the manifest
+// beside those of the file. change may change its spec.
+func (e *env) runDocumented(t *testing.T, name, manifest string, change func(spec object)) (vault, *pod) {
+	t.Helper()
+	v, p, pod := e.newVault(t), e.newPod(name), documented(t, manifest)
 	v.set(t, "app-env", environmentFile("first"))
-	p := e.newPod(name)
-	manifest := p.manifest(volume{attributes: v.objects("[{secret: app-env, path: app.env}]"), args: []string{"-volume", mountPath}})
-	spec := manifest["spec"].(object)
-	app := spec["containers"].([]object)[0]
-	app["env"] = []object{{"name": "DB_USER", "value": "of the manifest"}, {"name": "OTHER", "value": "of the manifest"}}
-	change(spec, app)
-	p.create(t, manifest)
+	pod["metadata"] = object{"name": p.name}
+	spec, ours := pod["spec"].(object), p.manifest(volume{})["spec"].(object)
+	change(spec)
+	container := ours["containers"].([]object)[0]
+	for key, value := range ours {
+		if key != "containers" && key != "initContainers" && key != "volumes" {
+			spec[key] = value
+		}
+	}
+	attributes := named(t, spec["volumes"], "secrets")["csi"].(object)["volumeAttributes"].(object)
+	for key, value := range v.objects("[{secret: app-env, path: app.env}]") {
+		attributes[key] = value
+	}
+	app := named(t, spec["containers"], "shop")
+	app["image"], app["args"], app["securityContext"] = e.testImage, []string{"hold", "-volume", mountPath}, container["securityContext"]
+	variables, _ := app["env"].([]any)
+	app["env"] = append(variables, object{"name": "OTHER", "value": "of the manifest"})
+	p.create(t, pod)
 	p.awaitRunning(t)
 	return v, p
 }
 
-// mountKvrun mounts a volume that has kvrun, and makes it the command of the application.
-func mountKvrun(spec, app, source object, onChange string) {
-	source["name"] = "kvrun"
-	spec["volumes"] = append(spec["volumes"].([]object), source)
-	app["volumeMounts"] = append(slices.Clone(app["volumeMounts"].([]object)), object{"name": "kvrun", "mountPath": "/kvrun", "readOnly": true})
-	app["command"] = []string{"/kvrun/kvrun", "--env-file", mountPath + "/app.env", "--on-change=" + onChange, "--", "/workload"}
+// kvrunCommand is the command of the document with another action.
+func kvrunCommand(t *testing.T, spec object, onChange string) {
+	t.Helper()
+	app := named(t, spec["containers"], "shop")
+	command := app["command"].([]any)
+	at := slices.Index(command, any("--on-change=restart"))
+	if at < 0 || command[len(command)-1] != "/shop" {
+		t.Fatalf("the command in the document is %v", command)
+	}
+	command[at], command[len(command)-1] = "--on-change="+onChange, "/workload"
 }
 
 // needsKvrun skips a test if the cluster has no image of kvrun.
@@ -79,8 +126,9 @@ func (e *env) needsKvrun(t *testing.T) {
 func testKvrunSignal(t *testing.T, e *env) {
 	e.needsKvrun(t)
 	e.needsImageVolumes(t)
-	v, p := e.withFile(t, "kvrun-signal", func(spec, app object) {
-		mountKvrun(spec, app, object{"image": object{"reference": e.kvrunImage, "pullPolicy": "IfNotPresent"}}, "signal:HUP")
+	v, p := e.runDocumented(t, "kvrun-signal", "kvrun.yaml", func(spec object) {
+		kvrunCommand(t, spec, "signal:HUP")
+		named(t, spec["volumes"], "kvrun")["image"] = object{"reference": e.kvrunImage, "pullPolicy": "IfNotPresent"}
 	})
 	same := p.sameProcess(t)
 	variables := []string{"DB_USER=first", "DB_PASSWORD=first", "LINES=one\ntwo", "OTHER=of the manifest"}
@@ -122,12 +170,14 @@ func testKvrunInstalled(t *testing.T, e *env) {
 	}{{"none", 0}, {"restart", 0}, {"exit:42", 1}} {
 		t.Run(test.onChange, func(t *testing.T) {
 			t.Parallel()
-			v, p := e.withFile(t, "kvrun-"+strings.ReplaceAll(test.onChange, ":", "-"), func(spec, app object) {
-				mountKvrun(spec, app, object{"emptyDir": object{}}, test.onChange)
-				spec["initContainers"] = []object{{
-					"name": "kvrun", "image": e.kvrunImage, "args": []string{"--install", "/shared"},
-					"volumeMounts": []object{{"name": "kvrun", "mountPath": "/shared"}}, "securityContext": app["securityContext"],
-				}}
+			v, p := e.runDocumented(t, "kvrun-"+strings.ReplaceAll(test.onChange, ":", "-"), "kvrun.yaml", func(spec object) {
+				kvrunCommand(t, spec, test.onChange)
+				install := documented(t, "install.yaml")["spec"].(object)
+				source := named(t, spec["volumes"], "kvrun")
+				delete(source, "image")
+				source["emptyDir"] = named(t, install["volumes"], "kvrun")["emptyDir"]
+				spec["initContainers"] = install["initContainers"]
+				e.adaptInit(t, spec, "kvrun", e.kvrunImage)
 			})
 			if err := p.has(t.Context(), "DB_USER=first", "DB_PASSWORD=first", "LINES=one\ntwo", "OTHER=of the manifest"); err != nil {
 				t.Fatal(err)
@@ -176,22 +226,24 @@ func (p *pod) awaitContentWithRestarts(t *testing.T, onChange string) {
 // testFileKeyRef: the kubelet reads a file that an init container has copied from the volume.
 func testFileKeyRef(t *testing.T, e *env) {
 	e.needsKubelet(t, 35)
-	_, p := e.withFile(t, "file-key-ref", func(spec, app object) {
-		spec["volumes"] = append(spec["volumes"].([]object), object{"name": "env", "emptyDir": object{"medium": "Memory"}})
-		spec["initContainers"] = []object{{
-			"name": "copy", "image": app["image"], "args": []string{"copy", mountPath + "/app.env", "/env/app.env"},
-			"volumeMounts":    []object{{"name": "secrets", "mountPath": mountPath}, {"name": "env", "mountPath": "/env"}},
-			"securityContext": app["securityContext"],
-		}}
-		var variables []object
-		for _, name := range []string{"DB_USER", "DB_PASSWORD", "LINES"} {
-			variables = append(variables, object{"name": name, "valueFrom": object{
-				"fileKeyRef": object{"volumeName": "env", "path": "app.env", "key": name},
-			}})
+	_, p := e.runDocumented(t, "file-key-ref", "filekeyref.yaml", func(spec object) {
+		init := e.adaptInit(t, spec, "copy", e.testImage)
+		command := init["command"].([]any)
+		if command[0] != "cp" {
+			t.Fatalf("the command in the document is %v", command)
 		}
-		app["env"] = variables
+		init["command"] = append([]any{"/workload", "copy"}, command[1:]...)
 	})
-	if err := p.has(t.Context(), "DB_USER=first", "DB_PASSWORD=first", "LINES=one\ntwo"); err != nil {
+	if err := p.has(t.Context(), "DB_USER=first", "DB_PASSWORD=first", "OTHER=of the manifest"); err != nil {
 		t.Error(err)
 	}
+}
+
+// adaptInit gives an init container of the document an image and the security settings of the tests.
+func (e *env) adaptInit(t *testing.T, spec object, name, image string) object {
+	t.Helper()
+	init := named(t, spec["initContainers"], name)
+	init["image"] = image
+	init["securityContext"] = e.newPod("").manifest(volume{})["spec"].(object)["containers"].([]object)[0]["securityContext"]
+	return init
 }

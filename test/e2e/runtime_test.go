@@ -130,7 +130,7 @@ func (e *env) needsKubelet(t *testing.T, minor int) {
 	}
 }
 
-// needsImageVolumes skips the test without a kubelet and a containerd that mount images. CRI-O mounts them noexec.
+// needsImageVolumes skips the test without a kubelet and a containerd that mount images. Other runtimes may mount them noexec.
 func (e *env) needsImageVolumes(t *testing.T) {
 	t.Helper()
 	e.needsKubelet(t, 35)

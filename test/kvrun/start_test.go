@@ -3,6 +3,7 @@ package kvrun_test
 
 import (
 	"bytes"
+	"debug/buildinfo"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -32,6 +33,13 @@ func TestSize(t *testing.T) {
 	}
 	if info.Size() > maxSize {
 		t.Errorf("%s has %d bytes, at most %d are promised", binary, info.Size(), maxSize)
+	}
+	build, err := buildinfo.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(build.Deps) != 1 || build.Deps[0].Path != "golang.org/x/sys" {
+		t.Errorf("%s links the modules %v, want golang.org/x/sys", binary, build.Deps)
 	}
 }
 

@@ -39,7 +39,7 @@ func TestEveryVolumeIsReadOnly(t *testing.T) {
 		}
 	}
 	for _, file := range []string{
-		"README.md", "charts/keyvault-csi/templates/NOTES.txt", "docs/identities.md", "docs/migration-agent.md", "docs/migration-azure-provider.md",
+		"README.md", "charts/keyvault-csi/templates/NOTES.txt", "docs/environment.md", "docs/identities.md", "docs/migration-agent.md", "docs/migration-azure-provider.md",
 		"docs/quickstart/pod.yaml", "docs/reference.md", "pkg/migrate/testdata/golden/list.json.out", "pkg/migrate/testdata/golden/provider.yaml.out",
 	} {
 		if volumes[file] == 0 {
