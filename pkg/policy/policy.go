@@ -91,18 +91,12 @@ func (p *Policy) decide(r volume.Request, vault string, who *volume.Principal) (
 	return -1, open
 }
 
-// vaults returns each vault of the request once, in the order of the objects. A request without objects has an empty one.
+// vaults returns each vault of the request once. A request without objects has an empty one.
 func vaults(r volume.Request) []string {
-	var distinct []string
-	for _, object := range r.Objects {
-		if !slices.Contains(distinct, object.Vault) {
-			distinct = append(distinct, object.Vault)
-		}
+	if all := r.Vaults(); len(all) > 0 {
+		return all
 	}
-	if len(distinct) == 0 {
-		return []string{""}
-	}
-	return distinct
+	return []string{""}
 }
 
 func (r rule) deny() bool { return r.Effect == "deny" }

@@ -41,6 +41,13 @@ func at(vaults ...string) func(*volume.Request) {
 	}
 }
 
+// passwordAt adds a password of the first object.
+func passwordAt(vault string) func(*volume.Request) {
+	return func(r *volume.Request) {
+		r.Objects[0].Password = &volume.Object{Kind: volume.KindSecret, Vault: vault, Name: "p"}
+	}
+}
+
 func from(namespace, account string) func(*volume.Request) {
 	return func(r *volume.Request) { r.Pod.Namespace, r.Pod.ServiceAccount = namespace, account }
 }
@@ -94,6 +101,7 @@ func TestRules(t *testing.T) {
 			{ask(volume.Workload), allowed}, {ask(volume.Workload, at(payVault, payVault)), allowed},
 			{ask(volume.Workload, at(shopVault)), unmatched}, {ask(volume.Workload, at(payVault, shopVault)), unmatched},
 			{ask(volume.Workload, at(shopVault, payVault)), unmatched}, {ask(volume.Workload, at()), allowed},
+			{ask(volume.Workload, passwordAt(payVault)), allowed}, {ask(volume.Workload, passwordAt(shopVault)), unmatched},
 		}},
 		"vaults of two rules": {`{rules: [{namespaces: ["*"], identities: [workload], vaults: ["*://pay-*"]}, {namespaces: ["*"], identities: [workload], vaults: ["https://shop.*"]}]}`, []row{
 			{ask(volume.Workload, at(payVault, shopVault)), allowed},

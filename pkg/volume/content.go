@@ -15,7 +15,7 @@ type Content struct {
 	// refresh, objects with a pinned version do not count, because they cannot change.
 	Fetched time.Time
 
-	// Versions are those of the objects with an ID, in the order of the objects.
+	// Versions are those of the objects with an ID, or of all with [Request.AllVersions], in the order of the objects.
 	Versions []Version
 
 	// Notes are what the set lacks although that is no error, such as a private key that is not exportable; one line each.
@@ -34,13 +34,26 @@ type File struct {
 	Path string      // slash-separated, relative, validated by Parse
 	Mode fs.FileMode // permission bits; 0 means the default of the volume (0644, with fsGroup 0640)
 	Data Secret
+
+	// Keeps reports whether the bytes that the volume has at this path say the same as Data. If they do, and nothing else
+	// of the set has changed, the file keeps them. nil means that only equal bytes are the same.
+	Keeps func(there []byte) bool `json:"-" yaml:"-"` // not data
 }
 
 // Version is which version of an object a set has.
 type Version struct {
-	ID      string   // see [Object.ID]
-	Version string   // 32 lower-case hex digits in Azure
-	Paths   []string // of the object's files
+	ID     string // see [Object.ID]
+	Source string // see [Object.Source]
+	Kind   Kind
+	Vault  string
+	Name   string
+
+	Version  string            // 32 lower-case hex digits in Azure
+	Expires  time.Time         // the vault's "exp"; zero if there is none
+	NotAfter time.Time         // end of the validity of a certificate, if files were made of it
+	Tags     map[string]string // only if a manifest has them
+	Absent   bool              // the object is optional, and does not exist or is disabled
+	Paths    []string          // of the object's files
 }
 
 // Mount is what the kubelet asks for beside the content.

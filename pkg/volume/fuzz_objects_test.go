@@ -19,6 +19,9 @@ func FuzzObjects(f *testing.F) {
 	for _, text := range []string{
 		"- secret: a\n  path: app/a.key\n  mode: \"0440\"\n  encoding: hex\n  optional: true\n  vault: other-vault",
 		"- certificate: w\n  chain: t/w.crt\n  key: t/w.key\n  cert: t/l\n  ca: t/ca\n  pem: t/pem\n  pfx: t/pfx\n  keyFormat: sec1\n  requireChain: true",
+		"- certificate: w\n  pfx: w.p12\n  pfxPassword: {secret: p, version: " + version + ", vault: other}\n  pfxProfile: legacy",
+		"- {certificate: w, source: certificate, cert: a, chain: b}\n- {manifest: v.json, tags: true, mode: '0440'}",
+		"- {certificate: w, source: certificate, key: a, pfxPassword: planted}\n- {certificate: w, pfx: b, pfxPassword: {secert: [p]}}",
 		"- secrets: {prefix: app-, tags: {env: prod}}\n  path: app\n- key: k\n  version: " + version,
 		"- &a {secret: x}\n- *a",
 		"- {<<: &m {secret: x}, path: y}\n- {<<: [*m, *m]}",
@@ -78,7 +81,7 @@ func (w *yamlWriter) list() string {
 		w.b.WriteString("- ")
 		w.mapping(func() string {
 			return w.one("secret", "path", "certificate", "key", "secrets", "vault", "version", "mode", "encoding", "optional",
-				"chain", "cert", "ca", "pem", "pfx", "keyFormat", "requireChain", "<<", "Secret", "\u0441ert")
+				"chain", "cert", "ca", "pem", "pfx", "keyFormat", "requireChain", "pfxPassword", "pfxProfile", "source", "manifest", "<<", "Secret", "\u0441ert")
 		})
 		w.b.WriteString("\n")
 	}
@@ -118,6 +121,10 @@ func (w *yamlWriter) value(key string) {
 	switch key {
 	case "secrets":
 		w.mapping(func() string { return w.one("prefix", "tags", "tag") })
+	case "pfxPassword":
+		w.mapping(func() string { return w.one("secret", "version", "vault", "optional") })
+	case "pfxProfile", "source":
+		w.b.WriteString(w.one("modern", "legacy", "secret", "certificate", "old"))
 	case "tags":
 		w.mapping(func() string { return w.one("env", "team", `""`, "<<") })
 	case "mode":

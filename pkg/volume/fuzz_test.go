@@ -3,6 +3,7 @@ package volume_test
 import (
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +111,26 @@ func checkFuzzedRequest(t *testing.T, r volume.Request) {
 		for _, output := range o.Outputs {
 			lay(t, tree, output.Path, o)
 		}
+		checkFuzzedPassword(t, o)
+	}
+	for _, m := range r.Manifests {
+		checkFuzzedPath(t, m.Path)
+		lay(t, tree, m.Path, volume.Object{Source: m.Source})
+	}
+}
+
+func checkFuzzedPassword(t *testing.T, o volume.Object) {
+	t.Helper()
+	hasPFX := slices.ContainsFunc(o.Outputs, func(output volume.Output) bool { return output.Part == volume.PartPFX })
+	switch password := o.Password; {
+	case password == nil:
+		if o.PFXProfile != "" {
+			t.Fatalf("a profile in %+v", o)
+		}
+	case o.Kind != volume.KindCertificate || !hasPFX || o.PFXProfile != volume.PFXModern && o.PFXProfile != volume.PFXLegacy,
+		password.Kind != volume.KindSecret || len(password.Outputs) != 0 || password.Password != nil,
+		!namePattern.MatchString(password.Name) || !versionPattern.MatchString(password.Version) || !vaultPattern.MatchString(password.Vault):
+		t.Fatalf("password %+v of %+v", password, o)
 	}
 }
 
@@ -127,7 +148,7 @@ func checkFuzzedPath(t *testing.T, path string) {
 
 func lay(t *testing.T, tree map[string]string, path string, o volume.Object) {
 	t.Helper()
-	if other, taken := tree[path]; taken && (o.Kind != volume.KindPublicCertificate || strings.HasPrefix(other, "objects")) {
+	if other, taken := tree[path]; taken && (!strings.HasPrefix(o.Source, "certificates[") || strings.HasPrefix(other, "objects")) {
 		t.Fatalf("%s and %s both write %q", other, o.Source, path)
 	}
 	if _, folder := tree[path+"/"]; folder {

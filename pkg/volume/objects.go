@@ -17,9 +17,11 @@ var objectKinds = []struct {
 	{KindSecret, []string{"secret", "version", "vault", "optional", "path", "encoding", "mode"}},
 	{KindCertificate, []string{
 		"certificate", "version", "vault", "optional", "mode", "keyFormat", "requireChain", "chain", "key", "cert", "ca", "pem", "pfx",
+		"pfxPassword", "pfxProfile", "source",
 	}},
 	{KindSelection, []string{"secrets", "vault", "path", "encoding", "mode"}},
 	{KindKey, []string{"key", "version", "vault", "optional", "path", "mode"}},
+	{kindManifest, []string{"manifest", "tags", "mode"}},
 }
 
 // structured appends the attribute objects.
@@ -29,6 +31,7 @@ func (p *parser) structured(objects []Object) []Object {
 		return objects
 	}
 	if last := p.last.Load(); last != nil && last.text == text && last.vault == p.vault && last.order == p.order {
+		p.manifests = last.manifests
 		return append(objects, last.objects...)
 	}
 	list := p.yamlList(AttributeObjects, text)
@@ -37,12 +40,12 @@ func (p *parser) structured(objects []Object) []Object {
 	for i, node := range list {
 		before := p.found
 		o := p.object(at(AttributeObjects, i), node)
-		if p.found == before {
+		if p.found == before && o.Kind != kindManifest {
 			objects = append(objects, o)
 		}
 	}
 	if p.found == 0 && p.vaultUser == "" {
-		p.last.Store(&parsedList{text: text, vault: p.vault, order: p.order, objects: slices.Clone(objects[first:])})
+		p.last.Store(&parsedList{text, p.vault, p.order, slices.Clone(objects[first:]), p.manifests})
 	}
 	return objects
 }
@@ -69,10 +72,10 @@ func (p *parser) object(source string, node *yaml.Node) Object {
 		o.Outputs = []Output{{Part: PartPublicKey, Path: m.path("path", o.Name+".pem")}}
 	case KindCertificate:
 		m.name(&o, "certificate")
-		o.ChainOrder = p.order
-		o.KeyFormat = choice(m, "keyFormat", PKCS8, PKCS1, SEC1)
-		o.RequireChain = m.boolean("requireChain")
-		o.Outputs = m.certificate(o.Name)
+		m.certificate(&o, p.order)
+	case kindManifest:
+		m.manifest()
+		return o
 	}
 	mode := m.mode()
 	for i := range o.Outputs {
@@ -82,6 +85,9 @@ func (p *parser) object(source string, node *yaml.Node) Object {
 		o.Vault = p.defaultVault(source)
 	} else {
 		o.Vault = vault(m, "vault", p.defaults.VaultSuffix)
+	}
+	if kind == KindCertificate {
+		m.pfxPassword(&o)
 	}
 	if kind == KindSelection {
 		o.Selection = m.selection(o, mode)
@@ -104,7 +110,7 @@ func (m *mapping) kind() (kind Kind, fields []string) {
 	}
 	if kind == "" {
 		m.unknown(allFields())
-		m.problem("", "says none of secret, certificate, key and secrets")
+		m.problem("", "says none of secret, certificate, key, secrets and manifest")
 	}
 	return kind, fields
 }
@@ -160,19 +166,6 @@ func (m *mapping) path(field, fallback string) string {
 		m.problem(field, "the path %s %s", quote(text), problem)
 	}
 	return text
-}
-
-// certificate returns the files of a certificate: those that have a path, or the chain and the key if none has one.
-func (m *mapping) certificate(name string) (outputs []Output) {
-	for _, part := range []Part{PartChain, PartKey, PartCert, PartCA, PartPEM, PartPFX} {
-		if field := string(part); m.fields[field] != nil { // the fields are named for the parts
-			outputs = append(outputs, Output{Part: part, Path: m.path(field, "")})
-		}
-	}
-	if outputs == nil {
-		return []Output{{Part: PartChain, Path: name + ".crt"}, {Part: PartKey, Path: name + ".key"}}
-	}
-	return outputs
 }
 
 // mode reads three octal digits, with or without a leading zero. It must be a string: a tool that reads 0440 as a number

@@ -30,7 +30,8 @@ type Parser struct {
 type parsedList struct {
 	text, vault string
 	order       ChainOrder
-	objects     []Object // shared by requests, never changed
+	objects     []Object   // shared by requests, never changed
+	manifests   []Manifest // the same
 }
 
 // NewParser returns a Parser with these defaults.
@@ -48,6 +49,7 @@ func (all *Parser) Parse(attributes, secrets map[string]string) (Request, error)
 	}
 	r := p.request()
 	r.Objects, r.Folders = p.objects()
+	r.Manifests, r.AllVersions = p.manifests, len(p.manifests) > 0
 	p.checkPaths(r)
 	if err := p.err(); err != nil {
 		return Request{}, err
@@ -97,6 +99,7 @@ type parser struct {
 	vault     string            // the attribute vault
 	vaultUser string            // the first object that needs the attribute vault, if the attribute is absent
 	order     ChainOrder
+	manifests []Manifest
 
 	problems Problems
 	found    int // the number of problems, including those that are not in the list
@@ -235,6 +238,9 @@ func (p *parser) checkPaths(r Request) {
 		for _, output := range outputs {
 			p.check(o.Source, tree.add(output.Path, o))
 		}
+	}
+	for _, m := range r.Manifests {
+		p.check(m.Source, tree.add(m.Path, Object{Source: m.Source}))
 	}
 }
 

@@ -131,7 +131,7 @@ func (t *Tree) add(file string, by Object) (problem string) {
 	return ""
 }
 
-// replacedBy is the exception for the attribute certificates, the only one with objects of KindPublicCertificate.
+// replacedBy is the exception for the attribute certificates.
 func (e treeEntry) replacedBy(o Object) bool {
-	return !e.folder && o.Kind == KindPublicCertificate && !strings.HasPrefix(e.source, AttributeObjects+"[")
+	return !e.folder && strings.HasPrefix(o.Source, AttributeCertificates+"[") && !strings.HasPrefix(e.source, AttributeObjects+"[")
 }

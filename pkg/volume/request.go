@@ -2,6 +2,7 @@ package volume
 
 import (
 	"io/fs"
+	"slices"
 	"time"
 )
 
@@ -18,6 +19,11 @@ type Request struct {
 	// Objects are in the order in which their files are written: those of the attribute secrets, then certificates,
 	// then objects. Entries that are repeated are dropped.
 	Objects []Object
+
+	// Manifests list the objects of the set. With AllVersions, [Content.Versions] has every object, also those without an
+	// ID and those that are absent; Parse sets it if there are manifests.
+	Manifests   []Manifest
+	AllVersions bool
 
 	// Folders exist in the volume even when they are empty: the four of the predecessor if the attribute secrets or
 	// certificates is present, else none.
@@ -145,6 +151,11 @@ type Object struct {
 	// [Content.Gaps].
 	RequireChain bool
 
+	// Password encrypts PartPFX (KindCertificate only). It is a secret without outputs, which is read with the others; nil
+	// means the PKCS#12 file of the vault, or one with an empty password.
+	Password   *Object
+	PFXProfile PFXProfile // with Password
+
 	Selection *Selection // KindSelection only
 
 	// History replaces the object by its versions; nil means the one version. Not with KindSelection.
@@ -152,6 +163,22 @@ type Object struct {
 
 	// ID names the object in [Content.Versions]; empty if its version is not asked for.
 	ID string
+}
+
+// Vaults returns each vault of the request once, in the order of the objects, with the vaults of their passwords.
+func (r Request) Vaults() (vaults []string) {
+	add := func(o *Object) {
+		if !slices.Contains(vaults, o.Vault) {
+			vaults = append(vaults, o.Vault)
+		}
+	}
+	for i := range r.Objects {
+		add(&r.Objects[i])
+		if password := r.Objects[i].Password; password != nil {
+			add(password)
+		}
+	}
+	return vaults
 }
 
 // IsList reports whether the object stands for those that a list names: a selection or a history.
@@ -198,6 +225,15 @@ const (
 	PKCS8 KeyFormat = "pkcs8" // any key, RFC 5208
 	PKCS1 KeyFormat = "pkcs1" // RSA only, RFC 8017
 	SEC1  KeyFormat = "sec1"  // EC only, RFC 5915
+)
+
+// PFXProfile is the set of algorithms of a PKCS#12 file that is written with a password.
+type PFXProfile string
+
+// The profiles.
+const (
+	PFXModern PFXProfile = "modern" // PBES2 with AES-256, and SHA-256: OpenSSL 1.1.1, Java 8u301, 11.0.12, 12 and newer
+	PFXLegacy PFXProfile = "legacy" // 3DES and SHA-1: also older ones
 )
 
 // Part is which bytes of an object go into a file.

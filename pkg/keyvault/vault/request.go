@@ -76,6 +76,8 @@ func Check(cloud azure.Cloud, o volume.Object) error {
 		return volume.Errorf(volume.ErrInvalid, "%s: %q is not the name of an object", o.Source, o.Name)
 	case !validVersion(o.Version):
 		return volume.Errorf(volume.ErrInvalid, "%s: %q is not a version of an object", o.Source, o.Version)
+	case o.Password != nil:
+		return Check(cloud, *o.Password)
 	}
 	return nil
 }
