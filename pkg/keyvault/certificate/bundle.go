@@ -31,6 +31,7 @@ type Bundle struct {
 	notAfter         time.Time
 	pfx              []byte   // the content, if it is a PKCS#12 file
 	written          sync.Map // PKCS#12 files made from PEM, by chain order
+	protected        protectedFiles
 }
 
 // FromDER makes a bundle of a leaf alone, as the certificates API returns it.
@@ -189,27 +190,43 @@ const suchAs = "such as one on P-256K or with explicit EC parameters; use pem"
 // the content, so that the same certificate gives the same bytes. Different bytes would look like a rotation at each
 // refresh. Random salts would not protect anything, because the password is empty.
 func (b *Bundle) encodePFX(order volume.ChainOrder) ([]byte, error) {
-	seed := sha256.New()
-	var certs []*x509.Certificate
-	for _, der := range b.ordered(order) {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, errors.New("has a certificate of a kind that cannot be written as PKCS#12, " + suchAs)
-		}
-		seed.Write(der)
-		certs = append(certs, cert)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(b.key.Bytes)
-	if err != nil {
-		return nil, errors.New("has a key of a kind that cannot be written as PKCS#12, " + suchAs)
-	}
-	seed.Write(b.key.Bytes)
-	const salts = 1024 // bytes; the encoder reads 80
-	random, err := hkdf.Key(sha256.New, seed.Sum(nil), nil, "keyvault-csi pfx", salts)
+	m, err := b.material(order)
 	if err != nil {
 		return nil, err
 	}
-	return pkcs12.Modern2023.WithRand(bytes.NewReader(random)).Encode(key, certs[0], certs[1:], "")
+	random, err := hkdf.Key(sha256.New, m.seed, nil, "keyvault-csi pfx", saltBytes)
+	if err != nil {
+		return nil, err
+	}
+	return pkcs12.Modern2023.WithRand(bytes.NewReader(random)).Encode(m.key, m.certs[0], m.certs[1:], "")
+}
+
+// saltBytes is more than the 80 bytes that the encoder reads.
+const saltBytes = 1024
+
+// material is what a PKCS#12 file is made of.
+type material struct {
+	key   any
+	certs []*x509.Certificate
+	seed  []byte // a hash of all of it
+}
+
+func (b *Bundle) material(order volume.ChainOrder) (m material, err error) {
+	seed := sha256.New()
+	for _, der := range b.ordered(order) {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return m, errors.New("has a certificate of a kind that cannot be written as PKCS#12, " + suchAs)
+		}
+		seed.Write(der)
+		m.certs = append(m.certs, cert)
+	}
+	if m.key, err = x509.ParsePKCS8PrivateKey(b.key.Bytes); err != nil {
+		return m, errors.New("has a key of a kind that cannot be written as PKCS#12, " + suchAs)
+	}
+	seed.Write(b.key.Bytes)
+	m.seed = seed.Sum(nil)
+	return m, nil
 }
 
 // encode writes PEM with 64 columns and a final newline (RFC 7468), as OpenSSL does.

@@ -28,11 +28,12 @@ type (
 	}
 	safeBag struct {
 		ID         asn1.ObjectIdentifier
-		Value      asn1.RawValue `asn1:"tag:0,explicit"`
-		Attributes []struct {
-			ID     asn1.ObjectIdentifier
-			Values asn1.RawValue `asn1:"set"`
-		} `asn1:"set,optional"`
+		Value      asn1.RawValue  `asn1:"tag:0,explicit"`
+		Attributes []bagAttribute `asn1:"set,optional"`
+	}
+	bagAttribute struct {
+		ID     asn1.ObjectIdentifier
+		Values asn1.RawValue `asn1:"set"`
 	}
 	certBag struct {
 		ID   asn1.ObjectIdentifier
