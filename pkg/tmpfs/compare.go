@@ -34,7 +34,7 @@ func compare(t *target, next *set, known record) (c comparison, err error) {
 	if err != nil {
 		return c, err
 	}
-	r := &setReader{bytes: total.bytes, known: known}
+	r := &setReader{bytes: total.bytes, known: known, held: next.keepable()}
 	if err := r.readFolder(t.fd, t.current, ".", 0); err != nil {
 		tampered, ok := errors.AsType[tamperedError](err)
 		if !ok {
@@ -50,8 +50,11 @@ func compare(t *target, next *set, known record) (c comparison, err error) {
 		if !stored { // this process has not compared it before
 			written, stored = readDigest(t.fd, t.current)
 		}
-		if stored && written != c.digest {
+		switch {
+		case stored && written != c.digest:
 			c.tampered = "the names, bytes, modes or owners of its files"
+		case stored:
+			c.same = next.keep(r.held, c.digest)
 		}
 	}
 	beside, leftovers, err := compareRoot(t, r.top, next)
@@ -126,7 +129,8 @@ func (e tamperedError) Error() string { return string(e) }
 // FIFO.
 type setReader struct {
 	known record
-	bytes int64 // that files may have together: the size of the tmpfs, because a container can make sparse files of any size
+	held  map[string][]byte // by path: the bytes of the files that are in it
+	bytes int64             // that files may have together: the size of the tmpfs, because a container can make sparse files of any size
 
 	entries []entry
 	top     []string
@@ -189,16 +193,27 @@ func (r *setReader) readFile(folder int, name, rel string, _ int) error {
 		return vanished(err)
 	default:
 		file := os.NewFile(uintptr(fd), name)
-		h := sha256.New()
-		_, err := io.Copy(h, io.LimitReader(file, st.Size+1))
+		e.hash, err = r.hash(rel, io.LimitReader(file, st.Size+1))
 		_ = file.Close()
 		if err != nil {
 			return cause(err)
 		}
-		h.Sum(e.hash[:0])
 	}
 	r.entries = append(r.entries, e)
 	return nil
+}
+
+// hash reads a file, and keeps its bytes if they are asked for.
+func (r *setReader) hash(path string, file io.Reader) (hash contentHash, err error) {
+	if _, hold := r.held[path]; hold {
+		data, err := io.ReadAll(file)
+		r.held[path] = data
+		return sha256.Sum256(data), err
+	}
+	h := sha256.New()
+	_, err = io.Copy(h, file)
+	h.Sum(hash[:0])
+	return hash, err
 }
 
 // readDir reads the entries of the folder called name in parent, without following a link.

@@ -34,6 +34,7 @@ type entry struct {
 	uid, gid uint32
 	hash     contentHash   // of a file
 	data     volume.Secret // of a file that is to be written
+	keeps    func([]byte) bool
 }
 
 func (e entry) perm() fs.FileMode { return fs.FileMode(e.mode & 0o777) }
@@ -93,7 +94,7 @@ func (s *Store) newSet(c volume.Content, group *uint32) (*set, error) {
 		}
 		add(f.Path, path.Dir(f.Path))
 		e := file
-		e.path, e.data, e.hash = f.Path, f.Data, sha256.Sum256(f.Data.Reveal())
+		e.path, e.data, e.hash, e.keeps = f.Path, f.Data, sha256.Sum256(f.Data.Reveal()), f.Keeps
 		if mode := f.Mode.Perm(); mode != 0 {
 			e.mode = unix.S_IFREG | uint32(mode)
 		}
@@ -114,6 +115,41 @@ func (s *Store) newSet(c volume.Content, group *uint32) (*set, error) {
 	}
 	n.digest, n.top = fingerprintOf(n.entries), slices.Sorted(maps.Keys(top))
 	return n, nil
+}
+
+// keepable returns the paths of the files that may keep other bytes, see [volume.File.Keeps]; nil if there are none.
+func (n *set) keepable() map[string][]byte {
+	var paths map[string][]byte
+	for _, e := range n.entries {
+		if e.keeps == nil {
+			continue
+		}
+		if paths == nil {
+			paths = map[string][]byte{}
+		}
+		paths[e.path] = nil
+	}
+	return paths
+}
+
+// keep takes over the bytes that a volume has for such files, if the set is then the one with that digest: the one that the
+// volume holds. It reports whether it has.
+func (n *set) keep(held map[string][]byte, digest fingerprint) bool {
+	if len(held) == 0 {
+		return false
+	}
+	entries := slices.Clone(n.entries)
+	for i := range entries {
+		e := &entries[i]
+		if data, ok := held[e.path]; ok && e.keeps(data) {
+			e.data, e.hash = volume.NewSecret(data), sha256.Sum256(data)
+		}
+	}
+	if fingerprintOf(entries) != digest {
+		return false
+	}
+	n.entries, n.digest = entries, digest
+	return true
 }
 
 // checkPath rejects the names of the layout. That a path is valid was checked before.
