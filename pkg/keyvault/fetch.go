@@ -43,6 +43,7 @@ type fetch struct {
 	vaults    []string
 	bytes     atomic.Int64 // of the files so far
 	files     atomic.Int64
+	described atomic.Int64 // bytes of tags for the manifests so far
 }
 
 // Fetch reads every object of the request and returns the volume's complete content, or the first error in the order
@@ -75,11 +76,10 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	if err := f.run(ctx, reads); err != nil {
 		return volume.Content{}, err
 	}
-	content := volume.Content{Folders: r.Folders, Versions: versionsOf(objects, outputs)}
-	content.Files, err = filesOf(r.Folders, objects, outputs)
-	if err != nil {
+	if err := f.protect(ctx, objects, outputs); err != nil {
 		return volume.Content{}, err
 	}
+	content := volume.Content{Folders: r.Folders, Versions: f.versionsOf(objects, outputs)}
 	reads = append(lists, reads...)
 	for _, r := range reads {
 		content.Notes = append(content.Notes, r.notes...)
@@ -88,6 +88,14 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	content.Fetched, content.Outage = ageOf(reads, r.Refresh)
 	if content.Fetched.IsZero() { // no object has an age
 		content.Fetched = began
+	}
+	manifests, err := f.manifests(ctx, content)
+	if err != nil {
+		return volume.Content{}, err
+	}
+	content.Files, err = f.filesOf(objects, outputs, manifests)
+	if err != nil {
+		return volume.Content{}, err
 	}
 	c.hold(f, reads)
 	return content, nil
@@ -102,11 +110,7 @@ func (c *Client) newFetch(r volume.Request) *fetch {
 		f.demand.Since = c.volumes.newest(r.Volume)
 	}
 	f.identity = unique.Make(identity{Key: f.key})
-	for _, object := range r.Objects {
-		if !slices.Contains(f.vaults, object.Vault) {
-			f.vaults = append(f.vaults, object.Vault)
-		}
-	}
+	f.vaults = r.Vaults()
 	return f
 }
 
@@ -178,9 +182,10 @@ func (f *fetch) expand(ctx context.Context) (lists []*read, objects []volume.Obj
 	return lists, objects, nil
 }
 
-// filesOf returns the files of all objects, ordered by path. If objects may write the same path, the last one wins.
-func filesOf(folders []string, objects []volume.Object, outputs []output) ([]volume.File, error) {
-	tree := volume.NewTree(folders)
+// filesOf returns the files of all objects and the manifests, ordered by path. If objects may write the same path, the last
+// one wins.
+func (f *fetch) filesOf(objects []volume.Object, outputs []output, manifests []volume.File) ([]volume.File, error) {
+	tree := volume.NewTree(f.Folders)
 	byPath := make(map[string]volume.File, len(objects))
 	for i, object := range objects {
 		o := outputs[i]
@@ -194,25 +199,15 @@ func filesOf(folders []string, objects []volume.Object, outputs []output) ([]vol
 			byPath[file.Path] = file
 		}
 	}
+	for i, file := range manifests {
+		if err := tree.Add(file.Path, volume.Object{Source: f.Manifests[i].Source}); err != nil {
+			return nil, err
+		}
+		byPath[file.Path] = file
+	}
 	files := slices.AppendSeq(make([]volume.File, 0, len(byPath)), maps.Values(byPath))
 	slices.SortFunc(files, func(a, b volume.File) int { return strings.Compare(a.Path, b.Path) })
 	return files, nil
-}
-
-// versionsOf returns the versions of the objects that have an ID.
-func versionsOf(objects []volume.Object, outputs []output) (versions []volume.Version) {
-	for i, object := range objects {
-		o := outputs[i]
-		if object.ID == "" || o.read.absent {
-			continue
-		}
-		v := volume.Version{ID: object.ID, Version: o.read.version}
-		for _, file := range o.read.files[o.index] {
-			v.Paths = append(v.Paths, file.Path)
-		}
-		versions = append(versions, v)
-	}
-	return versions
 }
 
 // ageOf returns the time of the oldest read, and the first outage. In a refresh, pinned versions have no age.

@@ -112,7 +112,14 @@ func TestHistoryOfCertificatesAndKeys(t *testing.T) {
 			want := []volume.Version{
 				{ID: string(kind) + "/x/0", Version: ids[2], Paths: []string{"x/0"}}, {ID: string(kind) + "/x/1", Version: ids[1], Paths: []string{"x/1"}},
 			}
-			if diff := cmp.Diff(want, content.Versions); diff != "" {
+			var got []volume.Version
+			for _, v := range content.Versions {
+				if v.Source != "objects[0]" || v.Kind != kind || v.Name != "x" || v.Absent || v.NotAfter.IsZero() != (kind == volume.KindKey) {
+					t.Errorf("version %+v", v)
+				}
+				got = append(got, volume.Version{ID: v.ID, Version: v.Version, Paths: v.Paths})
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
 			}
 			for _, file := range content.Files {

@@ -24,15 +24,19 @@ type read struct {
 	named    int              // index of the object that errors name
 	optional bool             // every object is
 
-	at       time.Time       // just before the request to the vault
-	absent   bool            // there is no such object, or it is disabled or not issued yet
-	names    []string        // of a list, or the versions of a history
-	version  string          // of the object
-	files    [][]volume.File // of each object
-	notAfter time.Time       // of a certificate
-	notes    []string        // of the objects
-	gaps     []string        // in their chains
-	outage   error           // why the files are of the last known value
+	at       time.Time         // just before the request to the vault
+	absent   bool              // there is no such object, or it is disabled or not issued yet
+	names    []string          // of a list, or the versions of a history
+	version  string            // of the object
+	expires  time.Time         // the same; zero if it does not expire
+	tags     map[string]string // the same; only if a manifest has them
+	password *volume.Secret    // of PKCS#12 files; nil if it is none
+	value    *value            // for the objects whose files need a password
+	files    [][]volume.File   // of each object
+	notAfter time.Time         // of a certificate
+	notes    []string          // of the objects
+	gaps     []string          // in their chains
+	outage   error             // why the files are of the last known value
 	err      error
 }
 
@@ -40,16 +44,16 @@ func (r *read) object() volume.Object { return *r.objects[r.named] }
 
 // output locates the files of an object: at an index of a read.
 type output struct {
-	read  *read
-	index int
+	read     *read
+	index    int
+	password *read // of its PKCS#12 file; nil if that has none
 }
 
 // plan returns the distinct reads in the order in which the objects first need them, and the output of each object.
 func plan(objects []volume.Object) (reads []*read, outputs []output) {
 	known := make(map[vault.Request]*read, len(objects))
 	reads, outputs = make([]*read, 0, len(objects)), make([]output, 0, len(objects))
-	for i := range objects {
-		object := &objects[i]
+	add := func(object *volume.Object) (*read, int) {
 		request := vault.RequestOf(*object)
 		r, ok := known[request]
 		if !ok {
@@ -60,8 +64,17 @@ func plan(objects []volume.Object) (reads []*read, outputs []output) {
 		if r.optional && !object.Optional {
 			r.named, r.optional = len(r.objects), false // its absence is the error
 		}
-		outputs = append(outputs, output{r, len(r.objects)})
 		r.objects = append(r.objects, object)
+		return r, len(r.objects) - 1
+	}
+	for i := range objects {
+		var o output
+		o.read, o.index = add(&objects[i])
+		if objects[i].Password != nil {
+			o.password, _ = add(objects[i].Password)
+			o.password.password = &volume.Secret{}
+		}
+		outputs = append(outputs, o)
 	}
 	return reads, outputs
 }

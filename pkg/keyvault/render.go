@@ -29,28 +29,50 @@ func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) 
 		return nil
 	}
 	r.version = from.Value.Version
-	r.files = make([][]volume.File, 0, len(r.objects))
-	for _, object := range r.objects {
-		done, err := f.render(ctx, *object, from.Value)
-		if object.KeyIfExportable && errors.Is(err, certificate.ErrNoKey) {
-			public := *object
-			public.Split = slices.DeleteFunc(slices.Clone(public.Split), volume.Output.HoldsKey)
-			done, err = f.render(ctx, public, from.Value)
-			r.notes = append(r.notes, label(*object)+" has a key that is not exportable: its certificate is there, without the key")
+	if r.password != nil {
+		*r.password = from.Value.Secret
+	}
+	if err := f.describe(ctx, r, from.Value); err != nil {
+		return err
+	}
+	r.files = make([][]volume.File, len(r.objects))
+	for i, object := range r.objects {
+		if object.Password != nil { // its own read may not have ended
+			r.value = from.Value
+			continue
 		}
-		if err != nil {
+		if err := f.acceptObject(ctx, r, i, from.Value, volume.Secret{}); err != nil {
 			return err
 		}
-		if err := f.keep(ctx, done.files); err != nil {
-			return err
-		}
-		r.files = append(r.files, done.files)
-		if !done.notAfter.IsZero() {
-			r.notAfter = done.notAfter
-		}
-		if done.gap != nil {
-			r.gaps = append(r.gaps, fmt.Sprintf("%s %v", label(*object), done.gap))
-		}
+	}
+	if r.value != nil {
+		return f.reserve(ctx, int64(r.value.Size()))
+	}
+	return nil
+}
+
+// acceptObject makes the files of one object of a read.
+func (f *fetch) acceptObject(ctx context.Context, r *read, index int, v *value, password volume.Secret) error {
+	object := r.objects[index]
+	done, err := f.render(ctx, *object, v, password)
+	if object.KeyIfExportable && errors.Is(err, certificate.ErrNoKey) {
+		public := *object
+		public.Split = slices.DeleteFunc(slices.Clone(public.Split), volume.Output.HoldsKey)
+		done, err = f.render(ctx, public, v, password)
+		r.notes = append(r.notes, label(*object)+" has a key that is not exportable: its certificate is there, without the key")
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.keep(ctx, done.files); err != nil {
+		return err
+	}
+	r.files[index] = done.files
+	if !done.notAfter.IsZero() {
+		r.notAfter = done.notAfter
+	}
+	if done.gap != nil {
+		r.gaps = append(r.gaps, fmt.Sprintf("%s %v", label(*object), done.gap))
 	}
 	return nil
 }
@@ -83,7 +105,8 @@ type rendered struct {
 	gap      error     // in the chain of its files
 }
 
-func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (done rendered, err error) {
+// render makes the files of an object. The password is for its PKCS#12 file.
+func (f *fetch) render(ctx context.Context, o volume.Object, v *value, password volume.Secret) (done rendered, err error) {
 	outputs := o.Outputs
 	if o.Kind == volume.KindSecret {
 		switch {
@@ -110,7 +133,7 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (done ren
 		case volume.PartPublicKey:
 			data, err = publicKey(o, v.Value)
 		default:
-			data, err = f.certificatePart(ctx, o, v, output.Part, &done)
+			data, err = f.certificatePart(ctx, o, v, output.Part, password, &done)
 		}
 		if err != nil {
 			return rendered{}, err
@@ -121,15 +144,15 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value) (done ren
 }
 
 // certificatePart returns the bytes of one output of a certificate, and notes the end of its validity and a gap.
-func (f *fetch) certificatePart(ctx context.Context, o volume.Object, v *value, part volume.Part, done *rendered) (data []byte, err error) {
+func (f *fetch) certificatePart(
+	ctx context.Context, o volume.Object, v *value, part volume.Part, password volume.Secret, done *rendered,
+) (data []byte, err error) {
 	bundle, err := f.decoders.split(ctx, f.Pod.Namespace, v)
-	if err == nil && part == volume.PartPFX && !bundle.HasPFX(o.ChainOrder) {
-		err = f.decoders.run(ctx, f.Pod.Namespace, func() error {
-			_, err := bundle.Part(part, o.ChainOrder, o.KeyFormat)
-			return err
-		})
-	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case part == volume.PartPFX:
+		data, err = f.pfx(ctx, o, bundle, password)
+	default:
 		data, err = bundle.Part(part, o.ChainOrder, o.KeyFormat)
 	}
 	if err == nil && o.RequireChain {
@@ -175,7 +198,7 @@ func (f *fetch) pemOrValue(ctx context.Context, o volume.Object, v *value, done 
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s backs a certificate, which is written as PEM and is not %s; "+
 			"leave the encoding out, or ask for its PFX (objectFormat: pfx)", label(o), o.Encoding)
 	}
-	return f.certificatePart(ctx, o, v, volume.PartPEMOrValue, done)
+	return f.certificatePart(ctx, o, v, volume.PartPEMOrValue, volume.Secret{}, done)
 }
 
 // blocks returns some blocks of the PEM in the outputs. A PKCS#12 file that is an output itself has none.
@@ -183,7 +206,7 @@ func (f *fetch) blocks(ctx context.Context, o volume.Object, v *value, part volu
 	data = v.Secret.Reveal()
 	asPEM := slices.ContainsFunc(o.Outputs, func(o volume.Output) bool { return o.Part == volume.PartPEMOrValue })
 	if asPEM && certificate.IsPFX(v.ContentType) {
-		data, err = f.certificatePart(ctx, o, v, volume.PartPEMOrValue, done)
+		data, err = f.certificatePart(ctx, o, v, volume.PartPEMOrValue, volume.Secret{}, done)
 	}
 	return certificate.Blocks(data, part == volume.PartCertBlocks), err
 }

@@ -20,6 +20,7 @@ type Value struct {
 	ContentType string
 	Backs       bool // the secret belongs to a certificate
 	Tags        map[string]string
+	Expires     time.Time // the vault's "exp"; zero if there is none
 
 	DER []byte             // a certificate's leaf
 	Key *azkeys.JSONWebKey // a public key
@@ -87,16 +88,27 @@ func (v *Vaults) secret(ctx context.Context, credential azcore.TokenCredential, 
 	if resp.Value == nil {
 		return nil, ErrNoValue
 	}
-	value := &Value{Secret: volume.NewSecret([]byte(*resp.Value)), Version: version, Backs: resp.KID != nil, Tags: map[string]string{}}
+	value := &Value{
+		Secret: volume.NewSecret([]byte(*resp.Value)), Version: version, Backs: resp.KID != nil,
+		Tags: tagsOf(resp.Tags), Expires: deref(deref(resp.Attributes).Expires),
+	}
 	if resp.ContentType != nil {
 		value.ContentType = *resp.ContentType
 	}
-	for name, tag := range resp.Tags {
+	return value, nil
+}
+
+func tagsOf(tags map[string]*string) map[string]string {
+	if len(tags) == 0 {
+		return nil
+	}
+	all := make(map[string]string, len(tags))
+	for name, tag := range tags {
 		if tag != nil {
-			value.Tags[name] = *tag
+			all[name] = *tag
 		}
 	}
-	return value, nil
+	return all
 }
 
 func (v *Vaults) certificate(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
@@ -115,7 +127,9 @@ func (v *Vaults) certificate(ctx context.Context, credential azcore.TokenCredent
 	if len(resp.CER) == 0 {
 		return nil, ErrPending
 	}
-	return &Value{Version: version, DER: resp.CER}, nil
+	return &Value{
+		Version: version, DER: resp.CER, Tags: tagsOf(resp.Tags), Expires: deref(deref(resp.Attributes).Expires),
+	}, nil
 }
 
 func (v *Vaults) key(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
@@ -132,7 +146,10 @@ func (v *Vaults) key(ctx context.Context, credential azcore.TokenCredential, o v
 		return nil, azure.ErrStrange
 	}
 	_, version, _ := identifier(key.KID, Keys)
-	return &Value{Version: version, Key: &azkeys.JSONWebKey{Kty: key.Kty, Crv: key.Crv, N: key.N, E: key.E, X: key.X, Y: key.Y}}, nil
+	return &Value{
+		Version: version, Key: &azkeys.JSONWebKey{Kty: key.Kty, Crv: key.Crv, N: key.N, E: key.E, X: key.X, Y: key.Y},
+		Tags: tagsOf(resp.Tags), Expires: deref(deref(resp.Attributes).Expires),
+	}, nil
 }
 
 // Size is the approximate size of the value in bytes.
