@@ -129,20 +129,24 @@ func showVolume(v migrate.Volume, stdout io.Writer) {
 	for _, o := range v.Request.Objects {
 		showObject(o, table)
 	}
+	for _, m := range v.Request.Manifests {
+		with := "their versions"
+		if m.Tags {
+			with += " and tags"
+		}
+		fmt.Fprintf(table, "  %04o\t%s\tmanifest of the objects above, with %s\n", permissions(m.Mode), m.Path, with)
+	}
 	_ = table.Flush() // an error of stdout cannot be shown better
 }
 
 func showObject(o volume.Object, table io.Writer) {
-	source := strings.TrimPrefix(o.Vault, "https://") + " " + string(o.Kind)
-	if o.Name != "" {
-		source += " " + o.Name
-	}
-	if o.Version != "" {
-		source += " " + o.Version
-	}
 	show := func(outputs []volume.Output, condition string) {
 		for _, output := range outputs {
-			fmt.Fprintf(table, "  %04o\t%s\t%s of %s%s\n", permissions(output.Mode), output.Path, output.Part, source, condition)
+			what := string(output.Part) + " of " + sourceOf(o)
+			if output.Part == volume.PartPFX && o.Password != nil {
+				what += ", with the password in " + sourceOf(*o.Password) + " (" + string(o.PFXProfile) + ")"
+			}
+			fmt.Fprintf(table, "  %04o\t%s\t%s%s\n", permissions(output.Mode), output.Path, what, condition)
 		}
 	}
 	if o.Optional {
@@ -167,6 +171,18 @@ func showObject(o volume.Object, table io.Writer) {
 		show(each.Outputs, which)
 		show(each.Split, which+" that backs a certificate")
 	}
+}
+
+// sourceOf returns the vault, the kind, the name and the version of an object.
+func sourceOf(o volume.Object) string {
+	source := strings.TrimPrefix(o.Vault, "https://") + " " + string(o.Kind)
+	if o.Name != "" {
+		source += " " + o.Name
+	}
+	if o.Version != "" {
+		source += " " + o.Version
+	}
+	return source
 }
 
 func tags(wanted map[string]string) string {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -55,6 +56,7 @@ func showContent(ctx context.Context, v migrate.Volume, from fetcher, reveal boo
 	}
 	ctx, cancel := context.WithTimeout(ctx, v.Request.Timeout)
 	defer cancel()
+	v.Request.AllVersions = true
 	content, err := from.Fetch(ctx, v.Request)
 	if err != nil {
 		return err
@@ -69,6 +71,7 @@ func showContent(ctx context.Context, v migrate.Volume, from fetcher, reveal boo
 		fmt.Fprintf(table, "  %04o\t%s\t%d bytes\tsha256:%x\n", permissions(file.Mode), file.Path, len(value), sha256.Sum256(value))
 	}
 	_ = table.Flush() // an error of stdout cannot be shown better
+	showVersions(content, stdout)
 	for _, note := range slices.Concat(content.Notes, content.Gaps) {
 		fmt.Fprintf(stdout, "  note: %s\n", note)
 	}
@@ -79,6 +82,31 @@ func showContent(ctx context.Context, v migrate.Volume, from fetcher, reveal boo
 		fmt.Fprintf(stdout, "\n  %s\n    %s\n", file.Path, strings.ReplaceAll(legible(file.Data.Reveal()), "\n", "\n    "))
 	}
 	return nil
+}
+
+// showVersions prints what a manifest of the volume would say.
+func showVersions(content volume.Content, stdout io.Writer) {
+	if len(content.Versions) == 0 {
+		return
+	}
+	fmt.Fprintf(stdout, "  versions, fetched %s\n", content.Fetched.UTC().Format(time.RFC3339))
+	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	for _, v := range content.Versions {
+		version := v.Version
+		if v.Absent {
+			version = "absent"
+		}
+		ends := ""
+		if !v.Expires.IsZero() {
+			ends += "  expires " + v.Expires.UTC().Format(time.RFC3339)
+		}
+		if !v.NotAfter.IsZero() {
+			ends += "  valid until " + v.NotAfter.UTC().Format(time.RFC3339)
+		}
+		of := sourceOf(volume.Object{Vault: v.Vault, Kind: v.Kind, Name: v.Name})
+		fmt.Fprintf(table, "  %s\t%s\t%s%s\n", v.Source, of, version, ends)
+	}
+	_ = table.Flush()
 }
 
 // legible returns a value as it is if a terminal can show it, else in base64.

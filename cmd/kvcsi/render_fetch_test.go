@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -77,7 +78,8 @@ func TestRenderFetch(t *testing.T) {
 		if err != nil || len(volumes) != 1 || len(volumes[0].Problems) > 0 {
 			t.Fatalf("%v %v", volumes, err)
 		}
-		want := fmt.Sprintf("-:6: Pod web, volume secrets\n  0644  db-password  28 bytes  sha256:%x\n", sha256.Sum256([]byte(value)))
+		want := fmt.Sprintf("-:6: Pod web, volume secrets\n  0644  db-password  28 bytes  sha256:%x\n"+
+			"  versions, fetched TIME\n  objects[0]  shop.vault.azure.net secret db-password  VERSION\n", sha256.Sum256([]byte(value)))
 		for _, reveal := range []bool{false, true} {
 			var out strings.Builder
 			if err := showContent(t.Context(), volumes[0], from, reveal, &out); err != nil {
@@ -86,8 +88,10 @@ func TestRenderFetch(t *testing.T) {
 			if reveal {
 				want += "\n  db-password\n    " + value + "\n"
 			}
-			if out.String() != want {
-				t.Errorf("%s: %s", identity, out.String())
+			got := regexp.MustCompile(`fetched 20\S+Z`).ReplaceAllString(out.String(), "fetched TIME")
+			got = regexp.MustCompile(`  [0-9a-f]{32}\n`).ReplaceAllString(got, "  VERSION\n")
+			if got != want {
+				t.Errorf("%s: %s", identity, got)
 			}
 		}
 	}
@@ -110,6 +114,32 @@ func TestRenderFetchNotes(t *testing.T) {
 	}
 	if want := "-:6: Pod web, volume secrets\n  note: a lacks its key\n  note: b has a gap\n"; out.String() != want {
 		t.Errorf("got %s, want %s", out.String(), want)
+	}
+}
+
+// What a manifest would say is shown.
+func TestRenderFetchVersions(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 27, 15, 0, 0, 0, time.FixedZone("CET", 3600))
+	v := migrate.Volume{File: "-", Line: 6, Object: "Pod web", Name: "secrets", Request: volume.Request{Timeout: time.Minute}}
+	const vault = "https://shop.vault.azure.net"
+	content := fixed{Fetched: at, Versions: []volume.Version{
+		{Source: "objects[0]", Kind: volume.KindCertificate, Vault: vault, Name: "web", Version: "1a", Expires: at.Add(time.Hour), NotAfter: at.Add(2 * time.Hour)},
+		{Source: "objects[0].pfxPassword", Kind: volume.KindSecret, Vault: vault, Name: "p", Version: "2b"},
+		{Source: "objects[1]", Kind: volume.KindSecret, Vault: vault, Name: "gone", Absent: true},
+	}}
+	var out strings.Builder
+	if err := showContent(t.Context(), v, content, false, &out); err != nil {
+		t.Fatal(err)
+	}
+	want := `-:6: Pod web, volume secrets
+  versions, fetched 2026-11-27T14:00:00Z
+  objects[0]              shop.vault.azure.net certificate web  1a  expires 2026-11-27T15:00:00Z  valid until 2026-11-27T16:00:00Z
+  objects[0].pfxPassword  shop.vault.azure.net secret p         2b
+  objects[1]              shop.vault.azure.net secret gone      absent
+`
+	if out.String() != want {
+		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
 	}
 }
 
