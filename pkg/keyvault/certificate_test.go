@@ -215,7 +215,7 @@ func TestP256K(t *testing.T) {
 	}
 	fromPEM := w.addFile("certificate/testdata/pem/secp256k1.pem")
 	w.fails(w.asServicePrincipal(only(allParts(fromPEM), volume.PartPFX)), volume.ErrPrecondition,
-		`objects[0]: certificate "pem-secp256k1-pem" of https://shop.vault.azure.net has a certificate of a kind that cannot be written as PKCS#12, such as one on P-256K or with explicit EC parameters; use pem`)
+		`objects[0]: certificate "pem-secp256k1-pem" of https://shop.vault.azure.net has a key of a kind that cannot be written as PKCS#12, such as one on P-256K or with explicit EC parameters; use pem`)
 }
 
 // OpenSSL reads this certificate and this package does not: it is BER, with more length bytes than in DER.

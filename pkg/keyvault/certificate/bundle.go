@@ -214,12 +214,8 @@ type material struct {
 func (b *Bundle) material(order volume.ChainOrder) (m material, err error) {
 	seed := sha256.New()
 	for _, der := range b.ordered(order) {
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return m, errors.New("has a certificate of a kind that cannot be written as PKCS#12, " + suchAs)
-		}
 		seed.Write(der)
-		m.certs = append(m.certs, cert)
+		m.certs = append(m.certs, &x509.Certificate{Raw: der}) // the encoder reads nothing else, and Go cannot parse every certificate
 	}
 	if m.key, err = x509.ParsePKCS8PrivateKey(b.key.Bytes); err != nil {
 		return m, errors.New("has a key of a kind that cannot be written as PKCS#12, " + suchAs)
