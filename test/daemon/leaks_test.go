@@ -94,6 +94,10 @@ func newLeaks(t *testing.T, format string) *leaks {
 	l.folder = []string{work, temporary, l.Dir}
 	l.Vault.SetSecret("db-password", plantedValue, devcloud.SecretOptions{})
 	l.Vault.SetSecret(plantedControl, plantedValue, devcloud.SecretOptions{})
+	l.Vault.SetSecret("two-lines", plantedValue+"\n"+plantedValue, devcloud.SecretOptions{})
+	if _, err := l.Vault.SetCertificate("web", devcloud.CertificateOptions{}); err != nil {
+		t.Fatal(err)
+	}
 	l.Vault.SetSecret("pfx", base64.StdEncoding.EncodeToString([]byte(plantedValue)), devcloud.SecretOptions{ContentType: devcloud.PKCS12})
 	l.Vault.SetSecret("pem", "-----BEGIN PRIVATE KEY-----\n"+base64.StdEncoding.EncodeToString([]byte(plantedValue))+"\n-----END PRIVATE KEY-----\n",
 		devcloud.SecretOptions{ContentType: devcloud.PEMFile})
@@ -151,6 +155,7 @@ func principal(secret map[string]string) kubelet.Volume {
 func (l *leaks) succeed(t *testing.T) {
 	t.Helper()
 	l.try(t, quick("db-password"))
+	l.try(t, quick("", "objects", "- {certificate: web, pfx: f, pfxPassword: {secret: db-password}}\n- {manifest: versions.json, tags: true}"))
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret}))
 	old := quick("db-password")
 	old.TokenInContext = true
@@ -164,6 +169,9 @@ func (l *leaks) failByRequest(t *testing.T) {
 	l.try(t, quick("", "objects", "- {certificate: pfx}\n- {certificate: pem}"))
 	l.try(t, quick(plantedControl+"-missing"))
 	l.try(t, quick("db-password", "objects", plantedValue+": ["))
+	l.try(t, quick("", "objects", "- {certificate: web, pfx: f, pfxPassword: {secret: two-lines}}"))
+	l.try(t, quick("", "objects", "- {certificate: pfx, pfx: f, pfxPassword: {secret: db-password}}"))
+	l.try(t, quick("", "objects", "- {certificate: web, pfx: f, pfxPassword: {secret: pfx-password, vault: no-such-vault}}"))
 	l.try(t, quick("db-password", "clientID", "99999999-0000-0000-0000-000000000000"))
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": plantedWrong}))
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret, "clientcertificate": plantedWrong}))
@@ -447,7 +455,7 @@ func (l *leaks) search(t *testing.T) {
 	controls := map[string][]string{
 		"log": {plantedControl, "try-1-0", "shop/class-", "Mount", "the policy file cannot be used", "volume published without the vault"},
 		"answers": {
-			plantedControl, "no-such", "is not hex", "PKCS#12", "AADSTS7000215", "HTTP 429", "HTTP 500", "DeadlineExceeded",
+			plantedControl, "no-such", "is not hex", "PKCS#12", "holds a control character", "AADSTS7000215", "HTTP 429", "HTTP 500", "DeadlineExceeded",
 			"is not a JSON object", "HTTP 503", "--ca-bundle: ", "everything is refused until it can", "HTTPS_PROXY: ",
 		},
 		"answers of the provider": {"<nil>", "no-such", "is not hex", "AADSTS7000215", "AADSTS7002", "attributes are not", "secrets are not", "permission is not"},

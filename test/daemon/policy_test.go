@@ -68,6 +68,10 @@ rules:
 		{pod("my-shop", "web"), "my-shop/web", "no rule of the policy file allows it; the operator must add one, such as "},
 		{pod("shop", "web", "vault", "bank"), "shop/web", "no rule of the policy file allows it; the operator must add one, such as "},
 		{pod("shop", "web", "objects", "[{secret: a, vault: bank, path: b}]"), "shop/web", "no rule of the policy file allows it; the operator must add one, such as "},
+		{
+			pod("shop", "web", "objects", "[{certificate: a, pfx: b, pfxPassword: {secret: p, vault: bank}}]"), "shop/web",
+			"no rule of the policy file allows it; the operator must add one, such as ",
+		},
 		{pod("shop-eu", "web", "objects", "[{secret: a, vault: shop-2, path: b}]"), "shop-eu/web", "no rule of the policy file allows it; the operator must add one, such as "},
 	} {
 		vault := "https://shop.vault.azure.net"
