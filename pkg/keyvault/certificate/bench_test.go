@@ -9,10 +9,12 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/forge"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 // alike is a key and its certificate among n CAs. All have one name and keys of the slowest curve. None has issued
@@ -76,5 +78,29 @@ func BenchmarkDecoding(b *testing.B) {
 				_, _ = test.split(test.content)
 			}
 		})
+	}
+}
+
+// BenchmarkProtect is the time that a PKCS#12 file with a password takes when it is made.
+func BenchmarkProtect(b *testing.B) {
+	content, err := os.ReadFile("testdata/pfx/3des.pfx")
+	if err != nil {
+		b.Fatal(err)
+	}
+	bundle, err := splitPFX(content)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, profile := range []volume.PFXProfile{volume.PFXModern, volume.PFXLegacy} {
+		for name, password := range map[string]string{"short": "changeit", "longest": strings.Repeat("x", maxPassword)} {
+			b.Run(string(profile)+", "+name+" password", func(b *testing.B) {
+				p := Protection{Password: volume.NewSecret([]byte(password)), Profile: profile, Alias: "web"}
+				for b.Loop() {
+					if _, err := bundle.encodeProtected(volume.ChainOrderChain, p); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
 	}
 }

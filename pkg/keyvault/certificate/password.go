@@ -11,8 +11,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// maxPassword is the length of a password in bytes. The time to derive a key of [volume.PFXLegacy], and of each MAC, grows with it.
-const maxPassword = 256
+// maxPassword is the length of a password in bytes: openssl -passin file: reads no more.
+const maxPassword = 1023
 
 // Password returns the password of a PKCS#12 file that a secret holds. It drops one line end at the end, as openssl -passin
 // file: and keytool -storepass:file do: a file that echo made, and that was stored with az keyvault secret set --file, has

@@ -233,7 +233,7 @@ func TestPassword(t *testing.T) {
 		{"hunter2\r\n", "hunter2", ""},
 		{" hunter 2 ", " hunter 2 ", ""},
 		{"p\u00e4ss\u5bc6", "p\u00e4ss\u5bc6", ""},
-		{strings.Repeat("x", 256), strings.Repeat("x", 256), ""},
+		{strings.Repeat("x", 1023), strings.Repeat("x", 1023), ""},
 		{"", "", "is empty, "},
 		{"\n", "", "is empty, "},
 		{"\r\n", "", "is empty, "},
@@ -244,7 +244,7 @@ func TestPassword(t *testing.T) {
 		{"a\u0085", "", "holds a control character, "},
 		{"a\xff", "", "is not UTF-8, "},
 		{"\U0001f511", "", "holds a character above U+FFFF, "},
-		{strings.Repeat("x", 257), "", "is longer than the 256 bytes "},
+		{strings.Repeat("x", 1024), "", "is longer than the 1023 bytes "},
 	} {
 		got, err := certificate.Password(volume.NewSecret([]byte(row.secret)))
 		if string(got.Reveal()) != row.password {
