@@ -63,12 +63,8 @@ func subjectOf(r volume.Request) *volume.Request {
 			Kind: id.Kind, ClientID: strings.Clone(id.ClientID), ObjectID: strings.Clone(id.ObjectID), ResourceID: strings.Clone(id.ResourceID),
 		},
 	}
-	seen := map[string]bool{}
-	for _, object := range r.Objects {
-		if !seen[object.Vault] {
-			seen[object.Vault] = true
-			subject.Objects = append(subject.Objects, volume.Object{Vault: strings.Clone(object.Vault)})
-		}
+	for _, vault := range r.Vaults() {
+		subject.Objects = append(subject.Objects, volume.Object{Vault: strings.Clone(vault)})
 	}
 	return subject
 }

@@ -212,3 +212,24 @@ func TestRefreshAfterWithoutMemory(t *testing.T) {
 		t.Errorf("%d volumes from before, want 1", got)
 	}
 }
+
+// The vault of a password counts like those of the objects.
+func TestRefreshAfterOfAPassword(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	h := startDriver(t, f)
+	var asked volume.Request
+	f.after = func(r volume.Request, _ time.Time) time.Time {
+		asked = r
+		return time.Time{}
+	}
+	f.sets[h.target()] = f.clock().Add(-time.Hour)
+	request := h.request()
+	request.VolumeContext["objects"] = "- {certificate: web, pfx: web.p12, pfxPassword: {secret: p, vault: other}}"
+	_, err := h.node.NodePublishVolume(t.Context(), request)
+	wantStatus(t, err, codes.OK, "")
+	want := []string{"https://myvault.vault.azure.net", "https://other.vault.azure.net"}
+	if diff := cmp.Diff(want, asked.Vaults()); diff != "" {
+		t.Errorf("the policy is asked about (-want +got):\n%s", diff)
+	}
+}
