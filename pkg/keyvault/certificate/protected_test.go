@@ -2,7 +2,9 @@ package certificate_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -252,6 +254,20 @@ func TestPassword(t *testing.T) {
 		}
 		if (err == nil) != (row.fails == "") || err != nil && !strings.HasPrefix(err.Error(), row.fails) {
 			t.Errorf("%q: %v, want %q", row.secret, err, row.fails)
+		}
+	}
+}
+
+// The bytes stay the same over versions of the driver and of the encoder: others would rotate every keystore at an upgrade.
+func TestProtectIsTheSameAsEver(t *testing.T) {
+	t.Parallel()
+	for profile, want := range map[volume.PFXProfile]string{
+		volume.PFXModern: "2ddf8618301213bcb4a26509d3f10bdf46b426501976cce5589acf6f02eb5f84",
+		volume.PFXLegacy: "6db764669d0ba442bc40df740744f78cf0a0e8b5e4c78872cab25605fe8a299c",
+	} {
+		sum := sha256.Sum256(protect(t, splitFile(t, "3des"), "changeit", profile, "web"))
+		if got := hex.EncodeToString(sum[:]); got != want {
+			t.Errorf("%s: the file has the hash %s, want %s", profile, got, want)
 		}
 	}
 }
