@@ -126,7 +126,12 @@ func showVolume(v migrate.Volume, stdout io.Writer) {
 	for _, folder := range v.Request.Folders {
 		fmt.Fprintf(table, "  0755\t%s/\n", folder)
 	}
+	var last *volume.ValueFile
 	for _, o := range v.Request.Objects {
+		if o.In != nil && o.In != last {
+			fmt.Fprintf(table, "  %04o\t%s\t%s file of\n", permissions(o.In.Mode), o.In.Path, o.In.Format)
+		}
+		last = o.In
 		showObject(o, table)
 	}
 	for _, m := range v.Request.Manifests {
@@ -140,11 +145,20 @@ func showVolume(v migrate.Volume, stdout io.Writer) {
 }
 
 func showObject(o volume.Object, table io.Writer) {
+	of := o // the object of the outputs
 	show := func(outputs []volume.Output, condition string) {
 		for _, output := range outputs {
-			what := string(output.Part) + " of " + sourceOf(o)
+			what := string(output.Part)
+			if output.Part == volume.PartField {
+				what += fmt.Sprintf(" %q", output.Pointer)
+			}
+			what += " of " + sourceOf(o)
 			if output.Part == volume.PartPFX && o.Password != nil {
 				what += ", with the password in " + sourceOf(*o.Password) + " (" + string(o.PFXProfile) + ")"
+			}
+			if of.In != nil {
+				fmt.Fprintf(table, "  \t\t  %s: %s%s\n", of.Entry, what, condition)
+				continue
 			}
 			fmt.Fprintf(table, "  %04o\t%s\t%s%s\n", permissions(output.Mode), output.Path, what, condition)
 		}
@@ -168,6 +182,10 @@ func showObject(o volume.Object, table io.Writer) {
 			which += ", with the tags " + tags(s.Tags)
 		}
 		each := s.Each("NAME")
+		if o.In != nil {
+			each = s.Each(s.Prefix + "NAME") // whose entry shows how names are made
+			of = each
+		}
 		show(each.Outputs, which)
 		show(each.Split, which+" that backs a certificate")
 	}

@@ -32,6 +32,9 @@ func FuzzObjects(f *testing.F) {
 		"%YAML 1.1\n%TAG ! tag:x,1:\n---\n- secret: \"\\u202e\\x1b[2J\\0\"\n...\n---\n- secret: b",
 		"- secret: |+2\n      a\n\n  path: >-\n    b\n    c",
 		"\xef\xbb\xbf- secret: a\r- secret: b\u2028- secret: c\u0085",
+		"- env: app.env\n  mode: \"0440\"\n  vault: shop\n  from:\n  - {name: A, secret: a, field: /a~1b/0, optional: true}\n  - secrets: {prefix: app-}",
+		"- json: a/b.json\n  from: [{secret: a, encoding: hex}, {secret: A}]\n- properties: p\n  from: [{name: \"\\u00fc =:\", secret: x}]",
+		"- secret: a\n  fields: {a/b: \"\", c: /~0, d: /~2, \"\\x1b\": \"#/x\"}\n- {secret: b, field: b, version: x}",
 		"[{secret: a, path: \"..\"}, {secret: b, path: /etc}, {secret: c, path: a//b}, {secret: d, path: x/../y}]",
 	} {
 		f.Add(text, []byte(nil))
@@ -81,7 +84,8 @@ func (w *yamlWriter) list() string {
 		w.b.WriteString("- ")
 		w.mapping(func() string {
 			return w.one("secret", "path", "certificate", "key", "secrets", "vault", "version", "mode", "encoding", "optional",
-				"chain", "cert", "ca", "pem", "pfx", "keyFormat", "requireChain", "pfxPassword", "pfxProfile", "source", "manifest", "<<", "Secret", "\u0441ert")
+				"chain", "cert", "ca", "pem", "pfx", "keyFormat", "requireChain", "pfxPassword", "pfxProfile", "source", "manifest",
+				"env", "json", "properties", "from", "field", "fields", "<<", "Secret", "\u0441ert")
 		})
 		w.b.WriteString("\n")
 	}
@@ -125,6 +129,23 @@ func (w *yamlWriter) value(key string) {
 		w.mapping(func() string { return w.one("secret", "version", "vault", "optional") })
 	case "pfxProfile", "source":
 		w.b.WriteString(w.one("modern", "legacy", "secret", "certificate", "old"))
+	case "from":
+		w.b.WriteString("[")
+		for i := range w.roll(4) {
+			if i > 0 {
+				w.b.WriteString(", ")
+			}
+			w.mapping(func() string {
+				return w.one("secret", "name", "secrets", "field", "optional", "vault", "version", "encoding", "mode", "nam\u0435")
+			})
+		}
+		w.b.WriteString("]")
+	case "fields":
+		w.mapping(func() string { return w.one("a", "a/b", "..", `"/x"`, `"a\x00"`) })
+	case "field":
+		w.b.WriteString(w.one("/a", `""`, "/a/0/~0~1", "a", `"#/a"`, "/~2", `"/\u2028"`))
+	case "name":
+		w.b.WriteString(w.one("A", "A_1", "1A", "UID", "a-b", `""`, `"a\nb"`, "\u00fc"))
 	case "tags":
 		w.mapping(func() string { return w.one("env", "team", `""`, "<<") })
 	case "mode":

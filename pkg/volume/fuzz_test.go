@@ -70,6 +70,7 @@ var (
 	vaultPattern   = regexp.MustCompile(`^https://[a-z][a-z0-9-]{1,22}[a-z0-9]\.vault\.azure\.net$`)
 	guidPattern    = regexp.MustCompile(`^([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$`)
 	tenantPattern  = regexp.MustCompile(`^[0-9a-z.-]*$`)
+	pointerPattern = regexp.MustCompile(`^(/([^~/]|~[01])*)*$`) // RFC 6901, section 3
 )
 
 func checkFuzzedRequest(t *testing.T, r volume.Request) {
@@ -81,15 +82,18 @@ func checkFuzzedRequest(t *testing.T, r volume.Request) {
 	if r.Timeout <= 0 || r.Timeout > 110*time.Second || r.RotationInterval != 0 && r.RotationInterval < 30*time.Second {
 		t.Fatalf("timeout %v, rotation interval %v", r.Timeout, r.RotationInterval)
 	}
-	if len(r.Objects) > 3*4096 {
+	if len(r.Objects) > 4*4096 { // three lists, and the entries of files
 		t.Fatalf("%d objects", len(r.Objects))
 	}
 	tree := make(map[string]string) // path to kind and source; folders have a slash at their end
 	for _, folder := range r.Folders {
 		tree[folder+"/"] = "folder"
 	}
+	var last *volume.ValueFile
+	names := map[string]bool{}
 	for _, o := range r.Objects {
-		if o.Kind == volume.KindSelection {
+		selected := o.Kind == volume.KindSelection
+		if selected {
 			each := o.Selection.Each("Any-Name")
 			if o.Name != "" || each.Vault != o.Vault || each.Source != o.Source || !each.Optional || each.Kind != volume.KindSecret {
 				t.Fatalf("selection %+v of %+v", each, o)
@@ -107,6 +111,20 @@ func checkFuzzedRequest(t *testing.T, r volume.Request) {
 			if output.Mode > 0o777 {
 				t.Fatalf("mode %v of %q", output.Mode, output.Path)
 			}
+			if !pointerPattern.MatchString(output.Pointer) || output.Pointer != "" && output.Part != volume.PartField {
+				t.Fatalf("pointer %q of %s", output.Pointer, output.Part)
+			}
+		}
+		if o.In != nil {
+			if o.In != last {
+				lay(t, tree, o.In.Path, o.In.Object())
+				last, names = o.In, map[string]bool{}
+			}
+			if len(o.Outputs) != 1 || o.Outputs[0].Path != o.In.Path || !selected && (o.In.Format.NameProblem(o.Entry) != "" || names[o.Entry]) {
+				t.Fatalf("entry %+v", o)
+			}
+			names[o.Entry] = true
+			continue
 		}
 		for _, output := range o.Outputs {
 			lay(t, tree, output.Path, o)

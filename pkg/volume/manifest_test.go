@@ -61,7 +61,7 @@ func TestManifestRefused(t *testing.T) {
 		"- {manifest: a, optional: true}":                        "objects[0].optional: does not go with manifest",
 		"- {manifest: a, tag: true}":                             "objects[0].tag: unknown field, did you mean tags?",
 		"- {manifest: a, secret: b}":                             "objects[0]: says both secret and manifest",
-		"- {manfest: a}":                                         "objects[0].manfest: unknown field, did you mean manifest?; objects[0]: says none of secret, certificate, key, secrets and manifest",
+		"- {manfest: a}":                                         "objects[0].manfest: unknown field, did you mean manifest?; objects[0]: says none of secret, certificate, secrets, key, env, json, properties and manifest",
 		"- {secret: a, tags: true}":                              "objects[0].tags: does not go with secret",
 		"- manifest: a\n- secret: a":                             `objects[0]: writes "a", which objects[1] writes already`,
 		"- manifest: a\n- manifest: a/b":                         `objects[1]: writes "a/b", but objects[0] writes the file "a"`,

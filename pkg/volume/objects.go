@@ -14,7 +14,7 @@ var objectKinds = []struct {
 	kind   Kind
 	fields []string
 }{
-	{KindSecret, []string{"secret", "version", "vault", "optional", "path", "encoding", "mode"}},
+	{KindSecret, []string{"secret", "version", "vault", "optional", "path", "encoding", "mode", "field", "fields"}},
 	{KindCertificate, []string{
 		"certificate", "version", "vault", "optional", "mode", "keyFormat", "requireChain", "chain", "key", "cert", "ca", "pem", "pfx",
 		"pfxPassword", "pfxProfile", "source",
@@ -22,6 +22,9 @@ var objectKinds = []struct {
 	{KindSelection, []string{"secrets", "vault", "path", "encoding", "mode"}},
 	{KindKey, []string{"key", "version", "vault", "optional", "path", "mode"}},
 	{kindManifest, []string{"manifest", "tags", "mode"}},
+	{Kind(FormatEnv), []string{"env", "from", "vault", "mode"}},
+	{Kind(FormatJSON), []string{"json", "from", "vault", "mode"}},
+	{Kind(FormatProperties), []string{"properties", "from", "vault", "mode"}},
 }
 
 // structured appends the attribute objects.
@@ -39,9 +42,9 @@ func (p *parser) structured(objects []Object) []Object {
 	objects = slices.Grow(objects, len(list))
 	for i, node := range list {
 		before := p.found
-		o := p.object(at(AttributeObjects, i), node)
-		if p.found == before && o.Kind != kindManifest {
-			objects = append(objects, o)
+		read := p.object(at(AttributeObjects, i), node)
+		if p.found == before {
+			objects = append(objects, read...)
 		}
 	}
 	if p.found == 0 && p.vaultUser == "" {
@@ -50,23 +53,26 @@ func (p *parser) structured(objects []Object) []Object {
 	return objects
 }
 
-// object reads one entry. The result is valid only if no problem was reported.
-func (p *parser) object(source string, node *yaml.Node) Object {
+// object reads one entry: an object, or those of a file of values. The result is valid only if no problem was reported.
+func (p *parser) object(source string, node *yaml.Node) []Object {
 	m := p.yamlMapping(source, node)
 	if m == nil {
-		return Object{}
+		return nil
 	}
 	kind, fields := m.kind()
 	if kind == "" {
-		return Object{}
+		return nil
 	}
 	m.checkFields(kind, fields)
+	if format := Format(kind); format.valid() {
+		return m.valueFile(format)
+	}
 	o := Object{Kind: kind, Source: source}
 	switch kind {
 	case KindSecret:
 		m.name(&o, "secret")
 		o.Encoding = choice(m, "encoding", UTF8, Base64, Hex)
-		o.Outputs = []Output{{Part: PartValue, Path: m.path("path", o.Name)}}
+		o.Outputs = m.values(o.Name)
 	case KindKey:
 		m.name(&o, "key")
 		o.Outputs = []Output{{Part: PartPublicKey, Path: m.path("path", o.Name+".pem")}}
@@ -75,24 +81,28 @@ func (p *parser) object(source string, node *yaml.Node) Object {
 		m.certificate(&o, p.order)
 	case kindManifest:
 		m.manifest()
-		return o
+		return nil
 	}
 	mode := m.mode()
 	for i := range o.Outputs {
 		o.Outputs[i].Mode = mode
 	}
-	if m.fields["vault"] == nil {
-		o.Vault = p.defaultVault(source)
-	} else {
-		o.Vault = vault(m, "vault", p.defaults.VaultSuffix)
-	}
+	o.Vault = m.vault()
 	if kind == KindCertificate {
 		m.pfxPassword(&o)
 	}
 	if kind == KindSelection {
 		o.Selection = m.selection(o, mode)
 	}
-	return o
+	return []Object{o}
+}
+
+// vault reads the field vault, or else the attribute.
+func (m *mapping) vault() string {
+	if m.fields["vault"] == nil {
+		return m.parser.defaultVault(m.source)
+	}
+	return vault(m, "vault", m.parser.defaults.VaultSuffix)
 }
 
 // kind returns the kind of an object and the fields that it can have, or nothing after a problem.
@@ -110,7 +120,7 @@ func (m *mapping) kind() (kind Kind, fields []string) {
 	}
 	if kind == "" {
 		m.unknown(allFields())
-		m.problem("", "says none of secret, certificate, key, secrets and manifest")
+		m.problem("", "says none of secret, certificate, secrets, key, env, json, properties and manifest")
 	}
 	return kind, fields
 }

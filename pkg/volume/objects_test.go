@@ -122,7 +122,7 @@ func TestSelectionEach(t *testing.T) {
 func TestObjectsRefused(t *testing.T) {
 	t.Parallel()
 	const (
-		none  = "says none of secret, certificate, key, secrets and manifest"
+		none  = "says none of secret, certificate, secrets, key, env, json, properties and manifest"
 		mode  = ` must be permission bits in octal such as "0440"`
 		names = " is not 1 to 127 letters, digits and hyphens"
 	)

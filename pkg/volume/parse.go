@@ -100,6 +100,7 @@ type parser struct {
 	vaultUser string            // the first object that needs the attribute vault, if the attribute is absent
 	order     ChainOrder
 	manifests []Manifest
+	values    int // the entries of files of values, and the fields of JSON values
 
 	problems Problems
 	found    int // the number of problems, including those that are not in the list
@@ -230,7 +231,15 @@ func (p *parser) defaultVault(source string) string {
 // checkPaths reports the conflicts between paths that do not depend on what the vault holds.
 func (p *parser) checkPaths(r Request) {
 	tree := NewTree(r.Folders)
+	var last *ValueFile
 	for _, o := range r.Objects {
+		if o.In != nil { // its entries follow each other
+			if o.In != last {
+				p.check(o.In.Source, tree.add(o.In.Path, o.In.Object()))
+			}
+			last = o.In
+			continue
+		}
 		outputs := o.Outputs
 		if o.NeedsCertificate {
 			outputs = slices.Concat(o.Outputs, o.Split)

@@ -256,7 +256,7 @@ func TestAllProblemsAtOnce(t *testing.T) {
 		`certificates[0]: "*" stands for all secrets, in the attribute secrets only, name the certificates; ` +
 		`objects[0].mode: "999" must be permission bits in octal such as "0440"; ` +
 		`objects[1].secert: unknown field, did you mean secret?; ` +
-		`objects[1]: says none of secret, certificate, key, secrets and manifest`
+		`objects[1]: says none of secret, certificate, secrets, key, env, json, properties and manifest`
 	for range 20 { // the order of maps is random
 		_, err := volume.Parse(attributes, nil, volume.Defaults{})
 		checkError(t, err, want)

@@ -158,6 +158,11 @@ type Object struct {
 
 	Selection *Selection // KindSelection only
 
+	// In is the file that has the object as an entry with the name Entry (KindSecret, and KindSelection without Entry).
+	// The one output is then the value of the entry. nil means that the object has files of its own.
+	In    *ValueFile
+	Entry string
+
 	// History replaces the object by its versions; nil means the one version. Not with KindSelection.
 	History *History
 
@@ -250,6 +255,7 @@ const (
 	PartPFX       Part = "pfx"       // binary PKCS#12
 	PartLeaf76    Part = "leaf76"    // KindPublicCertificate: PEM with the predecessor's 76 columns
 	PartPublicKey Part = "publicKey" // KindKey: PEM "PUBLIC KEY" (PKIX)
+	PartField     Part = "field"     // the part of a secret's JSON value at the output's Pointer; a string decoded by Encoding
 
 	// PartPEMOrValue is PartPEM for a secret that backs a certificate of PKCS#12, PartChain if its key is not exportable,
 	// and PartValue for any other secret (KindSecret only).
@@ -266,6 +272,8 @@ type Output struct {
 	Part Part
 	Path string      // slash-separated, relative, validated
 	Mode fs.FileMode // permission bits; 0 means the default of the volume (0644, with fsGroup 0640)
+
+	Pointer string // PartField only: a valid JSON Pointer (RFC 6901); empty means the whole value
 }
 
 // HoldsKey reports whether the file has the private key of a certificate.

@@ -125,13 +125,18 @@ const maxFields = 64
 
 // yamlMapping reads a mapping. It returns nil if the node is not a mapping or has too many fields.
 func (p *parser) yamlMapping(source string, node *yaml.Node) *mapping {
+	return p.yamlMappingOf(source, node, maxFields)
+}
+
+// yamlMappingOf reads a mapping of up to most fields.
+func (p *parser) yamlMappingOf(source string, node *yaml.Node, most int) *mapping {
 	m := &mapping{parser: p, source: source, node: node, fields: make(map[string]*yaml.Node)}
 	switch {
 	case node.Kind != yaml.MappingNode || node.ShortTag() != "!!map":
 		m.problem("", "must be a YAML mapping, not %s", yamlType(node))
 		return nil
-	case len(node.Content) > 2*maxFields:
-		m.problem("", "has more than %d fields", maxFields)
+	case len(node.Content) > 2*most:
+		m.problem("", "has more than %d fields", most)
 		return nil
 	}
 	for pair := range slices.Chunk(node.Content, 2) {
