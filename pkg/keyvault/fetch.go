@@ -89,11 +89,15 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	if content.Fetched.IsZero() { // no object has an age
 		content.Fetched = began
 	}
+	composed, err := f.compose(ctx, objects, outputs)
+	if err != nil {
+		return volume.Content{}, err
+	}
 	manifests, err := f.manifests(ctx, content)
 	if err != nil {
 		return volume.Content{}, err
 	}
-	content.Files, err = f.filesOf(objects, outputs, manifests)
+	content.Files, err = f.filesOf(objects, outputs, composed, manifests)
 	if err != nil {
 		return volume.Content{}, err
 	}
@@ -155,15 +159,25 @@ func (f *fetch) expand(ctx context.Context) (lists []*read, objects []volume.Obj
 	if err := f.run(ctx, lists); err != nil {
 		return nil, nil, err
 	}
-	next := 0
+	next, entries := 0, 0
 	for _, object := range f.Objects {
 		if !object.IsList() {
 			objects = append(objects, object)
+			if object.In != nil {
+				entries++
+			}
 			continue
 		}
 		names := lists[next].names
 		next++
-		if err := f.Limits.Check(0, len(objects)+len(names)); err != nil {
+		if object.In != nil {
+			names = slices.Sorted(slices.Values(names)) // so that the file does not depend on the order of the list
+			entries += len(names)
+			if entries > volume.MaxEntries {
+				return nil, nil, volume.Errorf(volume.ErrTooLarge, "%s selects too many secrets, at most %d can be the entries of files; "+
+					"select fewer, by prefix or tags", object.Source, volume.MaxEntries)
+			}
+		} else if err := f.Limits.Check(0, len(objects)-entries+len(names)); err != nil {
 			return nil, nil, err
 		}
 		if err := f.reserve(ctx, int64(len(names))*objectBytes); err != nil {
@@ -182,15 +196,15 @@ func (f *fetch) expand(ctx context.Context) (lists []*read, objects []volume.Obj
 	return lists, objects, nil
 }
 
-// filesOf returns the files of all objects and the manifests, ordered by path. If objects may write the same path, the last
-// one wins.
-func (f *fetch) filesOf(objects []volume.Object, outputs []output, manifests []volume.File) ([]volume.File, error) {
+// filesOf returns the files of all objects, those of several values, and the manifests, ordered by path. If objects may write
+// the same path, the last one wins.
+func (f *fetch) filesOf(objects []volume.Object, outputs []output, composed []composedFile, manifests []volume.File) ([]volume.File, error) {
 	tree := volume.NewTree(f.Folders)
 	byPath := make(map[string]volume.File, len(objects))
 	for i, object := range objects {
 		o := outputs[i]
-		if o.read.absent {
-			continue // only optional objects; otherwise run would have failed
+		if o.read.absent || object.In != nil {
+			continue // absent are only optional objects; otherwise run would have failed
 		}
 		for _, file := range o.read.files[o.index] {
 			if err := tree.Add(file.Path, object); err != nil {
@@ -198,6 +212,12 @@ func (f *fetch) filesOf(objects []volume.Object, outputs []output, manifests []v
 			}
 			byPath[file.Path] = file
 		}
+	}
+	for _, c := range composed {
+		if err := tree.Add(c.file.Path, c.of.Object()); err != nil {
+			return nil, err
+		}
+		byPath[c.file.Path] = c.file
 	}
 	for i, file := range manifests {
 		if err := tree.Add(file.Path, volume.Object{Source: f.Manifests[i].Source}); err != nil {

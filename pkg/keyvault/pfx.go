@@ -23,7 +23,7 @@ func (f *fetch) protect(ctx context.Context, objects []volume.Object, outputs []
 		if err != nil {
 			return volume.Errorf(volume.ErrPrecondition, "%s %w", label(*object.Password), err)
 		}
-		if err := f.acceptObject(ctx, o.read, o.index, o.read.value, password); err != nil {
+		if err := f.acceptObject(ctx, o.read, o.index, o.read.value, extras{password: password}); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/certificate"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/values"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -36,12 +37,13 @@ func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) 
 		return err
 	}
 	r.files = make([][]volume.File, len(r.objects))
+	fields := fields{objects: r.objects, value: from.Value}
 	for i, object := range r.objects {
 		if object.Password != nil { // its own read may not have ended
 			r.value = from.Value
 			continue
 		}
-		if err := f.acceptObject(ctx, r, i, from.Value, volume.Secret{}); err != nil {
+		if err := f.acceptObject(ctx, r, i, from.Value, extras{fields: &fields}); err != nil {
 			return err
 		}
 	}
@@ -52,19 +54,23 @@ func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) 
 }
 
 // acceptObject makes the files of one object of a read.
-func (f *fetch) acceptObject(ctx context.Context, r *read, index int, v *value, password volume.Secret) error {
+func (f *fetch) acceptObject(ctx context.Context, r *read, index int, v *value, with extras) error {
 	object := r.objects[index]
-	done, err := f.render(ctx, *object, v, password)
+	done, err := f.render(ctx, *object, v, with)
 	if object.KeyIfExportable && errors.Is(err, certificate.ErrNoKey) {
 		public := *object
 		public.Split = slices.DeleteFunc(slices.Clone(public.Split), volume.Output.HoldsKey)
-		done, err = f.render(ctx, public, v, password)
+		done, err = f.render(ctx, public, v, with)
 		r.notes = append(r.notes, label(*object)+" has a key that is not exportable: its certificate is there, without the key")
 	}
 	if err != nil {
 		return err
 	}
-	if err := f.keep(ctx, done.files); err != nil {
+	files := len(done.files)
+	if object.In != nil {
+		files = 0 // they are entries of a file
+	}
+	if err := f.count(ctx, sizeOf(done.files), files); err != nil {
 		return err
 	}
 	r.files[index] = done.files
@@ -77,16 +83,23 @@ func (f *fetch) acceptObject(ctx context.Context, r *read, index int, v *value, 
 	return nil
 }
 
+func sizeOf(files []volume.File) (bytes int64) {
+	for _, file := range files {
+		bytes += int64(len(file.Data.Reveal()))
+	}
+	return bytes
+}
+
 // keep counts files against the limits of the volume and the memory of the node.
 func (f *fetch) keep(ctx context.Context, files []volume.File) error {
-	var size int64
-	for _, file := range files {
-		size += int64(len(file.Data.Reveal()))
-	}
-	if err := f.Limits.Check(f.bytes.Add(size), int(f.files.Add(int64(len(files))))); err != nil {
+	return f.count(ctx, sizeOf(files), len(files))
+}
+
+func (f *fetch) count(ctx context.Context, bytes int64, files int) error {
+	if err := f.Limits.Check(f.bytes.Add(bytes), int(f.files.Add(int64(files)))); err != nil {
 		return err
 	}
-	return f.reserve(ctx, size)
+	return f.reserve(ctx, bytes)
 }
 
 // label is the beginning of an error about the content of an object.
@@ -105,8 +118,14 @@ type rendered struct {
 	gap      error     // in the chain of its files
 }
 
-// render makes the files of an object. The password is for its PKCS#12 file.
-func (f *fetch) render(ctx context.Context, o volume.Object, v *value, password volume.Secret) (done rendered, err error) {
+// extras are what the files of an object need beside its value.
+type extras struct {
+	fields   *fields       // of the read
+	password volume.Secret // for a PKCS#12 file
+}
+
+// render makes the files of an object.
+func (f *fetch) render(ctx context.Context, o volume.Object, v *value, with extras) (done rendered, err error) {
 	outputs := o.Outputs
 	if o.Kind == volume.KindSecret {
 		switch {
@@ -126,6 +145,11 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value, password 
 		switch output.Part {
 		case volume.PartValue:
 			data, err = decodeValue(o, v.Value)
+		case volume.PartField:
+			data, err = with.fields.of(o, output.Pointer)
+			if o.Optional && errors.Is(err, values.ErrNoField) {
+				continue
+			}
 		case volume.PartPEMOrValue:
 			data, err = f.pemOrValue(ctx, o, v, &done)
 		case volume.PartCertBlocks, volume.PartOtherBlocks:
@@ -133,7 +157,7 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value, password 
 		case volume.PartPublicKey:
 			data, err = publicKey(o, v.Value)
 		default:
-			data, err = f.certificatePart(ctx, o, v, output.Part, password, &done)
+			data, err = f.certificatePart(ctx, o, v, output.Part, with.password, &done)
 		}
 		if err != nil {
 			return rendered{}, err
@@ -217,15 +241,20 @@ func decodeValue(o volume.Object, v *vault.Value) (data []byte, err error) {
 	if o.HonourEncodingTag && v.Tags["file-encoding"] == "base64" {
 		encoding = volume.Base64
 	}
+	return decodeText(o, encoding, v.Secret.Reveal())
+}
+
+// decodeText decodes a value, or a field of one.
+func decodeText(o volume.Object, encoding volume.Encoding, text []byte) (data []byte, err error) {
 	// White space may be anywhere: the base64 modules of Python and az wrap lines.
-	withoutSpace := func() string { return strings.Join(strings.Fields(string(v.Secret.Reveal())), "") }
+	withoutSpace := func() string { return strings.Join(strings.Fields(string(text)), "") }
 	switch encoding {
 	case volume.Base64:
 		data, err = base64.StdEncoding.DecodeString(withoutSpace())
 	case volume.Hex:
 		data, err = hex.DecodeString(withoutSpace())
 	default:
-		return v.Secret.Reveal(), nil
+		return text, nil
 	}
 	if err != nil {
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s is not %s; correct the value or the encoding", label(o), encoding)

@@ -1,0 +1,221 @@
+package values
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Field is what a JSON Pointer finds in a JSON value.
+type Field struct {
+	Data     []byte // a string as it is, everything else as compact JSON with its digits and its order
+	IsString bool
+	Err      error // is [ErrNoField] if there is no such field
+}
+
+// ErrNotJSON is a value that is not JSON. The errors of encoding/json quote the value.
+var ErrNotJSON = errors.New("is not JSON")
+
+// ErrNoField is the kind of every error of a pointer that leads nowhere.
+var ErrNoField = errors.New("no such field")
+
+// Find returns what pointers (RFC 6901), all of them valid, find in a JSON value. The value is read once for each level
+// that a pointer enters, however many pointers there are, and no level beyond is kept. So the work is bounded by the
+// lengths of the value and of the pointers.
+//
+// The error is [ErrNotJSON]. A member that is there twice is an error only of a pointer that goes through it.
+func Find(value []byte, pointers []string) ([]Field, error) {
+	raw := bytes.Trim(value, " \t\r\n")
+	if !utf8.Valid(raw) || !json.Valid(raw) { // encoding/json would replace what is not UTF-8
+		return nil, ErrNotJSON
+	}
+	found := make(map[string]*Field, len(pointers)) // each once
+	var targets []target
+	for _, pointer := range pointers {
+		if found[pointer] == nil {
+			found[pointer] = &Field{}
+			targets = append(targets, target{pointer: pointer, rest: pointer, field: found[pointer]})
+		}
+	}
+	find(raw, targets)
+	fields := make([]Field, len(pointers))
+	for i, pointer := range pointers {
+		fields[i] = *found[pointer]
+	}
+	return fields, nil
+}
+
+// target is a pointer on its way through a value.
+type target struct {
+	pointer string // all of it
+	rest    string // that is to go
+	field   *Field
+}
+
+// here is the part of the pointer that has been followed.
+func (t target) here() string { return t.pointer[:len(t.pointer)-len(t.rest)] }
+
+// next splits the first reference token off the rest.
+func (t target) next() (token string, after target) {
+	token, after = t.rest[1:], t
+	end := strings.IndexByte(token, '/')
+	if end < 0 {
+		end = len(token)
+	}
+	token, after.rest = token[:end], token[end:]
+	return strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~"), after
+}
+
+// lost is an error that says how far a pointer got.
+type lost struct{ at, why string }
+
+func (l *lost) Error() string {
+	if l.at == "" {
+		return "the value " + l.why
+	}
+	return strconv.QuoteToASCII(l.at) + " " + l.why
+}
+
+func (l *lost) Unwrap() error { return ErrNoField }
+
+// find fills the fields of the targets that lead from raw, a valid JSON value.
+func find(raw []byte, targets []target) {
+	wanted := map[string][]target{} // by the next token
+	for _, t := range targets {
+		if t.rest == "" {
+			*t.field = fieldOf(raw)
+			continue
+		}
+		token, after := t.next()
+		wanted[token] = append(wanted[token], after)
+	}
+	if len(wanted) == 0 {
+		return
+	}
+	found := map[string]json.RawMessage{}
+	twice := map[string]bool{}
+	visit := func(token string, member json.RawMessage) {
+		if _, ok := wanted[token]; ok {
+			_, again := found[token]
+			found[token], twice[token] = member, again
+		}
+	}
+	switch raw[0] {
+	case '{':
+		members(raw, visit)
+	case '[':
+		elements(raw, visit)
+	}
+	for token, targets := range wanted {
+		member, ok := found[token]
+		switch {
+		case ok && !twice[token]:
+			find(member, targets)
+		case ok:
+			fail(targets, func(t target) error { return &lost{t.here(), "is there twice"} })
+		default:
+			fail(targets, func(t target) error { return missing(raw[0], t, token) })
+		}
+	}
+}
+
+func fail(targets []target, why func(target) error) {
+	for _, t := range targets {
+		t.field.Err = why(t)
+	}
+}
+
+// missing says why a value has no member of this name; t has it behind.
+func missing(first byte, t target, token string) error {
+	at := t.here()
+	at = at[:strings.LastIndexByte(at, '/')]
+	switch first {
+	case '{':
+		return &lost{at, "has no member " + strconv.QuoteToASCII(token)}
+	case '[':
+		return &lost{at, "is an array without an element " + strconv.QuoteToASCII(token)}
+	case '"':
+		return &lost{at, "is a string"}
+	case 't', 'f':
+		return &lost{at, "is a boolean"}
+	case 'n':
+		return &lost{at, "is null"}
+	default:
+		return &lost{at, "is a number"}
+	}
+}
+
+// members calls visit for the members of a JSON object.
+func members(raw []byte, visit func(string, json.RawMessage)) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	_, _ = decoder.Token() // {; raw is valid
+	for decoder.More() {
+		name, err := decoder.Token()
+		var member json.RawMessage
+		if err != nil || decoder.Decode(&member) != nil {
+			return
+		}
+		visit(name.(string), member)
+	}
+}
+
+// elements calls visit for the elements of a JSON array, with their indices.
+func elements(raw []byte, visit func(string, json.RawMessage)) {
+	decoder := json.NewDecoder(bytes.NewReader(raw))
+	_, _ = decoder.Token()
+	for i := 0; decoder.More(); i++ {
+		var element json.RawMessage
+		if decoder.Decode(&element) != nil {
+			return
+		}
+		visit(strconv.Itoa(i), element)
+	}
+}
+
+// errSurrogate is a string that has no form in UTF-8.
+var errSurrogate = errors.New("is a string with half of a surrogate pair")
+
+// fieldOf returns a valid JSON value as the content of a file.
+func fieldOf(raw []byte) Field {
+	if raw[0] != '"' {
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, raw); err != nil {
+			return Field{Err: ErrNotJSON}
+		}
+		return Field{Data: compact.Bytes()}
+	}
+	var text string
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return Field{Err: ErrNotJSON}
+	}
+	if strings.ContainsRune(text, utf8.RuneError) && halfSurrogate(raw) {
+		return Field{Err: errSurrogate}
+	}
+	return Field{Data: []byte(text), IsString: true}
+}
+
+// halfSurrogate reports whether a JSON string has a \u escape of a surrogate that is not followed by, or does not follow,
+// its other half. encoding/json replaces it.
+func halfSurrogate(raw []byte) bool {
+	surrogate := func(i int, kinds string) bool { // is there \uD[kinds]..?
+		return i+4 < len(raw) && raw[i] == '\\' && raw[i+1] == 'u' && raw[i+2]|0x20 == 'd' && strings.IndexByte(kinds, raw[i+3]|0x20) >= 0
+	}
+	for i := 0; i < len(raw); i++ {
+		switch {
+		case raw[i] != '\\':
+		case surrogate(i, "89ab"):
+			if !surrogate(i+6, "cdef") {
+				return true
+			}
+			i += 11
+		case surrogate(i, "cdef"):
+			return true
+		default:
+			i++ // the escaped character, which may be a backslash
+		}
+	}
+	return false
+}
