@@ -26,7 +26,7 @@ func (m *mapping) values(name string) (outputs []Output) {
 		}
 	}
 	f := m.parser.yamlMappingOf(m.source+".fields", m.fields["fields"], MaxEntries)
-	if f == nil || !m.parser.mayHold(f, len(f.names)) {
+	if f == nil || !f.mayHold("", len(f.names)) {
 		return nil
 	}
 	if len(f.names) == 0 {
@@ -80,10 +80,10 @@ func (m *mapping) pointer(field string) string {
 }
 
 // mayHold counts entries of files of values, and fields, whose number in all objects is bounded.
-func (p *parser) mayHold(m *mapping, entries int) bool {
-	p.values += entries
-	if p.values > MaxEntries {
-		m.problem("", "has too many entries, at most %d in from and fields of all objects", MaxEntries)
+func (m *mapping) mayHold(field string, entries int) bool {
+	m.parser.values += entries
+	if m.parser.values > MaxEntries {
+		m.problem(field, "has too many entries, at most %d in from and fields of all objects", MaxEntries)
 		return false
 	}
 	return true
@@ -100,7 +100,7 @@ func (m *mapping) valueFile(format Format) (objects []Object) {
 		m.problem("from", "must be a YAML list, not %s", yamlType(from))
 	case len(from.Content) == 0:
 		m.problem("from", "is empty, list the values of the file")
-	case m.parser.mayHold(m, len(from.Content)):
+	case m.mayHold("from", len(from.Content)):
 		return m.entries(file, from.Content)
 	}
 	return nil

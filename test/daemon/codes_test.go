@@ -134,6 +134,23 @@ func TestCodes(t *testing.T) {
 			code:   codes.FailedPrecondition,
 			text:   `objects[0]: secret "db-password" of https://shop.vault.azure.net is not base64; correct the value or the encoding`,
 		},
+		"JSON value without the field": {
+			arrange: func(_ *testing.T, n *node.Node) {
+				n.Vault.SetSecret("db", `{"db": {"user": "app"}}`, devcloud.SecretOptions{})
+			},
+			volume: workload("objects", "- {secret: db, field: /db/password}"),
+			code:   codes.FailedPrecondition,
+			text:   `objects[0]: secret "db" of https://shop.vault.azure.net has no field "/db/password", "/db" has no member "password"; correct the pointer or the value`,
+		},
+		"value that an env file cannot hold": {
+			arrange: func(_ *testing.T, n *node.Node) {
+				n.Vault.SetSecret("motto", "it's", devcloud.SecretOptions{})
+			},
+			volume: workload("objects", "- {env: app.env, from: [{secret: motto}]}"),
+			code:   codes.FailedPrecondition,
+			text: `objects[0].from[0]: secret "motto" of https://shop.vault.azure.net cannot be the entry "MOTTO" of "app.env": it has a single quote, which the format ` +
+				"cannot express; change the value, or write it to a json or properties file, or to one of its own",
+		},
 		"file name of a certificate on a secret that backs none": {
 			volume: workload("secrets", "db-password::tls.crt"),
 			code:   codes.FailedPrecondition,

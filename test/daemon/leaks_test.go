@@ -98,6 +98,7 @@ func newLeaks(t *testing.T, format string) *leaks {
 	if _, err := l.Vault.SetCertificate("web", devcloud.CertificateOptions{}); err != nil {
 		t.Fatal(err)
 	}
+	l.Vault.SetSecret("json-quote", `{"a": "'`+plantedValue+`"}`, devcloud.SecretOptions{})
 	l.Vault.SetSecret("pfx", base64.StdEncoding.EncodeToString([]byte(plantedValue)), devcloud.SecretOptions{ContentType: devcloud.PKCS12})
 	l.Vault.SetSecret("pem", "-----BEGIN PRIVATE KEY-----\n"+base64.StdEncoding.EncodeToString([]byte(plantedValue))+"\n-----END PRIVATE KEY-----\n",
 		devcloud.SecretOptions{ContentType: devcloud.PEMFile})
@@ -166,6 +167,10 @@ func (l *leaks) failByRequest(t *testing.T) {
 	t.Helper()
 	l.try(t, quick("db-password;no-such"))
 	l.try(t, quick("", "objects", "- {secret: db-password, encoding: hex}"))
+	l.try(t, quick("", "objects", "- {secret: db-password, field: /a/b}"))
+	l.try(t, quick("", "objects", "- {env: a, from: [{secret: json-quote, name: UID}]}"))
+	l.try(t, quick("", "objects", "- {env: a, from: [{secret: json-quote}, {secrets: {prefix: db}}]}"))
+	l.try(t, quick("", "objects", "- {secret: json-quote, fields: {a: /a/b, b: /a}}"))
 	l.try(t, quick("", "objects", "- {certificate: pfx}\n- {certificate: pem}"))
 	l.try(t, quick(plantedControl+"-missing"))
 	l.try(t, quick("db-password", "objects", plantedValue+": ["))

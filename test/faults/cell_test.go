@@ -85,6 +85,8 @@ func (fx *fixture) newCell(t *testing.T, f fault, call call) *cell {
 		},
 	}
 	switch {
+	case call.list && f.selects != "":
+		c.volume.Attributes["objects"] = f.selects
 	case call.list:
 		c.volume.Attributes["secrets"] = "*"
 	case f.objects != "":

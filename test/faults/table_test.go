@@ -30,6 +30,7 @@ type fault struct {
 	healed bool // every call succeeds and has the new content
 
 	objects, object, listed string // the attribute, and how an error names what is wrong, in it and in a list
+	selects                 string // the attribute objects of a call with a list; empty: secrets is "*"
 	prepare                 func(*cell) error
 
 	advice string // to a user
@@ -217,6 +218,15 @@ func setCertificate(c *cell) error {
 	_, err := c.vault.SetCertificate("web-tls", devcloud.CertificateOptions{KeyType: devcloud.P256})
 	return err
 }
+
+// setValues prepares the secrets of the faults of files of values.
+func setValues(c *cell) error {
+	c.vault.SetSecret("app-url", "https://example.com", devcloud.SecretOptions{})
+	c.vault.SetSecret("db", `{"password": "hunter2"}`, devcloud.SecretOptions{})
+	return nil
+}
+
+func repairValues(c *cell) { _ = setValues(c) }
 
 // repairCertificate adds a good version after the bad one.
 func repairCertificate(c *cell) {

@@ -204,6 +204,36 @@ var objectFaults = []fault{
 			"replace spaces by line ends; store the complete file again (az keyvault secret set --file)",
 		advice: "store the file again; the error names the block and what is wrong",
 	},
+	{
+		name: "a JSON value without the field", setup: "vault", prepare: setValues, inject: toVaults(func(c *cell) {
+			c.vault.SetSecret("db", `{"user": "app"}`, devcloud.SecretOptions{})
+		}, repairValues),
+		objects: "- {secret: db, field: /password}", object: `objects[0]: secret "db"`,
+		selects: "- {json: app.json, from: [{secrets: {prefix: app-}}, {name: password, secret: db, field: /password}]}",
+		listed:  `objects[0].from[1]: secret "db"`,
+		code:    codes.FailedPrecondition, says: `has no field "/password", the value has no member "password"; correct the pointer or the value`,
+		advice: "correct the value or the pointer; `optional: true` accepts the absence",
+	},
+	{
+		name: "a value that is no JSON any more", setup: "vault", prepare: setValues, inject: toVaults(func(c *cell) {
+			c.vault.SetSecret("db", "hunter2", devcloud.SecretOptions{})
+		}, repairValues),
+		objects: "- {secret: db, field: /password}", object: `objects[0]: secret "db"`,
+		selects: "- {json: app.json, from: [{secrets: {prefix: app-}}, {name: password, secret: db, field: /password}]}",
+		listed:  `objects[0].from[1]: secret "db"`,
+		code:    codes.FailedPrecondition, says: `has no field "/password", its value is not JSON; correct the value, or leave the field out`,
+		advice: "store the JSON value again",
+	},
+	{
+		name: "a value that an env file cannot hold", setup: "vault", prepare: setValues, inject: toVaults(func(c *cell) {
+			c.vault.SetSecret("app-url", "it's", devcloud.SecretOptions{})
+		}, repairValues),
+		objects: "- {env: app.env, from: [{secret: app-url}]}", object: `objects[0].from[0]: secret "app-url"`,
+		selects: "- {env: app.env, from: [{secrets: {prefix: app-}}]}", listed: `objects[0].from[0]: secret "app-url"`,
+		code: codes.FailedPrecondition, says: `cannot be the entry "APP_URL" of "app.env": it has a single quote, which the format cannot express; ` +
+			"change the value, or write it to a json or properties file, or to one of its own",
+		advice: "change the value; [values.md](values.md#env) lists what the format has no form for",
+	},
 }
 
 // Tokens that the vault refuses, and wrong clocks.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
@@ -153,11 +154,38 @@ func TestSizes(t *testing.T) {
 		}
 		return b.String()
 	}
+	// Every value is as large as a vault allows, and every list as long as a volume can have it.
+	s.Vault.SetSecret("nested", strings.Repeat("[", 9_000)+strings.Repeat("]", 9_000), devcloud.SecretOptions{})
+	s.Vault.SetSecret("wide", "["+strings.Repeat("0,", 12_000)+"0]", devcloud.SecretOptions{})
+	s.Vault.SetSecret("text", "["+strings.Repeat(" ", 25_000), devcloud.SecretOptions{})
+	fields := func(n int, secret, pointer string) string {
+		var b strings.Builder
+		fmt.Fprintf(&b, "- secret: %s\n  fields:\n", secret)
+		for i := range n {
+			fmt.Fprintf(&b, "    p%d: "+pointer+"\n", i, i)
+		}
+		return b.String()
+	}
+	entries := func(n int) string {
+		var b strings.Builder
+		b.WriteString("- json: many.json\n  from:\n")
+		for i := range n {
+			fmt.Fprintf(&b, "  - {name: n%d, secret: good}\n", i)
+		}
+		return b.String()
+	}
 	for name, test := range map[string]struct {
 		volume kubelet.Volume
 		code   codes.Code
 		text   string
 	}{
+		"as many fields as may be":  {node.Volume("many", "objects", fields(4096, "wide", "/%d")), codes.OK, ""},
+		"pointers into deep arrays": {node.Volume("many", "objects", fields(4096, "nested", strings.Repeat("/0", 16)+"/%d")), codes.FailedPrecondition, `objects[0]: secret "nested" of `+node.VaultURL+` has no field "`+strings.Repeat("/0", 16)+`/1", *`},
+		"pointers into no JSON":     {node.Volume("many", "objects", fields(4096, "text", "/%d")), codes.FailedPrecondition, `objects[0]: secret "text" of `+node.VaultURL+` has no field "/0", its value is not JSON*`},
+		"4,097 fields":              {node.Volume("many", "objects", fields(4097, "wide", "/%d")), codes.InvalidArgument, "objects[0].fields: has more than 4096 fields"},
+		"as many entries as may be": {node.Volume("many", "objects", entries(4096)), codes.OK, ""},
+		"4,097 entries":             {node.Volume("many", "objects", entries(4097)), codes.InvalidArgument, "objects[0].from: has too many entries, at most 4096 in from and fields of all objects"},
+
 		"as many objects as may be": {node.Volume("many", "objects", many(4096)), codes.OK, ""},
 		"8,000 objects":             {node.Volume("many", "objects", many(8_000)), codes.InvalidArgument, "objects: has more than 4096 entries"},
 		"10,000 secrets":            {node.Volume("many", "secrets", strings.Repeat("good;", 10_000)), codes.InvalidArgument, "secrets: has more than 4096 entries"},
