@@ -19,6 +19,7 @@ func TestMigrationDocs(t *testing.T) {
 		{"migration.md", 2},
 		{"migration-agent.md", 3},
 		{"migration-azure-provider.md", 1},
+		{"values.md", 1},
 	} {
 		path := filepath.Join("../../docs", test.document)
 		text := read(t, path)

@@ -40,7 +40,7 @@ func TestShellsKeepVariables(t *testing.T) {
 				if err := os.WriteFile(path, fmt.Appendf(nil, "%s='x y'\nAFTER='1'\n", name), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				out, err := exec.CommandContext(t.Context(), shell[0], //nolint:gosec // G204: the shells of the table
+				out, err := exec.CommandContext(t.Context(), shell[0],
 					append(shell[1:len(shell):len(shell)], "-c", `set -a; . "$0"; exec /usr/bin/env -0`, path)...).Output()
 				if err != nil || !strings.Contains("\x00"+string(out), "\x00"+name+"=x y\x00") || !strings.Contains("\x00"+string(out), "\x00AFTER=1\x00") {
 					t.Errorf("%s does not keep %s, or stops behind it: %v", shell, name, err)

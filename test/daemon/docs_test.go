@@ -102,26 +102,31 @@ func TestThePolicyOfVolumesKnowsTheAttributes(t *testing.T) {
 	}
 }
 
-func TestFieldsAreDocumented(t *testing.T) {
-	t.Parallel()
-	file, err := parser.ParseFile(token.NewFileSet(), "../../pkg/volume/objects.go", nil, 0)
+// literals returns the strings in the value of a variable.
+func literals(t *testing.T, path, variable string) (texts []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var fields []string
 	ast.Inspect(file, func(n ast.Node) bool {
-		if spec, ok := n.(*ast.ValueSpec); ok && spec.Names[0].Name == "objectKinds" {
+		if spec, ok := n.(*ast.ValueSpec); ok && spec.Names[0].Name == variable {
 			ast.Inspect(spec.Values[0], func(n ast.Node) bool {
 				if literal, ok := n.(*ast.BasicLit); ok && literal.Kind == token.STRING {
-					fields = append(fields, strings.Trim(literal.Value, `"`))
+					texts = append(texts, strings.Trim(literal.Value, `"`))
 				}
 				return true
 			})
 		}
 		return true
 	})
-	slices.Sort(fields)
-	kinds := []string{"secret", "secrets", "certificate"} // they name the objects; key is also a file of a certificate
+	return texts
+}
+
+func TestFieldsAreDocumented(t *testing.T) {
+	t.Parallel()
+	fields := slices.Sorted(slices.Values(literals(t, "../../pkg/volume/objects.go", "objectKinds")))
+	kinds := []string{"secret", "secrets", "certificate", "env", "json", "properties"} // they name the objects; key is also a file of a certificate
 	fields = slices.DeleteFunc(slices.Compact(fields), func(name string) bool { return slices.Contains(kinds, name) })
 	rows := documented(t, "Structured objects")
 	rows = slices.DeleteFunc(rows, func(name string) bool { return name == "prefix" }) // of secrets, not of an object
@@ -137,6 +142,15 @@ func TestClassesAreDocumented(t *testing.T) {
 	slices.Sort(names)
 	if diff := cmp.Diff(documented(t, "Provider mode: parameters and objects"), names); diff != "" {
 		t.Errorf("docs/reference.md and pkg/providerclass differ (-documented +program):\n%s", diff)
+	}
+}
+
+// TestEntryFieldsAreDocumented compares the fields of the entries of a file of values.
+func TestEntryFieldsAreDocumented(t *testing.T) {
+	t.Parallel()
+	fields := slices.Compact(slices.Sorted(slices.Values(literals(t, "../../pkg/volume/values.go", "entryFields"))))
+	if diff := cmp.Diff(documented(t, "Files of several values"), fields); diff != "" {
+		t.Errorf("docs/reference.md and pkg/volume differ (-documented +program):\n%s", diff)
 	}
 }
 

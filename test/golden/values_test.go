@@ -76,7 +76,7 @@ func TestValueFiles(t *testing.T) {
 	}
 
 	// sh reads the file that is mounted.
-	out, err := exec.CommandContext(t.Context(), "sh", "-c", //nolint:gosec // G204: a constant script
+	out, err := exec.CommandContext(t.Context(), "sh", "-c",
 		`. "$0"; printf '%s|' "$DB_PASSWORD" "$DB_PORT" "$MOTTO" "$APP_KEY" "$APP_URL"`, filepath.Join(n.Target(v), "app.env")).Output()
 	if got := string(out); err != nil || got != "p\"w $x\n|5432.10|zwölf = \\ # Boxkämpfer|k|https://example.com/?a=b&c|" {
 		t.Errorf("sh read %q, %v", got, err)

@@ -180,8 +180,8 @@ func TestSizes(t *testing.T) {
 		text   string
 	}{
 		"as many fields as may be":  {node.Volume("many", "objects", fields(4096, "wide", "/%d")), codes.OK, ""},
-		"pointers into deep arrays": {node.Volume("many", "objects", fields(4096, "nested", strings.Repeat("/0", 16)+"/%d")), codes.FailedPrecondition, `objects[0]: secret "nested" of `+node.VaultURL+` has no field "`+strings.Repeat("/0", 16)+`/1", *`},
-		"pointers into no JSON":     {node.Volume("many", "objects", fields(4096, "text", "/%d")), codes.FailedPrecondition, `objects[0]: secret "text" of `+node.VaultURL+` has no field "/0", its value is not JSON*`},
+		"pointers into deep arrays": {node.Volume("many", "objects", fields(4096, "nested", strings.Repeat("/0", 16)+"/%d")), codes.FailedPrecondition, `objects[0]: secret "nested" of ` + node.VaultURL + ` has no field "` + strings.Repeat("/0", 16) + `/1", *`},
+		"pointers into no JSON":     {node.Volume("many", "objects", fields(4096, "text", "/%d")), codes.FailedPrecondition, `objects[0]: secret "text" of ` + node.VaultURL + ` has no field "/0", its value is not JSON*`},
 		"4,097 fields":              {node.Volume("many", "objects", fields(4097, "wide", "/%d")), codes.InvalidArgument, "objects[0].fields: has more than 4096 fields"},
 		"as many entries as may be": {node.Volume("many", "objects", entries(4096)), codes.OK, ""},
 		"4,097 entries":             {node.Volume("many", "objects", entries(4097)), codes.InvalidArgument, "objects[0].from: has too many entries, at most 4096 in from and fields of all objects"},

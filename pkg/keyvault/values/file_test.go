@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -125,8 +126,10 @@ func TestEnvRefuses(t *testing.T) {
 			if !errors.As(err, &unwritable) || unwritable.Entry != 1 || err.Error() != row.want || file != nil {
 				t.Errorf("%v, want %s", err, row.want)
 			}
-			read, err := fileKeyRef("NAME='"+row.value+"'\n", "NAME")
-			if readable := err == nil && read == row.value && read != ""; readable && !strings.ContainsAny(row.value, "\x00\xe4\xed") {
+			if !utf8.ValidString(row.value) || strings.Contains(row.value, "\x00") {
+				return // the reader could, but no environment
+			}
+			if read, err := fileKeyRef("NAME='"+row.value+"'\n", "NAME"); err == nil && read == row.value && read != "" {
 				t.Error("the kubelet would read it")
 			}
 		})
@@ -224,7 +227,7 @@ func TestNotUTF8(t *testing.T) {
 func TestEnvRandom(t *testing.T) {
 	t.Parallel()
 	const characters = "\"\\$`!#=;&|<>(){}[]*?~ \t\n\r'a1\u0081\u0088\u00a0é\u2028😀\x01\x7f%^,.-+/:@_"
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // reproducible test data
+	random := rand.New(rand.NewPCG(1, 2))
 	runes := []rune(characters)
 	want := map[string]string{}
 	var entries []values.Entry

@@ -127,7 +127,7 @@ func TestFindSeveral(t *testing.T) {
 	}
 	for i, pointer := range pointers {
 		alone := find(t, document, pointer)
-		if string(alone.Data) != string(fields[i].Data) || alone.IsString != fields[i].IsString || (alone.Err == nil) != (fields[i].Err == nil) {
+		if !bytes.Equal(alone.Data, fields[i].Data) || alone.IsString != fields[i].IsString || (alone.Err == nil) != (fields[i].Err == nil) {
 			t.Errorf("%q finds %+v, and alone %+v", pointer, fields[i], alone)
 		}
 	}
