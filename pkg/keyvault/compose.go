@@ -27,7 +27,7 @@ func (f *fields) of(o volume.Object, pointer string) ([]byte, error) {
 	}
 	field := f.found[pointer]
 	switch {
-	case errors.Is(field.Err, values.ErrNoField):
+	case errors.Is(field.Err, values.ErrNoField), errors.Is(field.Err, values.ErrTwice):
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s has no field %+q, %w; correct the pointer or the value", label(o), pointer, field.Err)
 	case field.Err != nil:
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s has a field %+q that %v; correct the value", label(o), pointer, field.Err)

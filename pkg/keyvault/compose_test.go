@@ -85,6 +85,7 @@ func TestFieldErrors(t *testing.T) {
 		"[{secret: db, field: /db/user/first}]":                `secret "db" of https://shop.vault.azure.net has no field "/db/user/first", "/db/user" is a string; correct the pointer or the value`,
 		"[{secret: db, fields: {a: /db/user, b: /x}}]":         `secret "db" of https://shop.vault.azure.net has no field "/x", the value has no member "x"; correct the pointer or the value`,
 		"[{secret: db, field: /db/twice}]":                     `secret "db" of https://shop.vault.azure.net has no field "/db/twice", "/db/twice" is there twice; correct the pointer or the value`,
+		"[{secret: db, field: /db/twice, optional: true}]":     `secret "db" of https://shop.vault.azure.net has no field "/db/twice", "/db/twice" is there twice; correct the pointer or the value`,
 		"[{secret: db, field: /half}]":                         `secret "db" of https://shop.vault.azure.net has a field "/half" that is a string with half of a surrogate pair; correct the value`,
 		"[{secret: text, field: /a}]":                          `secret "text" of https://shop.vault.azure.net has no field "/a", its value is not JSON; correct the value, or leave the field out`,
 		"[{secret: text, field: /a, optional: true}]":          `secret "text" of https://shop.vault.azure.net has no field "/a", its value is not JSON; correct the value, or leave the field out`,

@@ -13,14 +13,18 @@ import (
 type Field struct {
 	Data     []byte // a string as it is, everything else as compact JSON with its digits and its order
 	IsString bool
-	Err      error // is [ErrNoField] if there is no such field
+	Err      error // such as [ErrNoField] and [ErrTwice]; it says how far the pointer leads
 }
 
 // ErrNotJSON is a value that is not JSON. The errors of encoding/json quote the value.
 var ErrNotJSON = errors.New("is not JSON")
 
-// ErrNoField is the kind of every error of a pointer that leads nowhere.
-var ErrNoField = errors.New("no such field")
+// The kinds of errors of a pointer that leads to no field, or, because a name is there twice, to more than one. Readers of
+// JSON disagree about which one counts.
+var (
+	ErrNoField = errors.New("no such field")
+	ErrTwice   = errors.New("two such fields")
+)
 
 // Find returns what pointers (RFC 6901), all of them valid, find in a JSON value. The value is read once for each level
 // that a pointer enters, however many pointers there are, and no level beyond is kept. So the work is bounded by the
@@ -70,7 +74,10 @@ func (t target) next() (token string, after target) {
 }
 
 // lost is an error that says how far a pointer got.
-type lost struct{ at, why string }
+type lost struct {
+	kind    error
+	at, why string
+}
 
 func (l *lost) Error() string {
 	if l.at == "" {
@@ -79,7 +86,8 @@ func (l *lost) Error() string {
 	return strconv.QuoteToASCII(l.at) + " " + l.why
 }
 
-func (l *lost) Unwrap() error { return ErrNoField }
+// Unwrap returns ErrNoField or ErrTwice.
+func (l *lost) Unwrap() error { return l.kind }
 
 // find fills the fields of the targets that lead from raw, a valid JSON value.
 func find(raw []byte, targets []target) {
@@ -115,7 +123,7 @@ func find(raw []byte, targets []target) {
 		case ok && !twice[token]:
 			find(member, targets)
 		case ok:
-			fail(targets, func(t target) error { return &lost{t.here(), "is there twice"} })
+			fail(targets, func(t target) error { return &lost{ErrTwice, t.here(), "is there twice"} })
 		default:
 			fail(targets, func(t target) error { return missing(raw[0], t, token) })
 		}
@@ -128,23 +136,23 @@ func fail(targets []target, why func(target) error) {
 	}
 }
 
-// missing says why a value has no member of this name; t has it behind.
+// missing says why a value has no member of this name, which is the last one that the target has taken.
 func missing(first byte, t target, token string) error {
 	at := t.here()
 	at = at[:strings.LastIndexByte(at, '/')]
 	switch first {
 	case '{':
-		return &lost{at, "has no member " + strconv.QuoteToASCII(token)}
+		return &lost{ErrNoField, at, "has no member " + strconv.QuoteToASCII(token)}
 	case '[':
-		return &lost{at, "is an array without an element " + strconv.QuoteToASCII(token)}
+		return &lost{ErrNoField, at, "is an array without an element " + strconv.QuoteToASCII(token)}
 	case '"':
-		return &lost{at, "is a string"}
+		return &lost{ErrNoField, at, "is a string"}
 	case 't', 'f':
-		return &lost{at, "is a boolean"}
+		return &lost{ErrNoField, at, "is a boolean"}
 	case 'n':
-		return &lost{at, "is null"}
+		return &lost{ErrNoField, at, "is null"}
 	default:
-		return &lost{at, "is a number"}
+		return &lost{ErrNoField, at, "is a number"}
 	}
 }
 
