@@ -222,6 +222,9 @@ func TestValueFileLimits(t *testing.T) {
 		"one byte too many":       {"[{env: a, from: [{secret: many-00}, {secret: many-01}, {secret: many-02}, {secret: many-03}, {name: A, secret: many-04}]}]", volume.Limits{Bytes: 5000}, tooLarge},
 		"escapes":                 {"[{properties: a, from: [{secret: escaped}]}]", volume.Limits{Bytes: 5000}, tooLarge},
 		"values":                  {"[{json: a, from: [{secrets: {prefix: many-}}]}]", volume.Limits{Bytes: 5000}, tooLarge},
+		"entries are no files": {
+			"[{env: a, from: [{secret: many-00}, {secret: many-01}, {secret: many-02}]}, {secrets: {prefix: many-1}, path: d}]", volume.Limits{Files: 11}, "",
+		},
 		"two files": {"[{env: a, from: [{secret: many-00}]}, {env: b, from: [{secret: many-00}]}]", volume.Limits{Files: 1},
 			"the volume is over the limit of 1 files (--max-volume-files); ask for fewer objects"},
 	} {
@@ -233,5 +236,19 @@ func TestValueFileLimits(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, row.want)
 			}
 		})
+	}
+}
+
+// What selections add to files of values is bounded like the lists of a volume.
+func TestTooManySelectedEntries(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t)
+	for i := range volume.MaxEntries/2 + 1 {
+		w.vault.SetSecret(fmt.Sprintf("s-%d", i), "x", devcloud.SecretOptions{})
+	}
+	w.fails(w.structured("[{json: a, from: [{secrets: {}}]}, {json: b, from: [{secrets: {}}]}]"), volume.ErrTooLarge,
+		"objects[1].from[0] selects too many secrets, at most 4096 can be the entries of files; select fewer, by prefix or tags")
+	if n := w.Count(devcloud.CountKey{Kind: "secrets/get", Status: 200}); n != 0 {
+		t.Errorf("%d secrets were read", n)
 	}
 }
