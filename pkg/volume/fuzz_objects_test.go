@@ -46,6 +46,9 @@ func FuzzObjects(f *testing.F) {
 		if len(dice) > 0 {
 			text = (&yamlWriter{dice: dice}).list()
 		}
+		if strings.Contains(text, "planted") {
+			return // the fuzzer has learned what checkFuzzedError searches for
+		}
 		began := time.Now()
 		request, err := volume.Parse(structured(text), nil, volume.Defaults{})
 		if took := time.Since(began); took > patience {
