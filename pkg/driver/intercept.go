@@ -10,7 +10,6 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
 
@@ -20,7 +19,7 @@ import (
 // intercept runs around every call of a server. It gives the handler a logger, turns errors and panics into a gRPC status,
 // and counts and logs the result. describe and answered are those of [Service]. The logger is a parameter because the
 // context of a call is that of its connection.
-func (d *Driver) intercept(logger klog.Logger, describe func(any) ([]any, int), answered func(any, codes.Code)) grpc.UnaryServerInterceptor {
+func (d *Driver) intercept(logger klog.Logger, describe func(any) ([]any, int), answered func(any, error) (repeated bool)) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		start := time.Now()
 		values, level := describe(req)
@@ -28,11 +27,11 @@ func (d *Driver) intercept(logger klog.Logger, describe func(any) ([]any, int), 
 		resp, err := handle(klog.NewContext(ctx, log), req, handler)
 		err = toStatus(err)
 
-		answered(req, status.Code(err))
+		repeated := answered(req, err)
 		method, code, took := path.Base(info.FullMethod), status.Code(err).String(), time.Since(start)
 		d.node.metrics.operations.WithLabelValues(method, code).Observe(took.Seconds())
 		switch {
-		case err != nil:
+		case err != nil && !repeated:
 			log.Error(errors.New(status.Convert(err).Message()), "call failed", "method", method, "code", code, "duration", took.String())
 		case log.V(level).Enabled():
 			log.V(level).Info("call", "method", method, "code", code, "duration", took.String())

@@ -9,7 +9,6 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"k8s.io/klog/v2"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -133,7 +132,7 @@ func (d *Driver) serve(ctx context.Context, open listeners) error {
 }
 
 func (d *Driver) csiServer(logger klog.Logger) *grpc.Server {
-	server := newServer(d.intercept(logger, describe, func(any, codes.Code) {}))
+	server := newServer(d.intercept(logger, describe, func(any, error) bool { return false }))
 	csi.RegisterIdentityServer(server, &identityServer{name: d.config.Name, version: d.config.Version})
 	csi.RegisterNodeServer(server, d.node)
 	return server

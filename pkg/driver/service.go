@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -17,8 +16,8 @@ type Service interface {
 	Register(server grpc.ServiceRegistrar)
 	// Describe returns all that may be logged of a request, as keys and values, and the level at which a success is logged.
 	Describe(req any) (values []any, level int)
-	// Answered is called after each call.
-	Answered(req any, code codes.Code)
+	// Answered is called after each call with its status. A repeated failure is logged as a success is.
+	Answered(req any, err error) (repeated bool)
 	// Probe asks the service at a connection. ours is false if it is the service of another program.
 	Probe(ctx context.Context, conn grpc.ClientConnInterface) (ours bool, err error)
 }

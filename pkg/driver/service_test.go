@@ -17,6 +17,7 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -55,6 +56,7 @@ type extra struct {
 
 	mu       sync.Mutex
 	answered []string
+	repeated bool
 }
 
 func (e *extra) Register(server grpc.ServiceRegistrar) { csi.RegisterIdentityServer(server, &e.server) }
@@ -63,10 +65,11 @@ func (e *extra) Describe(req any) (values []any, level int) {
 	return []any{"described", fmt.Sprintf("%T", req)}, 4
 }
 
-func (e *extra) Answered(req any, code codes.Code) {
+func (e *extra) Answered(req any, err error) (repeated bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.answered = append(e.answered, fmt.Sprintf("%T %s", req, code))
+	e.answered = append(e.answered, fmt.Sprintf("%T %s", req, status.Code(err)))
+	return e.repeated
 }
 
 func (e *extra) Probe(ctx context.Context, conn grpc.ClientConnInterface) (ours bool, err error) {
@@ -117,6 +120,14 @@ func TestServiceBesideCSI(t *testing.T) {
 	}
 	if log := h.log.String(); !strings.Contains(log, `described="*csi.GetPluginInfoRequest"`) || strings.Contains(log, "MARKER") {
 		t.Errorf("the log is\n%s", log)
+	}
+	lines := strings.Count(h.log.String(), "call failed")
+	e.repeated = true
+	if _, err := client.GetPluginInfo(t.Context(), &csi.GetPluginInfoRequest{}); err == nil {
+		t.Error("the call succeeds")
+	}
+	if got := strings.Count(h.log.String(), "call failed"); lines != 2 || got != lines {
+		t.Errorf("two failures and a repeated one are logged %d and %d times, want 2 and 0", lines, got-lines)
 	}
 	line := `keyvault_csi_operations_seconds_count{code="PermissionDenied",method="GetPluginInfo"} 1`
 	if page := get(t, h.http+"/metrics", http.StatusOK); !strings.Contains(page, line) {

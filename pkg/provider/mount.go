@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"strings"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 	"k8s.io/klog/v2"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/provider/v1alpha1"
@@ -49,7 +51,8 @@ func (s *Server) Mount(ctx context.Context, req *v1alpha1.MountRequest) (respons
 	if err != nil {
 		return nil, err
 	}
-	volumeID := s.targets.see(c.target)
+	volumeID, before := volumeOf(c.target), s.targets.see(c.target)
+	c.refresh = c.refresh || before.answered
 	parse := func() (volume.Request, error) {
 		class := s.class
 		class.Mode = c.permission
@@ -58,14 +61,24 @@ func (s *Server) Mount(ctx context.Context, req *v1alpha1.MountRequest) (respons
 		return request, err
 	}
 	err = s.pipeline.Run(ctx, c.attributes, c.secrets, parse, func(ctx context.Context, content volume.Content) error {
-		if !c.refresh {
-			logFirst(klog.FromContext(ctx), content)
+		switch logger := klog.FromContext(ctx); {
+		case !c.refresh:
+			logFirst(logger, content)
+		case before.failure != target{}.failure:
+			logger.Info("volume of a SecretProviderClass answered again")
 		}
 		response = answer(content)
 		return nil
 	})
-	if err != nil && !c.refresh {
+	switch {
+	case err == nil:
+		s.targets.answered(c.target)
+	case !c.refresh:
 		s.pipeline.Forget(volumeID)
+	}
+	if errors.Is(err, volume.ErrUnavailable) {
+		// The Secrets Store CSI Driver would repeat the call twice within two seconds, while the failure still pauses.
+		_ = grpc.SetTrailer(ctx, metadata.Pairs("grpc-retry-pushback-ms", "-1"))
 	}
 	return response, err
 }

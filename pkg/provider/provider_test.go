@@ -10,9 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/testing/protocmp"
+	"k8s.io/klog/v2"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/provider"
 	"github.com/keyvault-csi/keyvault-csi/pkg/provider/v1alpha1"
@@ -234,6 +236,51 @@ func TestForget(t *testing.T) {
 	after(0) // a poll that fails leaves the volume what it has
 	mount("/d")
 	after(0, "secrets-store:/d")
+}
+
+// From 1.6 on the Secrets Store CSI Driver names no versions when it polls. A failure is repeated if the call before failed with the same
+// text, and the log says that it is over.
+func TestPolls(t *testing.T) {
+	t.Parallel()
+	p, log := &pipeline{}, &strings.Builder{}
+	s := newServer(t, p)
+	logger := funcr.New(func(_, args string) { fmt.Fprintln(log, args) }, funcr.Options{})
+	down, denied := volume.Errorf(volume.ErrUnavailable, "down"), volume.Errorf(volume.ErrDenied, "denied")
+	for i, step := range []struct {
+		err      error
+		refresh  bool
+		repeated bool
+		log      string
+	}{
+		{err: down},
+		{err: down, repeated: true},
+		{err: denied},
+		{log: `"volume of a SecretProviderClass answered"`},
+		{refresh: true},
+		{err: down, refresh: true},
+		{err: down, refresh: true, repeated: true},
+		{refresh: true, log: `"volume of a SecretProviderClass answered again"`},
+		{err: down, refresh: true},
+	} {
+		log.Reset()
+		p.err, p.forgotten = step.err, nil
+		_, err := s.Mount(klog.NewContext(t.Context(), logger), request())
+		if !errors.Is(err, step.err) {
+			t.Fatalf("call %d: %v, want %v", i, err, step.err)
+		}
+		if got := s.Answered(request(), err); got != step.repeated {
+			t.Errorf("call %d: repeated is %v, want %v", i, got, step.repeated)
+		}
+		if got := p.requests[i].Refresh; got != step.refresh {
+			t.Errorf("call %d: refresh is %v, want %v", i, got, step.refresh)
+		}
+		if forgotten := len(p.forgotten) > 0; forgotten != (step.err != nil && !step.refresh) {
+			t.Errorf("call %d: forgotten is %v", i, forgotten)
+		}
+		if (step.log == "") != (log.Len() == 0) || !strings.Contains(log.String(), step.log) {
+			t.Errorf("call %d logs %q, want %q", i, log, step.log)
+		}
+	}
 }
 
 // Versions of the Secrets Store CSI Driver read the version as a semantic one.

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/provider/v1alpha1"
 	"github.com/keyvault-csi/keyvault-csi/pkg/providerclass"
@@ -66,7 +67,7 @@ func New(o Options) (*Server, error) {
 			Name: "keyvault_csi_provider_requests_total",
 			Help: "Mount calls of the Secrets Store CSI Driver by gRPC code.",
 		}, []string{"code"}),
-		targets: targets{now: o.Now, seen: map[string]time.Time{}},
+		targets: targets{now: o.Now, known: map[string]target{}},
 	}
 	if s.targets.now == nil {
 		s.targets.now = time.Now
@@ -98,11 +99,15 @@ func (s *Server) Describe(req any) (values []any, level int) {
 // cut bounds what each log line repeats of a request that has not been checked.
 func cut(text string) string { return text[:min(len(text), 1<<10)] }
 
-// Answered counts a call.
-func (s *Server) Answered(req any, code codes.Code) {
-	if _, ok := req.(*v1alpha1.MountRequest); ok {
-		s.requests.WithLabelValues(code.String()).Inc()
+// Answered counts a call, and reports whether it repeats the failure of the call before: in an outage every volume is polled
+// every minute.
+func (s *Server) Answered(req any, err error) (repeated bool) {
+	mount, ok := req.(*v1alpha1.MountRequest)
+	if !ok {
+		return false
 	}
+	s.requests.WithLabelValues(status.Code(err).String()).Inc()
+	return err != nil && s.targets.fail(mount.GetTargetPath(), err.Error())
 }
 
 // Probe asks the provider at a connection. ours is false if it is another provider.

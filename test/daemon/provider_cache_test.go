@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
@@ -84,5 +86,45 @@ func TestProviderInAnOutage(t *testing.T) {
 		if log := n.Output(); !strings.Contains(log, "answered without the vault") || !strings.Contains(log, "the connection broke") {
 			t.Error("not logged")
 		}
+	}
+}
+
+// In an outage every poll of every volume fails. The log has a failure once, and the metric each call.
+func TestProviderLogsAFailureOnce(t *testing.T) {
+	t.Parallel()
+	n := node.New(t, node.Options{Provider: true})
+	for range 3 {
+		for _, name := range []string{"web", "api"} {
+			_, err := n.Provider(t).Mount(t.Context(), n.MustMountRequest(t, node.Class(name, "objects", objects("no-such"))))
+			if status.Code(err) != codes.NotFound {
+				t.Fatalf("Mount: %v, want NotFound", err)
+			}
+		}
+	}
+	if got := strings.Count(n.Output(), `"call failed"`); got != 2 {
+		t.Errorf("the failures of two volumes are logged %d times, want each once", got)
+	}
+	if got := n.MustMetric(t, `keyvault_csi_provider_requests_total{code="NotFound"}`); got != 6 {
+		t.Errorf("%v calls are counted, want 6", got)
+	}
+}
+
+// The Secrets Store CSI Driver lets gRPC repeat a call that ends with UNAVAILABLE. It would get the same answer, from memory.
+func TestProviderIsNotRetried(t *testing.T) {
+	t.Parallel()
+	n := node.New(t, node.Options{Provider: true})
+	n.Vault.SetSecret("a", "value", devcloud.SecretOptions{})
+	if _, err := n.Cloud.Inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Reset}); err != nil {
+		t.Fatal(err)
+	}
+	const retry = `{"methodConfig": [{"name": [{"service": "v1alpha1.CSIDriverProvider"}], "waitForReady": true, "retryPolicy":
+		{"maxAttempts": 3, "initialBackoff": "0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`
+	client := n.Provider(t, grpc.WithDefaultServiceConfig(retry))
+	_, err := client.Mount(t.Context(), n.MustMountRequest(t, node.Class("web", "objects", objects("a"))))
+	if status.Code(err) != codes.Unavailable {
+		t.Fatalf("Mount: %v, want Unavailable", err)
+	}
+	if got := n.MustMetric(t, `keyvault_csi_provider_requests_total{code="Unavailable"}`); got != 1 {
+		t.Errorf("%v calls are counted, want 1", got)
 	}
 }

@@ -2,7 +2,6 @@ package daemon_test
 
 import (
 	"crypto/x509"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -89,15 +88,13 @@ func (c *clocked) later(d time.Duration) {
 	c.client.Tidy()
 }
 
-// mount lets pods mount a class with a secret, or poll it, and returns what each of them gets, once for all that get the same.
-func (c *clocked) mount(t *testing.T, pods int, poll bool, name string) string {
+// mount lets the pods of a class with a secret call Mount, and returns what each of them gets, once for all that get the same. The
+// current versions are those that a poll names.
+func (c *clocked) mount(t *testing.T, pods []string, name string, current ...*v1alpha1.ObjectVersion) string {
 	t.Helper()
 	var contents []string
-	for i := range pods {
-		request := c.node.MustMountRequest(t, node.Class(fmt.Sprint("web-", i), "objects", objects(name)))
-		if poll {
-			request.CurrentObjectVersion = []*v1alpha1.ObjectVersion{{Id: "secret/" + name, Version: strings.Repeat("0", 32)}}
-		}
+	for i, pod := range pods {
+		request := c.node.MustMountRequest(t, node.Class(pod, "objects", objects(name)), current...)
 		response, err := c.Mount(t.Context(), request)
 		if err != nil {
 			t.Fatalf("pod %d: %v", i, err)
@@ -107,32 +104,44 @@ func (c *clocked) mount(t *testing.T, pods int, poll bool, name string) string {
 	return strings.Join(slices.Compact(contents), ", ")
 }
 
-// All polls within the interval are answered from memory; after it one request answers all.
+// version is what a poll of the Secrets Store CSI Driver before 1.6 names.
+func version(name string) *v1alpha1.ObjectVersion {
+	return &v1alpha1.ObjectVersion{Id: "secret/" + name, Version: strings.Repeat("0", 32)}
+}
+
+// All polls within the interval are answered from memory; after it one request answers all. From 1.6 on the Secrets Store CSI Driver names
+// no versions when it polls, so that a poll looks like a first mount.
 func TestProviderInterval(t *testing.T) {
 	t.Parallel()
-	c := newClocked(t)
-	c.node.Vault.SetSecret("a", "old", devcloud.SecretOptions{})
-	expect := func(when string, poll bool, want string, requests int) {
-		t.Helper()
-		if got := c.mount(t, 3, poll, "a"); got != want {
-			t.Errorf("%s: the pods get %q, want %q", when, got, want)
-		}
-		if got := reads(c.node); got != requests {
-			t.Errorf("%s: %d reads, want %d", when, got, requests)
-		}
+	for name, current := range map[string][]*v1alpha1.ObjectVersion{"before 1.6": {version("a")}, "from 1.6": nil} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newClocked(t)
+			c.node.Vault.SetSecret("a", "old", devcloud.SecretOptions{})
+			pods := []string{"web-0", "web-1", "web-2"}
+			expect := func(when string, pods []string, current []*v1alpha1.ObjectVersion, want string, requests int) {
+				t.Helper()
+				if got := c.mount(t, pods, "a", current...); got != want {
+					t.Errorf("%s: the pods get %q, want %q", when, got, want)
+				}
+				if got := reads(c.node); got != requests {
+					t.Errorf("%s: %d reads, want %d", when, got, requests)
+				}
+			}
+			expect("three pods start", pods, nil, "old", 1)
+			c.node.Vault.SetSecret("a", "new", devcloud.SecretOptions{})
+			c.later(time.Minute)
+			expect("polls after one minute", pods, current, "old", 0)
+			c.later(59 * time.Second)
+			expect("polls within the interval", pods, current, "old", 0)
+			c.later(31 * time.Second) // also past the random wait
+			expect("polls after it", pods, current, "new", 1)
+			c.later(time.Minute)
+			expect("polls within the next interval", pods, current, "new", 0)
+			c.node.Vault.SetSecret("a", "newer", devcloud.SecretOptions{})
+			expect("three pods start later", []string{"api-0", "api-1", "api-2"}, nil, "newer", 1)
+		})
 	}
-	expect("three pods start", false, "old", 1)
-	c.node.Vault.SetSecret("a", "new", devcloud.SecretOptions{})
-	c.later(time.Minute)
-	expect("polls after one minute", true, "old", 0)
-	c.later(59 * time.Second)
-	expect("polls within the interval", true, "old", 0)
-	c.later(31 * time.Second) // also past the random wait
-	expect("polls after it", true, "new", 1)
-	c.later(time.Minute)
-	expect("polls within the next interval", true, "new", 0)
-	c.node.Vault.SetSecret("a", "newer", devcloud.SecretOptions{})
-	expect("three pods start later", false, "newer", 1)
 }
 
 // A volume that is not polled any more counts as gone: it has no expiry metric, its values leave the memory, and its pod has to prove
@@ -153,17 +162,17 @@ func TestProviderForgets(t *testing.T) {
 			t.Errorf("%s: %v", when, err)
 		}
 	}
-	c.mount(t, 1, false, "tls")
+	c.mount(t, []string{"web-0"}, "tls")
 	state("mounted", "1")
 	for range 3 {
 		c.later(9 * time.Minute)
-		c.mount(t, 1, true, "tls")
+		c.mount(t, []string{"web-0"}, "tls", version("tls"))
 		state("polled", "1")
 	}
 	reads(c.node)
 	c.later(10 * time.Minute)
 	state("not polled", "0")
-	c.mount(t, 1, true, "tls")
+	c.mount(t, []string{"web-0"}, "tls", version("tls"))
 	state("polled again", "1")
 	if got := logins(); got != 1 {
 		t.Errorf("%d logins when the volume is back, want 1", got)

@@ -17,9 +17,10 @@ import (
 func (n *Node) ProviderSocket() string { return filepath.Join(n.Dir, "azure.sock") }
 
 // Provider connects to the provider's socket of the daemon, as the Secrets Store CSI Driver does.
-func (n *Node) Provider(t testing.TB) v1alpha1.CSIDriverProviderClient {
+func (n *Node) Provider(t testing.TB, options ...grpc.DialOption) v1alpha1.CSIDriverProviderClient {
 	t.Helper()
-	conn, err := grpc.NewClient("unix://"+n.ProviderSocket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("unix://"+n.ProviderSocket(), options...)
 	if err != nil {
 		t.Fatal(err)
 	}
