@@ -34,6 +34,9 @@ func (r *reader) objects(vault string) (objects []volume.Object) {
 			continue
 		}
 		normal := entry.Normal()
+		if normal.Format == FormatPEM {
+			normal.Format = "" // the default
+		}
 		if seen[normal] {
 			continue
 		}

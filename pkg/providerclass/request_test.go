@@ -179,6 +179,7 @@ func TestObjects(t *testing.T) {
 		{"history below 0", object("objectVersionHistory: -1"), options(), []volume.Object{plain}},
 		{"history empty", object("objectVersionHistory:"), options(), []volume.Object{plain}},
 		{"the same twice", object("") + "- |\n  objectType: secret\n  objectName: plain\n  objectAlias: plain\n  objectEncoding: utf-8\n", options(), []volume.Object{plain}},
+		{"the same twice, once with the default format", object("") + "- |\n  objectType: secret\n  objectName: plain\n  objectFormat: PEM\n", options(), []volume.Object{plain}},
 		{"fields that are not text", "array: ['{objectName: 12, objectType: secret, objectAlias: 1.50}']", options(), []volume.Object{
 			with(secret(volume.PartPEMOrValue, "1.50", 0o644), func(o *volume.Object) { o.Name, o.ID = "12", "secret/12" })}},
 		{"an unknown field", object("objectNote: x"), options(), []volume.Object{plain}},
