@@ -136,6 +136,8 @@ func (f *fetch) explainOwn(about, asked string, err error) error {
 		return volume.Errorf(volume.ErrUnavailable, "%s: the vault gave no readable challenge (HTTP 401, WWW-Authenticate); is this a key vault of %s?", about, f.cloud.Name)
 	case errors.Is(err, vault.ErrLongList):
 		return volume.Errorf(volume.ErrTooLarge, "%s: %v (--max-volume-files); select fewer, by prefix or tags", about, err)
+	case errors.Is(err, vault.ErrManyVersions):
+		return volume.Errorf(volume.ErrTooLarge, "%s: %v; leave the version out, or purge the object", about, err)
 	case errors.Is(err, vault.ErrPending):
 		return volume.Errorf(volume.ErrPrecondition, "%s: %v; wait for its issuer, or mark the object optional", about, err)
 	case errors.Is(err, vault.ErrNoVersion):

@@ -1,6 +1,7 @@
 package keyvault_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -95,6 +96,30 @@ func TestHistory(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// An object with more versions than are kept in memory: the newest are found, whatever the order of the list.
+func TestHistoryOfManyVersions(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t)
+	const many = 5200
+	var middle string
+	for i := range many {
+		id := fmt.Sprintf("%032x", (i*7+3)%many) // not in the order of the ids
+		w.vault.SetSecret("db", fmt.Sprintf("value %d", i), devcloud.SecretOptions{Version: id, Created: w.began.Add(time.Duration(i-many) * time.Hour)})
+		if i == many/2 {
+			middle = id
+		}
+	}
+	content, err := w.client.Fetch(t.Context(), w.asServicePrincipal(history(volume.KindSecret, "db", "", 2)))
+	w.must(err)
+	if first, second := string(content.Files[0].Data.Reveal()), string(content.Files[1].Data.Reveal()); first != "value 5199" || second != "value 5198" {
+		t.Errorf("the newest are %q and %q", first, second)
+	}
+	_, err = w.client.Fetch(t.Context(), w.asServicePrincipal(history(volume.KindSecret, "db", middle, 2)))
+	if want := "the object has more than 5120 versions; leave the version out, or purge the object"; !errors.Is(err, volume.ErrTooLarge) || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("error %v\nwant  %s", err, want)
 	}
 }
 

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -20,6 +21,12 @@ import (
 // answers with an empty list for an object that does not exist.
 var ErrNoVersion = &azure.Own{Err: errors.New("the object or that version of it does not exist, or is disabled")}
 
+// ErrManyVersions is an object with so many versions that a history in the midst of them is not looked for.
+var ErrManyVersions = &azure.Own{Err: fmt.Errorf("the object has more than %d versions", maxVersions)}
+
+// maxVersions bounds the versions of an object in memory while the pages of its list are read.
+const maxVersions = volume.MaxEntries + 1024
+
 // history returns the enabled versions of an object from its version on, the newest first. The vault lists them in no order
 // of time, so all pages are read.
 func (v *Vaults) history(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
@@ -30,28 +37,47 @@ func (v *Vaults) history(ctx context.Context, credential azcore.TokenCredential,
 	var all []version
 	err = v.pages(ctx, o.Vault, func(ctx context.Context) (next *string, err error) {
 		versions, next, err := page(ctx)
-		all = append(all, versions...)
+		if slices.ContainsFunc(versions, func(v version) bool { return v.id == "" }) {
+			return nil, azure.ErrStrange
+		}
+		if all = append(all, versions...); len(all) > maxVersions {
+			if o.Version != "" {
+				return nil, ErrManyVersions
+			}
+			all = newest(all, o.History.Most)
+		}
 		return next, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(all, func(a, b version) int { return b.created.Compare(a.created) })
-	found, begun := &Value{}, o.Version == ""
-	for _, v := range all {
-		begun = begun || v.id == o.Version
-		switch {
-		case v.id == "":
-			return nil, azure.ErrStrange
-		case begun && !v.disabled && len(found.Names) < o.History.Most:
-			found.Names = append(found.Names, v.id)
+	if o.Version != "" {
+		slices.SortStableFunc(all, byAge)
+		begin := slices.IndexFunc(all, func(v version) bool { return v.id == o.Version })
+		if begin < 0 {
+			return nil, ErrNoVersion
 		}
+		all = all[begin:]
+	}
+	found := &Value{}
+	for _, v := range newest(all, o.History.Most) {
+		found.Names = append(found.Names, v.id)
 	}
 	if len(found.Names) == 0 {
 		return nil, ErrNoVersion
 	}
 	return found, nil
 }
+
+// newest returns the enabled versions, the newest first, and not more than the most.
+func newest(all []version, most int) []version {
+	all = slices.DeleteFunc(all, func(v version) bool { return v.disabled })
+	slices.SortStableFunc(all, byAge)
+	return all[:min(len(all), most)]
+}
+
+// byAge orders the newest first.
+func byAge(a, b version) int { return b.created.Compare(a.created) }
 
 // version is one version of an object in a list.
 type version struct {
@@ -109,7 +135,7 @@ func versions[T any](page []*T, read func(T) version) (all []version) {
 
 func newVersion[ID ~string](api, name string, id *ID, created *time.Time, enabled *bool) (v version) {
 	if of, version, ok := identifier(id, api); ok && strings.EqualFold(of, name) && validVersion(version) {
-		v.id = version
+		v.id = strings.Clone(version) // of its identifier
 	}
 	v.created, v.disabled = deref(created), enabled != nil && !*enabled
 	return v
