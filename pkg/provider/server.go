@@ -113,6 +113,9 @@ func (s *Server) Answered(req any, err error) (repeated bool) {
 // Probe asks the provider at a connection. ours is false if it is another provider.
 func (s *Server) Probe(ctx context.Context, conn grpc.ClientConnInterface) (ours bool, err error) {
 	version, err := v1alpha1.NewCSIDriverProviderClient(conn).Version(ctx, &v1alpha1.VersionRequest{Version: protocol})
+	if status.Code(err) == codes.Unimplemented { // as of old providers
+		return false, nil
+	}
 	return version.GetRuntimeName() == runtime, err
 }
 

@@ -77,7 +77,19 @@ func TestProviderIsOff(t *testing.T) {
 // Another provider that starts later takes the socket. The driver reports it, and leaves that socket alone when it ends.
 func TestProviderSocketIsTaken(t *testing.T) {
 	t.Parallel()
-	n := node.New(t, node.Options{Provider: true})
+	for name, other := range map[string]v1alpha1.CSIDriverProviderServer{
+		"by a provider":          otherProvider{},
+		"by one without Version": v1alpha1.UnimplementedCSIDriverProviderServer{},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			takeSocket(t, node.New(t, node.Options{Provider: true}), other)
+		})
+	}
+}
+
+func takeSocket(t *testing.T, n *node.Node, other v1alpha1.CSIDriverProviderServer) {
+	t.Helper()
 	if err := os.Remove(n.ProviderSocket()); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +102,7 @@ func TestProviderSocketIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	theirs := grpc.NewServer()
-	v1alpha1.RegisterCSIDriverProviderServer(theirs, otherProvider{})
+	v1alpha1.RegisterCSIDriverProviderServer(theirs, other)
 	go func() { _ = theirs.Serve(listener) }()
 	t.Cleanup(theirs.Stop)
 	if code, body, err := n.Get(t.Context(), "/healthz"); err != nil || code != http.StatusOK {
