@@ -18,7 +18,9 @@ const (
 	// maxMessage bounds a request before it is read: volume.MaxAttributeBytes for the attributes, and as much for the Secret
 	// and the rest. With gRPC's default of 4 MiB a hundred pods could fill the memory of the driver.
 	maxMessage = 2 * volume.MaxAttributeBytes
-	maxStreams = 256 // of one connection; the kubelet makes a connection for each call
+	// maxStreams is for one connection. The kubelet makes a connection for each call. The client of a service beside CSI has one for
+	// all, so its bound is above the volumes that a node can have: the calls of one namespace must not keep those of others out.
+	maxStreams, maxServiceStreams = 256, 1 << 16
 	// Four stream workers serve calls on stacks that have grown already. With a window of its own, HTTP/2's default, gRPC
 	// does not measure the bandwidth by a PING with each message. Both save a twelfth of a publish with nothing to do.
 	streamWorkers, window = 4, 64 << 10
@@ -132,24 +134,24 @@ func (d *Driver) serve(ctx context.Context, open listeners) error {
 }
 
 func (d *Driver) csiServer(logger klog.Logger) *grpc.Server {
-	server := newServer(d.intercept(logger, describe, func(any, error) bool { return false }))
+	server := newServer(maxStreams, d.intercept(logger, describe, func(any, error) bool { return false }))
 	csi.RegisterIdentityServer(server, &identityServer{name: d.config.Name, version: d.config.Version})
 	csi.RegisterNodeServer(server, d.node)
 	return server
 }
 
 func (d *Driver) serviceServer(logger klog.Logger) *grpc.Server {
-	server := newServer(d.intercept(logger, d.service.Describe, d.service.Answered))
+	server := newServer(maxServiceStreams, d.intercept(logger, d.service.Describe, d.service.Answered))
 	d.service.Register(server)
 	return server
 }
 
 // newServer needs no keepalive: a unix socket reports the end of the other process at once.
-func newServer(interceptor grpc.UnaryServerInterceptor) *grpc.Server {
+func newServer(streams uint32, interceptor grpc.UnaryServerInterceptor) *grpc.Server {
 	return grpc.NewServer(
 		grpc.UnaryInterceptor(interceptor),
 		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxConcurrentStreams(streams),
 		grpc.ConnectionTimeout(connectTimeout),
 		grpc.WaitForHandlers(true),
 		grpc.NumStreamWorkers(streamWorkers),

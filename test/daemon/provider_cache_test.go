@@ -1,10 +1,13 @@
 package daemon_test
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -126,5 +129,41 @@ func TestProviderIsNotRetried(t *testing.T) {
 	}
 	if got := n.MustMetric(t, `keyvault_csi_provider_requests_total{code="Unavailable"}`); got != 1 {
 		t.Errorf("%v calls are counted, want 1", got)
+	}
+}
+
+// The Secrets Store CSI Driver has one connection for all calls. The pods of a namespace whose vault hangs leave room in it for others.
+func TestProviderHangsForOneNamespace(t *testing.T) {
+	t.Parallel()
+	n := node.New(t, node.Options{Provider: true})
+	n.Vault.SetSecret("a", "value", devcloud.SecretOptions{})
+	if _, err := n.Cloud.AddVault("slow", devcloud.VaultOptions{Tenant: node.Tenant}); err != nil {
+		t.Fatal(err)
+	}
+	wantFiles(t, n, node.Class("web", "objects", objects("a")), "a 0644 value")
+	if _, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Hang, Service: devcloud.ServiceVault, Host: "slow"}); err != nil {
+		t.Fatal(err)
+	}
+	client := n.Provider(t)
+	const calls = 300
+	ctx, cancel := context.WithCancel(t.Context())
+	var hanging sync.WaitGroup
+	defer hanging.Wait()
+	defer cancel()
+	for i := range calls {
+		class := node.Class(fmt.Sprint("slow-", i), "objects", objects(fmt.Sprint("a", i)), "keyvaultName", "slow")
+		class.Namespace = "other"
+		request := n.MustMountRequest(t, class)
+		hanging.Go(func() { _, _ = client.Mount(ctx, request) })
+	}
+	if err := n.Cloud.Wait(t.Context(), devcloud.CountKey{Service: devcloud.ServiceVault}, 2); err != nil { // the first of them has arrived
+		t.Fatal(err)
+	}
+	for _, name := range []string{"api", "jobs"} {
+		short, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		if _, err := client.Mount(short, n.MustMountRequest(t, node.Class(name, "objects", objects("a")))); err != nil {
+			t.Errorf("beside %d calls of another namespace: %v", calls, err)
+		}
+		cancel()
 	}
 }
