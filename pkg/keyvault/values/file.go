@@ -28,6 +28,9 @@ func (u *Unwritable) Error() string { return u.Why }
 // maxLine is the longest line that fileKeyRef reads, without its line feed: the kubelet uses a bufio.Scanner.
 const maxLine = 64<<10 - 1
 
+// maxVariable is the length in bytes of NAME=value that Linux passes to a program: MAX_ARG_STRLEN of execve(2), without the NUL.
+const maxVariable = 128<<10 - 1
+
 // Env returns a file of NAME='value' lines, which ". file" of a POSIX shell and fileKeyRef of Kubernetes 1.35 and newer
 // read alike. In single quotes both take everything as it is, line feeds too. What they do not read, or not alike, is an
 // error, which is [*Unwritable]:
@@ -37,7 +40,8 @@ const maxLine = 64<<10 - 1
 //   - fileKeyRef takes an empty value for an absent one,
 //   - fileKeyRef reads a carriage return and a line feed as a line feed,
 //   - the kubelet passes variables on as strings of Protocol Buffers, which are UTF-8,
-//   - the kubelet does not read a longer line than [maxLine].
+//   - the kubelet does not read a longer line than [maxLine],
+//   - Linux starts no program with a longer variable than [maxVariable].
 func Env(entries []Entry) ([]byte, error) {
 	var b bytes.Buffer
 	for i, e := range entries {
@@ -67,6 +71,8 @@ func notEnv(e Entry) string {
 		return "it has a carriage return before a line feed, which Kubernetes drops"
 	case !utf8.Valid(e.Data):
 		return notUTF8
+	case len(e.Name)+len("=")+len(e.Data) > maxVariable:
+		return "it is longer than a variable can be on Linux, which is 131071 bytes with its name"
 	}
 	return ""
 }

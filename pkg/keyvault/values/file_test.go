@@ -103,6 +103,7 @@ func TestEnvText(t *testing.T) {
 func TestEnvRefuses(t *testing.T) {
 	t.Parallel()
 	longest := strings.Repeat("x", 64<<10-1-len("NAME=''"))
+	most := strings.Repeat("x\n", 64<<10)[:128<<10-1-len("NAME=")]
 	for _, row := range []struct{ name, value, want string }{
 		{"empty", "", "it is empty, which Kubernetes takes for absent"},
 		{"quote", "it's", "it has a single quote, which the format cannot express"},
@@ -115,6 +116,8 @@ func TestEnvRefuses(t *testing.T) {
 		{"surrogate", "\xed\xa0\x80", "it is not UTF-8"},
 		{"long line", longest + "x", "it has a line of 64 KiB, which Kubernetes does not read"},
 		{"long second line", "a\n" + strings.Repeat("x", 64<<10) + "\n", "it has a line of 64 KiB, which Kubernetes does not read"},
+		{"long variable", most + "x", "it is longer than a variable can be on Linux, which is 131071 bytes with its name"},
+		{"longest variable", most, ""},
 		{"longest", longest, ""},
 		{"longest line", "a\n" + strings.Repeat("x", 64<<10-1) + "\n", ""},
 	} {
@@ -131,7 +134,7 @@ func TestEnvRefuses(t *testing.T) {
 			if !errors.As(err, &unwritable) || unwritable.Entry != 1 || err.Error() != row.want || file != nil {
 				t.Errorf("%v, want %s", err, row.want)
 			}
-			if !utf8.ValidString(row.value) || strings.Contains(row.value, "\x00") {
+			if !utf8.ValidString(row.value) || strings.Contains(row.value, "\x00") || len(row.value) > len(most) {
 				return // the reader could, but no environment
 			}
 			if read, err := fileKeyRef("NAME='"+row.value+"'\n", "NAME"); err == nil && read == row.value && read != "" {
