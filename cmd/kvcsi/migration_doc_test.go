@@ -20,6 +20,7 @@ func TestMigrationDocs(t *testing.T) {
 		{"migration-agent.md", 3},
 		{"migration-azure-provider.md", 1},
 		{"values.md", 1},
+		{"environment.md", 2},
 	} {
 		path := filepath.Join("../../docs", test.document)
 		text := read(t, path)
