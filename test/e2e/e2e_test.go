@@ -35,6 +35,7 @@ func TestE2E(t *testing.T) {
 			{"variables by kvrun from an image volume, and a signal", testKvrunSignal},
 			{"variables by kvrun from an init container", testKvrunInstalled},
 			{"variables by fileKeyRef", testFileKeyRef},
+			{"files of values, a keystore and a manifest", testValueFiles},
 			{"service principal of nodePublishSecretRef", testServicePrincipal},
 			{"service account that is not federated", testNotFederated},
 			{"service account of the same name in another namespace", testOtherNamespace},
