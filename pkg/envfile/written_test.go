@@ -23,8 +23,8 @@ func TestWritten(t *testing.T) {
 	refused := 0
 	for i := range 5000 {
 		v := envfile.Variable{Name: fmt.Sprintf("V%d", i), Value: randomValue(random)}
-		file, err := values.Env([]values.Entry{{Name: v.Name, Data: []byte(v.Value)}})
-		if err != nil {
+		var file strings.Builder
+		if err := values.Env(&file, []values.Entry{{Name: v.Name, Data: []byte(v.Value)}}); err != nil {
 			refused++
 			onlyKubernetes := v.Value == "" || strings.Contains(err.Error(), "64 KiB")
 			got, parseErr := envfile.Parse(v.Name + "='" + v.Value + "'\n")
@@ -33,7 +33,7 @@ func TestWritten(t *testing.T) {
 			}
 			continue
 		}
-		got, err := envfile.Parse(string(file))
+		got, err := envfile.Parse(file.String())
 		if err != nil || len(got) != 1 || got[0] != v {
 			t.Errorf("%.100q is written, and read as %.100q, %v", v.Value, got, err)
 		}
@@ -44,11 +44,11 @@ func TestWritten(t *testing.T) {
 	if refused < 500 || len(all) < 500 {
 		t.Errorf("%d values are refused and %d small ones written: too few to compare", refused, len(all))
 	}
-	file, err := values.Env(entries)
-	if err != nil {
+	var file strings.Builder
+	if err := values.Env(&file, entries); err != nil {
 		t.Fatal(err)
 	}
-	got, err := envfile.Parse(string(file))
+	got, err := envfile.Parse(file.String())
 	if diff := cmp.Diff(all, got); err != nil || diff != "" {
 		t.Errorf("%v (-written +read)\n%s", err, diff)
 	}

@@ -84,11 +84,11 @@ func (f *fetch) compose(ctx context.Context, objects []volume.Object, outputs []
 		}
 	}
 	for i, c := range composed {
-		data, err := entries[c.of].encode()
-		if err != nil {
+		if err := f.count(ctx, 0, 1); err != nil {
 			return nil, err
 		}
-		if err := f.count(ctx, int64(len(data))-entries[c.of].bytes, 1); err != nil { // the values are counted already
+		data, err := entries[c.of].encode(func(bytes int64) error { return f.count(ctx, bytes, 0) })
+		if err != nil {
 			return nil, err
 		}
 		composed[i].file = volume.File{Path: c.of.Path, Mode: c.of.Mode, Data: volume.NewSecret(data)}
@@ -123,16 +123,17 @@ func (e *entries) add(o volume.Object, data []byte) error {
 	return nil
 }
 
-// encode returns the content of the file.
-func (e *entries) encode() (data []byte, err error) {
+// encode returns the content of the file. Before the content is larger than the values, which are counted already, it calls count.
+func (e *entries) encode(count func(bytes int64) error) (data []byte, err error) {
+	file := &growing{counted: e.bytes, count: count}
 	remedy := "change the value, or write it to a file of its own"
 	switch e.of.Format {
 	case volume.FormatJSON:
-		data, err = values.JSON(e.list)
+		err = values.JSON(file, e.list)
 	case volume.FormatProperties:
-		data, err = values.Properties(e.list)
+		err = values.Properties(file, e.list)
 	case volume.FormatEnv:
-		data, err = values.Env(e.list)
+		err = values.Env(file, e.list)
 		remedy = "change the value, or write it to a json or properties file, or to one of its own"
 	default:
 		err = volume.Errorf(volume.ErrInvalid, "%s has the unknown format %q", e.of.Source, e.of.Format)
@@ -141,5 +142,23 @@ func (e *entries) encode() (data []byte, err error) {
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s cannot be the entry %+q of %+q: %v; %s",
 			label(e.objects[unwritable.Entry]), e.list[unwritable.Entry].Name, e.of.Path, unwritable, remedy)
 	}
-	return data, err
+	return file.data, err
+}
+
+// growing is the content of a file while it is written.
+type growing struct {
+	data    []byte
+	counted int64
+	count   func(bytes int64) error
+}
+
+func (g *growing) Write(data []byte) (n int, err error) {
+	if more := int64(len(g.data)+len(data)) - g.counted; more > 0 {
+		if err := g.count(more); err != nil {
+			return 0, err
+		}
+		g.counted += more
+	}
+	g.data = append(g.data, data...)
+	return len(data), nil
 }

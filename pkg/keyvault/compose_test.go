@@ -1,6 +1,7 @@
 package keyvault_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -236,6 +237,38 @@ func TestValueFileLimits(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, row.want)
 			}
 		})
+	}
+}
+
+// largest is a memory limit that notes the largest request.
+type largest struct {
+	memory
+	bytes int64
+}
+
+func (l *largest) Hold(_ context.Context, bytes int64) error {
+	l.bytes = max(l.bytes, bytes)
+	return nil
+}
+
+// A file of values asks for memory as it grows. Escapes can make it six times as large as its values, and that must not be in
+// memory before somebody has counted it.
+func TestValueFilesAskForMemoryAsTheyGrow(t *testing.T) {
+	t.Parallel()
+	w := newFixture(t)
+	for i := range 20 {
+		w.vault.SetSecret(fmt.Sprintf("escaped-%d", i), strings.Repeat("\x01", 1000), devcloud.SecretOptions{})
+	}
+	for _, format := range []string{"json", "properties"} {
+		held := &largest{}
+		r := w.structured("[{" + format + ": a, from: [{secrets: {prefix: escaped-}}]}]")
+		r.Memory = held
+		if _, err := w.newClient().Fetch(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		if most := int64(20 << 10); held.bytes > most { // of the list
+			t.Errorf("%s: %d bytes at once, want at most %d", format, held.bytes, most)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -31,7 +32,7 @@ const maxLine = 64<<10 - 1
 // maxVariable is the length in bytes of NAME=value that Linux passes to a program: MAX_ARG_STRLEN of execve(2), without the NUL.
 const maxVariable = 128<<10 - 1
 
-// Env returns a file of NAME='value' lines, which ". file" of a POSIX shell and fileKeyRef of Kubernetes 1.35 and newer
+// Env writes a file of NAME='value' lines, which ". file" of a POSIX shell and fileKeyRef of Kubernetes 1.35 and newer
 // read alike. In single quotes both take everything as it is, line feeds too. What they do not read, or not alike, is an
 // error, which is [*Unwritable]:
 //
@@ -42,21 +43,26 @@ const maxVariable = 128<<10 - 1
 //   - the kubelet passes variables on as strings of Protocol Buffers, which are UTF-8,
 //   - the kubelet does not read a longer line than [maxLine],
 //   - Linux starts no program with a longer variable than [maxVariable].
-func Env(entries []Entry) ([]byte, error) {
+//
+// Like [JSON] and [Properties] it writes entry by entry, because escapes can make a file several times as large as its values:
+// an error of w ends it before there is more in memory than the next entry.
+func Env(w io.Writer, entries []Entry) error {
 	var b bytes.Buffer
 	for i, e := range entries {
 		if why := notEnv(e); why != "" {
-			return nil, &Unwritable{i, why}
+			return &Unwritable{i, why}
 		}
-		begin := b.Len()
 		fmt.Fprintf(&b, "%s='%s'\n", e.Name, e.Data)
-		for line := range bytes.SplitSeq(b.Bytes()[begin:], []byte("\n")) {
+		for line := range bytes.SplitSeq(b.Bytes(), []byte("\n")) {
 			if len(line) > maxLine {
-				return nil, &Unwritable{i, "it has a line of 64 KiB, which Kubernetes does not read"}
+				return &Unwritable{i, "it has a line of 64 KiB, which Kubernetes does not read"}
 			}
 		}
+		if _, err := b.WriteTo(w); err != nil {
+			return err
+		}
 	}
-	return b.Bytes(), nil
+	return nil
 }
 
 func notEnv(e Entry) string {
@@ -79,14 +85,14 @@ func notEnv(e Entry) string {
 
 const notUTF8 = "it is not UTF-8"
 
-// JSON returns a file with one JSON object, whose members are strings in the order of the entries. A value that is not
+// JSON writes a file with one JSON object, whose members are strings in the order of the entries. A value that is not
 // UTF-8 is an error, which is [*Unwritable].
-func JSON(entries []Entry) ([]byte, error) {
+func JSON(w io.Writer, entries []Entry) error {
 	var b bytes.Buffer
 	b.WriteString("{")
 	for i, e := range entries {
 		if !utf8.Valid(e.Data) {
-			return nil, &Unwritable{i, notUTF8}
+			return &Unwritable{i, notUTF8}
 		}
 		if i > 0 {
 			b.WriteString(",")
@@ -95,12 +101,16 @@ func JSON(entries []Entry) ([]byte, error) {
 		writeJSON(&b, e.Name)
 		b.WriteString(": ")
 		writeJSON(&b, string(e.Data))
+		if _, err := b.WriteTo(w); err != nil {
+			return err
+		}
 	}
 	if len(entries) > 0 {
 		b.WriteString("\n")
 	}
 	b.WriteString("}\n")
-	return b.Bytes(), nil
+	_, err := b.WriteTo(w)
+	return err
 }
 
 // writeJSON writes a JSON string without the escapes for HTML.
@@ -111,13 +121,13 @@ func writeJSON(b *bytes.Buffer, s string) {
 	b.Truncate(b.Len() - 1) // the line feed of Encode
 }
 
-// Properties returns a file for java.util.Properties. It is ASCII, so that readers of ISO 8859-1 (Properties.load of an
+// Properties writes a file for java.util.Properties. It is ASCII, so that readers of ISO 8859-1 (Properties.load of an
 // InputStream) and of UTF-8 read the same. A value that is not UTF-8 is an error, which is [*Unwritable].
-func Properties(entries []Entry) ([]byte, error) {
+func Properties(w io.Writer, entries []Entry) error {
 	var b bytes.Buffer
 	for i, e := range entries {
 		if !utf8.Valid(e.Data) {
-			return nil, &Unwritable{i, notUTF8}
+			return &Unwritable{i, notUTF8}
 		}
 		writeProperty(&b, e.Name, " =:#!")
 		b.WriteString("=")
@@ -125,8 +135,11 @@ func Properties(entries []Entry) ([]byte, error) {
 		writeProperty(&b, string(e.Data[:blanks]), " ") // a reader skips blanks before a value
 		writeProperty(&b, string(e.Data[blanks:]), "")
 		b.WriteString("\n")
+		if _, err := b.WriteTo(w); err != nil {
+			return err
+		}
 	}
-	return b.Bytes(), nil
+	return nil
 }
 
 // writeProperty writes a text with the escapes of java.util.Properties, and with those of the ASCII characters in special.

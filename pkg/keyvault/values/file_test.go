@@ -1,9 +1,11 @@
 package values_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"strings"
@@ -52,6 +54,15 @@ func entriesOf(all map[string]string) (entries []values.Entry, named map[string]
 	return entries, named
 }
 
+// written returns what a function writes.
+func written(write func(io.Writer, []values.Entry) error, entries []values.Entry) ([]byte, error) {
+	var b bytes.Buffer
+	if err := write(&b, entries); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
 // compare reports entries that were read with another value.
 func compare(t *testing.T, want, got map[string]string) {
 	t.Helper()
@@ -66,7 +77,7 @@ func compare(t *testing.T, want, got map[string]string) {
 func TestEnv(t *testing.T) {
 	t.Parallel()
 	entries, want := entriesOf(hard())
-	file, err := values.Env(entries)
+	file, err := written(values.Env, entries)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,11 +101,11 @@ func TestEnv(t *testing.T) {
 
 func TestEnvText(t *testing.T) {
 	t.Parallel()
-	file, err := values.Env([]values.Entry{{Name: "B", Data: []byte("2\n3")}, {Name: "A", Data: []byte(`"$x"`)}})
+	file, err := written(values.Env, []values.Entry{{Name: "B", Data: []byte("2\n3")}, {Name: "A", Data: []byte(`"$x"`)}})
 	if want := "B='2\n3'\nA='\"$x\"'\n"; err != nil || string(file) != want {
 		t.Errorf("%q, %v", file, err)
 	}
-	if file, err := values.Env(nil); err != nil || len(file) != 0 {
+	if file, err := written(values.Env, nil); err != nil || len(file) != 0 {
 		t.Errorf("%q, %v", file, err)
 	}
 }
@@ -123,7 +134,7 @@ func TestEnvRefuses(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			file, err := values.Env([]values.Entry{{Name: "FIRST", Data: []byte("1")}, {Name: "NAME", Data: []byte(row.value)}})
+			file, err := written(values.Env, []values.Entry{{Name: "FIRST", Data: []byte("1")}, {Name: "NAME", Data: []byte(row.value)}})
 			if row.want == "" {
 				if got, readErr := fileKeyRef(string(file), "NAME"); err != nil || readErr != nil || got != row.value {
 					t.Errorf("%v, %v, or another value", err, readErr)
@@ -150,7 +161,7 @@ func TestJSON(t *testing.T) {
 	all := hard()
 	all["empty"], all["NUL"], all["quote"], all["CRLF"] = "", "a\x00b", "it's", "a\r\nb"
 	entries, want := entriesOf(all)
-	file, err := values.JSON(entries)
+	file, err := written(values.JSON, entries)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +181,7 @@ func TestJSONText(t *testing.T) {
 		"{\n  \"a\": \"1\"\n}\n": {{Name: "a", Data: []byte("1")}},
 		"{\n  \"z\": \"<&>\",\n  \"a \\\"b\\\"\": \"\\u2028\\n\"\n}\n": {{Name: "z", Data: []byte("<&>")}, {Name: `a "b"`, Data: []byte("\u2028\n")}},
 	} {
-		if file, err := values.JSON(entries); err != nil || string(file) != want {
+		if file, err := written(values.JSON, entries); err != nil || string(file) != want {
 			t.Errorf("%q, %v, want %q", file, err, want)
 		}
 	}
@@ -186,7 +197,7 @@ func TestProperties(t *testing.T) {
 		want[name] = "value of " + name
 		entries = append(entries, values.Entry{Name: name, Data: []byte("value of " + name)})
 	}
-	file, err := values.Properties(entries)
+	file, err := written(values.Properties, entries)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +218,7 @@ func TestProperties(t *testing.T) {
 
 func TestPropertiesText(t *testing.T) {
 	t.Parallel()
-	file, err := values.Properties([]values.Entry{
+	file, err := written(values.Properties, []values.Entry{
 		{Name: "db.url", Data: []byte("jdbc:postgresql://db:5432/a?x=1#y!")}, {Name: "a b=ä", Data: []byte("  x \\ y \n😀")}, {Name: "empty"},
 	})
 	want := `db.url=jdbc:postgresql://db:5432/a?x=1#y!
@@ -222,8 +233,8 @@ empty=
 // A value that is not text is refused by name.
 func TestNotUTF8(t *testing.T) {
 	t.Parallel()
-	for name, write := range map[string]func([]values.Entry) ([]byte, error){"json": values.JSON, "properties": values.Properties} {
-		file, err := write([]values.Entry{{Name: "a", Data: []byte("1")}, {Name: "b", Data: []byte("\xff")}})
+	for name, write := range map[string]func(io.Writer, []values.Entry) error{"json": values.JSON, "properties": values.Properties} {
+		file, err := written(write, []values.Entry{{Name: "a", Data: []byte("1")}, {Name: "b", Data: []byte("\xff")}})
 		var unwritable *values.Unwritable
 		if !errors.As(err, &unwritable) || unwritable.Entry != 1 || err.Error() != "it is not UTF-8" || file != nil {
 			t.Errorf("%s: %q, %v", name, file, err)
@@ -245,11 +256,11 @@ func TestEnvRandom(t *testing.T) {
 			b.WriteRune(runes[random.IntN(len(runes))])
 		}
 		entry := values.Entry{Name: fmt.Sprintf("V%d", i), Data: []byte(b.String())}
-		if _, err := values.Env([]values.Entry{entry}); err == nil {
+		if _, err := written(values.Env, []values.Entry{entry}); err == nil {
 			entries, want[entry.Name] = append(entries, entry), b.String()
 		}
 	}
-	file, err := values.Env(entries)
+	file, err := written(values.Env, entries)
 	if err != nil || len(entries) < 500 {
 		t.Fatalf("%d entries, %v", len(entries), err)
 	}
@@ -277,7 +288,7 @@ func FuzzFile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, name, value string) {
 		entries := []values.Entry{{Name: "BEFORE", Data: []byte("1")}, {Name: "NAME", Data: []byte(value)}, {Name: "AFTER", Data: []byte("2")}}
-		if file, err := values.Env(entries); err == nil {
+		if file, err := written(values.Env, entries); err == nil {
 			for _, e := range entries {
 				if got, err := fileKeyRef(string(file), e.Name); err != nil || got != string(e.Data) {
 					t.Fatalf("fileKeyRef reads %s as %q, %v", e.Name, got, err)
@@ -289,13 +300,13 @@ func FuzzFile(f *testing.F) {
 		}
 		entries[1].Name = "N" + strings.ToValidUTF8(name, "?")
 		want := map[string]string{"BEFORE": "1", entries[1].Name: value, "AFTER": "2"}
-		if file, err := values.Properties(entries); err == nil {
+		if file, err := written(values.Properties, entries); err == nil {
 			got, err := properties(string(file))
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
 				t.Fatalf("Java reads %v, %s", err, diff)
 			}
 		}
-		if file, err := values.JSON(entries); err == nil {
+		if file, err := written(values.JSON, entries); err == nil {
 			var got map[string]string
 			err := json.Unmarshal(file, &got)
 			if diff := cmp.Diff(want, got); diff != "" || err != nil {
