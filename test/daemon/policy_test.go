@@ -72,6 +72,10 @@ rules:
 			pod("shop", "web", "objects", "[{certificate: a, pfx: b, pfxPassword: {secret: p, vault: bank}}]"), "shop/web",
 			"no rule of the policy file allows it; the operator must add one, such as ",
 		},
+		{
+			pod("shop", "web", "objects", "[{env: a, from: [{secret: a}, {secret: b, vault: bank}]}]"), "shop/web",
+			"no rule of the policy file allows it; the operator must add one, such as ",
+		},
 		{pod("shop-eu", "web", "objects", "[{secret: a, vault: shop-2, path: b}]"), "shop-eu/web", "no rule of the policy file allows it; the operator must add one, such as "},
 	} {
 		vault := "https://shop.vault.azure.net"
