@@ -3,6 +3,7 @@ package keyvault
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/values"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -15,6 +16,16 @@ type fields struct {
 
 	found map[string]values.Field // by pointer; nil before the first use
 	err   error
+}
+
+// fieldsOf returns nil if no object needs a field, as in nearly all volumes.
+func fieldsOf(objects []*volume.Object, v *value) *fields {
+	for _, object := range objects {
+		if slices.ContainsFunc(object.Outputs, func(o volume.Output) bool { return o.Part == volume.PartField }) {
+			return &fields{objects: objects, value: v}
+		}
+	}
+	return nil
 }
 
 // of returns the bytes of a field for one object. The error names the pointer and how far it got.

@@ -37,13 +37,13 @@ func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) 
 		return err
 	}
 	r.files = make([][]volume.File, len(r.objects))
-	fields := fields{objects: r.objects, value: from.Value}
+	with := extras{fields: fieldsOf(r.objects, from.Value)}
 	for i, object := range r.objects {
 		if object.Password != nil { // its own read may not have ended
 			r.value = from.Value
 			continue
 		}
-		if err := f.acceptObject(ctx, r, i, from.Value, extras{fields: &fields}); err != nil {
+		if err := f.acceptObject(ctx, r, i, from.Value, with); err != nil {
 			return err
 		}
 	}
@@ -120,7 +120,7 @@ type rendered struct {
 
 // extras are what the files of an object need beside its value.
 type extras struct {
-	fields   *fields       // of the read
+	fields   *fields       // of the read; nil if no object needs one
 	password volume.Secret // for a PKCS#12 file
 }
 
