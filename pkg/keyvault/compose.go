@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/values"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -14,8 +15,14 @@ type fields struct {
 	objects []*volume.Object
 	value   *value
 
-	found map[string]values.Field // by pointer; nil before the first use
+	found map[string]*foundField // by pointer; nil before the first use
 	err   error
+}
+
+// foundField is a field whose data is made when it is needed, and once: 4096 entries may have the same field.
+type foundField struct {
+	values.Field
+	data func() ([]byte, error)
 }
 
 // fieldsOf returns nil if no object needs a field, as in nearly all volumes.
@@ -37,20 +44,21 @@ func (f *fields) of(o volume.Object, pointer string) ([]byte, error) {
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s has no field %+q, its value %v; correct the value, or leave the field out", label(o), pointer, f.err)
 	}
 	field := f.found[pointer]
+	data, err := field.data()
 	switch {
-	case errors.Is(field.Err, values.ErrNoField), errors.Is(field.Err, values.ErrTwice):
-		return nil, volume.Errorf(volume.ErrPrecondition, "%s has no field %+q, %w; correct the pointer or the value", label(o), pointer, field.Err)
-	case field.Err != nil:
-		return nil, volume.Errorf(volume.ErrPrecondition, "%s has a field %+q that %v; correct the value", label(o), pointer, field.Err)
-	case field.IsString || o.Encoding == "" || o.Encoding == volume.UTF8:
+	case errors.Is(err, values.ErrNoField), errors.Is(err, values.ErrTwice):
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s has no field %+q, %w; correct the pointer or the value", label(o), pointer, err)
+	case err != nil:
+		return nil, volume.Errorf(volume.ErrPrecondition, "%s has a field %+q that %v; correct the value", label(o), pointer, err)
+	case field.IsString() || o.Encoding == "" || o.Encoding == volume.UTF8:
 	default:
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s has a field %+q that is no string and so not %s; leave the encoding out", label(o), pointer, o.Encoding)
 	}
-	return decodeText(o, o.Encoding, field.Data)
+	return decodeText(o, o.Encoding, data)
 }
 
 func (f *fields) find() {
-	f.found = map[string]values.Field{}
+	f.found = map[string]*foundField{}
 	var pointers []string
 	for _, object := range f.objects {
 		for _, output := range object.Outputs {
@@ -62,7 +70,9 @@ func (f *fields) find() {
 	found, err := values.Find(f.value.Secret.Reveal(), pointers)
 	f.err = err
 	for i, field := range found {
-		f.found[pointers[i]] = field
+		if f.found[pointers[i]] == nil {
+			f.found[pointers[i]] = &foundField{field, sync.OnceValues(field.Data)}
+		}
 	}
 }
 

@@ -1,9 +1,7 @@
 package keyvault_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"strings"
 	"testing"
@@ -202,86 +200,5 @@ func TestEntryErrors(t *testing.T) {
 				t.Errorf("got  %v\nwant %s", err, row.want)
 			}
 		})
-	}
-}
-
-// The limits count files of values as one file each, and all of their bytes.
-func TestValueFileLimits(t *testing.T) {
-	t.Parallel()
-	w := newFixture(t)
-	for i := range 20 {
-		w.vault.SetSecret(fmt.Sprintf("many-%02d", i), strings.Repeat("v", 1000), devcloud.SecretOptions{})
-	}
-	w.vault.SetSecret("escaped", strings.Repeat("\x01", 1000), devcloud.SecretOptions{})
-	const tooLarge = "the volume's content is over the limit of 5000 bytes (--max-volume-bytes); ask for fewer or smaller objects"
-	for name, row := range map[string]struct {
-		yaml   string
-		limits volume.Limits
-		want   string
-	}{
-		"as many as there may be": {"[{env: a, from: [{secrets: {prefix: many-}}]}, {secret: escaped}]", volume.Limits{Files: 20, Bytes: 20*1011 + 1000}, ""},
-		"one byte too many":       {"[{env: a, from: [{secret: many-00}, {secret: many-01}, {secret: many-02}, {secret: many-03}, {name: A, secret: many-04}]}]", volume.Limits{Bytes: 5000}, tooLarge},
-		"escapes":                 {"[{properties: a, from: [{secret: escaped}]}]", volume.Limits{Bytes: 5000}, tooLarge},
-		"values":                  {"[{json: a, from: [{secrets: {prefix: many-}}]}]", volume.Limits{Bytes: 5000}, tooLarge},
-		"entries are no files": {
-			"[{env: a, from: [{secret: many-00}, {secret: many-01}, {secret: many-02}]}, {secrets: {prefix: many-1}, path: d}]", volume.Limits{Files: 11}, "",
-		},
-		"two files": {"[{env: a, from: [{secret: many-00}]}, {env: b, from: [{secret: many-00}]}]", volume.Limits{Files: 1},
-			"the volume is over the limit of 1 files (--max-volume-files); ask for fewer objects"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := w.structured(row.yaml)
-			r.Limits = row.limits
-			_, err := w.newClient().Fetch(t.Context(), r)
-			if row.want == "" && err != nil || row.want != "" && (!errors.Is(err, volume.ErrTooLarge) || err.Error() != row.want) {
-				t.Errorf("got  %v\nwant %s", err, row.want)
-			}
-		})
-	}
-}
-
-// largest is a memory limit that notes the largest request.
-type largest struct {
-	memory
-	bytes int64
-}
-
-func (l *largest) Hold(_ context.Context, bytes int64) error {
-	l.bytes = max(l.bytes, bytes)
-	return nil
-}
-
-// A file of values asks for memory as it grows. Escapes can make it six times as large as its values, and that must not be in
-// memory before somebody has counted it.
-func TestValueFilesAskForMemoryAsTheyGrow(t *testing.T) {
-	t.Parallel()
-	w := newFixture(t)
-	for i := range 20 {
-		w.vault.SetSecret(fmt.Sprintf("escaped-%d", i), strings.Repeat("\x01", 1000), devcloud.SecretOptions{})
-	}
-	for _, format := range []string{"json", "properties"} {
-		held := &largest{}
-		r := w.structured("[{" + format + ": a, from: [{secrets: {prefix: escaped-}}]}]")
-		r.Memory = held
-		if _, err := w.newClient().Fetch(t.Context(), r); err != nil {
-			t.Fatal(err)
-		}
-		if most := int64(20 << 10); held.bytes > most { // of the list
-			t.Errorf("%s: %d bytes at once, want at most %d", format, held.bytes, most)
-		}
-	}
-}
-
-// What selections add to files of values is bounded like the lists of a volume.
-func TestTooManySelectedEntries(t *testing.T) {
-	t.Parallel()
-	w := newFixture(t)
-	for i := range volume.MaxEntries/2 + 1 {
-		w.vault.SetSecret(fmt.Sprintf("s-%d", i), "x", devcloud.SecretOptions{})
-	}
-	w.fails(w.structured("[{json: a, from: [{secrets: {}}]}, {json: b, from: [{secrets: {}}]}]"), volume.ErrTooLarge,
-		"objects[1].from[0] selects too many secrets, at most 4096 can be the entries of files; select fewer, by prefix or tags")
-	if n := w.Count(devcloud.CountKey{Kind: "secrets/get", Status: 200}); n != 0 {
-		t.Errorf("%d secrets were read", n)
 	}
 }

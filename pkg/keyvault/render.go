@@ -70,7 +70,7 @@ func (f *fetch) acceptObject(ctx context.Context, r *read, index int, v *value, 
 	if object.In != nil {
 		files = 0 // they are entries of a file
 	}
-	if err := f.count(ctx, sizeOf(done.files), files); err != nil {
+	if err := f.count(ctx, sizeOf(done.files)-done.counted, files); err != nil {
 		return err
 	}
 	r.files[index] = done.files
@@ -114,6 +114,7 @@ func label(o volume.Object) string {
 // rendered are the files of one object.
 type rendered struct {
 	files    []volume.File
+	counted  int64     // bytes of them that are counted already
 	notAfter time.Time // of its certificate, if that was decoded
 	gap      error     // in the chain of its files
 }
@@ -149,6 +150,10 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value, with extr
 			data, err = with.fields.of(o, output.Pointer)
 			if o.Optional && errors.Is(err, values.ErrNoField) {
 				continue
+			}
+			if err == nil { // one by one: the fields of an object may be many times as large as its value
+				done.counted += int64(len(data))
+				err = f.count(ctx, int64(len(data)), 0)
 			}
 		case volume.PartPEMOrValue:
 			data, err = f.pemOrValue(ctx, o, v, &done)

@@ -1,7 +1,6 @@
 package values_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,15 +51,6 @@ func entriesOf(all map[string]string) (entries []values.Entry, named map[string]
 		entries = append(entries, values.Entry{Name: name, Data: []byte(value)})
 	}
 	return entries, named
-}
-
-// written returns what a function writes.
-func written(write func(io.Writer, []values.Entry) error, entries []values.Entry) ([]byte, error) {
-	var b bytes.Buffer
-	if err := write(&b, entries); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
 }
 
 // compare reports entries that were read with another value.

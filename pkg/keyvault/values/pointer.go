@@ -9,11 +9,36 @@ import (
 	"unicode/utf8"
 )
 
-// Field is what a JSON Pointer finds in a JSON value.
+// Field is what a JSON Pointer finds in a JSON value. It is a part of that value, and no copy: the fields of a few pointers, one
+// in the other, would be many times as large as the value.
 type Field struct {
-	Data     []byte // a string as it is, everything else as compact JSON with its digits and its order
-	IsString bool
-	Err      error // such as [ErrNoField] and [ErrTwice]; it says how far the pointer leads
+	Err error // such as [ErrNoField] and [ErrTwice]; it says how far the pointer leads
+	raw []byte
+}
+
+// IsString reports whether the field is a string.
+func (f Field) IsString() bool { return len(f.raw) > 0 && f.raw[0] == '"' }
+
+// Data returns the content of a file: a string as it is, everything else as compact JSON with its digits and its order.
+func (f Field) Data() ([]byte, error) {
+	if f.Err != nil {
+		return nil, f.Err
+	}
+	if !f.IsString() {
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, f.raw); err != nil {
+			return nil, ErrNotJSON
+		}
+		return compact.Bytes(), nil
+	}
+	var text string
+	if err := json.Unmarshal(f.raw, &text); err != nil {
+		return nil, ErrNotJSON
+	}
+	if strings.ContainsRune(text, utf8.RuneError) && halfSurrogate(f.raw) {
+		return nil, errSurrogate
+	}
+	return []byte(text), nil
 }
 
 // ErrNotJSON is a value that is not JSON. The errors of encoding/json quote the value.
@@ -94,7 +119,7 @@ func find(raw []byte, targets []target) {
 	wanted := map[string][]target{} // by the next token
 	for _, t := range targets {
 		if t.rest == "" {
-			*t.field = fieldOf(raw)
+			t.field.raw = raw
 			continue
 		}
 		token, after := t.next()
@@ -103,9 +128,9 @@ func find(raw []byte, targets []target) {
 	if len(wanted) == 0 {
 		return
 	}
-	found := map[string]json.RawMessage{}
+	found := map[string][]byte{}
 	twice := map[string]bool{}
-	visit := func(token string, member json.RawMessage) {
+	visit := func(token string, member []byte) {
 		if _, ok := wanted[token]; ok {
 			_, again := found[token]
 			found[token], twice[token] = member, again
@@ -157,13 +182,16 @@ func missing(first byte, t target, token string) error {
 }
 
 // members calls visit for the members of a JSON object.
-func members(raw []byte, visit func(string, json.RawMessage)) {
+func members(raw []byte, visit func(string, []byte)) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	_, _ = decoder.Token() // {; raw is valid
 	for decoder.More() {
 		name, err := decoder.Token()
-		var member json.RawMessage
-		if err != nil || decoder.Decode(&member) != nil {
+		if err != nil {
+			return
+		}
+		member, err := next(decoder, raw)
+		if err != nil {
 			return
 		}
 		visit(name.(string), member)
@@ -171,39 +199,28 @@ func members(raw []byte, visit func(string, json.RawMessage)) {
 }
 
 // elements calls visit for the elements of a JSON array, with their indices.
-func elements(raw []byte, visit func(string, json.RawMessage)) {
+func elements(raw []byte, visit func(string, []byte)) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	_, _ = decoder.Token()
 	for i := 0; decoder.More(); i++ {
-		var element json.RawMessage
-		if decoder.Decode(&element) != nil {
+		element, err := next(decoder, raw)
+		if err != nil {
 			return
 		}
 		visit(strconv.Itoa(i), element)
 	}
 }
 
+// next returns the next value of a decoder of raw, as a part of raw.
+func next(decoder *json.Decoder, raw []byte) ([]byte, error) {
+	var value json.RawMessage
+	err := decoder.Decode(&value)
+	end := int(decoder.InputOffset())
+	return raw[end-len(value) : end], err
+}
+
 // errSurrogate is a string that has no form in UTF-8.
 var errSurrogate = errors.New("is a string with half of a surrogate pair")
-
-// fieldOf returns a valid JSON value as the content of a file.
-func fieldOf(raw []byte) Field {
-	if raw[0] != '"' {
-		var compact bytes.Buffer
-		if err := json.Compact(&compact, raw); err != nil {
-			return Field{Err: ErrNotJSON}
-		}
-		return Field{Data: compact.Bytes()}
-	}
-	var text string
-	if err := json.Unmarshal(raw, &text); err != nil {
-		return Field{Err: ErrNotJSON}
-	}
-	if strings.ContainsRune(text, utf8.RuneError) && halfSurrogate(raw) {
-		return Field{Err: errSurrogate}
-	}
-	return Field{Data: []byte(text), IsString: true}
-}
 
 // halfSurrogate reports whether a JSON string has a \u escape of a surrogate that is not followed by, or does not follow,
 // its other half. encoding/json replaces it.

@@ -1,8 +1,10 @@
 package values_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,7 +12,18 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf16"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/values"
 )
+
+// written returns what a function writes.
+func written(write func(io.Writer, []values.Entry) error, entries []values.Entry) ([]byte, error) {
+	var b bytes.Buffer
+	if err := write(&b, entries); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
 
 // This file has readers of the formats, written from their rules and not from the writers.
 
