@@ -19,8 +19,8 @@ const (
 	// and the rest. With gRPC's default of 4 MiB a hundred pods could fill the memory of the driver.
 	maxMessage = 2 * volume.MaxAttributeBytes
 	// maxStreams is for one connection. The kubelet makes a connection for each call. The client of a service beside CSI has one for
-	// all, so its bound is above the volumes that a node can have: the calls of one namespace must not keep those of others out.
-	maxStreams, maxServiceStreams = 256, 1 << 16
+	// all calls: those of a namespace that hang must leave room for others, but 1,000 calls of 250 KB at once take 330 MB.
+	maxStreams, maxServiceStreams = 256, 1024
 	// Four stream workers serve calls on stacks that have grown already. With a window of its own, HTTP/2's default, gRPC
 	// does not measure the bandwidth by a PING with each message. Both save a twelfth of a publish with nothing to do.
 	streamWorkers, window = 4, 64 << 10
