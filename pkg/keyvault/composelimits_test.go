@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
@@ -49,10 +50,13 @@ func TestValueFileLimits(t *testing.T) {
 // largest is a memory limit that notes the largest request.
 type largest struct {
 	memory
+	mu    sync.Mutex
 	bytes int64
 }
 
 func (l *largest) Hold(_ context.Context, bytes int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.bytes = max(l.bytes, bytes)
 	return nil
 }

@@ -175,7 +175,7 @@ func TestChain(t *testing.T) {
 func TestArguments(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ args, want string }{
-		{"-only first,last", `-only: there is no section "last", only start, latency, calls, first, rotation, throttled, throughput, volumes`},
+		{"-only first,last", `-only: there is no section "last", only start, latency, calls, first, rotation, throttled, throughput, volumes, provider`},
 		{"-only first -doc some.md", "-doc needs a whole run, without -only"},
 	} {
 		if _, err := run(t.Context(), strings.Fields(test.args), io.Discard); err == nil || err.Error() != test.want {
