@@ -9,6 +9,7 @@ package tenants_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"sync"
 	"syscall"
@@ -49,7 +50,7 @@ func TestHostileTenants(t *testing.T) {
 	if suite.Long() {
 		f = form{secrets: 16_000, certificates: 250, volumes: 30, measured: 800, rotated: 30, pace: 1}
 	}
-	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=0"}, Env: []string{"GOMEMLIMIT=48MiB"}})
+	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=0"}, Env: []string{fmt.Sprint("MEMORY_LIMIT=", chartLimit)}})
 	limitMemory(t, n)
 	if _, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Delay, Service: devcloud.ServiceVault, Delay: latency}); err != nil {
 		t.Fatal(err)
