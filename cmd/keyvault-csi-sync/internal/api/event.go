@@ -1,0 +1,45 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"k8s.io/client-go/rest"
+)
+
+// Event is an event about a Secret.
+type Event struct {
+	Secret       string // its name
+	UID          string // empty if there is no Secret
+	Warning      bool
+	Reason, Text string
+}
+
+// Emit creates the event.
+func (c *Client) Emit(ctx context.Context, e Event, now time.Time) error {
+	kind := "Normal"
+	if e.Warning {
+		kind = "Warning"
+	}
+	at := now.UTC().Format(time.RFC3339)
+	body, err := json.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": "Event",
+		"metadata":       map[string]any{"name": fmt.Sprintf("%s.%x", e.Secret, now.UnixNano()), "namespace": c.namespace},
+		"involvedObject": map[string]any{"apiVersion": "v1", "kind": "Secret", "name": e.Secret, "namespace": c.namespace, "uid": e.UID},
+		"type":           kind, "reason": e.Reason, "message": e.Text,
+		"source":         map[string]any{"component": FieldManager},
+		"firstTimestamp": at, "lastTimestamp": at, "count": 1,
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return c.events(c.rest.Post()).Body(body).Do(ctx).Error()
+}
+
+func (c *Client) events(r *rest.Request) *rest.Request {
+	return r.Namespace(c.namespace).Resource("events").MaxRetries(0)
+}

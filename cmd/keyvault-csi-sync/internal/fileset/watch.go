@@ -1,0 +1,49 @@
+package fileset
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// Watch sends on changed whenever ..data of one of the volumes may have changed, until ctx ends. changed needs a capacity of one: a
+// change that is not read yet stands for all.
+func Watch(ctx context.Context, changed chan<- struct{}, volumes ...string) error {
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("inotify: %w", err)
+	}
+	for _, volume := range volumes {
+		if err := watcher.Add(volume); err != nil {
+			_ = watcher.Close()
+			return fmt.Errorf("inotify: %s: %w", volume, err)
+		}
+	}
+	go func() {
+		defer func() { _ = watcher.Close() }()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case event, ok := <-watcher.Events:
+				if !ok {
+					return
+				}
+				// A refresh without a change sets the time of the folder, which is no news.
+				if event.Op == fsnotify.Chmod {
+					continue
+				}
+			case _, ok := <-watcher.Errors: // events were lost
+				if !ok {
+					return
+				}
+			}
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return nil
+}

@@ -1,0 +1,129 @@
+// Command keyvault-csi-sync keeps Kubernetes Secrets of one namespace as the files of its volume of keyvault-csi.io are. It is for readers
+// that take nothing but a Secret: ingress controllers, imagePullSecrets, charts with existingSecret.
+//
+// It turns flags into the API client (internal/api) and the loop (internal/syncer), and serves its status (internal/status).
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/api"
+	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/fileset"
+	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/status"
+	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/syncer"
+)
+
+// version is set when the release is built: -ldflags "-X main.version=v1.2.3".
+var version string
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	fmt.Fprintln(os.Stderr, "keyvault-csi-sync:", err)
+	code := 1
+	if errors.Is(err, errUsage) {
+		code = 2
+	}
+	os.Exit(code)
+}
+
+// run keeps the Secrets until ctx ends. Its error is one line for the person who started the program.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o, err := parseFlags(args, stderr)
+	if err != nil {
+		return err
+	}
+	if o.version {
+		_, err := fmt.Fprintln(stdout, "keyvault-csi-sync", buildVersion())
+		return err
+	}
+	log := newLogger(o, stderr)
+	config, err := restConfig(o.kubeconfig)
+	if err != nil {
+		return fmt.Errorf("the API server: %w", err)
+	}
+	client, err := api.New(config, o.namespace)
+	if err != nil {
+		return fmt.Errorf("the API server: %w", err)
+	}
+	changed := make(chan struct{}, 1)
+	if err := fileset.Watch(ctx, changed, o.volume, filepath.Dir(o.configFile)); err != nil {
+		return err
+	}
+	s := syncer.New(syncer.Options{
+		Name: o.name, Volume: o.volume, API: client, Log: log, Changed: changed,
+		ReadConfig: func() ([]byte, error) { return os.ReadFile(o.configFile) }, //nolint:gosec // G703: whoever starts it names the file
+	})
+	log.Info("keyvault-csi-sync starts", "version", buildVersion(), "name", o.name, "namespace", o.namespace)
+	if err := serve(ctx, o.httpAddress, s); err != nil {
+		return err
+	}
+	s.Run(ctx)
+	return nil
+}
+
+// restConfig has the service account of the pod, unless there is a kubeconfig.
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		return rest.InClusterConfig()
+	}
+	return clientcmd.BuildConfigFromFlags("", kubeconfig)
+}
+
+// serve serves the status until ctx ends.
+func serve(ctx context.Context, address string, s *syncer.Syncer) error {
+	if address == "" {
+		return nil
+	}
+	var listen net.ListenConfig
+	listener, err := listen.Listen(ctx, "tcp", address)
+	if err != nil {
+		return fmt.Errorf("--http-address: %w (%w)", err, errUsage)
+	}
+	server := &http.Server{
+		Handler:           status.Handler(s.Status, time.Now, buildVersion()),
+		ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+	}
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	go func() { _ = server.Serve(listener) }()
+	return nil
+}
+
+func newLogger(o options, out io.Writer) *slog.Logger {
+	level := slog.Level(-o.verbosity)
+	if o.loggingFormat == "json" {
+		return slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
+	}
+	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level}))
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
