@@ -1,6 +1,7 @@
-# The images of the node driver and of kvrun: each one static binary on nothing, beside its license and those of what is linked into it.
+# The images of the node driver, of kvrun and of keyvault-csi-sync: each one static binary on nothing, beside its license and those of what is
+# linked into it.
 #
-#   make image            builds them from source (this file's last stage, and its stage kvrun; pulls the golang image)
+#   make image            builds them from source (this file's last stage, and its stages kvrun and keyvault-csi-sync; pulls the golang image)
 #   make image-prebuilt   puts the programs of bin into them, built outside; pulls nothing
 
 # The image that builds, for registries of your own: --build-arg GO_IMAGE=…
@@ -39,6 +40,38 @@ ARG VERSION=dev
 ARG REVISION=unknown
 LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 COPY bin/kvrun /kvrun
+
+FROM scratch AS keyvault-csi-sync-base
+LABEL org.opencontainers.image.title="keyvault-csi-sync" \
+      org.opencontainers.image.description="Kubernetes Secrets of one namespace from the files of a volume of keyvault-csi" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/keyvault-csi/keyvault-csi"
+COPY LICENSE cmd/keyvault-csi-sync/THIRD_PARTY_NOTICES /licenses/
+USER 65534:65534
+ENTRYPOINT ["/keyvault-csi-sync"]
+
+FROM keyvault-csi-sync-base AS keyvault-csi-sync-prebuilt
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
+COPY bin/keyvault-csi-sync /keyvault-csi-sync
+
+FROM --platform=$BUILDPLATFORM $GO_IMAGE AS keyvault-csi-sync-build
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION=dev
+WORKDIR /src
+COPY cmd/keyvault-csi-sync/go.mod cmd/keyvault-csi-sync/go.sum ./
+RUN go mod download
+COPY cmd/keyvault-csi-sync .
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
+    -ldflags "-s -w -X main.version=$VERSION" -o /keyvault-csi-sync .
+
+FROM keyvault-csi-sync-base AS keyvault-csi-sync
+ARG VERSION=dev
+ARG REVISION=unknown
+LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
+COPY --from=keyvault-csi-sync-build /keyvault-csi-sync /keyvault-csi-sync
 
 FROM --platform=$BUILDPLATFORM $GO_IMAGE AS build
 ARG TARGETOS

@@ -8,9 +8,11 @@ VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev
 FUZZTIME ?= 1m
 IMAGE    ?= keyvault-csi-driver:$(VERSION)
 KVRUN_IMAGE ?= kvrun:$(VERSION)
+SYNC_IMAGE ?= keyvault-csi-sync:$(VERSION)
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 SANITY_ARGS ?=
+SYNC_TEST_ARGS ?=
 
 # A go.work of the surroundings must not change what is built.
 export GOWORK := off
@@ -21,8 +23,8 @@ BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main
 
 # Modules beside the root one. tools holds no code of ours but tools/supply/sbom; test/sanity keeps csi-test out of the
 # product's go.mod.
-MODULES = . tools tools/chart tools/proto tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
-CODE    = . tools/supply test/sanity
+MODULES = . cmd/keyvault-csi-sync tools tools/chart tools/proto tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
+CODE    = . cmd/keyvault-csi-sync tools/supply test/sanity
 SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images \
 	$(addprefix test/cluster/,install build up node in down logs trace)
 
@@ -39,10 +41,11 @@ help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
-build: ## Build bin/keyvault-csi-driver, bin/kvcsi and bin/kvrun (static, stripped)
+build: ## Build bin/keyvault-csi-driver, bin/kvcsi, bin/kvrun and bin/keyvault-csi-sync (static, stripped)
 	$(BUILD) -o bin/keyvault-csi-driver ./cmd/keyvault-csi-driver
 	$(BUILD) -o bin/kvcsi ./cmd/kvcsi
 	$(BUILD) -o bin/kvrun ./cmd/kvrun
+	cd cmd/keyvault-csi-sync && $(BUILD) -o $(CURDIR)/bin/keyvault-csi-sync .
 
 .PHONY: demo
 demo: build ## Show one volume's life on this machine: no cluster, no Azure
@@ -97,6 +100,13 @@ clean: ## Remove what the other targets build
 test: build bin/csi-sanity ## Run all tests; as root they run again as an ordinary user
 	@test/run
 
+# The API server is that of the end-to-end tests.
+.PHONY: sync-test
+sync-test: build ## Test keyvault-csi-sync against a real API server (the first run builds Kubernetes, which takes ten minutes)
+	@RUNTIME=old test/cluster/build
+	@source test/cluster/settings && KEYVAULT_CSI_BIN=$(CURDIR)/bin KEYVAULT_CSI_KUBERNETES=$$BIN \
+		go -C cmd/keyvault-csi-sync test -count=1 -parallel 8 -timeout 30m ./test $(SYNC_TEST_ARGS)
+
 # The suites that have a long form import internal/suite.
 .PHONY: test-long
 test-long: build ## Run the long forms of the test suites, from which docs/reliability.md has its figures
@@ -148,14 +158,16 @@ bench-plots: build ## Measure and write the figures and plots of docs/performanc
 ##@ Release
 
 .PHONY: image
-image: ## Build the images of the driver and of kvrun from source with docker, podman or buildah (pulls the golang image)
+image: ## Build the images of the driver, kvrun and keyvault-csi-sync from source with docker, podman or buildah (pulls the golang image)
 	test/image source keyvault-csi-driver $(IMAGE) $(VERSION)
 	test/image source kvrun $(KVRUN_IMAGE) $(VERSION)
+	test/image source keyvault-csi-sync $(SYNC_IMAGE) $(VERSION)
 
 .PHONY: image-prebuilt
-image-prebuilt: build ## Build the images around bin/keyvault-csi-driver and bin/kvrun (no registry), list them, check them
+image-prebuilt: build ## Build the images around the programs in bin (no registry), list them, check them
 	test/image prebuilt keyvault-csi-driver $(IMAGE) $(VERSION)
 	test/image prebuilt kvrun $(KVRUN_IMAGE) $(VERSION)
+	test/image prebuilt keyvault-csi-sync $(SYNC_IMAGE) $(VERSION)
 
 # GOVULNDB names a mirror of the vulnerability database; without it, and without a way to https://vuln.go.dev, it is skipped.
 .PHONY: vuln
@@ -163,11 +175,11 @@ vuln: $(SUPPLY) ## Look for known vulnerabilities in the code that the binaries 
 	@TOOLS=$(TOOLS) test/supply vuln
 
 .PHONY: licenses
-licenses: $(SUPPLY) ## Check the licenses of all that is linked, and THIRD_PARTY_NOTICES
+licenses: $(SUPPLY) ## Check the licenses of all that is linked, and each THIRD_PARTY_NOTICES
 	@TOOLS=$(TOOLS) test/supply licenses
 
 .PHONY: notices
-notices: $(SUPPLY) ## Write THIRD_PARTY_NOTICES, the licenses of all that is linked
+notices: $(SUPPLY) ## Write each THIRD_PARTY_NOTICES, the licenses of all that is linked
 	@TOOLS=$(TOOLS) test/supply notices
 
 .PHONY: sbom
