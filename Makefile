@@ -22,7 +22,7 @@ export GOWORK := off
 BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 # Modules beside the root one. tools holds no code of ours but tools/supply/sbom; test/sanity keeps csi-test out of the
-# product's go.mod.
+# product's go.mod, and cmd/keyvault-csi-sync client-go out of the driver's.
 MODULES = . cmd/keyvault-csi-sync tools tools/chart tools/proto tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
 CODE    = . cmd/keyvault-csi-sync tools/supply test/sanity
 SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images \

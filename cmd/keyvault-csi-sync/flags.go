@@ -26,6 +26,7 @@ type options struct {
 	httpAddress   string
 	loggingFormat string
 	verbosity     int
+	check         bool
 	version       bool
 }
 
@@ -41,6 +42,7 @@ func parseFlags(args []string, out io.Writer) (options, error) {
 	f.StringVar(&o.httpAddress, "http-address", ":9809", "`address` of /healthz, /readyz and /metrics; empty: off")
 	f.StringVar(&o.loggingFormat, "logging-format", "text", "`format` of the log: text or json")
 	f.IntVar(&o.verbosity, "v", 0, "`verbosity` of the log; 4 shows more")
+	f.BoolVar(&o.check, "check", false, "look at the Secrets once, and fail unless all are kept with this configuration")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -48,13 +50,13 @@ func parseFlags(args []string, out io.Writer) (options, error) {
 		}
 		return options{}, fmt.Errorf("%w (%w)", err, errUsage)
 	}
-	if err := o.check(f.Args()); err != nil {
+	if err := o.validate(f.Args()); err != nil {
 		return options{}, fmt.Errorf("%w (%w)", err, errUsage)
 	}
 	return o, nil
 }
 
-func (o *options) check(rest []string) error {
+func (o *options) validate(rest []string) error {
 	if o.version {
 		return nil
 	}

@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/api"
+	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/config"
 	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/fileset"
 	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/status"
 	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/syncer"
@@ -58,13 +59,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	log := newLogger(o, stderr)
-	config, err := restConfig(o.kubeconfig)
+	server, err := restConfig(o.kubeconfig)
 	if err != nil {
 		return fmt.Errorf("the API server: %w", err)
 	}
-	client, err := api.New(config, o.namespace)
+	client, err := api.New(server, o.namespace)
 	if err != nil {
 		return fmt.Errorf("the API server: %w", err)
+	}
+	if o.check {
+		return check(ctx, o, client, stdout)
 	}
 	changed := make(chan struct{}, 1)
 	if err := fileset.Watch(ctx, changed, o.volume, filepath.Dir(o.configFile)); err != nil {
@@ -80,6 +84,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	s.Run(ctx)
 	return nil
+}
+
+// check looks at the Secrets once.
+func check(ctx context.Context, o options, client *api.Client, out io.Writer) error {
+	text, err := os.ReadFile(o.configFile)
+	if err != nil {
+		return err
+	}
+	c, err := config.Parse(text)
+	if err != nil {
+		return err
+	}
+	if err := syncer.Check(ctx, client, c, o.name); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out, "all %d Secrets are kept by %s\n", len(c.Secrets), o.name)
+	return err
 }
 
 // restConfig has the service account of the pod, unless there is a kubeconfig.

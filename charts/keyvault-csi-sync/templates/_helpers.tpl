@@ -1,0 +1,74 @@
+{{- define "keyvault-csi-sync.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "keyvault-csi-sync.fullname" -}}
+{{- $name := include "keyvault-csi-sync.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "keyvault-csi-sync.serviceAccount" -}}
+{{- if or .Values.serviceAccount.create .Values.serviceAccount.name }}
+{{- .Values.serviceAccount.name | default (include "keyvault-csi-sync.fullname" .) }}
+{{- else }}
+{{- fail "serviceAccount.name: name the service account, or let the chart create one (serviceAccount.create)" }}
+{{- end }}
+{{- end }}
+
+{{- /* The labels by which the Deployment knows its pod: they can never change. */ -}}
+{{- define "keyvault-csi-sync.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "keyvault-csi-sync.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "keyvault-csi-sync.podLabels" -}}
+{{- with .Values.commonLabels }}
+{{- toYaml . }}
+{{ end -}}
+{{ include "keyvault-csi-sync.selectorLabels" . }}
+app.kubernetes.io/component: secrets
+{{- end }}
+
+{{- define "keyvault-csi-sync.labels" -}}
+{{ include "keyvault-csi-sync.podLabels" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "keyvault-csi-sync.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{- /* The file of the ConfigMap. */ -}}
+{{- define "keyvault-csi-sync.config" -}}
+{{- if not .Values.secrets }}
+{{- fail "secrets: name at least one Secret, such as --set secrets[0].name=db-login,secrets[0].data.password=db-password" }}
+{{- end }}
+{{- toYaml (dict "prune" .Values.prune "secrets" .Values.secrets) }}
+{{- end }}
+
+{{- define "keyvault-csi-sync.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 65534
+runAsGroup: 65534
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "keyvault-csi-sync.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}

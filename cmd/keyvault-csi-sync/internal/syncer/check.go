@@ -1,0 +1,30 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/config"
+	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/secret"
+)
+
+// Check looks once at each Secret of the configuration, and returns an error for each that the keyvault-csi-sync of that name does not keep
+// with this configuration. It does not know the values, and changes nothing.
+func Check(ctx context.Context, server API, c config.Config, name string) error {
+	var problems []error
+	for _, spec := range c.Secrets {
+		live, err := server.Get(ctx, spec.Name)
+		switch {
+		case err != nil:
+			problems = append(problems, fmt.Errorf("Secret %s: %w", spec.Name, err))
+		case live == nil:
+			problems = append(problems, fmt.Errorf("there is no Secret %s", spec.Name))
+		case live.Metadata.Labels[secret.NameLabel] != name:
+			problems = append(problems, fmt.Errorf("Secret %s is not kept by the keyvault-csi-sync %q", spec.Name, name))
+		case live.Metadata.Annotations[secret.ConfigAnnotation] != spec.Digest():
+			problems = append(problems, fmt.Errorf("Secret %s was made from another configuration", spec.Name))
+		}
+	}
+	return errors.Join(problems...)
+}
