@@ -170,9 +170,9 @@ func TestCheck(t *testing.T) {
 	n.configure(t, "secrets: [{name: db, data: {other: file}}, {name: gone, data: {key: file}}, {name: theirs, data: {key: file}}]")
 	p = n.start(t, api.host, "--check")
 	<-p.ended
-	const want = `keyvault-csi-sync: Secret db was made from another configuration
-there is no Secret gone
-Secret theirs is not kept by the keyvault-csi-sync "web"
+	const want = `keyvault-csi-sync: secret db was made from another configuration
+secret gone does not exist
+secret theirs is not kept by the keyvault-csi-sync "web"
 `
 	if code := p.command.ProcessState.ExitCode(); code != 1 || p.log.String() != want {
 		t.Errorf("exit %d: %s", code, p.log)

@@ -17,13 +17,13 @@ func Check(ctx context.Context, server API, c config.Config, name string) error 
 		live, err := server.Get(ctx, spec.Name)
 		switch {
 		case err != nil:
-			problems = append(problems, fmt.Errorf("Secret %s: %w", spec.Name, err))
+			problems = append(problems, fmt.Errorf("secret %s: %w", spec.Name, err))
 		case live == nil:
-			problems = append(problems, fmt.Errorf("there is no Secret %s", spec.Name))
+			problems = append(problems, fmt.Errorf("secret %s does not exist", spec.Name))
 		case live.Metadata.Labels[secret.NameLabel] != name:
-			problems = append(problems, fmt.Errorf("Secret %s is not kept by the keyvault-csi-sync %q", spec.Name, name))
+			problems = append(problems, fmt.Errorf("secret %s is not kept by the keyvault-csi-sync %q", spec.Name, name))
 		case live.Metadata.Annotations[secret.ConfigAnnotation] != spec.Digest():
-			problems = append(problems, fmt.Errorf("Secret %s was made from another configuration", spec.Name))
+			problems = append(problems, fmt.Errorf("secret %s was made from another configuration", spec.Name))
 		}
 	}
 	return errors.Join(problems...)
