@@ -5,11 +5,13 @@
 // by these variables, and skip without the first:
 //
 //	E2E_DRIVER_IMAGE  the driver's image, REPOSITORY:TAG, which the nodes have or can pull
+//	E2E_SYNC_IMAGE    that of keyvault-csi-sync; without it the tests of Kubernetes Secrets skip
 //	E2E_TEST_IMAGE    the image with the dev cloud and the program workload (made by `make e2e-images`)
 //	E2E_KVRUN_IMAGE   kvrun's image; without it the tests of kvrun skip
 //	E2E_KUBELET_ROOT  the kubelet's folder on the nodes, if it is not /var/lib/kubelet
 //	E2E_RUNTIME       new, if the nodes must have a runtime that knows user namespaces and recursively read-only mounts; otherwise
 //	                  tests of what the runtime does not announce skip
+//	E2E_LONG          a hundred Kubernetes Secrets rotate for ten minutes
 //
 // kubectl and helm must be on the PATH. Everything else goes through the API server, also the view of the node, by a privileged pod. The dev
 // cloud is a pod, which the driver reaches by the chart's proxy and CA values. It knows the API server's real issuer and keys, so it checks

@@ -63,6 +63,8 @@ func TestE2E(t *testing.T) {
 		{"admission policies", testAdmission},
 		{"read-write requests allowed", testReadWriteRequests},
 		{"provider mode", testProviderMode},
+		{"Kubernetes Secrets", testSecrets},
+		{"Kubernetes Secrets that rotate", testRotatingSecrets},
 		{"manifests of kvcsi migrate", testMigrated},
 		{"tokens in the volume context", testTokensInVolumeContext},
 		{"thirty pods come and go", testManyPods},

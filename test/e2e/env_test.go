@@ -37,6 +37,7 @@ type env struct {
 	driverImage string
 	testImage   string
 	kvrunImage  string
+	syncImage   string // of keyvault-csi-sync
 	issuer      string // of the cluster's service account tokens
 	dir         string // for files of this run
 	helmValues  []string
@@ -49,6 +50,7 @@ func setUp(t testing.TB) *env {
 		driverImage: os.Getenv("E2E_DRIVER_IMAGE"),
 		testImage:   os.Getenv("E2E_TEST_IMAGE"),
 		kvrunImage:  os.Getenv("E2E_KVRUN_IMAGE"),
+		syncImage:   os.Getenv("E2E_SYNC_IMAGE"),
 		kubeletRoot: "/var/lib/kubelet",
 		dir:         t.TempDir(),
 	}

@@ -49,6 +49,7 @@ func hold(args []string) error {
 	mux.HandleFunc("GET /mounts", answer(func(r *http.Request) ([]*mountinfo.Info, error) {
 		return mountsBelow("/proc/self/mountinfo", r.FormValue("dir"))
 	}))
+	mux.HandleFunc("GET /env", answer(func(r *http.Request) (string, error) { return os.Getenv(r.FormValue("name")), nil }))
 	mux.HandleFunc("GET /attack", answer(func(r *http.Request) ([]string, error) { return attack(r.FormValue("dir")), nil }))
 	mux.HandleFunc("GET /remount", answer(func(r *http.Request) (Remount, error) { return tryRemount(r.FormValue("dir")) }))
 	mux.HandleFunc("GET /write", answer(func(r *http.Request) (string, error) { return write(r.FormValue("dir")), nil }))
