@@ -37,6 +37,7 @@ func runMigrate(_ context.Context, c command) (exitCode int, err error) {
 	c.flags.Var(&names, "f", "`file` or folder with manifests, or - for standard input; may be repeated")
 	c.flags.StringVar(&options.Container, "container", "", "`name` of the init container of the agent, if its image, command and variables do not show it")
 	c.flags.BoolVar(&options.RemoveClasses, "remove-classes", false, "remove a SecretProviderClass from the files when all its pods are migrated; pods in other files may use it")
+	c.flags.StringVar(&options.SyncImage, "sync-image", "", "`image` of keyvault-csi-sync: add it for the Secrets that a SecretProviderClass makes (secretObjects), so that their readers stay as they are")
 	diff := c.flags.Bool("diff", false, "print what changes, as a unified diff")
 	write := c.flags.Bool("write", false, "change the files in place")
 	report := c.flags.String("report", "text", "`form` of the report on standard error: text or json")

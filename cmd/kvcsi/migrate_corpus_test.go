@@ -19,6 +19,7 @@ const corpusFolder = manifestFolder + "/corpus"
 
 // corpusCase is one line of expect.yaml, which was written before the code, after what the provider does.
 type corpusCase struct {
+	Args    []string // besides -f
 	Exit    int
 	Changed bool
 	Says    []string // in standard error
@@ -40,8 +41,8 @@ func TestMigrateCorpus(t *testing.T) {
 			t.Parallel()
 			path := filepath.Join(corpusFolder, name)
 			local := strings.NewReplacer(corpusFolder+"/", "")
-			code, out, err := migrateCommand(t, "", "-f", path)
-			_, diff, _ := migrateCommand(t, "", "--diff", "-f", path)
+			code, out, err := migrateCommand(t, "", append([]string{"-f", path}, test.Args...)...)
+			_, diff, _ := migrateCommand(t, "", append([]string{"--diff", "-f", path}, test.Args...)...)
 			out, err, diff = local.Replace(out), local.Replace(err), local.Replace(diff)
 			test.check(t, code, out, err, diff)
 			compareGolden(t, filepath.Join(corpusFolder, "golden", strings.TrimSuffix(name, "/")+".txt"), fmt.Sprintf("%s%sexit %d\n", diff, err, code))

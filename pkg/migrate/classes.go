@@ -25,9 +25,10 @@ func (o *object) isClass() bool {
 // class is a SecretProviderClass.
 type class struct {
 	*object
-	uses    int // the number of volumes of pods that use it
-	carried int // the number of them that became volumes of this driver
-	losses  int // the number of its settings without a counterpart
+	uses    int     // the number of volumes of pods that use it
+	carried int     // the number of them that became volumes of this driver
+	losses  int     // the number of its settings without a counterpart
+	sync    *syncer // in its place for its Secrets; nil if there is none
 }
 
 func newClass(o *object) *class { return &class{object: o} }
@@ -184,7 +185,14 @@ func (m *migration) planClass(p *plan, v podVolume, csi *yaml.Node, c *class) {
 	reader := newClassReader(p, c, v, csi)
 	s := reader.settings()
 	reader.ignored()
-	keeps := m.planSynced(p, c)
+	keeps := false
+	switch {
+	case len(c.syncs()) == 0:
+	case m.options.SyncImage == "":
+		keeps = m.planSynced(p, c)
+	case !p.blocked:
+		reader.planSync(m, s)
+	}
 	if p.blocked {
 		return
 	}
@@ -238,15 +246,16 @@ func (w *workload) runsOnWindows() bool {
 // retireClasses says what becomes of the classes whose pods were migrated. Only with [Options.RemoveClasses] are they removed: other pods,
 // in files that are not given here, may use them.
 func (m *migration) retireClasses() {
+	keeps := func(c *class) bool { return len(c.syncs()) > 0 && c.sync == nil }
 	left := map[*yaml.Node]int{} // the number of items removed from a List
 	for _, c := range m.classes {
 		switch {
 		case c.provider() != azureProvider:
 			continue
-		case c.uses == 0 && (!m.options.RemoveClasses || len(c.syncs()) > 0):
+		case c.uses == 0 && (!m.options.RemoveClasses || keeps(c)):
 			m.note(c.object, c.node.Line, "no pod among the files uses it; if one does, give its file as well")
 			continue
-		case len(c.syncs()) > 0:
+		case keeps(c):
 			m.note(c.object, c.node.Line, "stays for the Secrets that it makes (secretObjects)")
 			continue
 		case c.carried < c.uses || c.losses > 0:

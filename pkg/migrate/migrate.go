@@ -24,6 +24,10 @@ type Options struct {
 
 	// RemoveClasses removes the classes whose pods were all migrated. Pods in other files may use them.
 	RemoveClasses bool
+
+	// SyncImage is the image of keyvault-csi-sync. If it is set, the Secrets of a class (secretObjects) are kept by it, and their readers stay as
+	// they are.
+	SyncImage string
 }
 
 // Level says how much of a [Finding]'s object was migrated.
@@ -97,6 +101,7 @@ func Migrate(files []File, o Options) (Result, error) {
 			Text: fmt.Sprintf("no pod has an init container %q", o.Container),
 		})
 	}
+	m.addSync()
 	m.retireClasses()
 	r := Result{Migrated: m.migrated}
 	for _, s := range m.streams {

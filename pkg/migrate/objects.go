@@ -84,6 +84,7 @@ func (r *classReader) objects(s *settings) {
 	for _, o := range all {
 		node, doubt := r.object(o, all, taken)
 		list.Content = append(list.Content, node)
+		r.found, r.list = append(r.found, o), append(r.list, node)
 		switch {
 		case doubt:
 			plain = append(plain, printable(o.Name))

@@ -17,6 +17,9 @@ type classReader struct {
 	parameters *fields
 	csi        *yaml.Node // of the volume that uses the class
 	at         *yaml.Node // the volume
+
+	found []providerclass.Object // the objects of the class
+	list  []*yaml.Node           // and what they become
 }
 
 func newClassReader(p *plan, c *class, v podVolume, csi *yaml.Node) *classReader {

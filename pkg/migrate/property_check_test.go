@@ -33,6 +33,9 @@ func exitsZero(result migrate.Result, err error) bool {
 
 // checkMigration checks the property for one manifest: after exit 0 each pod has what it had. Nil if it holds.
 func checkMigration(data []byte) *violation {
+	if wrong := checkSync(data); wrong != nil {
+		return wrong
+	}
 	first, err := migrate.Migrate([]migrate.File{{Name: "x", Data: data}}, migrate.Options{})
 	if err != nil {
 		return nil

@@ -14,6 +14,7 @@ type outcome struct {
 	refused error // by the API server, the store's driver or the provider, or because this driver is not on the pod's nodes
 	other   bool  // it is of another provider than Azure's
 	synced  bool  // the class also makes Secrets
+	secrets []any // secretObjects
 }
 
 // outcome returns what the other driver does with a volume; false if the volume is not of it, or if the API server refuses the pod
@@ -58,7 +59,7 @@ func (c *cluster) publish(pod modelPod, volume any) (o outcome, err error) {
 	switch synced := at(spec, "secretObjects").(type) {
 	case nil:
 	case []any:
-		o.synced = len(synced) > 0
+		o.synced, o.secrets = len(synced) > 0, synced
 	default:
 		return o, errors.New("secretObjects is not a list")
 	}

@@ -60,7 +60,7 @@ func (m *migration) planSynced(p *plan, c *class) (keeps bool) {
 		variable, own, other := m.readers(p.workload, c, name)
 		switch {
 		case own != nil:
-			p.problem(own.node, "the pod reads the Secret %s, which the %s makes (secretObjects) and this driver does not; let the container read the file instead, then migrate again",
+			p.problem(own.node, "the pod reads the Secret %s, which the %s makes (secretObjects) and this driver does not; let the container read the file instead, or keep the Secret with keyvault-csi-sync (--sync-image)",
 				quote(printable(name)), storeKind)
 		case variable != nil:
 			keeps = true
@@ -69,13 +69,13 @@ func (m *migration) planSynced(p *plan, c *class) (keeps bool) {
 		case m.keptByReader(p.workload, c, name):
 			p.note(p.node, "the Secret %s stays: another pod of the %s reads it and keeps its volume", quote(printable(name)), storeKind)
 		default:
-			p.problem(p.node, "the Secret %s, which the %s makes while this pod runs, is read in line %d of %s (%s); the pod keeps its volume",
+			p.problem(p.node, "the Secret %s, which the %s makes while this pod runs, is read in line %d of %s (%s); the pod keeps its volume; keyvault-csi-sync can keep the Secret (--sync-image)",
 				quote(printable(name)), storeKind, other.node.Line, other.stream.file.Name, other.where())
 		}
 	}
 	for _, name := range unread {
 		if !keeps {
-			c.lost(p, get(c.node, "spec", "secretObjects"), "secretObjects: this driver writes files only, the Secret %s is not kept any more when its last pod is migrated",
+			c.lost(p, get(c.node, "spec", "secretObjects"), "secretObjects: this driver writes files only, the Secret %s is not kept any more when its last pod is migrated; keyvault-csi-sync can keep it (--sync-image)",
 				quote(printable(name)))
 		}
 	}
