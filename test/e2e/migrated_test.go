@@ -149,10 +149,10 @@ func (m migration) test(t *testing.T, e *env) {
 }
 
 // migrate runs the command in a pipe.
-func migrate(t *testing.T, manifest string) (migrated, said string, code int) {
+func migrate(t *testing.T, manifest string, flags ...string) (migrated, said string, code int) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	command := exec.CommandContext(t.Context(), "../../bin/kvcsi", "migrate", "-f", "-")
+	command := exec.CommandContext(t.Context(), "../../bin/kvcsi", append([]string{"migrate", "-f", "-"}, flags...)...)
 	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(manifest), &stdout, &stderr
 	err := command.Run()
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {

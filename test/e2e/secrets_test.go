@@ -22,13 +22,68 @@ const syncChart = "../../charts/keyvault-csi-sync"
 // registryLogin is a login for a registry, as a Secret of type kubernetes.io/dockerconfigjson holds it.
 const registryLogin = `{"auths":{"registry.example.com":{"auth":"c2hvcDpwYXNzd29yZA=="}}}`
 
-// testSecrets: Secrets that the Secrets Store CSI Driver has made are kept through the change, and follow the vault.
+// ordersManifest is an application for the Secrets Store CSI Driver. Its two Secrets are made while its pod runs.
+const ordersManifest = `
+apiVersion: secrets-store.csi.x-k8s.io/v1
+kind: SecretProviderClass
+metadata: {name: orders, namespace: ` + namespace + `}
+spec:
+  provider: azure
+  secretObjects:
+  - secretName: db-login
+    type: Opaque
+    data: [{objectName: db-password, key: password}]
+  - secretName: registry
+    type: kubernetes.io/dockerconfigjson
+    data: [{objectName: registry, key: .dockerconfigjson}]
+  parameters:
+    keyvaultName: %s
+    clientID: %s
+    tenantID: ` + tenant + `
+    objects: |
+      array:
+      - |
+        objectName: db-password
+        objectType: secret
+      - |
+        objectName: registry
+        objectType: secret
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: orders, namespace: ` + namespace + `}
+spec:
+  selector: {matchLabels: {app: orders}}
+  template:
+    metadata: {labels: {app: orders}}
+    spec:
+      serviceAccountName: web
+      nodeSelector: {kubernetes.io/hostname: %s}
+      securityContext: {runAsNonRoot: true, runAsUser: 1000, seccompProfile: {type: RuntimeDefault}}
+      imagePullSecrets: [{name: registry}]
+      containers:
+      - name: orders
+        image: %s
+        args: [hold]
+        env: [{name: PASSWORD, valueFrom: {secretKeyRef: {name: db-login, key: password}}}]
+        securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+        volumeMounts: [{name: store, mountPath: /mnt/store, readOnly: true}]
+      volumes:
+      - name: store
+        csi: {driver: secrets-store.csi.k8s.io, readOnly: true, volumeAttributes: {secretProviderClass: orders}}
+`
+
+// testSecrets: Secrets that the Secrets Store CSI Driver has made are kept through a migration, and follow the vault.
 func testSecrets(t *testing.T, e *env) {
 	if e.syncImage == "" {
 		t.Skip("E2E_SYNC_IMAGE names no image")
 	}
 	v := e.newVault(t)
-	v.identity(t, "shop-keyvault-csi-sync")
+	var federated []object
+	for _, account := range []string{"web", "orders-secrets"} {
+		federated = append(federated, object{"issuer": v.issuer, "subject": "system:serviceaccount:" + namespace + ":" + account})
+	}
+	e.admin(t, "/identities", object{"tenant": tenant, "clientID": v.clientID, "federated": federated})
 	v.set(t, "db-password", "first-password")
 	v.set(t, "registry", registryLogin)
 
@@ -46,29 +101,29 @@ func testSecrets(t *testing.T, e *env) {
 	}
 	login := owned("db-login", "Opaque", "password", "of-the-old-driver")
 	pull := owned("registry", "kubernetes.io/dockerconfigjson", ".dockerconfigjson", registryLogin)
-	reader := e.readsSecret(t, "before")
-	reader.mustHaveVariable(t, "of-the-old-driver")
+	e.readsSecret(t, "before").mustHaveVariable(t, "of-the-old-driver")
 	follow := e.followSecrets(t, "db-login", "registry")
 
-	e.installSync(t, fmt.Sprintf(`
-volume:
-  attributes:
-    vault: %s
-    clientID: %s
-    rotationInterval: 30s
-    objects: |
-      - secret: db-password
-      - secret: registry
-secrets:
-- {name: db-login, adopt: true, data: {password: db-password}}
-- {name: registry, type: kubernetes.io/dockerconfigjson, adopt: true, data: {.dockerconfigjson: registry}}
-`, v.name, v.clientID))
+	manifest := fmt.Sprintf(ordersManifest, v.name, v.clientID, e.hostname, e.testImage)
+	migrated, said, code := migrate(t, manifest, "--sync-image", e.syncImage, "--remove-classes")
+	if code != 0 {
+		t.Fatalf("exit %d: %s", code, said)
+	}
+	t.Cleanup(func() {
+		_, err := try(context.Background(), migrated, "kubectl", "delete", "--ignore-not-found", "-f", "-")
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	apply(t, migrated)
+	for _, name := range []string{"orders-secrets", "orders"} {
+		run(t, "kubectl", "rollout", "status", "--namespace", namespace, "deployment/"+name, "--timeout=3m")
+	}
 	e.secretHolds(t, "db-login", "password", "first-password")
 	if err := e.call(t.Context(), http.MethodDelete, configMaps+"/old-owner", nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	e.readsSecret(t, "after").mustHaveVariable(t, "first-password")
-	run(t, "helm", "test", "shop", "--namespace", namespace, "--timeout=2m")
 
 	// A rotation.
 	p := e.syncPod(t)
@@ -103,7 +158,7 @@ secrets:
 	e.testSyncAtRest(t)
 	testSyncToken(t, e)
 
-	run(t, "helm", "uninstall", "shop", "--namespace", namespace, "--wait", "--timeout=2m")
+	run(t, "kubectl", "delete", "deployment", "orders-secrets", "--namespace", namespace, "--wait")
 	for name, before := range map[string]kubeObject{"db-login": login, "registry": pull} {
 		if after := e.secret(t, name); after.Metadata.UID != before.Metadata.UID {
 			t.Errorf("the Secret %s was replaced", name)
@@ -158,7 +213,7 @@ func testSyncToken(t *testing.T, e *env) {
 	}, nil); err != nil {
 		t.Fatal(err)
 	}
-	token := strings.TrimSpace(run(t, "kubectl", "create", "token", "shop-keyvault-csi-sync", "--namespace", namespace))
+	token := strings.TrimSpace(run(t, "kubectl", "create", "token", "orders-secrets", "--namespace", namespace))
 	var config map[string]any
 	if err := json.Unmarshal([]byte(run(t, "kubectl", "config", "view", "--minify", "--flatten", "--raw", "--output=json")), &config); err != nil {
 		t.Fatal(err)
@@ -467,6 +522,7 @@ volume:
 	t.Cleanup(func() {
 		_, _ = try(context.Background(), "", "kubectl", append([]string{"delete", "secret", "--namespace", namespace}, names...)...)
 	})
+	run(t, "helm", "test", "shop", "--namespace", namespace, "--timeout=2m")
 	follow := e.followSecrets(t, names...)
 	late, rotations := time.Duration(0), 0
 	for end := time.Now().Add(until); time.Now().Before(end); {
