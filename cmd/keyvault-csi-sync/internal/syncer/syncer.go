@@ -69,8 +69,9 @@ type Syncer struct {
 	status Status
 }
 
-// limit bounds the files of all Secrets together. A volume of the driver has 1Mi by default, and a Secret can have no more.
-const limit = 64 << 20
+// limit bounds the files of all Secrets together, so that three copies of them fit into the memory limit of the chart. A volume of the
+// driver has at most 1 MiB by default.
+const limit = 16 << 20
 
 // beat is how often the loop looks at the files and the configuration even if no change was reported: inotify can lose one. It costs no
 // request.
