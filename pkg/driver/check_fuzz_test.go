@@ -70,7 +70,7 @@ func FuzzTarget(f *testing.F) {
 // logged is the strings of a request that every line of its log would repeat.
 func logged(req any) (texts []string) {
 	values, _ := describe(req)
-	for _, value := range values {
+	for _, value := range cut(values) {
 		if text, ok := value.(string); ok {
 			texts = append(texts, text)
 		}

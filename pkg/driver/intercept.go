@@ -23,7 +23,7 @@ func (d *Driver) intercept(logger klog.Logger, describe func(any) ([]any, int), 
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 		start := time.Now()
 		values, level := describe(req)
-		log := logger.WithValues(values...)
+		log := logger.WithValues(cut(values)...)
 		resp, err := handle(klog.NewContext(ctx, log), req, handler)
 		err = toStatus(err)
 
@@ -46,19 +46,26 @@ func describe(req any) (values []any, level int) {
 	switch r := req.(type) {
 	case *csi.NodePublishVolumeRequest:
 		pod := r.GetVolumeContext()[volume.KubeletPodNamespace] + "/" + r.GetVolumeContext()[volume.KubeletPodName]
-		return []any{"volumeID", cut(r.GetVolumeId()), "target", cut(r.GetTargetPath()), "pod", cut(pod)}, 4
+		return []any{"volumeID", r.GetVolumeId(), "target", r.GetTargetPath(), "pod", pod}, 4
 	case *csi.NodeUnpublishVolumeRequest:
-		return []any{"volumeID", cut(r.GetVolumeId()), "target", cut(r.GetTargetPath())}, 4
+		return []any{"volumeID", r.GetVolumeId(), "target", r.GetTargetPath()}, 4
 	case *csi.NodeGetVolumeStatsRequest:
-		return []any{"volumeID", cut(r.GetVolumeId()), "target", cut(r.GetVolumePath())}, 6
+		return []any{"volumeID", r.GetVolumeId(), "target", r.GetVolumePath()}, 6
 	case *csi.NodeGetVolumeHealthRequest:
-		return []any{"volumeID", cut(r.GetVolumeId()), "target", cut(r.GetVolumePublishPath())}, 6
+		return []any{"volumeID", r.GetVolumeId(), "target", r.GetVolumePublishPath()}, 6
 	}
 	return nil, 6
 }
 
 // cut bounds what each log line repeats of a request that has not been checked.
-func cut(text string) string { return text[:min(len(text), 1<<10)] }
+func cut(values []any) []any {
+	for i, value := range values {
+		if text, ok := value.(string); ok {
+			values[i] = text[:min(len(text), 1<<10)]
+		}
+	}
+	return values
+}
 
 // handle turns a panic into an error, so that one volume does not end the process.
 func handle(ctx context.Context, req any, handler grpc.UnaryHandler) (resp any, err error) {

@@ -14,7 +14,8 @@ import (
 type Service interface {
 	// Register registers the handlers.
 	Register(server grpc.ServiceRegistrar)
-	// Describe returns all that may be logged of a request, as keys and values, and the level at which a success is logged.
+	// Describe returns all that may be logged of a request, as keys and values, and the level at which a success is logged. A
+	// value is cut after 1 KiB.
 	Describe(req any) (values []any, level int)
 	// Answered is called after each call with its status. A repeated failure is logged as a success is.
 	Answered(req any, err error) (repeated bool)

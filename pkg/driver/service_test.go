@@ -62,7 +62,7 @@ type extra struct {
 func (e *extra) Register(server grpc.ServiceRegistrar) { csi.RegisterIdentityServer(server, &e.server) }
 
 func (e *extra) Describe(req any) (values []any, level int) {
-	return []any{"described", fmt.Sprintf("%T", req)}, 4
+	return []any{"described", fmt.Sprintf("%T", req), "long", strings.Repeat("l", 2000)}, 4
 }
 
 func (e *extra) Answered(req any, err error) (repeated bool) {
@@ -118,7 +118,7 @@ func TestServiceBesideCSI(t *testing.T) {
 	if !slices.Equal(e.answered, want) {
 		t.Errorf("answered %q, want %q", e.answered, want)
 	}
-	if log := h.log.String(); !strings.Contains(log, `described="*csi.GetPluginInfoRequest"`) || strings.Contains(log, "MARKER") {
+	if log := h.log.String(); !strings.Contains(log, `described="*csi.GetPluginInfoRequest" long="`+strings.Repeat("l", 1024)+`"`) || strings.Contains(log, "MARKER") {
 		t.Errorf("the log is\n%s", log)
 	}
 	lines := strings.Count(h.log.String(), "call failed")

@@ -15,10 +15,6 @@ var (
 	errInternal = errors.New("internal error; see the driver's log") // a panic, whose value may be a secret
 )
 
-// maxText bounds the text of a status, in bytes: above the 4 KiB of volume.Problems, below the 8 KiB that some HTTP/2
-// implementations allow for trailers.
-const maxText = 5 << 10
-
 // toStatus is the only place that gives errors gRPC codes. The text is the error's own, on one line.
 func toStatus(err error) error {
 	if err == nil {
@@ -56,4 +52,4 @@ func codeOf(err error) codes.Code {
 	return codes.Internal
 }
 
-func oneLine(text string) string { return volume.OneLine(text, maxText) }
+func oneLine(text string) string { return volume.OneLine(text, volume.MaxText) }

@@ -22,7 +22,7 @@ func TestCodes(t *testing.T) {
 	f.fetch = func(context.Context, volume.Request) (volume.Content, error) { return volume.Content{}, failure }
 	h := startDriver(t, f)
 
-	long := strings.Repeat("ä", maxText)
+	long := strings.Repeat("ä", volume.MaxText)
 	for name, tc := range map[string]struct {
 		err  error
 		code codes.Code
@@ -47,14 +47,14 @@ func TestCodes(t *testing.T) {
 		"anything else": {errors.New("mount: EPERM"), codes.Internal, "mount: EPERM"},
 		"lines":         {volume.Errorf(volume.ErrDenied, "a\nb\r\tc\u2028d\x00e\x1b[31mf"), codes.PermissionDenied, "a b  c d e [31mf"},
 		"not UTF-8":     {volume.Errorf(volume.ErrDenied, "a\xffb"), codes.PermissionDenied, "a\uFFFDb"},
-		"long":          {volume.Errorf(volume.ErrDenied, "%s", long), codes.PermissionDenied, long[:maxText-4] + " …"},
+		"long":          {volume.Errorf(volume.ErrDenied, "%s", long), codes.PermissionDenied, long[:volume.MaxText-4] + " …"},
 		"printf":        {volume.Errorf(volume.ErrDenied, "100%%d"), codes.PermissionDenied, "100%d"},
 	} {
 		t.Run(name, func(t *testing.T) { // not parallel: the rows share one target
 			failure = tc.err
 			err := h.publish(t)
 			wantStatus(t, err, tc.code, tc.text)
-			if text := status.Convert(err).Message(); len(text) > maxText || !utf8.ValidString(text) {
+			if text := status.Convert(err).Message(); len(text) > volume.MaxText || !utf8.ValidString(text) {
 				t.Errorf("%d bytes of text, valid UTF-8: %v", len(text), utf8.ValidString(text))
 			}
 		})

@@ -120,10 +120,7 @@ func logFirst(logger klog.Logger, content volume.Content) {
 	logger.Info("volume of a SecretProviderClass answered")
 }
 
-// maxText bounds a line of the log, in bytes.
-const maxText = 5 << 10
-
-func oneLine(text string) string { return volume.OneLine(text, maxText) }
+func oneLine(text string) string { return volume.OneLine(text, volume.MaxText) }
 
 func invalid(format string, args ...any) error {
 	return volume.Errorf(volume.ErrInvalid, "the call of Mount: "+format, args...)

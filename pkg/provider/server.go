@@ -93,11 +93,8 @@ func (s *Server) Describe(req any) (values []any, level int) {
 	var attributes map[string]string
 	_ = json.Unmarshal([]byte(mount.GetAttributes()), &attributes) // Mount reports the error
 	pod := attributes[volume.KubeletPodNamespace] + "/" + attributes[volume.KubeletPodName]
-	return []any{"target", cut(mount.GetTargetPath()), "pod", cut(pod)}, 4
+	return []any{"target", mount.GetTargetPath(), "pod", pod}, 4
 }
-
-// cut bounds what each log line repeats of a request that has not been checked.
-func cut(text string) string { return text[:min(len(text), 1<<10)] }
 
 // Answered counts a call, and reports whether it repeats the failure of the call before: in an outage every volume is polled
 // every minute.

@@ -5,6 +5,10 @@ import (
 	"unicode"
 )
 
+// MaxText bounds what an event, a status or a line of the log has of an error, in bytes: above the 4 KiB of [Problems], below
+// the 8 KiB that some HTTP/2 implementations allow for trailers.
+const MaxText = 5 << 10
+
 // OneLine makes a text of any origin fit for an event, a log and a terminal: valid UTF-8, no control characters, at most limit bytes.
 func OneLine(text string, limit int) string {
 	text = strings.Map(func(r rune) rune {
