@@ -19,13 +19,17 @@ export GOWORK := off
 
 # The binaries are static, so that they run on a scratch image, and hold no path of the machine that built them.
 # The version is stamped; asking git again (-buildvcs) would only fail where the clone belongs to somebody else.
-BUILD = CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+BUILD = CGO_ENABLED=0 go build -C $$from -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+BIN      ?= bin
+PROGRAMS ?= keyvault-csi-driver kvcsi kvrun keyvault-csi-sync
+# kvrun has no cryptography.
+FIPS_PROGRAMS ?= keyvault-csi-driver kvcsi keyvault-csi-sync
 
-# Modules beside the root one. tools holds no code of ours but tools/supply/sbom; test/sanity keeps csi-test out of the
+# Modules beside the root one. tools/release has code of ours, and tools/supply has sbom; test/sanity keeps csi-test out of the
 # product's go.mod, and cmd/keyvault-csi-sync client-go out of the driver's.
-MODULES = . cmd/keyvault-csi-sync tools tools/chart tools/proto tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
-CODE    = . cmd/keyvault-csi-sync tools/supply test/sanity
-SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images \
+MODULES = . cmd/keyvault-csi-sync tools tools/chart tools/proto tools/release tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
+CODE    = . cmd/keyvault-csi-sync tools/release tools/supply test/sanity
+SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images tools/release/run tools/release/rehearse \
 	$(addprefix test/cluster/,install build up node in down logs trace)
 
 TOOLS    = $(CURDIR)/.cache/tools/$(shell go env GOVERSION)
@@ -33,6 +37,7 @@ GOLANGCI = $(TOOLS)/golangci-lint
 export HELM = $(TOOLS)/helm
 export HELM_DOCS = $(TOOLS)/helm-docs
 SUPPLY   = $(addprefix $(TOOLS)/,govulncheck go-licenses sbom)
+RELEASE  = $(SUPPLY) $(HELM) $(addprefix $(TOOLS)/,cosign crane image)
 
 ##@ Develop
 
@@ -42,10 +47,17 @@ help: ## Show this list
 
 .PHONY: build
 build: ## Build bin/keyvault-csi-driver, bin/kvcsi, bin/kvrun and bin/keyvault-csi-sync (static, stripped)
-	$(BUILD) -o bin/keyvault-csi-driver ./cmd/keyvault-csi-driver
-	$(BUILD) -o bin/kvcsi ./cmd/kvcsi
-	$(BUILD) -o bin/kvrun ./cmd/kvrun
-	cd cmd/keyvault-csi-sync && $(BUILD) -o $(CURDIR)/bin/keyvault-csi-sync .
+	@for program in $(PROGRAMS); do \
+		from=.; package=./cmd/$$program; \
+		if [ -e cmd/$$program/go.mod ]; then from=cmd/$$program; package=.; fi; \
+		$(BUILD) -o $(abspath $(BIN))/$$program $$package; \
+	done
+
+# GOFIPS140=certified links the newest cryptographic module of this Go release that has a certificate.
+.PHONY: build-fips
+build-fips: BIN := $(if $(filter bin,$(BIN)),bin/fips,$(BIN))
+build-fips: ## Build the programs with Go's FIPS 140-3 module into bin/fips (docs/fips.md)
+	@GOFIPS140=certified $(MAKE) -s build BIN=$(BIN) PROGRAMS='$(FIPS_PROGRAMS)'
 
 .PHONY: demo
 demo: build ## Show one volume's life on this machine: no cluster, no Azure
@@ -190,6 +202,23 @@ sbom: build $(SUPPLY) ## Write dist/*.cdx.json, the bill of materials of each bi
 reproducible: ## Build twice under different circumstances and compare (two builds without a cache: minutes)
 	@test/supply reproducible $(VERSION)
 
+# What the workflow of a release runs, in this order; RELEASE.md.
+REGISTRY ?= ghcr.io/keyvault-csi
+.PHONY: release-tools release-build release-publish release-verify print-tools
+release-tools: $(RELEASE) ## Build the tools of a release (the first run builds cosign, which takes minutes)
+release-build: $(RELEASE) ## Make all files of the release VERSION in dist/release
+	@TOOLS=$(TOOLS) tools/release/run build $(VERSION) dist/release
+release-publish: $(RELEASE) ## Push and sign what is in dist/release (REGISTRY)
+	@TOOLS=$(TOOLS) tools/release/run publish dist/release $(REGISTRY)
+release-verify: $(RELEASE) ## Check what is published against dist/release (REGISTRY)
+	@TOOLS=$(TOOLS) tools/release/run verify dist/release $(REGISTRY)
+print-tools:
+	@echo $(TOOLS)
+
+.PHONY: release-dry-run
+release-dry-run: $(RELEASE) ## Rehearse a release without the network: build twice, publish, sign, verify (dist/release)
+	@TOOLS=$(TOOLS) tools/release/rehearse v0.0.0-rehearsal dist/release
+
 # What the targets need.
 
 $(GOLANGCI): tools/go.mod tools/go.sum
@@ -211,6 +240,11 @@ $(TOOLS)/go-licenses: tools/supply/go.mod tools/supply/go.sum
 $(TOOLS)/sbom: tools/supply/go.mod tools/supply/go.sum tools/supply/sbom/main.go
 	CGO_ENABLED=0 go build -C tools/supply -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./sbom
 	@touch $@
+
+$(TOOLS)/cosign $(TOOLS)/crane $(TOOLS)/image &: tools/release/go.mod tools/release/go.sum tools/release/image/main.go
+	CGO_ENABLED=0 go build -C tools/release -trimpath -buildvcs=false -ldflags '-s -w' -o $(TOOLS)/ \
+		github.com/sigstore/cosign/v3/cmd/cosign github.com/google/go-containerregistry/cmd/crane ./image
+	@touch $(TOOLS)/cosign $(TOOLS)/crane $(TOOLS)/image
 
 # The Helm of the end-to-end tests, from their module: whoever runs both builds it once.
 $(HELM): test/cluster/kubernetes/go.mod test/cluster/kubernetes/go.sum
