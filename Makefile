@@ -25,10 +25,10 @@ PROGRAMS ?= keyvault-csi-driver kvcsi kvrun keyvault-csi-sync
 # kvrun has no cryptography.
 FIPS_PROGRAMS ?= keyvault-csi-driver kvcsi keyvault-csi-sync
 
-# Modules beside the root one. tools/release has code of ours, and tools/supply has sbom; test/sanity keeps csi-test out of the
+# Modules beside the root one. tools/actions and tools/release have code of ours, and tools/supply has sbom; test/sanity keeps csi-test out of the
 # product's go.mod, and cmd/keyvault-csi-sync client-go out of the driver's.
-MODULES = . cmd/keyvault-csi-sync tools tools/chart tools/proto tools/release tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
-CODE    = . cmd/keyvault-csi-sync tools/release tools/supply test/sanity
+MODULES = . cmd/keyvault-csi-sync tools tools/actions tools/chart tools/proto tools/release tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
+CODE    = . cmd/keyvault-csi-sync tools/actions tools/release tools/supply test/sanity
 SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images tools/release/run tools/release/rehearse \
 	$(addprefix test/cluster/,install build up node in down logs trace)
 
@@ -78,7 +78,8 @@ tidy: ## Format the code and tidy the modules
 	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -modfile=$$other; done
 
 .PHONY: verify
-verify: $(HELM) $(HELM_DOCS) ## Check that nothing is left to format, tidy, generate or commit: gofmt, go vet, the modules, the chart
+verify: $(HELM) $(HELM_DOCS) $(TOOLS)/actions ## Check that nothing is left to format, tidy, generate or commit: gofmt, go vet, the modules, the chart, the workflows
+	@$(TOOLS)/actions
 	@test/chart check
 	@test/proto check
 	@unformatted="$$(gofmt -s -l cmd internal pkg test tools)"; \
@@ -239,6 +240,10 @@ $(TOOLS)/go-licenses: tools/supply/go.mod tools/supply/go.sum
 
 $(TOOLS)/sbom: tools/supply/go.mod tools/supply/go.sum tools/supply/sbom/main.go
 	CGO_ENABLED=0 go build -C tools/supply -trimpath -buildvcs=false -ldflags '-s -w' -o $@ ./sbom
+	@touch $@
+
+$(TOOLS)/actions: tools/actions/go.mod tools/actions/go.sum tools/actions/main.go
+	CGO_ENABLED=0 go build -C tools/actions -trimpath -buildvcs=false -ldflags '-s -w' -o $@ .
 	@touch $@
 
 $(TOOLS)/cosign $(TOOLS)/crane $(TOOLS)/image &: tools/release/go.mod tools/release/go.sum tools/release/image/main.go

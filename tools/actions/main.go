@@ -1,0 +1,166 @@
+// Actions checks the workflows of GitHub Actions: with actionlint, which knows the syntax and the contexts, and with the
+// rules below, which are about what a workflow lets others do. What it needs it reads from the files; it asks nobody.
+//
+//	actions [FILE...]     without files: all in .github/workflows
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/rhysd/actionlint"
+)
+
+func main() {
+	files := os.Args[1:]
+	if len(files) == 0 {
+		files, _ = filepath.Glob(".github/workflows/*.yml") // the pattern is valid
+	}
+	problems, err := check(files, os.Stdout)
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "actions:", err)
+		os.Exit(2)
+	case problems > 0:
+		os.Exit(1)
+	}
+	fmt.Printf("actions: %d workflows pass actionlint and our rules\n", len(files))
+}
+
+// check prints the problems of the files and returns their number.
+func check(files []string, out io.Writer) (problems int, err error) {
+	linter, err := actionlint.NewLinter(out, &actionlint.LinterOptions{Shellcheck: "shellcheck"})
+	if err != nil {
+		return 0, err
+	}
+	found, err := linter.LintFiles(files, nil)
+	if err != nil {
+		return 0, err
+	}
+	problems = len(found)
+	pins := map[string]string{}
+	for _, file := range files {
+		content, err := os.ReadFile(file) //nolint:gosec // G304: the caller says which
+		if err != nil {
+			return 0, err
+		}
+		workflow, _ := actionlint.Parse(content) // its errors are printed above
+		if workflow == nil {
+			continue
+		}
+		c := checker{lines: strings.Split(string(content), "\n"), pins: pins, report: func(pos *actionlint.Pos, format string, args ...any) {
+			problems++
+			fmt.Fprintf(out, "%s:%d:%d: %s\n", file, pos.Line, pos.Col, fmt.Sprintf(format, args...))
+		}}
+		c.workflow(workflow)
+	}
+	return problems, nil
+}
+
+// checker checks one file.
+type checker struct {
+	lines  []string
+	pins   map[string]string // of all files: the digest of each action
+	report func(pos *actionlint.Pos, format string, args ...any)
+}
+
+func (c *checker) workflow(w *actionlint.Workflow) {
+	start := &actionlint.Pos{Line: 1, Col: 1}
+	for _, event := range w.On {
+		switch name := event.EventName(); name {
+		case "pull_request_target", "workflow_run", "issue_comment":
+			c.report(start, "on %s: strangers start it, and it has the rights of this repository", name)
+		}
+	}
+	if w.Permissions == nil || w.Permissions.All != nil || len(w.Permissions.Scopes) > 0 {
+		c.report(start, "write permissions: {} for the workflow, and what it needs for each job")
+	}
+	for _, job := range w.Jobs {
+		c.job(job)
+	}
+}
+
+func (c *checker) job(j *actionlint.Job) {
+	if j.Permissions == nil || j.Permissions.All != nil {
+		c.report(j.Pos, "job %s: name each of its permissions", j.ID.Value)
+	}
+	if j.TimeoutMinutes == nil && j.WorkflowCall == nil {
+		c.report(j.Pos, "job %s: set timeout-minutes; the default is six hours", j.ID.Value)
+	}
+	if j.RunsOn != nil {
+		for _, label := range j.RunsOn.Labels {
+			if strings.HasSuffix(label.Value, "-latest") || label.Value == "self-hosted" {
+				c.report(label.Pos, "job %s: run on a version of an image of GitHub, not on %s", j.ID.Value, label.Value)
+			}
+		}
+	}
+	if j.WorkflowCall != nil {
+		c.pin(j.WorkflowCall.Uses)
+	}
+	for _, step := range j.Steps {
+		c.step(step, writes(j.Permissions))
+	}
+}
+
+// writes reports whether a job may change something.
+func writes(p *actionlint.Permissions) bool {
+	if p == nil || p.All != nil {
+		return true
+	}
+	for name, scope := range p.Scopes {
+		if scope.Value.Value == "write" && name != "security-events" {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *checker) step(s *actionlint.Step, mayWrite bool) {
+	switch exec := s.Exec.(type) {
+	case *actionlint.ExecRun:
+		if strings.Contains(exec.Run.Value, "${{") {
+			c.report(exec.Run.Pos, "an expression in a script is code of whoever sets its value; pass it by env")
+		}
+	case *actionlint.ExecAction:
+		c.pin(exec.Uses)
+		name, _, _ := strings.Cut(exec.Uses.Value, "@")
+		switch {
+		case name == "actions/checkout" && input(exec, "persist-credentials") != "false":
+			c.report(exec.Uses.Pos, "set persist-credentials: false; later steps could read the token")
+		case name == "actions/cache" && mayWrite, name == "actions/setup-go" && mayWrite && input(exec, "cache") != "false":
+			c.report(exec.Uses.Pos, "a job that may write takes nothing from a cache that other workflows fill; for setup-go set cache: false")
+		}
+	}
+}
+
+func input(a *actionlint.ExecAction, name string) string {
+	if in := a.Inputs[name]; in != nil && in.Value != nil {
+		return in.Value.Value
+	}
+	return ""
+}
+
+var (
+	pinned  = regexp.MustCompile(`^([^@]+)@([0-9a-f]{40})$`)
+	version = regexp.MustCompile(`# v[0-9]+\.[0-9]+\.[0-9]+$`)
+)
+
+// pin checks the reference to an action or to a workflow. Who updates it, and who reads it, needs its version too.
+func (c *checker) pin(uses *actionlint.String) {
+	match := pinned.FindStringSubmatch(uses.Value)
+	switch {
+	case strings.HasPrefix(uses.Value, "./"):
+	case match == nil:
+		c.report(uses.Pos, "%s: name the commit by its 40 digits; a tag can move", uses.Value)
+	case !version.MatchString(strings.TrimSpace(c.lines[uses.Pos.Line-1])):
+		c.report(uses.Pos, "%s: write the version behind it, # v1.2.3", uses.Value)
+	case c.pins[match[1]] == "":
+		c.pins[match[1]] = match[2]
+	case c.pins[match[1]] != match[2]:
+		c.report(uses.Pos, "%s has another commit elsewhere: %s", uses.Value, c.pins[match[1]])
+	}
+}
