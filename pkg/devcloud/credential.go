@@ -2,7 +2,6 @@ package devcloud
 
 import (
 	"crypto"
-	"crypto/sha1" //nolint:gosec // x5t is the SHA-1 of a certificate (RFC 7515, section 4.1.7)
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -190,7 +189,7 @@ func (c *Cloud) checkCertificate(id *Identity, assertion, endpoint string) *logi
 			trusted = append(slices.Clone(trusted), leaf)
 		}
 		for _, cert := range trusted {
-			one, two := sha1.Sum(cert.Raw), sha256.Sum256(cert.Raw) //nolint:gosec // see the import
+			one, two := thumbprint(cert.Raw), sha256.Sum256(cert.Raw)
 			if isThumbprint(t.Header["x5t"], one[:]) || isThumbprint(t.Header["x5t#S256"], two[:]) {
 				expired = c.now().After(cert.NotAfter)
 				return crypto.PublicKey(cert.PublicKey), nil

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/fips140"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -146,13 +147,15 @@ func encodeCertificate(cert *Certificate, opts *CertificateOptions) (string, err
 	}
 	var pfx []byte
 	var err error
-	if opts.NotExportable {
-		pfx, err = encoder.EncodeTrustStore(certs, "")
-	} else {
-		// The encoder sets the local key id on the first certificate, also if that is the root. Readers find the leaf by
-		// its public key.
-		pfx, err = encoder.Encode(cert.Key, certs[0], certs[1:], "")
-	}
+	fips140.WithoutEnforcement(func() { // what Azure does is not up to the mode of this process
+		if opts.NotExportable {
+			pfx, err = encoder.EncodeTrustStore(certs, "")
+		} else {
+			// The encoder sets the local key id on the first certificate, also if that is the root. Readers find the leaf by
+			// its public key.
+			pfx, err = encoder.Encode(cert.Key, certs[0], certs[1:], "")
+		}
+	})
 	return base64.StdEncoding.EncodeToString(pfx), err
 }
 

@@ -2,6 +2,7 @@ package certificate
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/x509"
@@ -198,7 +199,14 @@ func (b *Bundle) encodePFX(order volume.ChainOrder) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pkcs12.Modern2023.WithRand(bytes.NewReader(random)).Encode(m.key, m.certs[0], m.certs[1:], "")
+	return m.encode(pkcs12.Modern2023.WithRand(bytes.NewReader(random)), "")
+}
+
+// encode calls the encoder. It names the key by the SHA-1 of its certificate, which protects nothing, and so is allowed in FIPS
+// mode. The rest of Modern2023 is AES, and PBKDF2 and HMAC with SHA-256.
+func (m material) encode(encoder *pkcs12.Encoder, password string) (der []byte, err error) {
+	fips140.WithoutEnforcement(func() { der, err = encoder.Encode(m.key, m.certs[0], m.certs[1:], password) })
+	return der, err
 }
 
 // saltBytes is more than the 80 bytes that the encoder reads.

@@ -3,6 +3,7 @@ package certificate
 import (
 	"bytes"
 	"crypto"
+	"crypto/fips140"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
@@ -23,6 +24,10 @@ const (
 	errUnknownCipher    Unusable = "has a private key that is encrypted in a way which is not read; use PBES2 with PBKDF2 and AES (openssl pkcs8 -topk8)"
 	errSlowCertificate  Unusable = "takes too long to decrypt: its key derivations have more than 100,000 iterations together; encrypt it with fewer " +
 		"(openssl pkcs12 -export -iter 2048; openssl pkcs8 -topk8 -iter 2048)"
+	errFIPSCertificate Unusable = "is encrypted in a way that FIPS 140-3 does not allow (SHA-1, 3DES, RC2, or PBKDF2 with a salt of less than 16 bytes), " +
+		"and this build runs in FIPS mode (GODEBUG=fips140=only); store it as PEM without a password"
+	errFIPSShortKey Unusable = "has an RSA key that FIPS 140-3 does not allow (less than 2048 bits), and this build runs in FIPS mode (GODEBUG=fips140=only); " +
+		"use one of 2048 bits or more"
 )
 
 // maxSent bounds the chain of a client certificate. A login keeps it parsed, and a file may have hundreds of
@@ -49,8 +54,12 @@ func ParseClient(content, password []byte) ([]*x509.Certificate, crypto.PrivateK
 	if found.opaque || found.key.parsed == nil {
 		return nil, nil, errNotACertificate
 	}
-	if _, ok := found.key.parsed.(*rsa.PrivateKey); !ok {
+	key, ok := found.key.parsed.(*rsa.PrivateKey)
+	switch {
+	case !ok:
 		return nil, nil, errNotRSA
+	case fips140.Enforced() && key.N.BitLen() < 2048:
+		return nil, nil, errFIPSShortKey
 	}
 	for _, cert := range found.certs {
 		if cert.parsed == nil {
@@ -80,6 +89,8 @@ func unusable(err error) Unusable {
 		return errCertificateNoKey
 	case errors.Is(err, errSlow):
 		return errSlowCertificate
+	case errors.Is(err, errFIPS):
+		return errFIPSCertificate
 	case errors.Is(err, errEncryptedKey):
 		return errWrongPassword
 	case errors.Is(err, errNoCert), errors.Is(err, errManyCerts), errors.Is(err, errBigKey),

@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/des"  //nolint:gosec // G502: older files are encrypted with it
+	"crypto/des" //nolint:gosec // G502: older files are encrypted with it
+	"crypto/fips140"
 	"crypto/sha1" //nolint:gosec // G505: the key derivation of older files
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -48,6 +49,9 @@ func (d *deriver) decryptPBE(e encrypted) ([]byte, error) {
 	if newCipher == nil {
 		return nil, errUnknownCipher
 	}
+	if fips140.Enforced() { // all of them derive the key with SHA-1, which would panic
+		return nil, errFIPS
+	}
 	var p struct {
 		Salt       []byte
 		Iterations int
@@ -87,7 +91,7 @@ func blockCipher(oid asn1.ObjectIdentifier) (keySize int, newCipher func([]byte)
 func decryptCBC(newCipher func([]byte) (cipher.Block, error), key, iv, data []byte) ([]byte, error) {
 	block, err := newCipher(key)
 	if err != nil {
-		return nil, errUnknownCipher
+		return nil, errFIPS // the size of the key is right, so this is 3DES
 	}
 	size := block.BlockSize()
 	if len(iv) != size || len(data) == 0 || len(data)%size != 0 {

@@ -2,6 +2,7 @@ package certificate
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/sha1" //nolint:gosec // G505: the default of PBKDF2 (RFC 8018 appendix A.2), and of older PKCS#12 files
@@ -95,7 +96,11 @@ func (d *deriver) pbkdf2(kdf pkix.AlgorithmIdentifier, size int) ([]byte, error)
 			return nil, err
 		}
 	}
-	return pbkdf2.Key(newHash, d.text, p.Salt, p.Iterations, size)
+	key, err := pbkdf2.Key(newHash, d.text, p.Salt, p.Iterations, size)
+	if err != nil {
+		return nil, errFIPS // its only other errors are about sizes, which are checked above
+	}
+	return key, nil
 }
 
 // The purposes of a key derivation (RFC 7292 appendix B.3).
@@ -158,6 +163,8 @@ func (d *deriver) verify(mac macData, content []byte) (err error) {
 	newHash := hashOf(algorithm.Algorithm)
 	var key []byte
 	switch {
+	case fips140.Enforced() && newHash != nil && newHash().Size() == sha1.Size: // which would panic
+		return errFIPS
 	case algorithm.Algorithm.Equal(oidPBMAC1): // RFC 9579
 		var scheme struct{ KeyDerivation, HMAC pkix.AlgorithmIdentifier }
 		if err := unmarshal(algorithm.Parameters.FullBytes, &scheme); err != nil {
@@ -165,6 +172,9 @@ func (d *deriver) verify(mac macData, content []byte) (err error) {
 		}
 		if newHash = hashOf(scheme.HMAC.Algorithm); newHash == nil {
 			return errUnknownCipher
+		}
+		if fips140.Enforced() && newHash().Size() == sha1.Size {
+			return errFIPS
 		}
 		key, err = d.pbkdf2(scheme.KeyDerivation, 0)
 	case newHash == nil, len(algorithm.Algorithm) == 0:

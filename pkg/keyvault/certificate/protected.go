@@ -2,6 +2,7 @@ package certificate
 
 import (
 	"bytes"
+	"crypto/fips140"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
@@ -110,6 +111,8 @@ func (b *Bundle) encodeProtected(order volume.ChainOrder, p Protection) ([]byte,
 		return nil, errOpaque
 	case b.key == nil:
 		return nil, ErrNoKey
+	case p.Profile == volume.PFXLegacy && fips140.Enforced():
+		return nil, errFIPSLegacy
 	}
 	m, err := b.material(order)
 	if err != nil {
@@ -124,8 +127,7 @@ func (b *Bundle) encodeProtected(order volume.ChainOrder, p Protection) ([]byte,
 		// Not LegacyRC2: OpenSSL 3 cannot read its RC2 with 40 bits, and Java has read 3DES as long.
 		encoder = pkcs12.LegacyDES
 	}
-	der, err := encoder.WithIterations(pfxIterations).WithRand(bytes.NewReader(random)).
-		Encode(m.key, m.certs[0], m.certs[1:], string(p.Password.Reveal()))
+	der, err := m.encode(encoder.WithIterations(pfxIterations).WithRand(bytes.NewReader(random)), string(p.Password.Reveal()))
 	if err != nil {
 		return nil, errors.New("cannot be written as PKCS#12 with a password") // the error of the library could quote the password
 	}

@@ -32,6 +32,10 @@ var (
 	errBrokenPFX    = errors.New("is not a readable PKCS#12 file without a password")
 	errSlow         = errors.New("takes too long to decode: its key derivations have more than 100,000 iterations together; " +
 		"export it with fewer (openssl pkcs12 -export -iter 2048), or use the content type " + contentPEM)
+	errFIPS = errors.New("is encrypted in a way that FIPS 140-3 does not allow (SHA-1, 3DES, RC2, or PBKDF2 with a salt of less than 16 bytes), and this build " +
+		"runs in FIPS mode (GODEBUG=fips140=only); issue it with the content type " + contentPEM)
+	errFIPSLegacy = errors.New("cannot be written with pfxProfile legacy (3DES and SHA-1), because this build runs in FIPS mode (GODEBUG=fips140=only); " +
+		"use pfxProfile modern")
 	errOpaque = errors.New("holds a key or a certificate that is not read here (such as a certificate that is not DER); issue it with the content type " +
 		contentPEM + ", or ask for its PFX alone")
 )
