@@ -2,7 +2,8 @@
 # linked into it.
 #
 #   make image            builds them from source (this file's last stage, and its stages kvrun and keyvault-csi-sync; pulls the golang image)
-#   make image-prebuilt   puts the programs of bin into them, built outside; pulls nothing
+#
+# The images of a release are made without a builder, by tools/release/image, with the same content.
 
 # The image that builds, for registries of your own: --build-arg GO_IMAGE=…
 ARG GO_IMAGE=golang:1.26
@@ -18,13 +19,6 @@ COPY LICENSE THIRD_PARTY_NOTICES /licenses/
 USER 0:0
 ENTRYPOINT ["/keyvault-csi-driver"]
 
-# The first stages come before any that needs a registry, so that a builder which takes them in order can stop here.
-FROM base AS prebuilt
-ARG VERSION=dev
-ARG REVISION=unknown
-LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
-COPY bin/keyvault-csi-driver /keyvault-csi-driver
-
 FROM scratch AS kvrun-base
 LABEL org.opencontainers.image.title="kvrun" \
       org.opencontainers.image.description="Starts a program with environment variables from files, and again when they change" \
@@ -35,12 +29,6 @@ COPY LICENSE THIRD_PARTY_NOTICES /licenses/
 USER 65532:65532
 ENTRYPOINT ["/kvrun"]
 
-FROM kvrun-base AS kvrun-prebuilt
-ARG VERSION=dev
-ARG REVISION=unknown
-LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
-COPY bin/kvrun /kvrun
-
 FROM scratch AS keyvault-csi-sync-base
 LABEL org.opencontainers.image.title="keyvault-csi-sync" \
       org.opencontainers.image.description="Kubernetes Secrets of one namespace from the files of a volume of keyvault-csi" \
@@ -49,12 +37,6 @@ LABEL org.opencontainers.image.title="keyvault-csi-sync" \
 COPY LICENSE cmd/keyvault-csi-sync/THIRD_PARTY_NOTICES /licenses/
 USER 65534:65534
 ENTRYPOINT ["/keyvault-csi-sync"]
-
-FROM keyvault-csi-sync-base AS keyvault-csi-sync-prebuilt
-ARG VERSION=dev
-ARG REVISION=unknown
-LABEL org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
-COPY bin/keyvault-csi-sync /keyvault-csi-sync
 
 FROM --platform=$BUILDPLATFORM $GO_IMAGE AS keyvault-csi-sync-build
 ARG TARGETOS

@@ -184,15 +184,9 @@ bench-plots: build ## Measure and write the figures and plots of docs/performanc
 
 .PHONY: image
 image: ## Build the images of the driver, kvrun and keyvault-csi-sync from source with docker, podman or buildah (pulls the golang image)
-	test/image source keyvault-csi-driver $(IMAGE) $(VERSION)
-	test/image source kvrun $(KVRUN_IMAGE) $(VERSION)
-	test/image source keyvault-csi-sync $(SYNC_IMAGE) $(VERSION)
-
-.PHONY: image-prebuilt
-image-prebuilt: build ## Build the images around the programs in bin (no registry), list them, check them
-	test/image prebuilt keyvault-csi-driver $(IMAGE) $(VERSION)
-	test/image prebuilt kvrun $(KVRUN_IMAGE) $(VERSION)
-	test/image prebuilt keyvault-csi-sync $(SYNC_IMAGE) $(VERSION)
+	test/image keyvault-csi-driver $(IMAGE) $(VERSION)
+	test/image kvrun $(KVRUN_IMAGE) $(VERSION)
+	test/image keyvault-csi-sync $(SYNC_IMAGE) $(VERSION)
 
 # GOVULNDB names a mirror of the vulnerability database; without it, and without a way to https://vuln.go.dev, it is skipped.
 .PHONY: vuln
