@@ -27,7 +27,7 @@ FIPS_PROGRAMS ?= keyvault-csi-driver kvcsi keyvault-csi-sync
 
 # Modules beside the root one. tools/actions and tools/release have code of ours, and tools/supply has sbom; test/sanity keeps csi-test out of the
 # product's go.mod, and cmd/keyvault-csi-sync client-go out of the driver's.
-MODULES = . cmd/keyvault-csi-sync tools tools/actions tools/chart tools/proto tools/release tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
+MODULES = . cmd/keyvault-csi-sync tools tools/actions tools/chart tools/chart/helm4 tools/proto tools/release tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
 CODE    = . cmd/keyvault-csi-sync tools/actions tools/release tools/supply test/sanity
 SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images tools/release/run tools/release/rehearse \
 	$(addprefix test/cluster/,install build up node in down logs trace)
@@ -35,6 +35,7 @@ SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/su
 TOOLS    = $(CURDIR)/.cache/tools/$(shell go env GOVERSION)
 GOLANGCI = $(TOOLS)/golangci-lint
 export HELM = $(TOOLS)/helm
+export HELM4 = $(TOOLS)/helm4
 export HELM_DOCS = $(TOOLS)/helm-docs
 SUPPLY   = $(addprefix $(TOOLS)/,govulncheck go-licenses sbom)
 RELEASE  = $(SUPPLY) $(HELM) $(addprefix $(TOOLS)/,cosign crane image)
@@ -78,7 +79,7 @@ tidy: ## Format the code and tidy the modules
 	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -modfile=$$other; done
 
 .PHONY: verify
-verify: $(HELM) $(HELM_DOCS) $(TOOLS)/actions ## Check that nothing is left to format, tidy, generate or commit: gofmt, go vet, the modules, the chart, the workflows
+verify: $(HELM) $(HELM4) $(HELM_DOCS) $(TOOLS)/actions ## Check that nothing is left to format, tidy, generate or commit: gofmt, go vet, the modules, the chart, the workflows
 	@$(TOOLS)/actions
 	@test/chart check
 	@test/proto check
@@ -260,6 +261,10 @@ $(TOOLS)/cosign $(TOOLS)/crane $(TOOLS)/image &: tools/release/go.mod tools/rele
 # The Helm of the end-to-end tests, from their module: whoever runs both builds it once.
 $(HELM): test/cluster/kubernetes/go.mod test/cluster/kubernetes/go.sum
 	CGO_ENABLED=0 go build -C test/cluster/kubernetes -trimpath -buildvcs=false -ldflags '-s -w' -o $@ helm.sh/helm/v3/cmd/helm
+	@touch $@
+
+$(HELM4): tools/chart/helm4/go.mod tools/chart/helm4/go.sum
+	CGO_ENABLED=0 go build -C tools/chart/helm4 -trimpath -buildvcs=false -ldflags '-s -w' -o $@ helm.sh/helm/v4/cmd/helm
 	@touch $@
 
 $(HELM_DOCS): tools/chart/go.mod tools/chart/go.sum

@@ -61,10 +61,18 @@ func (e *env) cloudAddress(t testing.TB) string {
 func (e *env) awaitDriver(t testing.TB) {
 	t.Helper()
 	run(t, "kubectl", "rollout", "status", "--namespace", driverNamespace, "daemonset/"+release, "--timeout=3m")
+	e.awaitRegistration(t, driverName)
+}
+
+// awaitRegistration waits until the kubelet has registered these drivers.
+func (e *env) awaitRegistration(t testing.TB, names ...string) {
+	t.Helper()
 	eventually(t, "registration", func(ctx context.Context) error {
 		drivers, err := e.registered(ctx)
-		if err == nil && !drivers["keyvault-csi.io"] {
-			err = fmt.Errorf("the node has %v", drivers)
+		for _, name := range names {
+			if err == nil && !drivers[name] {
+				err = fmt.Errorf("the node has %v", drivers)
+			}
 		}
 		return err
 	})

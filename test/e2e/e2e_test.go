@@ -63,6 +63,8 @@ func TestE2E(t *testing.T) {
 		{"admission policies", testAdmission},
 		{"read-write requests allowed", testReadWriteRequests},
 		{"provider mode", testProviderMode},
+		{"helm test", testHelmTest},
+		{"second driver beside the first", testSecondDriver},
 		{"Kubernetes Secrets", testSecrets},
 		{"Kubernetes Secrets that rotate", testRotatingSecrets},
 		{"manifests of kvcsi migrate", testMigrated},

@@ -24,6 +24,7 @@ const (
 	systemNamespace = "keyvault-csi-e2e-cloud" // of the dev cloud and the node's agent; privileged
 	driverNamespace = "keyvault-csi"
 	release         = "keyvault-csi"
+	driverName      = "keyvault-csi.io"
 	chart           = "../../charts/keyvault-csi"
 	tenant          = "0b3c5a40-9d8e-4d6f-8a3f-5a1de3f0c001"
 )

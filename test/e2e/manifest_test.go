@@ -1,8 +1,11 @@
 package e2e
 
+import "cmp"
+
 // volume is a volume of a test, and the pod around it.
 type volume struct {
 	attributes     map[string]string
+	driver         string            // default: the release's
 	namespace      string            // default: namespace
 	serviceAccount string            // default: web, which the identities trust
 	secretRef      string            // nodePublishSecretRef
@@ -85,7 +88,7 @@ func (p *pod) manifest(v volume) object {
 
 // csi is the volume in the manifest.
 func (v volume) csi() object {
-	csi := object{"driver": "keyvault-csi.io", "readOnly": !v.writable, "volumeAttributes": v.attributes}
+	csi := object{"driver": cmp.Or(v.driver, driverName), "readOnly": !v.writable, "volumeAttributes": v.attributes}
 	if v.secretRef != "" {
 		csi["nodePublishSecretRef"] = object{"name": v.secretRef}
 	}

@@ -6,6 +6,7 @@ package manifests_test
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
@@ -31,8 +32,8 @@ type object struct {
 	Kind                         string
 	AutomountServiceAccountToken *bool `yaml:"automountServiceAccountToken"`
 	Metadata                     struct {
-		Name, Namespace string
-		Labels          map[string]string
+		Name, Namespace     string
+		Labels, Annotations map[string]string
 	}
 	Spec    yaml.Node
 	Data    map[string]string
@@ -96,6 +97,9 @@ func (s set) flag(name string) string {
 	}
 	return ""
 }
+
+// driverName is the name in the flag, or its default.
+func (s set) driverName() string { return cmp.Or(s.flag("driver-name"), "keyvault-csi.io") }
 
 // each runs test for every snapshot and for deploy.
 func each(t *testing.T, test func(t *testing.T, name string, s set)) {
@@ -195,6 +199,9 @@ func TestCSIDriver(t *testing.T) {
 			"fsGroupPolicy":        "None",
 			"tokenRequests":        []any{map[string]any{"audience": cloud.FederationAudience}},
 		}
+		if name == "second-driver" {
+			want["tokenRequests"] = append(want["tokenRequests"].([]any), map[string]any{"audience": "api://AKSIdentityBinding"})
+		}
 		if name != "kubernetes-1.34" {
 			want["serviceAccountTokenInSecrets"] = true
 		}
@@ -202,11 +209,11 @@ func TestCSIDriver(t *testing.T) {
 		if err := s.driver.Spec.Decode(&got); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := gocmp.Diff(want, got); diff != "" {
 			t.Errorf("spec (-want +got):\n%s", diff)
 		}
-		if s.driver.Metadata.Name != "keyvault-csi.io" {
-			t.Errorf("its name is %q", s.driver.Metadata.Name)
+		if s.driver.Metadata.Name != s.driverName() || (name == "second-driver") != (s.driverName() == "second.keyvault-csi.io") {
+			t.Errorf("its name is %q, and the driver's %q", s.driver.Metadata.Name, s.driverName())
 		}
 		if profile := s.driver.Metadata.Labels["security.openshift.io/csi-ephemeral-volume-profile"]; profile != "restricted" {
 			t.Errorf("the profile for OpenShift is %q", profile)
@@ -224,18 +231,26 @@ func TestRights(t *testing.T) {
 				"Namespace", "Kustomization":
 			// Policies are evaluated by the API server, and give no rights.
 			case "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding":
-				if name != "admission" {
+				if name != "admission" && name != "second-driver" {
 					t.Errorf("there is a %s, which no value asks for", o.Kind)
+				}
+			// The pod of helm test.
+			case "Pod":
+				if name != "second-driver" || o.Metadata.Annotations["helm.sh/hook"] != "test" {
+					t.Errorf("there is a pod %s", o.Metadata.Name)
 				}
 			case "ServiceAccount":
 				if o.AutomountServiceAccountToken == nil || *o.AutomountServiceAccountToken {
 					t.Error("the service account hands out its token")
 				}
+				if name == "existing-account" {
+					t.Error("there is a service account, which is made elsewhere")
+				}
 				if o.Metadata.Name != s.pod.ServiceAccountName {
 					t.Errorf("the pod's service account is %q, the object is %q", s.pod.ServiceAccountName, o.Metadata.Name)
 				}
 			case "RoleBinding":
-				if name != "openshift" || o.RoleRef.Kind+" "+o.RoleRef.Name != "ClusterRole system:openshift:scc:privileged" {
+				if name != "openshift" && name != "second-driver" || o.RoleRef.Kind+" "+o.RoleRef.Name != "ClusterRole system:openshift:scc:privileged" {
 					t.Errorf("a right at the API server: %s %s", o.RoleRef.Kind, o.RoleRef.Name)
 				}
 			default:
@@ -249,7 +264,7 @@ func TestRights(t *testing.T) {
 			t.Error("the pod shares more of the node than its values ask for")
 		}
 		want := map[string]any{"privileged": true, "readOnlyRootFilesystem": true, "runAsUser": 0, "runAsGroup": 0}
-		if diff := cmp.Diff(want, s.daemon.SecurityContext); diff != "" {
+		if diff := gocmp.Diff(want, s.daemon.SecurityContext); diff != "" {
 			t.Errorf("security context (-want +got):\n%s", diff)
 		}
 	})
@@ -260,9 +275,12 @@ func TestMounts(t *testing.T) {
 	each(t, func(t *testing.T, name string, s set) {
 		root := s.flag("kubelet-root")
 		wantPaths := []string{
-			"plugin " + root + "/plugins/keyvault-csi.io DirectoryOrCreate",
+			"plugin " + root + "/plugins/" + s.driverName() + " DirectoryOrCreate",
 			"registration " + root + "/plugins_registry Directory",
 			"pods " + root + "/pods Directory",
+		}
+		if got, want := s.flag("registration-socket"), "/registration/"+s.driverName()+"-reg.sock"; got != want {
+			t.Errorf("the registration socket is %s, want %s", got, want)
 		}
 		wantMounts := []volumeMount{
 			{Name: "plugin", MountPath: "/csi"},
@@ -297,16 +315,16 @@ func TestMounts(t *testing.T) {
 				paths = append(paths, fmt.Sprint(v.Name, " ", v.HostPath.Path, " ", v.HostPath.Type))
 			}
 		}
-		if diff := cmp.Diff(wantPaths, paths); diff != "" {
+		if diff := gocmp.Diff(wantPaths, paths); diff != "" {
 			t.Errorf("paths of the node (-want +got):\n%s", diff)
 		}
-		if diff := cmp.Diff(wantMounts, s.daemon.VolumeMounts); diff != "" {
+		if diff := gocmp.Diff(wantMounts, s.daemon.VolumeMounts); diff != "" {
 			t.Errorf("mounts (-want +got):\n%s", diff)
 		}
 		for _, mount := range s.daemon.VolumeMounts {
 			mounts = append(mounts, mount.Name)
 		}
-		if diff := cmp.Diff(volumes, mounts); diff != "" {
+		if diff := gocmp.Diff(volumes, mounts); diff != "" {
 			t.Errorf("volumes and mounts differ (-volumes +mounts):\n%s", diff)
 		}
 	})

@@ -1,6 +1,7 @@
 package manifests_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -22,13 +23,13 @@ func TestTheRuleIsTheFile(t *testing.T) {
 	if n := strings.Count(string(text), fmt.Sprintf(job, "keyvault-csi")); n != 1 {
 		t.Fatalf("the file asks for the job %d times", n)
 	}
-	// The snapshot's release has the fullname vaults.
-	text = []byte(strings.Replace(string(text), fmt.Sprintf(job, "keyvault-csi"), fmt.Sprintf(job, "vaults"), 1))
-	var want any
-	if err := yaml.Unmarshal(text, &want); err != nil {
-		t.Fatal(err)
-	}
+	// The job of a PodMonitor has its namespace, and the release's fullname.
+	jobs := map[string]string{"monitoring": `up{job=~"(keyvault-csi/)?vaults"} == 0`, "second-driver": `up{job=~"(monitoring/)?second"} == 0`}
 	each(t, func(t *testing.T, name string, s set) {
+		var want any
+		if err := yaml.Unmarshal(bytes.Replace(text, fmt.Appendf(nil, job, "keyvault-csi"), []byte(jobs[name]), 1), &want); err != nil {
+			t.Fatal(err)
+		}
 		found := false
 		for _, o := range s.objects {
 			if o.Kind != "PrometheusRule" {
@@ -43,7 +44,7 @@ func TestTheRuleIsTheFile(t *testing.T) {
 				t.Errorf("(-file +snapshot):\n%s", diff)
 			}
 		}
-		if found != (name == "monitoring") {
+		if found != (jobs[name] != "") {
 			t.Errorf("there is a rule: %t", found)
 		}
 	})
@@ -138,6 +139,44 @@ func TestTheNetworkPolicy(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, found); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Each object of the chart has the common annotations, and its own win. A monitor elsewhere finds the pods of the release's namespace.
+func TestAnnotations(t *testing.T) {
+	t.Parallel()
+	own := map[string]string{
+		"ServiceAccount": "platform", "CSIDriver": "storage", "PodMonitor": "observability", "PrometheusRule": "observability",
+	}
+	each(t, func(t *testing.T, name string, s set) {
+		for _, o := range s.objects {
+			if name != "second-driver" {
+				continue
+			}
+			want := map[string]string{"example.com/contact": "platform", "example.com/owner": "everyone"}
+			if owner := own[o.Kind]; owner != "" {
+				want["example.com/owner"] = owner
+			}
+			for key, value := range want {
+				if got := o.Metadata.Annotations[key]; got != value {
+					t.Errorf("%s %s: the annotation %s is %q, want %q", o.Kind, o.Metadata.Name, key, got, value)
+				}
+			}
+			if o.Kind != "PodMonitor" && o.Kind != "ServiceMonitor" {
+				continue
+			}
+			var spec struct {
+				NamespaceSelector struct {
+					MatchNames []string `yaml:"matchNames"`
+				} `yaml:"namespaceSelector"`
+			}
+			if err := o.Spec.Decode(&spec); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff([]string{"keyvault-csi"}, spec.NamespaceSelector.MatchNames); diff != "" || o.Metadata.Namespace != "monitoring" {
+				t.Errorf("%s in %s selects (-want +got):\n%s", o.Kind, o.Metadata.Namespace, diff)
+			}
 		}
 	})
 }

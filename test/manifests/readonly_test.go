@@ -55,7 +55,7 @@ type written struct {
 }
 
 var (
-	ofThisDriver = regexp.MustCompile(`"?\bdriver"?: *"?keyvault-csi\.io\b`)
+	ofThisDriver = regexp.MustCompile(`"?\bdriver"?: *"?(keyvault-csi\.io\b|\{\{ \.Values\.driverName \}\})`)
 	isReadOnly   = regexp.MustCompile(`(^|[{,\s"])readOnly"?: *true\b`)
 	removed      = regexp.MustCompile(`^-  `) // a removed line of a diff; a YAML list has one space there
 )
