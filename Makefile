@@ -25,11 +25,13 @@ PROGRAMS ?= keyvault-csi-driver kvcsi kvrun keyvault-csi-sync
 # kvrun has no cryptography.
 FIPS_PROGRAMS ?= keyvault-csi-driver kvcsi keyvault-csi-sync
 
-# Modules beside the root one. tools/actions and tools/release have code of ours, and tools/supply has sbom; test/sanity keeps csi-test out of the
-# product's go.mod, and cmd/keyvault-csi-sync client-go out of the driver's.
-MODULES = . cmd/keyvault-csi-sync tools tools/actions tools/chart tools/chart/helm4 tools/proto tools/release tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
-CODE    = . cmd/keyvault-csi-sync tools/actions tools/release tools/supply test/sanity
-SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images tools/release/run tools/release/rehearse \
+# Modules beside the root one. Those with code of ours are in CODE too. test/sanity keeps csi-test out of the product's go.mod, and
+# cmd/keyvault-csi-sync client-go out of the driver's.
+MODULES = . cmd/keyvault-csi-sync tools tools/actions tools/chart tools/chart/helm4 tools/dashboard tools/proto tools/release tools/supply \
+	test/sanity test/cluster/kubernetes test/cluster/runtimes
+CODE    = . cmd/keyvault-csi-sync tools/actions tools/dashboard tools/release tools/supply test/sanity
+SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images \
+	tools/release/run tools/release/rehearse \
 	$(addprefix test/cluster/,install build up node in down logs trace)
 
 TOOLS    = $(CURDIR)/.cache/tools/$(shell go env GOVERSION)
@@ -82,6 +84,7 @@ tidy: ## Format the code and tidy the modules
 verify: $(HELM) $(HELM4) $(HELM_DOCS) $(TOOLS)/actions ## Check that nothing is left to format, tidy, generate or commit: gofmt, go vet, the modules, the chart, the workflows
 	@$(TOOLS)/actions
 	@test/chart check
+	@go run -C tools/dashboard . $(CURDIR)/charts/keyvault-csi/dashboards/keyvault-csi.json
 	@test/proto check
 	@unformatted="$$(gofmt -s -l cmd internal pkg test tools)"; \
 	if [ -n "$$unformatted" ]; then echo "not formatted (make tidy):"; echo "$$unformatted"; exit 1; fi

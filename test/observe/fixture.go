@@ -49,8 +49,9 @@ func NewFixture(ctx context.Context, dir string) (*Fixture, error) {
 	}
 	var err error
 	s.Node, err = node.Start(ctx, node.Options{
-		Flags: []string{"--policy-file=" + s.policy, "--rotation-interval=" + Interval.String(), "--max-volume-bytes=64Mi"},
-		Env:   []string{"MEMORY_LIMIT=" + strconv.Itoa(memoryLimit)},
+		Provider: true,
+		Flags:    []string{"--policy-file=" + s.policy, "--rotation-interval=" + Interval.String(), "--max-volume-bytes=64Mi"},
+		Env:      []string{"MEMORY_LIMIT=" + strconv.Itoa(memoryLimit)},
 	})
 	if err != nil {
 		return nil, err

@@ -78,6 +78,8 @@ func Scenarios() []Scenario {
 			Name: "certificate of three hours", Alerts: []string{"KeyVaultCSICertificateExpiring", "KeyVaultCSICertificateExpiresToday"},
 			begin: func(ctx context.Context, s *Fixture) error { return beginCertificate(ctx, s, 3*time.Hour) },
 		},
+		{Name: "incomplete chain", Alerts: []string{"KeyVaultCSIChainIncomplete"}, begin: beginIncompleteChain},
+		{Name: "failing provider", Alerts: []string{"KeyVaultCSIProviderFailing"}, begin: tickFailingProvider, tick: tickFailingProvider},
 		{Name: "broken policy", Alerts: []string{"KeyVaultCSIPolicyBroken"}, begin: beginBrokenPolicy, tick: tickBrokenPolicy},
 		{Name: "tampered volume", Alerts: []string{"KeyVaultCSIVolumeTampered"}, begin: beginTampering, tick: tickTampering},
 		{Name: "volume that stays writable", Alerts: []string{"KeyVaultCSIVolumeWritable"}, begin: beginHolding, tick: tickHolding},
@@ -180,15 +182,6 @@ func beginRefusal(ctx context.Context, s *Fixture) error {
 
 func tickRefusal(ctx context.Context, s *Fixture) error {
 	return s.refused(ctx, s.principal(node.PrincipalSecret, s.secret("forbidden")), s.workload("pod", s.secret("unauthorized")))
-}
-
-func beginCertificate(ctx context.Context, s *Fixture, life time.Duration) error {
-	name := s.next("web")
-	_, err := s.Vault.SetCertificate(name, devcloud.CertificateOptions{KeyType: devcloud.P256, NotAfter: time.Now().Add(life)})
-	if err != nil {
-		return err
-	}
-	return s.startPod(ctx, s.workload("certificate-pod", name))
 }
 
 func beginBrokenPolicy(ctx context.Context, s *Fixture) error {
