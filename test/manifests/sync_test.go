@@ -16,6 +16,9 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
+// secondDriver is the driver of one snapshot's volume.
+const secondDriver = "second.keyvault-csi.io"
+
 // syncObject is an object of the chart keyvault-csi-sync.
 type syncObject struct {
 	Kind     string
@@ -66,7 +69,8 @@ func eachSync(t *testing.T, test func(t *testing.T, name string, objects []syncO
 			if err != nil {
 				t.Fatal(err)
 			}
-			volumes, err := migrate.Volumes([]migrate.File{{Name: name, Data: text}}, volume.Defaults{VaultSuffix: "vault.azure.net"})
+			ours := bytes.ReplaceAll(text, []byte("driver: "+secondDriver), []byte("driver: "+migrate.DriverName))
+			volumes, err := migrate.Volumes([]migrate.File{{Name: name, Data: ours}}, volume.Defaults{VaultSuffix: "vault.azure.net"})
 			if err != nil || len(volumes) != 1 || len(volumes[0].Problems) > 0 {
 				t.Errorf("the volumes: %+v, %v", volumes, err)
 			}
@@ -130,7 +134,7 @@ func TestSyncRights(t *testing.T) {
 			default:
 				t.Errorf("there is a %s", o.Kind)
 			}
-			if o.Metadata.Namespace != "shop" {
+			if o.Metadata.Namespace != "shop" && (o.Kind != "PodMonitor" || o.Metadata.Namespace != "monitoring") {
 				t.Errorf("a %s in namespace %q", o.Kind, o.Metadata.Namespace)
 			}
 		}
@@ -143,7 +147,7 @@ func TestSyncRights(t *testing.T) {
 // The pods pass Pod Security's restricted, and have a read-only root.
 func TestSyncPods(t *testing.T) {
 	t.Parallel()
-	eachSync(t, func(t *testing.T, _ string, objects []syncObject) {
+	eachSync(t, func(t *testing.T, name string, objects []syncObject) {
 		for _, o := range objects {
 			pod := o.Spec.syncPod
 			switch o.Kind {
@@ -171,11 +175,15 @@ func TestSyncPods(t *testing.T) {
 			if diff := cmp.Diff(wantContainer, pod.Containers[0].SecurityContext); diff != "" {
 				t.Errorf("security context of the container (-want +got):\n%s", diff)
 			}
+			driver := migrate.DriverName
+			if name == "existing-account" {
+				driver = secondDriver
+			}
 			for _, v := range pod.Volumes {
 				if v.HostPath != nil {
 					t.Error("a path of the node is mounted")
 				}
-				if v.CSI != nil && (v.CSI.Driver != "keyvault-csi.io" || !v.CSI.ReadOnly) {
+				if v.CSI != nil && (v.CSI.Driver != driver || !v.CSI.ReadOnly) {
 					t.Errorf("the volume is %+v", v.CSI)
 				}
 			}
