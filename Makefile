@@ -27,11 +27,11 @@ FIPS_PROGRAMS ?= keyvault-csi-driver kvcsi keyvault-csi-sync
 
 # Modules beside the root one. Those with code of ours are in CODE too. test/sanity keeps csi-test out of the product's go.mod, and
 # cmd/keyvault-csi-sync client-go out of the driver's.
-MODULES = . cmd/keyvault-csi-sync tools tools/actions tools/chart tools/chart/helm4 tools/dashboard tools/proto tools/release tools/supply \
-	test/sanity test/cluster/kubernetes test/cluster/runtimes
-CODE    = . cmd/keyvault-csi-sync tools/actions tools/dashboard tools/release tools/supply test/sanity
+MODULES = . cmd/keyvault-csi-sync tools tools/actions tools/chart tools/chart/helm4 tools/dashboard tools/proto tools/release tools/site \
+	tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
+CODE    = . cmd/keyvault-csi-sync tools/actions tools/dashboard tools/release tools/site tools/supply test/sanity
 SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images \
-	tools/release/run tools/release/rehearse \
+	tools/release/run tools/release/rehearse tools/site/build \
 	$(addprefix test/cluster/,install build up node in down logs trace)
 
 TOOLS    = $(CURDIR)/.cache/tools/$(shell go env GOVERSION)
@@ -39,6 +39,7 @@ GOLANGCI = $(TOOLS)/golangci-lint
 export HELM = $(TOOLS)/helm
 export HELM4 = $(TOOLS)/helm4
 export HELM_DOCS = $(TOOLS)/helm-docs
+HUGO     = $(TOOLS)/hugo
 SUPPLY   = $(addprefix $(TOOLS)/,govulncheck go-licenses sbom)
 RELEASE  = $(SUPPLY) $(HELM) $(addprefix $(TOOLS)/,cosign crane image)
 
@@ -184,6 +185,18 @@ bench: build ## Measure the daemon at its socket beside the bare system calls (3
 bench-plots: build ## Measure and write the figures and plots of docs/performance.md
 	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/bench -svg docs/performance -doc docs/performance.md $(BENCH_ARGS)
 
+##@ Document
+
+# The pages are those of docs/README.md. It opens as a file (dist/site/index.html) or from any web server, at any path.
+.PHONY: site
+site: $(HUGO) ## Build the site of the documentation in dist/site and check its links (the first run builds hugo, which takes minutes)
+	@tools/site/build $(HUGO) $(CURDIR)/dist/site
+	@mkdir -p dist && go run -C tools/site ./check links -repository $(CURDIR) $(CURDIR)/dist/site >dist/site-links.txt; tail -n 1 dist/site-links.txt
+
+.PHONY: site-check
+site-check: site ## Look at each page of the site with chromium, at 390 and 1280 px, light and dark; screenshots go to dist/site-shots
+	@go run -C tools/site ./check browser -shots $(CURDIR)/dist/site-shots $(CURDIR)/dist/site
+
 ##@ Release
 
 .PHONY: image
@@ -272,4 +285,8 @@ $(HELM4): tools/chart/helm4/go.mod tools/chart/helm4/go.sum
 
 $(HELM_DOCS): tools/chart/go.mod tools/chart/go.sum
 	CGO_ENABLED=0 go build -C tools/chart -trimpath -buildvcs=false -ldflags '-s -w' -o $@ github.com/norwoodj/helm-docs/cmd/helm-docs
+	@touch $@
+
+$(HUGO): tools/site/go.mod tools/site/go.sum
+	CGO_ENABLED=0 go build -C tools/site -trimpath -buildvcs=false -ldflags '-s -w' -o $@ github.com/gohugoio/hugo
 	@touch $@
