@@ -193,6 +193,10 @@ site: $(HUGO) ## Build the site of the documentation in dist/site and check its 
 	@tools/site/build $(HUGO) $(CURDIR)/dist/site
 	@mkdir -p dist && go run -C tools/site ./check links -repository $(CURDIR) $(CURDIR)/dist/site >dist/site-links.txt; tail -n 1 dist/site-links.txt
 
+.PHONY: recording
+recording: build ## Draw docs/demo.svg, the recording of make demo in the README, from a run
+	@go run ./test/recording
+
 .PHONY: site-check
 site-check: site ## Look at each page of the site with chromium, at 390 and 1280 px, light and dark; screenshots go to dist/site-shots
 	@go run -C tools/site ./check browser -shots $(CURDIR)/dist/site-shots $(CURDIR)/dist/site

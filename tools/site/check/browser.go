@@ -65,7 +65,7 @@ func checkBrowser(ctx context.Context, site, shots string) ([]string, error) {
 	ctx, stop := chromedp.NewExecAllocator(ctx, options...)
 	defer stop()
 	if shots != "" {
-		if err := os.MkdirAll(shots, 0o750); err != nil {
+		if err := os.MkdirAll(shots, 0o750); err != nil { //nolint:gosec // G703: the folder that the caller names
 			return nil, err
 		}
 	}
@@ -169,7 +169,7 @@ func (b *browser) look(ctx context.Context, name string, v view) ([]string, erro
 	b.mu.Unlock()
 	if b.shots != "" {
 		file := fmt.Sprintf("%s-%d-%s.png", strings.NewReplacer("/", "-", ".html", "").Replace(name), v.width, v.scheme)
-		err = os.WriteFile(filepath.Join(b.shots, file), shot, 0o600)
+		err = os.WriteFile(filepath.Join(b.shots, file), shot, 0o600) //nolint:gosec // G703: as above
 	}
 	return problems, err
 }
