@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -83,7 +82,7 @@ func checkLink(site, repository string, pages map[string]page, name, link string
 		return ""
 	}
 	if to, ok := pages[target]; !ok || !to.ids[u.Fragment] {
-		return cmp.Or(target, "the page") + " has no such anchor"
+		return target + " has no such anchor"
 	}
 	return ""
 }
