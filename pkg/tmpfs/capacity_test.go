@@ -158,7 +158,11 @@ func TestLeftoversOfAKilledRotation(t *testing.T) {
 					}
 				})
 				f.publish(t, next)
-				if got := tree(t, f.target); len(got) != 5 { // root, ..data, link, folder, file
+				f.settle(t, 3, func() error { // ..data, link, folder
+					_, err := f.Publish(t.Context(), f.mount(), next)
+					return err
+				})
+				if got := tree(t, f.target); len(got) != 5 { // with root and file
 					t.Errorf("the volume holds %v", got)
 				}
 			})

@@ -14,6 +14,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -117,6 +118,25 @@ func (f fixture) publish(t testing.TB, c volume.Content) (changed bool) {
 		t.Errorf("Publish: %+v", o)
 	}
 	return o.Changed
+}
+
+// settle calls publish again until the root of the volume has so many names. A call keeps a replaced set of which a file is open, and a
+// process that another test starts has what is open in this process too, until it executes its program.
+func (f fixture) settle(t *testing.T, names int, publish func() error) {
+	t.Helper()
+	suite.Eventually(t, "no other files are left in the volume", func() bool {
+		entries, err := os.ReadDir(f.target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == names {
+			return true
+		}
+		if err := publish(); err != nil {
+			t.Fatal(err)
+		}
+		return false
+	})
 }
 
 // Refreshed is Inspect for a volume that no other process has changed.

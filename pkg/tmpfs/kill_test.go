@@ -146,9 +146,10 @@ func TestKill(t *testing.T) {
 							t.Fatalf("after a kill and the next call the file system is not read-only: %v", got)
 						}
 						checkNumbered(t, f.target)
-						if entries, _ := os.ReadDir(f.target); len(entries) != 4 {
-							t.Fatalf("%d names in the volume, want set, ..data, dir and only--1: %v", len(entries), tree(t, f.target))
-						}
+						f.settle(t, 4, func() error { // set, ..data, dir and only--1
+							_, err := f.Publish(t.Context(), f.mount(), numbered(-1))
+							return err
+						})
 					}
 					if mode == "anew" {
 						if err := f.Unpublish(f.target); err != nil || exists(f.target) {
