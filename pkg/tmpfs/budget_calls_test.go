@@ -98,7 +98,7 @@ func used(t *testing.T, target string) int64 {
 	if err := unix.Statfs(target, &st); err != nil {
 		t.Error(err)
 	}
-	return int64(st.Blocks-st.Bfree) * st.Bsize
+	return int64(st.Blocks-st.Bfree) * int64(st.Bsize) //nolint:unconvert // Bsize is an int32 on 32-bit architectures
 }
 
 // A volume that could not be made read-only is reported, also if there is no memory for its refresh.

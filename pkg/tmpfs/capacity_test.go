@@ -132,7 +132,7 @@ func fill(t *testing.T, target string, file *os.File, left int64) {
 	if err := unix.Statfs(target, &st); err != nil {
 		t.Fatal(err)
 	}
-	if free := int64(st.Bavail) * st.Bsize; free > left {
+	if free := int64(st.Bavail) * int64(st.Bsize); free > left { //nolint:unconvert // Bsize is an int32 on 32-bit architectures
 		if _, err := file.Write(make([]byte, free-left)); err != nil {
 			t.Fatal(err)
 		}

@@ -147,9 +147,10 @@ func TestCapacityGrowsWithKeptSets(t *testing.T) {
 			t.Errorf("blocks %d -> %d, inodes %d -> %d; want half as much again", two.Blocks, three.Blocks, two.Files, three.Files)
 		}
 		after := mounts(t, f.target)[0]
+		block := int64(three.Bsize) //nolint:unconvert // Bsize is an int32 on 32-bit architectures
 		numbers := strings.NewReplacer(
-			fmt.Sprintf("size=%dk,nr_inodes=%d", int64(three.Blocks)*three.Bsize/1024, three.Files),
-			fmt.Sprintf("size=%dk,nr_inodes=%d", int64(two.Blocks)*two.Bsize/1024, two.Files))
+			fmt.Sprintf("size=%dk,nr_inodes=%d", int64(three.Blocks)*block/1024, three.Files),
+			fmt.Sprintf("size=%dk,nr_inodes=%d", int64(two.Blocks)*block/1024, two.Files))
 		if got := numbers.Replace(after); got != before {
 			t.Errorf("options were\n%s\nand are\n%s", before, got)
 		}

@@ -253,8 +253,9 @@ func statfs(fd int) (total, used capacity, err error) {
 	if err := unix.Fstatfs(fd, &st); err != nil {
 		return capacity{}, capacity{}, err
 	}
+	block := int64(st.Bsize) //nolint:unconvert // an int32 on 32-bit architectures
 	//nolint:gosec // G115: sizes that Options bounds
-	total, free := capacity{int64(st.Blocks) * st.Bsize, int64(st.Files)}, capacity{int64(st.Bfree) * st.Bsize, int64(st.Ffree)}
+	total, free := capacity{int64(st.Blocks) * block, int64(st.Files)}, capacity{int64(st.Bfree) * block, int64(st.Ffree)}
 	return total, capacity{total.bytes - free.bytes, total.inodes - free.inodes}, nil
 }
 

@@ -119,7 +119,7 @@ func occupyBytes(t *testing.T, volume string) []*os.File {
 	if err := unix.Statfs(volume, &st); err != nil {
 		t.Fatal(err)
 	}
-	if free := int64(st.Bavail)*st.Bsize - 64<<10; free > 0 {
+	if free := int64(st.Bavail)*int64(st.Bsize) - 64<<10; free > 0 { //nolint:unconvert // Bsize is an int32 on 32-bit architectures
 		if _, err := f.Write(make([]byte, free)); err != nil {
 			t.Fatal(err)
 		}
