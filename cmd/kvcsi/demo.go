@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -105,6 +106,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.clean()) }()
+	// The kernel sends the driver its Pdeathsig when the thread ends that forked it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	d.say("The main job of keyvault-csi, here and now. A dev cloud plays Azure and this program plays the kubelet;\n" +
 		"the driver, its socket, TLS, the mount and the files are real.\n")
 	for _, s := range []step{
