@@ -31,6 +31,7 @@ MODULES = . cmd/keyvault-csi-sync tools tools/actions tools/chart tools/chart/he
 	tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
 CODE    = . cmd/keyvault-csi-sync tools/actions tools/dashboard tools/release tools/site tools/supply test/sanity
 SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images \
+	$(addprefix test/vm/,boot package run) \
 	tools/release/run tools/release/rehearse tools/site/build \
 	$(addprefix test/cluster/,install build up node in down logs trace)
 
@@ -166,6 +167,12 @@ e2e: build ## Run the tests on a real kubelet (root; the first run builds Kubern
 .PHONY: e2e-images
 e2e-images: build ## Pack the images of the end-to-end tests and of the quickstart, without docker or a registry
 	@test/e2e/images
+
+# VM_ONLY='6.12-arm64 6.1-amd64-tmpfs' runs only those. The rest is skipped where it has passed on this commit.
+VM_ONLY ?=
+.PHONY: vm
+vm: ## Run the suites on kernels of Debian, amd64 and arm64, in emulated machines (needs qemu; VM_ONLY=6.12-arm64)
+	@test/vm/run $(VM_ONLY)
 
 # SOAK_TIME=10m is shorter. SOAK_OUT is the folder of the report and its plots.
 SOAK_TIME ?= 60m
