@@ -107,7 +107,7 @@ func (f *fetch) explain(ctx context.Context, o volume.Object, failure *cache.Fai
 		return volume.Errorf(refused.Sentinel(), "%s: %s answered %v: %s", about, loginService(f.Identity), answer, refused.Hint())
 	case errors.As(err, &answer):
 		refused := vault.Refused{
-			Answer: answer, Object: o, Managed: login.KindOf(f.Identity) == login.ByMetadata,
+			Answer: answer, Object: o, FromClass: f.FromClass, Managed: login.KindOf(f.Identity) == login.ByMetadata,
 			Tenant: tenants.tenant, VaultTenant: tenants.vaultTenant,
 		}
 		return volume.Errorf(refused.Sentinel(), "%s: %v: %s", about, answer, refused.Hint())
@@ -139,7 +139,7 @@ func (f *fetch) explainOwn(about, asked string, err error) error {
 	case errors.Is(err, vault.ErrManyVersions):
 		return volume.Errorf(volume.ErrTooLarge, "%s: %v; leave the version out, or purge the object", about, err)
 	case errors.Is(err, vault.ErrPending):
-		return volume.Errorf(volume.ErrPrecondition, "%s: %v; wait for its issuer, or mark the object optional", about, err)
+		return volume.Errorf(volume.ErrPrecondition, "%s: %v; wait for its issuer, or %s", about, err, vault.WithoutIt(f.FromClass))
 	case errors.Is(err, vault.ErrNoVersion):
 		return volume.Errorf(volume.ErrNotFound, "%s: %v; check the name and the version, or recover or enable it", about, err)
 	case errors.Is(err, vault.ErrNoValue):

@@ -184,6 +184,11 @@ func TestAPendingCertificate(t *testing.T) {
 	o.Kind, o.Outputs = volume.KindPublicCertificate, []volume.Output{{Part: volume.PartCert, Path: "c"}}
 	w.fails(w.asServicePrincipal(o), volume.ErrPrecondition, `secrets[0]: `+string(volume.KindPublicCertificate)+` "c" of https://shop.vault.azure.net as servicePrincipal `+
 		clientID+`: the certificate is not issued yet; wait for its issuer, or mark the object optional`)
+	class := w.asServicePrincipal(o)
+	class.FromClass = true
+	w.later(time.Minute)
+	w.fails(class, volume.ErrPrecondition, `secrets[0]: `+string(volume.KindPublicCertificate)+` "c" of https://shop.vault.azure.net as servicePrincipal `+
+		clientID+`: the certificate is not issued yet; wait for its issuer, or remove the object from the SecretProviderClass`)
 	o.Optional = true
 	w.later(time.Minute)
 	if files := w.fetch(w.asServicePrincipal(o)); len(files) != 0 {

@@ -39,6 +39,7 @@ func Request(parameters, secrets map[string]string, o Options) (volume.Request, 
 	}
 	vault := r.vault()
 	request := r.identity()
+	request.FromClass = true
 	request.Objects = r.objects(vault)
 	if len(r.problems) > 0 {
 		return volume.Request{}, r.problems

@@ -36,6 +36,10 @@ type Request struct {
 	// than RotationInterval, also those that the volume has already. Parse does not set it.
 	Poll bool
 
+	// FromClass is true if a SecretProviderClass names the objects. It cannot mark one optional, and errors do not advise it.
+	// Parse does not set it.
+	FromClass bool
+
 	// NotBefore is the policy's refreshAfter: an answer of a vault that was requested before must not be used. Zero means
 	// none. Parse does not set it.
 	NotBefore time.Time

@@ -79,7 +79,7 @@ func decidedDifferences(t *testing.T) map[string]decision {
 
 		"objectEncoding: base64 of another text": refusal(codes.FailedPrecondition, `objects[0]: secret "plain"`+vault+" is not base64; correct the value or the encoding"),
 		"objectFormat: pfx of PEM":               refusal(codes.FailedPrecondition, `objects[0]: secret "pemcert"`+vault+" is not base64; correct the value or the encoding"),
-		"secret that is disabled":                refusal(codes.FailedPrecondition, `objects[0]: secret "off"`+service+": HTTP 403 Forbidden, SecretDisabled: it is disabled; enable it, or mark the object optional"),
+		"secret that is disabled":                refusal(codes.FailedPrecondition, `objects[0]: secret "off"`+service+": HTTP 403 Forbidden, SecretDisabled: it is disabled; enable it, or remove the object from the SecretProviderClass"),
 		"secret that does not exist":             refusal(codes.NotFound, `objects[0]: secret "no-such-secret"`+service+": HTTP 404 SecretNotFound: there is no such object; check the name, or recover it if it was deleted"),
 		"objectVersion: of none":                 refusal(codes.NotFound, `objects[0]: secret "versioned" version 00000000000000000000000000000000`+service+": HTTP 404 SecretNotFound: there is no such object, or not in this version; check both, or recover it if it was deleted"),
 		"keyvaultName: of no vault":              refusal(codes.Unavailable, `objects[0]: secret "plain" of https://nosuch.vault.azure.net as servicePrincipal `+recordedClient+": no answer from nosuch.vault.azure.net: the proxy answered CONNECT with HTTP 502; check the name, and what the proxy allows"),

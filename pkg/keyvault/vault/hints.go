@@ -13,6 +13,7 @@ import (
 type Refused struct {
 	Answer      *azure.Answer
 	Object      volume.Object
+	FromClass   bool   // the object is of a SecretProviderClass, see [WithoutIt]
 	Managed     bool   // the token is of a managed identity, which exists in one tenant only
 	Tenant      string // that issued the token
 	VaultTenant string // from the vault's challenge; empty while unknown
@@ -53,7 +54,7 @@ func (r Refused) Hint() string {
 	case a.Status == http.StatusUnauthorized:
 		return r.unauthorized()
 	case a.Disabled():
-		return "it is disabled; enable it, or mark the object optional"
+		return "it is disabled; enable it, or " + WithoutIt(r.FromClass)
 	case apiVersion(a):
 		return "the vault does not know this version of its interface; set --vault-api-version to one it knows, such as 7.4"
 	case a.Status == http.StatusBadRequest:
@@ -71,6 +72,14 @@ func (r Refused) Hint() string {
 	default:
 		return "there is no such object; check the name, or recover it if it was deleted"
 	}
+}
+
+// WithoutIt returns how a volume is mounted without an object that is disabled or pending, as the end of a sentence.
+func WithoutIt(fromClass bool) string {
+	if fromClass {
+		return "remove the object from the SecretProviderClass"
+	}
+	return "mark the object optional"
 }
 
 // unauthorized returns the hint for a token that the vault does not accept.
