@@ -57,7 +57,7 @@ func (w *fixture) addFile(path string) (name string) {
 	return name
 }
 
-func read(t *testing.T, path string) []byte {
+func read(t testing.TB, path string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(path)
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 // openssl made the files of certificate/testdata/login; make.sh there has the commands.
 const certificatePassword = "the password"
 
-func loginFile(t *testing.T, name string) []byte {
+func loginFile(t testing.TB, name string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("certificate/testdata/login", name))
 	if err != nil {

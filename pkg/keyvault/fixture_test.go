@@ -29,7 +29,7 @@ const (
 // fixture is a cloud with one vault that two identities may read, and a client.
 type fixture struct {
 	*devcloud.Cloud
-	t       *testing.T
+	t       testing.TB
 	vault   *devcloud.Vault
 	issuer  *devcloud.Issuer
 	client  *keyvault.Client
@@ -53,7 +53,7 @@ func (w *fixture) now() time.Time {
 // run lets the clock run, for pauses that must end within one call.
 func (w *fixture) run() { w.running.Store(true) }
 
-func newFixture(t *testing.T, change ...func(*keyvault.Options)) *fixture {
+func newFixture(t testing.TB, change ...func(*keyvault.Options)) *fixture {
 	t.Helper()
 	cloud, err := devcloud.Start(context.Background(), devcloud.Options{})
 	if err != nil {
