@@ -50,6 +50,8 @@ type Options struct {
 	Now func() time.Time
 	// After is the timer of that clock; nil means time.After.
 	After func(time.Duration) <-chan time.Time
+	// Transport replaces the HTTPS connections to vaults and to the authority, for simulations; nil means that there is none.
+	Transport http.RoundTripper
 	// Logger has one line for each request to a vault at verbosity 4; the zero value discards.
 	Logger klog.Logger
 }
@@ -88,6 +90,9 @@ func New(o Options) (*Client, error) {
 		metadata: azure.NewMetadataSender(login.MetadataDial, o.Logger),
 		decoders: newDecoders(),
 		volumes:  newVolumes(),
+	}
+	if o.Transport != nil {
+		c.sender.HTTP.Transport = o.Transport
 	}
 	if err := c.connect(o); err != nil {
 		return nil, fmt.Errorf("setting up the client: %w", err)

@@ -1,0 +1,89 @@
+package fleet_test
+
+import (
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
+	"github.com/keyvault-csi/keyvault-csi/test/fleet"
+)
+
+// The short form: a fleet below the limit is mounted in the time that the vault needs, no volume gets old, and all nodes have the same.
+func TestBelowTheLimit(t *testing.T) {
+	t.Parallel()
+	s := fleet.Scenario{Name: "100 nodes", Nodes: 100, Objects: 50, Identities: 2, Length: 8 * time.Minute, Rotation: 4 * time.Minute, Seed: 1}
+	r := simulate(t, s)
+	if r.Missing != 0 || r.Waiting != 0 {
+		t.Errorf("%d volumes were never mounted, %d never had the new value", r.Missing, r.Waiting)
+	}
+	if all := fleet.At(r.Mounts, 0, 1); all > 3*r.Ideal() {
+		t.Errorf("the last volume was mounted after %s, ideal are %s", all, r.Ideal())
+	}
+	if oldest := fleet.At(r.Ages, 0, 1); oldest > r.Bound() {
+		t.Errorf("an object was %s old, at most %s are allowed", oldest, r.Bound())
+	}
+	if r.Refused() > .02 {
+		t.Errorf("%.1f %% of the requests after the first minute were refused", 100*r.Refused())
+	}
+	if r.Jain() < .95 {
+		t.Errorf("fairness %.3f, at least 0.95 is required", r.Jain())
+	}
+	suite.Verdict(t, "100 nodes below the limit: the last mounted after %s, the oldest object %s", fleet.At(r.Mounts, 0, 1), fleet.At(r.Ages, 0, 1))
+}
+
+// Polling has no client, so it is fast at any size.
+func TestPollingAboveTheLimit(t *testing.T) {
+	t.Parallel()
+	r := fleet.Scenario{Name: "polling", Nodes: 5000, Objects: 100, Identities: 2, Length: 10 * time.Minute, Seed: 1}.Poll()
+	again := fleet.Scenario{Name: "polling", Nodes: 5000, Objects: 100, Identities: 2, Length: 10 * time.Minute, Seed: 1}.Poll()
+	if r.Row() != again.Row() {
+		t.Errorf("the same seed gives\n%sand\n%s", r.Row(), again.Row())
+	}
+	if r.Refused() < .5 {
+		t.Errorf("polling is refused %.1f %%: the vault does not enforce its limit", 100*r.Refused())
+	}
+}
+
+// The long form prints the table of docs/performance.md.
+func TestFleets(t *testing.T) {
+	if !suite.Long() {
+		t.Skip("make fleet runs it: it takes minutes")
+	}
+	for _, s := range fleet.Scenarios() {
+		began := time.Now()
+		r := simulate(t, s)
+		p := s.Poll()
+		t.Logf("%s: %.0f s\n%s%s%s", s.Name, time.Since(began).Seconds(), fleet.Head, r.Row(), p.Row())
+		appendTo(t, os.Getenv("KEYVAULT_CSI_FLEET_OUT"), r.Row()+p.Row())
+	}
+}
+
+func appendTo(t *testing.T, file, text string) {
+	t.Helper()
+	if file == "" {
+		return
+	}
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func simulate(t *testing.T, s fleet.Scenario) (r *fleet.Report) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		if r, err = s.Run(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return r
+}

@@ -1,0 +1,84 @@
+package fleet
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+)
+
+// Scenario is a fleet and what happens to it. It begins with the mounts of all volumes.
+type Scenario struct {
+	Name                       string
+	Nodes, Objects, Identities int // Objects and Identities are of each node
+	Length                     time.Duration
+	Seed                       uint64
+
+	NoRetryAfter bool
+	Others       float64       // see [Vault]
+	Subscription int           // the same
+	Over         time.Duration // the nodes start at random in this time; 0 means within a second
+
+	Upgrade  time.Duration // when the driver is replaced on one node after another, for Rollout; 0 means never
+	Rollout  time.Duration
+	Outage   time.Duration // when a third of the nodes is cut off, for OutageOf; 0 means never
+	OutageOf time.Duration
+	Skew     time.Duration // the clocks of the nodes are up to this much ahead when they judge the age of a set
+	Rotation time.Duration // when the first object of each volume changes; 0 means never
+}
+
+// Run simulates the scenario. It must run in a bubble of testing/synctest, because it takes Length.
+func (s Scenario) Run() (*Report, error) {
+	cloud, err := azure.CloudByName("AzurePublicCloud", "", "")
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	vault := &Vault{Began: began, RetryAfter: !s.NoRetryAfter, Others: s.Others, Subscription: s.Subscription}
+	report := &Report{Name: s.Name, Nodes: s.Nodes, Objects: s.Objects, Length: s.Length, Missing: s.Nodes * s.Identities}
+	all := &record{Report: report}
+	if s.Rotation > 0 {
+		all.changed, report.Waiting = began.Add(s.Rotation), s.Nodes*s.Identities
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.Length)
+	defer cancel()
+	var group sync.WaitGroup
+	nodes, volumes := make([]*node, s.Nodes), requests(s.Objects, s.Identities)
+	for i := range nodes {
+		random := func(stream int) *rand.Rand { return rand.New(rand.NewPCG(s.Seed, uint64(i<<8+stream))) } //nolint:gosec // G404, G115: a simulation
+		n := &node{vault: vault, record: all, random: random(0)}
+		if err := n.upgrade(cloud); err != nil {
+			return nil, err
+		}
+		nodes[i] = n
+		own := random(1)
+		start, skew := rand64(own, max(s.Over, time.Second)), rand64(own, s.Skew)
+		for k, request := range volumes {
+			v := &Volume{fetcher: n.fetcher, request: request, random: random(2 + k), record: all}
+			group.Go(func() { v.run(ctx, start, skew) })
+		}
+		if s.Upgrade > 0 {
+			at := s.Upgrade + rand64(own, s.Rollout)
+			group.Go(func() {
+				if sleep(ctx, at) {
+					err = n.upgrade(cloud)
+				}
+			})
+		}
+		if s.Outage > 0 && i%3 == 0 {
+			group.Go(func() {
+				if sleep(ctx, s.Outage) {
+					n.cut(time.Now().Add(s.OutageOf))
+				}
+			})
+		}
+	}
+	group.Wait()
+	report.First, report.Counts = vault.Counts(0, Settle), vault.Counts(Settle, s.Length)
+	for _, n := range nodes {
+		report.PerNode = append(report.PerNode, float64(n.good.Load()))
+	}
+	return report, err
+}
