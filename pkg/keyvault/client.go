@@ -129,6 +129,7 @@ func (c *Client) connect(o Options) (err error) {
 func (c *Client) Tidy() (bytes int) {
 	c.logins.Tidy()
 	c.vaults.Tidy()
+	c.volumes.tidy(c.now())
 	return c.cache.Tidy()
 }
 

@@ -110,6 +110,9 @@ func (c *Client) newFetch(r volume.Request) *fetch {
 		Client: c, Request: r, key: c.logins.KeyOf(r), owner: c.logins.OwnerOf(r),
 		demand: cache.Demand{Refresh: r.Refresh, Interval: r.RotationInterval, NotBefore: r.NotBefore},
 	}
+	if !r.Refresh && r.Volume != "" {
+		f.demand.Begun = c.volumes.begin(r.Volume, c.now())
+	}
 	if !r.Poll {
 		f.demand.Since = c.volumes.newest(r.Volume)
 	}

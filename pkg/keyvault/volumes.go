@@ -2,6 +2,7 @@ package keyvault
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -19,11 +20,15 @@ const (
 	maxCertificates = 32 << 10
 )
 
+// mountTime is how long the attempts of one first mount may use what the attempts before them have read.
+const mountTime = 10 * time.Minute
+
 // volumes are the mounted volumes with their metrics. It is the collector of the certificates' metrics.
 type volumes struct {
 	mu           sync.Mutex
-	known        map[string]mounted // by volume id
-	certificates int                // of all volumes
+	known        map[string]mounted   // by volume id
+	begun        map[string]time.Time // when the first mount of a volume that is not mounted yet was first tried
+	certificates int                  // of all volumes
 
 	end, count, gaps *prometheus.Desc
 }
@@ -45,7 +50,7 @@ type certificateEnd struct {
 
 func newVolumes() *volumes {
 	return &volumes{
-		known: map[string]mounted{},
+		known: map[string]mounted{}, begun: map[string]time.Time{},
 		end: prometheus.NewDesc("keyvault_csi_certificate_expiry_timestamp_seconds",
 			"End of the validity of the certificates that volumes hold; only of the 200 that end first.", []string{"vault", "name"}, nil),
 		count: prometheus.NewDesc("keyvault_csi_certificates", "Certificates that volumes hold.", nil, nil),
@@ -65,6 +70,7 @@ func (v *volumes) replace(id string, now mounted) (before mounted, known bool) {
 	}
 	v.certificates += len(now.certificates)
 	v.known[id] = now
+	delete(v.begun, id)
 	return before, known
 }
 
@@ -76,6 +82,24 @@ func (v *volumes) remove(id string) (before mounted, known bool) {
 	v.certificates -= len(before.certificates)
 	delete(v.known, id)
 	return before, known
+}
+
+// begin returns when the first mount of a volume was first tried.
+func (v *volumes) begin(id string, now time.Time) time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if begun, ok := v.begun[id]; ok && now.Sub(begun).Abs() < mountTime {
+		return begun
+	}
+	v.begun[id] = now
+	return now
+}
+
+// tidy forgets the first mounts that were given up.
+func (v *volumes) tidy(now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	maps.DeleteFunc(v.begun, func(_ string, begun time.Time) bool { return now.Sub(begun).Abs() >= mountTime })
 }
 
 // newest returns when the newest object of a volume was read; zero if the volume is not known.

@@ -115,9 +115,7 @@ func newMemoryGroup(t *testing.T) memoryGroup {
 	if err != nil {
 		t.Skipf("needs a memory cgroup that it may divide: %v", err)
 	}
-	t.Cleanup(func() {
-		suite.Eventually(t, "the cgroup is empty", func() bool { return g.Remove() == nil })
-	})
+	t.Cleanup(func() { g.RemoveWhenEmpty(t) })
 	return memoryGroup{g}
 }
 

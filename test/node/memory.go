@@ -2,10 +2,15 @@ package node
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 )
 
 // MemoryGroup is a memory cgroup below the cgroup of this process, of version 1 or 2.
@@ -63,8 +68,33 @@ func (g MemoryGroup) Used() (int64, error) {
 	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 }
 
-// Remove removes the group. It fails for a moment after the end of the last process.
-func (g MemoryGroup) Remove() error { return os.Remove(g.Path) }
+// Remove removes the group. The error says which processes it has.
+func (g MemoryGroup) Remove() error {
+	err := os.Remove(g.Path)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	pids, _ := os.ReadFile(filepath.Join(g.Path, "cgroup.procs"))
+	for pid := range strings.FieldsSeq(string(pids)) {
+		name, _ := os.ReadFile("/proc/" + pid + "/comm")
+		err = fmt.Errorf("%w; it has process %s, %q", err, pid, strings.TrimSpace(string(name)))
+	}
+	return err
+}
+
+// RemoveWhenEmpty waits until the last process has left the group, which takes a moment after its end.
+func (g MemoryGroup) RemoveWhenEmpty(t testing.TB) {
+	t.Helper()
+	why := ""
+	suite.Eventually(t, "the cgroup is empty", func() bool {
+		err := g.Remove()
+		if err != nil && err.Error() != why {
+			why = err.Error()
+			t.Log(why)
+		}
+		return err == nil
+	})
+}
 
 func (g MemoryGroup) write(file string, value int64) error {
 	return os.WriteFile(filepath.Join(g.Path, file), []byte(strconv.FormatInt(value, 10)), 0o600)

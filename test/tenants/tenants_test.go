@@ -111,7 +111,7 @@ func limitMemory(t *testing.T, n *node.Node) {
 	}
 	t.Cleanup(func() {
 		_, _ = n.StopDaemon(syscall.SIGKILL) // a group with processes cannot be removed
-		suite.Eventually(t, "the cgroup is empty", func() bool { return group.Remove() == nil })
+		group.RemoveWhenEmpty(t)
 	})
 	if err := errors.Join(group.Add(n.PID()), group.Limit(chartLimit)); err != nil {
 		t.Fatal(err)

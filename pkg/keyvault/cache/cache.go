@@ -66,6 +66,7 @@ type Result[V Value] struct {
 type Demand struct {
 	Refresh  bool
 	Interval time.Duration // of the volume
+	Begun    time.Time     // in a first mount: when it was first tried; answers requested since then serve it, at any age
 	Since    time.Time     // in a refresh: when the volume's newest value was requested; zero if not known
 	Optional bool          // the volume accepts that the object is absent
 
@@ -150,7 +151,7 @@ func (c *Cache[V]) serves(e *entry[V], d Demand, now time.Time) bool {
 	case e.value == none || d.excludes(e.at, now):
 		return false
 	case !d.Refresh:
-		return younger(now.Sub(e.at), c.options.MountMaxAge)
+		return younger(now.Sub(e.at), c.options.MountMaxAge) || d.tried(e.at, now)
 	case e.key.Version != "":
 		return true
 	default:
@@ -171,6 +172,12 @@ func (d Demand) fresh(at, now time.Time) bool {
 		limit = CallTime
 	}
 	return at.After(d.Since) && younger(now.Sub(at), limit) && !d.excludes(at, now)
+}
+
+// tried reports whether an answer of that time is from the first attempt of the mount or later. A mount that ends at its
+// timeout, because it has many objects or its vault throttles, would otherwise read all of them again, and never end.
+func (d Demand) tried(at, now time.Time) bool {
+	return !d.Begun.IsZero() && !at.Before(d.Begun) && !at.After(now)
 }
 
 // excludes applies NotBefore to an answer of that time.

@@ -6,8 +6,8 @@
 //
 // Three rules decide how long an entry is used:
 //
-//   - Freshness: a first mount takes a value younger than [Options.MountMaxAge]. A refresh takes one younger than its
-//     volume's interval and newer than what the volume has. A pinned version cannot change, so its age does not
+//   - Freshness: a first mount takes a value younger than [Options.MountMaxAge], or read since the mount was first
+//     tried. A refresh takes one younger than its volume's interval and newer than what the volume has. A pinned version cannot change, so its age does not
 //     matter. [Demand.NotBefore] excludes older answers from all of these, and from the last known ones.
 //   - Failures: a failed fetch answers the next ones for two seconds after a refusal, and for 10 to 30 seconds after
 //     an outage. A refusal removes the value.
