@@ -15,6 +15,8 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // The environment variable that Rerun sets, and its values.
@@ -29,6 +31,16 @@ func Inside() bool { return os.Getenv(variable) != "" }
 
 // InUserNamespace reports whether there is a user namespace as well.
 func InUserNamespace() bool { return os.Getenv(variable) == ofUser }
+
+// Noswap reports whether tmpfs has the option noswap here: not before Linux 6.3, and not in a user namespace.
+func Noswap() bool {
+	fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(fs) }()
+	return unix.FsconfigSetFlag(fs, "noswap") == nil
+}
 
 // ErrForbidden is returned by [Rerun] when the machine does not allow the namespace.
 var ErrForbidden = errors.New("this machine does not let an ordinary user make a user and mount namespace; run as root, " +
