@@ -51,7 +51,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- /* Those of the chart and of the charts around it, each once. The latter may be names alone. */ -}}
 {{- define "keyvault-csi.imagePullSecrets" -}}
 {{- $names := list }}
-{{- range concat .Values.imagePullSecrets (.Values.global.imagePullSecrets | default list) }}
+{{- range concat (.Values.imagePullSecrets | default list) (.Values.global.imagePullSecrets | default list) }}
 {{- $names = append $names (kindIs "string" . | ternary . (get (kindIs "map" . | ternary . dict) "name")) }}
 {{- end }}
 {{- range $names | uniq }}
@@ -69,7 +69,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{- /* The annotations of an object, or nothing. Its argument is a list of the context, and of the annotations of this object alone, which win. */ -}}
 {{- define "keyvault-csi.annotations" -}}
-{{- with merge dict (index . 1) (index . 0).Values.commonAnnotations -}}
+{{- with merge dict (index . 1 | default dict) ((index . 0).Values.commonAnnotations | default dict) -}}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
