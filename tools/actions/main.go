@@ -5,6 +5,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,7 +19,7 @@ import (
 func main() {
 	files := os.Args[1:]
 	if len(files) == 0 {
-		files, _ = filepath.Glob(".github/workflows/*.yml") // the pattern is valid
+		files, _ = filepath.Glob(".github/workflows/*.y*ml") // the pattern is valid
 	}
 	problems, err := check(files, os.Stdout)
 	switch {
@@ -33,6 +34,9 @@ func main() {
 
 // check prints the problems of the files and returns their number.
 func check(files []string, out io.Writer) (problems int, err error) {
+	if len(files) == 0 {
+		return 0, errors.New("there is no workflow here: run it in the root of the repository")
+	}
 	linter, err := actionlint.NewLinter(out, &actionlint.LinterOptions{Shellcheck: "shellcheck"})
 	if err != nil {
 		return 0, err

@@ -66,3 +66,10 @@ func TestCheck(t *testing.T) {
 		})
 	}
 }
+
+func TestCheckOfNothing(t *testing.T) {
+	t.Parallel()
+	if _, err := check(nil, &bytes.Buffer{}); err == nil {
+		t.Error("no workflows pass")
+	}
+}
