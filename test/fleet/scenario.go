@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -63,7 +64,10 @@ func (s Scenario) Run() (*Report, error) {
 			at := s.Upgrade + rand64(own, s.Rollout)
 			group.Go(func() {
 				if sleep(ctx, at) {
-					err = n.upgrade(cloud)
+					failed := n.upgrade(cloud)
+					all.mu.Lock()
+					defer all.mu.Unlock()
+					err = errors.Join(err, failed)
 				}
 			})
 		}
