@@ -87,6 +87,8 @@ func explain(verb string, err error) error {
 		return &awayError{text: fmt.Sprintf("%s secrets: the API server answers %d", verb, s.Code), after: time.Duration(seconds) * time.Second}
 	case s.Code == http.StatusUnauthorized:
 		return &awayError{text: fmt.Sprintf("%s secrets: the API server does not accept the token of the service account", verb)}
+	case s.Code == http.StatusGone:
+		return ErrExpired
 	case s.Code == http.StatusConflict:
 		return conflict(s)
 	case strings.Contains(message, "exceeded quota"):

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -127,17 +128,24 @@ func (s *Syncer) startWatches(ctx context.Context, running *sync.WaitGroup) {
 	}
 }
 
-// watch watches a Secret until ctx ends.
+// watch watches a Secret until ctx ends. A watch that follows another goes on where that ended, so it costs no further request.
 func (s *Syncer) watch(ctx context.Context, name string) {
 	var pause backoff
+	since := "" // the resource version up to which nothing was missed
 	for ctx.Err() == nil {
-		err := s.API.Watch(ctx, name, func(c api.Change) {
+		err := s.API.Watch(ctx, name, since, func(c api.Change) {
 			pause.reset()
+			if since = c.ResourceVersion; c.Bookmark {
+				return
+			}
 			select {
 			case s.changes <- c:
 			case <-ctx.Done():
 			}
 		})
+		if errors.Is(err, api.ErrExpired) {
+			since = ""
+		}
 		longest := longestAway
 		if isRefused(err) { // by the Role
 			longest = longestPause

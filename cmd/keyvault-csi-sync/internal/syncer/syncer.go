@@ -26,7 +26,7 @@ type API interface {
 	Release(ctx context.Context, s secret.Secret) (*secret.Secret, error)
 	List(ctx context.Context, owner string) ([]secret.Metadata, error)
 	Delete(ctx context.Context, m secret.Metadata) error
-	Watch(ctx context.Context, name string, report func(api.Change)) error
+	Watch(ctx context.Context, name, since string, report func(api.Change)) error
 	Emit(ctx context.Context, e api.Event, now time.Time) error
 }
 
@@ -56,7 +56,8 @@ type Syncer struct {
 	missing string // the error of the volume that was reported last
 	set     fileset.Set
 	entries map[string]*entry
-	prune   bool // still to be done
+	loadAt  time.Time // when the files and the configuration are looked at again
+	prune   bool      // still to be done
 	pruning backoff
 	pruneAt time.Time
 	away    backoff
@@ -93,8 +94,12 @@ func (s *Syncer) Run(ctx context.Context) {
 	var watches sync.WaitGroup
 	defer watches.Wait()
 	for {
-		if s.load(ctx) {
-			s.startWatches(ctx, &watches)
+		// Not after each change of a Secret: a hundred of them would read the files a hundred times for each rotation.
+		if !s.loadAt.After(s.Clock.Now()) {
+			if s.load(ctx) {
+				s.startWatches(ctx, &watches)
+			}
+			s.loadAt = s.Clock.Now().Add(beat)
 		}
 		s.work(ctx)
 		s.publish()
@@ -105,6 +110,7 @@ func (s *Syncer) Run(ctx context.Context) {
 			return
 		case <-timer.C():
 		case <-s.Changed:
+			s.loadAt = s.Clock.Now()
 		case c := <-s.changes:
 			s.note(c)
 		}
@@ -122,7 +128,7 @@ func (s *Syncer) note(c api.Change) {
 // pause returns the time until something is due.
 func (s *Syncer) pause() time.Duration {
 	now := s.Clock.Now()
-	next := now.Add(beat)
+	next := s.loadAt
 	for _, e := range s.entries {
 		if e.valid && !e.due.IsZero() && e.due.Before(next) {
 			next = e.due

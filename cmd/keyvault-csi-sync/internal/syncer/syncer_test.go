@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,8 +25,10 @@ type server struct {
 	gets    int
 	live    map[string]secret.Secret
 	writes  int
-	meddle  bool // somebody changes each Secret as soon as it was written
+	reads   atomic.Int64 // of the configuration
+	meddle  bool         // somebody changes each Secret as soon as it was written
 	reports chan func(api.Change)
+	watch   func(ctx context.Context, since string, report func(api.Change)) error // instead of one that never ends
 }
 
 func (s *server) Get(_ context.Context, name string) (*secret.Secret, error) {
@@ -61,7 +65,10 @@ func (s *server) Apply(_ context.Context, m secret.Secret, _ bool) (*secret.Secr
 	return &m, nil
 }
 
-func (s *server) Watch(ctx context.Context, _ string, report func(api.Change)) error {
+func (s *server) Watch(ctx context.Context, _, since string, report func(api.Change)) error {
+	if s.watch != nil {
+		return s.watch(ctx, since, report)
+	}
 	s.reports <- report
 	<-ctx.Done()
 	return nil
@@ -79,7 +86,12 @@ func (s *server) count() (gets, writes int) {
 }
 
 // start runs a Syncer for one Secret, in a bubble of synctest, whose time is fake.
-func start(t *testing.T, s *server) {
+func start(t *testing.T, s *server) *syncer.Syncer {
+	t.Helper()
+	return startWith(t, s, "secrets: [{name: db, data: {key: file}}]")
+}
+
+func startWith(t *testing.T, s *server, config string) *syncer.Syncer {
 	t.Helper()
 	volume := t.TempDir()
 	if err := os.Mkdir(filepath.Join(volume, "..set"), 0o755); err != nil {
@@ -94,12 +106,13 @@ func start(t *testing.T, s *server) {
 	s.live, s.reports = map[string]secret.Secret{}, make(chan func(api.Change), 1)
 	loop := syncer.New(syncer.Options{
 		Name: "web", Volume: volume, API: s, Log: slog.New(slog.DiscardHandler),
-		ReadConfig: func() ([]byte, error) { return []byte("secrets: [{name: db, data: {key: file}}]"), nil },
+		ReadConfig: func() ([]byte, error) { s.reads.Add(1); return []byte(config), nil },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { loop.Run(ctx); close(ended) }()
 	t.Cleanup(func() { cancel(); <-ended })
+	return loop
 }
 
 // pass lets the time pass second by second, and returns after which of them the server was asked again.
@@ -153,6 +166,74 @@ func TestPausesBetweenTwoThatFight(t *testing.T) {
 		pass(s, 1200)
 		if _, writes := s.count(); writes < 5 || writes > 20 {
 			t.Errorf("in twenty minutes the Secret was written %d times", writes)
+		}
+	})
+}
+
+// A watch ends after some time. The next goes on where it ended, without another request. If the API server has forgotten that, the Secret is
+// read once.
+func TestWatchGoesOn(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		expired int // the watch that the API server refuses
+		since   []string
+		gets    int
+	}{
+		"bookmark": {expired: -1, since: []string{"", "mark-0", "mark-1", "mark-2"}},
+		"expired":  {expired: 2, since: []string{"", "mark-0", "mark-1", ""}, gets: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var since []string
+				s := &server{}
+				s.watch = func(ctx context.Context, from string, report func(api.Change)) error {
+					number := len(since)
+					since = append(since, from)
+					if number == test.expired {
+						return api.ErrExpired
+					}
+					if from == "" {
+						report(api.Change{Name: "db"})
+					}
+					report(api.Change{Name: "db", ResourceVersion: fmt.Sprintf("mark-%d", number), Bookmark: true})
+					select {
+					case <-ctx.Done():
+					case <-time.After(30 * time.Minute):
+					}
+					return nil
+				}
+				start(t, s)
+				pass(s, 60)
+				before, _ := s.count()
+				pass(s, 100*60)
+				if after, _ := s.count(); after-before != test.gets {
+					t.Errorf("the Secret was read %d times at rest, want %d", after-before, test.gets)
+				}
+				if got := since[:min(len(since), 4)]; !slices.Equal(got, test.since) {
+					t.Errorf("the watches began at %q, want %q", got, test.since)
+				}
+			})
+		})
+	}
+}
+
+// What changes at the API server is no reason to read the files and the configuration again; time is.
+func TestReadsTheConfigurationOnTheBeat(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{}
+		s.watch = func(ctx context.Context, _ string, report func(api.Change)) error {
+			for i := 0; ctx.Err() == nil; i++ {
+				report(api.Change{Name: "db", UID: "uid", ResourceVersion: fmt.Sprint(i)})
+				<-time.After(time.Second)
+			}
+			return nil
+		}
+		start(t, s)
+		pass(s, 300)
+		if reads := s.reads.Load(); reads < 9 || reads > 12 {
+			t.Errorf("in five minutes the configuration was read %d times", reads)
 		}
 	})
 }
