@@ -80,6 +80,15 @@ func (n *space) admin(t *testing.T, method, path string, in, out any) {
 	}
 }
 
+// patch changes a Secret by hand.
+func (n *space) patch(t *testing.T, name string, change object) {
+	t.Helper()
+	_, err := api.do(t.Context(), "admin", http.MethodPatch, n.secrets()+"/"+name+"?fieldManager=hand", "application/merge-patch+json", change, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (n *space) secrets() string { return "/api/v1/namespaces/" + n.name + "/secrets" }
 
 // kubeSecret is a Secret at the API server.

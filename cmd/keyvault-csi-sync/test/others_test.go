@@ -91,7 +91,7 @@ func TestRefusedByKubernetes(t *testing.T) {
 	}{
 		{
 			"immutable", object{"immutable": true},
-			"Immutable", "it is immutable and holds other values; delete it, and it is made again",
+			"Immutable", "it is immutable and holds other keys or values; delete it, and it is made again",
 		},
 		{
 			"type", object{"type": "example.com/other"},
@@ -114,6 +114,20 @@ func TestRefusedByKubernetes(t *testing.T) {
 	}
 }
 
+// An immutable Secret cannot lose a key.
+func TestImmutableLosesAKey(t *testing.T) {
+	t.Parallel()
+	n := newSpace(t, "db")
+	n.configure(t, "secrets: [{name: db, data: {key: file, more: file}}]")
+	n.write(t, time.Now(), "file", "of-the-vault")
+	p := n.run(t)
+	n.await(t, "db", holds("more", "of-the-vault"))
+	n.patch(t, "db", object{"immutable": true})
+	n.configure(t, one)
+	n.awaitEvent(t, "db", "Immutable", "it is immutable and holds other keys or values; delete it, and it is made again")
+	p.awaitMetric(t, `keyvault_csi_sync_secrets{state="refused"} 1`)
+}
+
 // An immutable Secret with the right values is no problem.
 func TestImmutableWithTheSameValues(t *testing.T) {
 	t.Parallel()
@@ -132,14 +146,19 @@ func TestSecretIsChangedOrDeleted(t *testing.T) {
 	n.write(t, time.Now(), "file", "of-the-vault")
 	p := n.run(t)
 	first := n.await(t, "db", holds("key", "of-the-vault"))
-	patch := object{"stringData": object{"key": "changed-by-hand"}}
 	n.values = append(n.values, "changed-by-hand")
-	_, err := api.do(t.Context(), "admin", http.MethodPatch, n.secrets()+"/db?fieldManager=hand", "application/merge-patch+json", patch, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	n.patch(t, "db", object{"stringData": object{"key": "changed-by-hand"}})
 	n.awaitEvent(t, "db", "Conflict", `somebody else has written .data.key of "hand"; it is written again as in the vault`)
 	n.await(t, "db", holds("key", "of-the-vault"))
+
+	// Without its label it is still the one that was made.
+	n.patch(t, "db", object{"metadata": object{"labels": object{"sync.keyvault-csi.io/name": nil}}})
+	n.await(t, "db", func(s *kubeSecret) error {
+		if name := s.Metadata.Labels["sync.keyvault-csi.io/name"]; name != "web" {
+			return fmt.Errorf("the label is %q", name)
+		}
+		return nil
+	})
 
 	n.admin(t, http.MethodDelete, n.secrets()+"/db", nil, nil)
 	again := n.await(t, "db", holds("key", "of-the-vault"))
@@ -193,12 +212,24 @@ func TestPrune(t *testing.T) {
 	n.bind(t, "prune")
 	n.make(t, "adopted", nil)
 	n.make(t, "others", nil)
+	// What was copied with its marks is not what was made.
+	n.make(t, "copied", object{"metadata": object{
+		"labels": object{"sync.keyvault-csi.io/name": "web"}, "annotations": object{"sync.keyvault-csi.io/adopted": "false"},
+	}})
 	all := "secrets: [{name: made, data: {key: file}}, {name: adopted, adopt: true, data: {key: file}}, {name: kept, data: {key: file}}]"
 	n.configure(t, all)
 	n.write(t, time.Now(), "file", "of-the-vault")
 	p := n.run(t)
 	p.awaitMetric(t, `keyvault_csi_sync_secrets{state="synced"} 3`)
 
+	// The mark of the adoption comes back when somebody removes it.
+	n.patch(t, "adopted", object{"metadata": object{"annotations": object{"sync.keyvault-csi.io/adopted": nil}}})
+	n.await(t, "adopted", func(s *kubeSecret) error {
+		if mark := s.Metadata.Annotations["sync.keyvault-csi.io/adopted"]; mark != "true" {
+			return fmt.Errorf("the mark is %q", mark)
+		}
+		return nil
+	})
 	n.configure(t, "secrets: [{name: kept, data: {key: file}}]")
 	p.awaitMetric(t, `keyvault_csi_sync_secrets{state="synced"} 1`)
 	n.await(t, "made", holds("key", "of-the-vault")) // without prune nothing is deleted
@@ -209,7 +240,7 @@ func TestPrune(t *testing.T) {
 		}
 		return nil
 	})
-	for name, value := range map[string]string{"adopted": "of-the-vault", "kept": "of-the-vault", "others": "made-by-others"} {
+	for name, value := range map[string]string{"adopted": "of-the-vault", "kept": "of-the-vault", "others": "made-by-others", "copied": "made-by-others"} {
 		n.await(t, name, holds("key", value))
 	}
 	p.awaitLog(t, `deleted a Secret that the configuration does not name any more" secret=made`)

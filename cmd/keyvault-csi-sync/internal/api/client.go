@@ -19,9 +19,6 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/secret"
 )
 
-// FieldManager is the manager of the fields that are written, for all keyvault-csi-sync of a namespace.
-const FieldManager = "keyvault-csi-sync"
-
 // timeout bounds each request but a watch.
 const timeout = 10 * time.Second
 
@@ -69,7 +66,7 @@ func (c *Client) Apply(ctx context.Context, s secret.Secret, force bool) (*secre
 	if err != nil {
 		return nil, err
 	}
-	request := c.secrets(c.rest.Patch(types.ApplyYAMLPatchType)).Name(s.Metadata.Name).Param("fieldManager", FieldManager).Body(body)
+	request := c.secrets(c.rest.Patch(types.ApplyYAMLPatchType)).Name(s.Metadata.Name).Param("fieldManager", secret.FieldManager).Body(body)
 	if force {
 		request = request.Param("force", "true")
 	}
@@ -93,7 +90,7 @@ func (c *Client) Release(ctx context.Context, s secret.Secret) (*secret.Secret, 
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	request := c.secrets(c.rest.Patch(types.MergePatchType)).Name(s.Metadata.Name).Param("fieldManager", FieldManager).Body(patch)
+	request := c.secrets(c.rest.Patch(types.MergePatchType)).Name(s.Metadata.Name).Param("fieldManager", secret.FieldManager).Body(patch)
 	answer, err := raw(request.Do(ctx))
 	if err != nil {
 		return nil, explain("patch", err)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/secret"
 )
 
 // Event is an event about a Secret.
@@ -29,7 +31,7 @@ func (c *Client) Emit(ctx context.Context, e Event, now time.Time) error {
 		"metadata":       map[string]any{"name": fmt.Sprintf("%s.%x", e.Secret, now.UnixNano()), "namespace": c.namespace},
 		"involvedObject": map[string]any{"apiVersion": "v1", "kind": "Secret", "name": e.Secret, "namespace": c.namespace, "uid": e.UID},
 		"type":           kind, "reason": e.Reason, "message": e.Text,
-		"source":         map[string]any{"component": FieldManager},
+		"source":         map[string]any{"component": secret.FieldManager},
 		"firstTimestamp": at, "lastTimestamp": at, "count": 1,
 	})
 	if err != nil {

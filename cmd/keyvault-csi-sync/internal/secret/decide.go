@@ -35,7 +35,7 @@ func (w Wanted) Decide(live *Secret, now time.Time) Decision {
 	if live == nil {
 		return Decision{Action: Apply}
 	}
-	mine, same := w.mine(*live), w.holds(live.Data)
+	mine, same := w.mine(*live), w.holds(live.Data) && !w.drops(*live)
 	switch {
 	case live.Metadata.DeletionTimestamp != "":
 		return wait("Deleted", "it is being deleted, and something holds it with a finalizer; it is made again when it is gone")
@@ -44,12 +44,12 @@ func (w Wanted) Decide(live *Secret, now time.Time) Decision {
 	case live.Type != w.Type:
 		return refuse("WrongType", "it is of type %s, and Kubernetes never changes that; delete it, and it is made again as %s", live.Type, w.Type)
 	case live.Immutable && !same:
-		return refuse("Immutable", "it is immutable and holds other values; delete it, and it is made again")
+		return refuse("Immutable", "it is immutable and holds other keys or values; delete it, and it is made again")
 	case mine && !same && w.older(*live, now):
 		return wait("NewerVersion", "it holds values that were fetched after those in this volume; they stay until the volume is as new")
 	}
 	d := Decision{Adopt: !mine, Release: w.adopted(*live) && len(live.Metadata.OwnerReferences) > 0}
-	if !same || !mine || live.Metadata.Annotations[ConfigAnnotation] != w.Digest() || !w.labelled(*live) {
+	if !same || !mine || !w.marked(*live) {
 		d.Action = Apply
 	}
 	return d
@@ -62,8 +62,11 @@ func (w Wanted) older(live Secret, now time.Time) bool {
 	return err == nil && written.After(w.Version) && written.Before(now.Add(furthest))
 }
 
-func (w Wanted) labelled(live Secret) bool {
-	return contains(live.Metadata.Labels, w.Labels) && contains(live.Metadata.Annotations, w.Annotations)
+// marked reports whether the Secret has all labels and annotations.
+func (w Wanted) marked(live Secret) bool {
+	m := w.Manifest(&live).Metadata
+	delete(m.Annotations, VersionAnnotation) // it alone is no reason to write
+	return contains(live.Metadata.Labels, m.Labels) && contains(live.Metadata.Annotations, m.Annotations)
 }
 
 func contains(all, some map[string]string) bool {

@@ -1,6 +1,7 @@
 package secret_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -27,6 +28,7 @@ func TestDecide(t *testing.T) {
 	there := func(change func(*secret.Secret)) *secret.Secret {
 		s := wanted(nil).Manifest(nil)
 		s.Metadata.UID, s.Metadata.ResourceVersion = "uid", "7"
+		s.Metadata.ManagedFields = appliedKeys("key")
 		if change != nil {
 			change(&s)
 		}
@@ -38,7 +40,8 @@ func TestDecide(t *testing.T) {
 			s.Data = secret.Values{"key": []byte("other")}
 		}
 	}
-	foreign := func(s *secret.Secret) { s.Metadata.Labels, s.Metadata.Annotations = nil, nil }
+	copied := func(s *secret.Secret) { s.Metadata.ManagedFields = nil }
+	foreign := func(s *secret.Secret) { copied(s); s.Metadata.Labels, s.Metadata.Annotations = nil, nil }
 	adopt := func(w *secret.Wanted) { w.Adopt = true }
 	for name, test := range map[string]struct {
 		wanted secret.Wanted
@@ -60,7 +63,20 @@ func TestDecide(t *testing.T) {
 		"other entry": {
 			wanted(func(w *secret.Wanted) { w.Labels = nil }), there(nil), secret.Decision{Action: secret.Apply},
 		},
-		"foreign": {wanted(nil), there(foreign), secret.Decision{Action: secret.Refuse, Reason: "NotOwned"}},
+		"foreign":               {wanted(nil), there(foreign), secret.Decision{Action: secret.Refuse, Reason: "NotOwned"}},
+		"copied with its marks": {wanted(nil), there(copied), secret.Decision{Action: secret.Refuse, Reason: "NotOwned"}},
+		"written, and not applied, by the manager": {
+			wanted(nil), there(func(s *secret.Secret) { s.Metadata.ManagedFields[0].Operation = "Update" }),
+			secret.Decision{Action: secret.Refuse, Reason: "NotOwned"},
+		},
+		"name lost": {wanted(nil), there(func(s *secret.Secret) { delete(s.Metadata.Labels, secret.NameLabel) }), secret.Decision{Action: secret.Apply}},
+		"of another": {
+			wanted(nil), there(func(s *secret.Secret) { s.Metadata.Labels[secret.NameLabel] = "other" }),
+			secret.Decision{Action: secret.Refuse, Reason: "NotOwned"},
+		},
+		"mark of the adoption lost": {
+			wanted(nil), there(func(s *secret.Secret) { delete(s.Metadata.Annotations, secret.AdoptedAnnotation) }), secret.Decision{Action: secret.Apply},
+		},
 		"adopted": {wanted(adopt), there(foreign), secret.Decision{Action: secret.Apply, Adopt: true}},
 		"adopted with an owner": {
 			wanted(adopt), there(func(s *secret.Secret) { foreign(s); s.Metadata.OwnerReferences = make([]struct{}, 1) }),
@@ -80,6 +96,15 @@ func TestDecide(t *testing.T) {
 		"immutable": {
 			wanted(nil), there(func(s *secret.Secret) { s.Immutable = true; s.Data = nil }), secret.Decision{Action: secret.Refuse, Reason: "Immutable"},
 		},
+		"immutable and a key leaves": {
+			wanted(nil), there(func(s *secret.Secret) {
+				s.Immutable, s.Data["more"], s.Metadata.ManagedFields = true, []byte("x"), appliedKeys("key", "more")
+			}),
+			secret.Decision{Action: secret.Refuse, Reason: "Immutable"},
+		},
+		"immutable with a key of others": {
+			wanted(nil), there(func(s *secret.Secret) { s.Immutable, s.Data["more"] = true, []byte("x") }), secret.Decision{},
+		},
 		"immutable and right": {wanted(nil), there(func(s *secret.Secret) { s.Immutable = true }), secret.Decision{}},
 		"being deleted": {
 			wanted(nil), there(func(s *secret.Secret) { s.Metadata.DeletionTimestamp = "2026-11-29T12:00:00Z" }),
@@ -95,6 +120,47 @@ func TestDecide(t *testing.T) {
 			got.Text = ""
 			if got != test.want {
 				t.Errorf("%+v, want %+v", got, test.want)
+			}
+		})
+	}
+}
+
+// appliedKeys is what the API server records about a Secret with these keys.
+func appliedKeys(keys ...string) []secret.ManagedField {
+	fields := map[string]map[string]struct{}{"f:data": {".": {}}}
+	for _, key := range keys {
+		fields["f:data"]["f:"+key] = struct{}{}
+	}
+	text, _ := json.Marshal(fields)
+	return []secret.ManagedField{{Manager: secret.FieldManager, Operation: "Apply", FieldsV1: text}}
+}
+
+// The mark of an adoption that somebody has removed comes back as "true", and only what was made is deleted.
+func TestMadeBy(t *testing.T) {
+	t.Parallel()
+	w := secret.Wanted{Secret: config.Secret{Name: "db", Type: "Opaque"}, Owner: "web", Values: secret.Values{"key": []byte("value")}}
+	for name, test := range map[string]struct {
+		change func(*secret.Secret)
+		made   bool
+		mark   string
+	}{
+		"made":      {func(*secret.Secret) {}, true, "false"},
+		"adopted":   {func(s *secret.Secret) { s.Metadata.Annotations[secret.AdoptedAnnotation] = "true" }, false, "true"},
+		"mark lost": {func(s *secret.Secret) { delete(s.Metadata.Annotations, secret.AdoptedAnnotation) }, false, "true"},
+		"name lost": {func(s *secret.Secret) { delete(s.Metadata.Labels, secret.NameLabel) }, false, "false"},
+		"copied":    {func(s *secret.Secret) { s.Metadata.ManagedFields = nil }, false, "true"},
+		"no data":   {func(s *secret.Secret) { s.Metadata.ManagedFields = appliedKeys() }, false, "false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			live := w.Manifest(nil)
+			live.Metadata.ManagedFields = appliedKeys("key")
+			test.change(&live)
+			if got := live.Metadata.MadeBy("web"); got != test.made {
+				t.Errorf("made: %v", got)
+			}
+			if got := w.Manifest(&live).Metadata.Annotations[secret.AdoptedAnnotation]; got != test.mark {
+				t.Errorf("the mark becomes %q", got)
 			}
 		})
 	}

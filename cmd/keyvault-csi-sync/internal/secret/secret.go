@@ -16,7 +16,7 @@ import (
 const (
 	// NameLabel names the keyvault-csi-sync that keeps the Secret.
 	NameLabel = config.MarkPrefix + "name"
-	// AdoptedAnnotation is "true" if somebody else made the Secret. It is then never deleted.
+	// AdoptedAnnotation is "true" if somebody else made the Secret, and "false" if keyvault-csi-sync did. Only with "false" it may be deleted.
 	AdoptedAnnotation = config.MarkPrefix + "adopted"
 	// VersionAnnotation is the time when the values were fetched from the vault.
 	VersionAnnotation = config.MarkPrefix + "version"
@@ -55,6 +55,7 @@ type Metadata struct {
 	Labels            map[string]string `json:"labels,omitempty"`
 	Annotations       map[string]string `json:"annotations,omitempty"`
 	OwnerReferences   []struct{}        `json:"ownerReferences,omitempty"`
+	ManagedFields     []ManagedField    `json:"managedFields,omitempty"`
 }
 
 // Wanted is what a Secret must hold.
@@ -93,7 +94,7 @@ func (w Wanted) Manifest(live *Secret) Secret {
 			Name:   w.Name,
 			Labels: with(w.Labels, NameLabel, w.Owner),
 			Annotations: with(w.Annotations,
-				ConfigAnnotation, w.Digest(), VersionAnnotation, w.Version.UTC().Format(time.RFC3339Nano)),
+				ConfigAnnotation, w.Digest(), VersionAnnotation, w.Version.UTC().Format(time.RFC3339Nano), AdoptedAnnotation, "false"),
 		},
 	}
 	if live != nil {
@@ -118,11 +119,4 @@ func (w Wanted) holds(data Values) bool {
 		}
 	}
 	return true
-}
-
-// mine reports whether this keyvault-csi-sync keeps the Secret already.
-func (w Wanted) mine(live Secret) bool { return live.Metadata.Labels[NameLabel] == w.Owner }
-
-func (w Wanted) adopted(live Secret) bool {
-	return !w.mine(live) || live.Metadata.Annotations[AdoptedAnnotation] == "true"
 }

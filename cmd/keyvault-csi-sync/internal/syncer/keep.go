@@ -99,7 +99,7 @@ func (s *Syncer) apply(ctx context.Context, e *entry, live *secret.Secret, d sec
 func (s *Syncer) pruneAll(ctx context.Context) error {
 	kept, err := s.API.List(ctx, s.Name)
 	for _, m := range kept {
-		if s.entries[m.Name] != nil || m.Annotations[secret.AdoptedAnnotation] == "true" || m.DeletionTimestamp != "" {
+		if s.entries[m.Name] != nil || !m.MadeBy(s.Name) || m.DeletionTimestamp != "" {
 			continue
 		}
 		if err = s.API.Delete(ctx, m); err != nil {

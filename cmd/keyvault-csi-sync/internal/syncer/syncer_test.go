@@ -50,6 +50,7 @@ func (s *server) Apply(_ context.Context, m secret.Secret, _ bool) (*secret.Secr
 	defer s.mu.Unlock()
 	s.writes++
 	m.Metadata.UID, m.Metadata.ResourceVersion = "uid", fmt.Sprint(s.writes)
+	m.Metadata.ManagedFields = []secret.ManagedField{{Manager: secret.FieldManager, Operation: "Apply", FieldsV1: []byte(`{"f:data": {"f:key": {}}}`)}}
 	s.live[m.Metadata.Name] = m
 	if s.meddle {
 		changed := m
