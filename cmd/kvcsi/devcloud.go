@@ -24,10 +24,10 @@ Flags:
 // runDevCloud serves until ctx ends.
 func runDevCloud(ctx context.Context, c command) (exitCode int, err error) {
 	var opts devcloud.Options
-	c.flags.StringVar(&opts.Listen, "listen", "127.0.0.1:0", "`host:port` of the vaults and login hosts (HTTPS); port 0 is any free one")
-	c.flags.StringVar(&opts.ProxyListen, "proxy-listen", "127.0.0.1:0", "`host:port` of the proxy that leads to them")
-	c.flags.StringVar(&opts.AdminListen, "admin-listen", "127.0.0.1:0", "`host:port` of the admin API; it asks for no password")
-	c.flags.StringVar(&opts.IMDSListen, "imds-listen", "127.0.0.1:0", "`host:port` of the instance metadata service")
+	c.flags.StringVar(&opts.Listen, "listen", "", "`host:port` of the vaults and login hosts (HTTPS); default: a free port of the loopback interface, as for the next three")
+	c.flags.StringVar(&opts.ProxyListen, "proxy-listen", "", "`host:port` of the proxy that leads to them")
+	c.flags.StringVar(&opts.AdminListen, "admin-listen", "", "`host:port` of the admin API; it asks for no password")
+	c.flags.StringVar(&opts.IMDSListen, "imds-listen", "", "`host:port` of the instance metadata service")
 	dir := c.flags.String("dir", "", "`folder` for ca.pem, env and token; default: a temporary one, removed at the end")
 	empty := c.flags.Bool("empty", false, "start without the example vault; fill it by the admin API")
 	code, err := c.parse(func() {}) // one line is enough for a wrong flag

@@ -3,18 +3,20 @@ package devcloud
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/url"
 	"sync"
+	"syscall"
 	"time"
 )
 
 // Options are the options of Start. The zero value is an empty public cloud on free loopback ports.
 type Options struct {
-	// The listen addresses, host:port; empty means a free port on 127.0.0.1.
+	// The listen addresses, host:port; empty means a free port on 127.0.0.1, or on ::1 where IPv4 is missing.
 	Listen      string // TLS: vaults and login hosts
 	ProxyListen string // the CONNECT proxy
 	AdminListen string // the admin API
@@ -115,7 +117,6 @@ func Start(ctx context.Context, opts Options) (*Cloud, error) {
 }
 
 func (c *Cloud) listen(opts Options) error {
-	var config net.ListenConfig
 	for _, l := range []struct {
 		listener *net.Listener
 		address  string
@@ -125,16 +126,26 @@ func (c *Cloud) listen(opts Options) error {
 		{&c.adminListener, opts.AdminListen},
 		{&c.imdsListener, opts.IMDSListen},
 	} {
-		if l.address == "" {
-			l.address = "127.0.0.1:0"
-		}
-		listener, err := config.Listen(c.ctx, "tcp", l.address)
+		listener, err := listen(c.ctx, l.address)
 		if err != nil {
 			return err
 		}
 		*l.listener = listener
 	}
 	return nil
+}
+
+// listen takes a free port of the loopback interface if address is empty.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	var config net.ListenConfig
+	if address != "" {
+		return config.Listen(ctx, "tcp", address)
+	}
+	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return config.Listen(ctx, "tcp", "[::1]:0")
+	}
+	return listener, err
 }
 
 func (c *Cloud) serve() {

@@ -23,12 +23,17 @@ const inside = "inside"
 
 // Networked is for TestMain, inside [mountns.Main]. It runs the tests of M in a network namespace, or where the machine forbids that in
 // the network of the machine, see NoNetwork.
-type Networked struct{ M interface{ Run() int } }
+type Networked struct {
+	M interface{ Run() int }
+
+	// WithoutIPv4: the namespace has the address ::1 and no other.
+	WithoutIPv4 bool
+}
 
 // Run implements the interface that mountns.Main wants.
 func (n Networked) Run() int {
 	if os.Getenv(ownNetwork) == "" {
-		err := enterNetwork() // does not return when all is well
+		err := n.enter() // does not return when all is well
 		if os.Getenv("CI") != "" {
 			fmt.Fprintln(os.Stderr, "a network for the tests:", err)
 			return 1
@@ -50,9 +55,9 @@ func NoNetwork() string {
 	}
 }
 
-// enterNetwork makes a network namespace for this thread and starts the program again from it. After execve the whole process is in
+// enter makes a network namespace for this thread and starts the program again from it. After execve the whole process is in
 // the namespace of the thread that called it.
-func enterNetwork() error {
+func (n Networked) enter() error {
 	runtime.LockOSThread()
 	self, err := os.Executable()
 	if err != nil {
@@ -61,16 +66,38 @@ func enterNetwork() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
-	if err := loopback("lo", [4]byte{127, 0, 0, 1}); err != nil {
-		return err
+	addresses := n.addresses
+	if n.WithoutIPv4 {
+		addresses = n.addressOfIPv6
 	}
-	if err := loopback("lo:0", [4]byte{169, 254, 169, 254}); err != nil {
+	if err := addresses(); err != nil {
 		return err
 	}
 	return unix.Exec(self, os.Args, append(os.Environ(), ownNetwork+"="+inside))
 }
 
-// loopback adds an address to the loopback interface and brings it up.
+func (Networked) addresses() error {
+	if err := loopback("lo", [4]byte{127, 0, 0, 1}); err != nil {
+		return err
+	}
+	return loopback("lo:0", [4]byte{169, 254, 169, 254})
+}
+
+// addressOfIPv6 brings the loopback interface up, by which the kernel gives it 127.0.0.1 and ::1, and takes the first away.
+func (Networked) addressOfIPv6() error {
+	const disabled = "/proc/sys/net/ipv6/conf/lo/disable_ipv6" // a new namespace may have it from the machine
+	if off, err := os.ReadFile(disabled); err != nil || off[0] != '0' {
+		if err := errors.Join(err, os.WriteFile(disabled, []byte("0"), 0)); err != nil {
+			return fmt.Errorf("switch IPv6 on: %w", err)
+		}
+	}
+	if err := loopback("lo", [4]byte{127, 0, 0, 1}); err != nil {
+		return err
+	}
+	return loopback("lo", [4]byte{})
+}
+
+// loopback sets the address of the loopback interface and brings it up. 0.0.0.0 takes its address away.
 func loopback(name string, address [4]byte) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -294,7 +295,12 @@ func FreeAddress(ctx context.Context) (string, error) {
 	var l net.Listener
 	var err error
 	for range 100 {
-		if l, err = config.Listen(ctx, "tcp", fmt.Sprint("127.0.0.1:", first+rand.IntN(after-first))); err == nil { //nolint:gosec // G404: any number
+		port := strconv.Itoa(first + rand.IntN(after-first)) //nolint:gosec // G404: any number
+		l, err = config.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+		if errors.Is(err, syscall.EADDRNOTAVAIL) { // without IPv4
+			l, err = config.Listen(ctx, "tcp", net.JoinHostPort("::1", port))
+		}
+		if err == nil {
 			return l.Addr().String(), l.Close()
 		}
 	}
