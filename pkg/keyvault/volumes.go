@@ -84,7 +84,7 @@ func (v *volumes) remove(id string) (before mounted, known bool) {
 	return before, known
 }
 
-// begin returns when the first mount of a volume was first tried.
+// begin returns when the first mount of a volume was first tried; zero if this is the first attempt.
 func (v *volumes) begin(id string, now time.Time) time.Time {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -92,7 +92,7 @@ func (v *volumes) begin(id string, now time.Time) time.Time {
 		return begun
 	}
 	v.begun[id] = now
-	return now
+	return time.Time{}
 }
 
 // tidy forgets the first mounts that were given up.

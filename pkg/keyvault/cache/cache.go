@@ -66,7 +66,7 @@ type Result[V Value] struct {
 type Demand struct {
 	Refresh  bool
 	Interval time.Duration // of the volume
-	Begun    time.Time     // in a first mount: when it was first tried; answers requested since then serve it, at any age
+	Begun    time.Time     // in a first mount that has failed before: its first attempt; answers since then serve it, at any age
 	Since    time.Time     // in a refresh: when the volume's newest value was requested; zero if not known
 	Optional bool          // the volume accepts that the object is absent
 
