@@ -42,7 +42,7 @@ func tryToWrite(dir string) (allowed []string) {
 // No other test runs beside it: its second namespace has a copy of every mount, which would keep folders in use that others
 // have replaced.
 func TestReadOnlyAtEveryInstant(t *testing.T) { //nolint:paralleltest // see above
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
+	eachAPIAlone(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
 		// As on a node: the folder of the kubelet is a shared mount, and containers are started from another namespace, to which the volume is
 		// propagated.
 		if err := unix.Mount(f.root, f.root, "", unix.MS_BIND, ""); err != nil {

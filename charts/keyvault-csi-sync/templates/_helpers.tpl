@@ -42,6 +42,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{- /* labelsWith of the root and more labels. One that is set replaces the chart's: a key that is there twice is no YAML. */ -}}
+{{- define "keyvault-csi-sync.labelsWith" -}}
+{{- mergeOverwrite (include "keyvault-csi-sync.labels" (index . 0) | fromYaml) (index . 1 | default dict) | toYaml }}
+{{- end }}
+
 {{- /* The registry of a repository is its first part, if that has a dot or a port, or is localhost. */ -}}
 {{- define "keyvault-csi-sync.image" -}}
 {{- $repository := .Values.image.repository }}
