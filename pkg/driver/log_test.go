@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -91,7 +92,7 @@ func TestNoSecretLeaves(t *testing.T) {
 			}
 		}
 	}
-	if strings.Contains(h.log.String(), "0x") {
+	if regexp.MustCompile(`\b0x`).MatchString(h.log.String()) { // a stack may name a file asm_s390x.s
 		t.Errorf("the log shows words of the memory:\n%s", h.log.String())
 	}
 	for where, want := range map[string][]string{

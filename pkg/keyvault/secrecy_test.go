@@ -91,7 +91,8 @@ func TestNoGoroutineBetweenFetches(t *testing.T) {
 		t.Error("fetched from a cloud that is closed")
 	}
 	w.client.CloseIdleConnections()
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
+	// The end of the goroutines has no time limit of its own: the two minutes, as those of suite.Eventually, only end a test that would hang.
+	for deadline := time.Now().Add(2 * time.Minute); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
 		runtime.Gosched()
 	}
 	if now := runtime.NumGoroutine(); now > before {
