@@ -31,7 +31,7 @@ MODULES = . cmd/keyvault-csi-sync tools tools/actions tools/chart tools/chart/he
 	tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
 CODE    = . cmd/keyvault-csi-sync tools/actions tools/dashboard tools/release tools/site tools/supply test/sanity
 SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images \
-	$(addprefix test/vm/,boot package run) \
+	$(addprefix test/vm/,boot package run table) \
 	tools/release/run tools/release/rehearse tools/site/build \
 	$(addprefix test/cluster/,install build up node in down logs trace)
 
@@ -98,6 +98,7 @@ verify: $(HELM) $(HELM4) $(HELM_DOCS) $(TOOLS)/actions ## Check that nothing is 
 	done
 	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -diff -modfile=$$other; done
 	@test/e2e/record check
+	@test/vm/table check
 	@for module in $(CODE); do (cd $$module && go vet ./...); done
 
 .PHONY: lint
@@ -174,6 +175,10 @@ VM_ONLY ?=
 .PHONY: vm
 vm: ## Run the suites on kernels of Debian, amd64 and arm64, in emulated machines (needs qemu; VM_ONLY=6.12-arm64)
 	@test/vm/run $(VM_ONLY)
+
+.PHONY: vm-table
+vm-table: ## Write what make vm has found into test/vm/results.md, docs/install.md and docs/reliability.md
+	@test/vm/table write
 
 # SOAK_TIME=10m is shorter. SOAK_OUT is the folder of the report and its plots.
 SOAK_TIME ?= 60m
