@@ -76,7 +76,7 @@ func (g MemoryGroup) Remove() error {
 	}
 	pids, _ := os.ReadFile(filepath.Join(g.Path, "cgroup.procs"))
 	for pid := range strings.FieldsSeq(string(pids)) {
-		name, _ := os.ReadFile("/proc/" + pid + "/comm")
+		name, _ := os.ReadFile(filepath.Join("/proc", filepath.Base(pid), "comm"))
 		err = fmt.Errorf("%w; it has process %s, %q", err, pid, strings.TrimSpace(string(name)))
 	}
 	return err
