@@ -81,7 +81,7 @@ func TestTamperedVolumes(t *testing.T) {
 			must(t, os.Chtimes(set, epoch.Add(-time.Hour), epoch.Add(-time.Hour)), os.Remove(filepath.Join(dir, "..data")), os.Symlink(filepath.Base(set), filepath.Join(dir, "..data")))
 		}, files},
 		"time in the future": {func(t *testing.T, dir string) {
-			late := time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC)
+			late := time.Date(2037, 1, 1, 0, 0, 0, 0, time.UTC) // later ones do not fit into the time of 32-bit systems
 			must(t, os.Chtimes(filepath.Join(dir, "..data"), late, late))
 		}, "the time of its files"},
 		"deep folders": {func(t *testing.T, dir string) { nest(t, filepath.Join(dir, "deep"), 3000) }, beside},

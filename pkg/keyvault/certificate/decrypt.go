@@ -54,7 +54,7 @@ func (d *deriver) decryptPBE(e encrypted) ([]byte, error) {
 	}
 	var p struct {
 		Salt       []byte
-		Iterations int
+		Iterations int64
 	}
 	if err := unmarshal(e.Algorithm.Parameters.FullBytes, &p); err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ const maxIterations = 100_000
 type deriver struct {
 	text string // the password of PBES2 and PBMAC1 (RFC 8018 section 3)
 	bmp  []byte // the password of the derivations of RFC 7292, appendix B.1
-	left int    // remaining iterations
+	left int64  // remaining iterations
 
 	usedBMP bool // a result depends on bmp
 }
@@ -39,7 +39,7 @@ func newDeriver(password []byte) *deriver {
 }
 
 // spend counts iterations before they are made.
-func (d *deriver) spend(iterations int) error {
+func (d *deriver) spend(iterations int64) error {
 	if iterations > d.left {
 		return errSlow
 	}
@@ -71,7 +71,7 @@ var oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
 func (d *deriver) pbkdf2(kdf pkix.AlgorithmIdentifier, size int) ([]byte, error) {
 	var p struct {
 		Salt       []byte
-		Iterations int
+		Iterations int64
 		KeyLength  int                      `asn1:"optional"`
 		PRF        pkix.AlgorithmIdentifier `asn1:"optional"`
 	}
@@ -96,7 +96,7 @@ func (d *deriver) pbkdf2(kdf pkix.AlgorithmIdentifier, size int) ([]byte, error)
 			return nil, err
 		}
 	}
-	key, err := pbkdf2.Key(newHash, d.text, p.Salt, p.Iterations, size)
+	key, err := pbkdf2.Key(newHash, d.text, p.Salt, int(p.Iterations), size)
 	if err != nil {
 		return nil, errFIPS // its only other errors are about sizes, which are checked above
 	}
@@ -111,7 +111,7 @@ const (
 )
 
 // pkcs12KDF is the key derivation of RFC 7292 appendix B.2.
-func (d *deriver) pkcs12KDF(newHash func() hash.Hash, purpose byte, salt []byte, iterations, size int) (derived []byte) {
+func (d *deriver) pkcs12KDF(newHash func() hash.Hash, purpose byte, salt []byte, iterations int64, size int) (derived []byte) {
 	d.usedBMP = true
 	h := newHash()
 	width := h.BlockSize()
@@ -152,7 +152,7 @@ type macData struct {
 		Digest    []byte
 	}
 	Salt       []byte
-	Iterations int `asn1:"optional,default:1"`
+	Iterations int64 `asn1:"optional,default:1"`
 }
 
 var oidPBMAC1 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 14}

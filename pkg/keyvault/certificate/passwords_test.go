@@ -77,7 +77,7 @@ func TestIterationsBehindTheOtherPassword(t *testing.T) {
 	}
 	type parameters struct {
 		Salt       []byte
-		Iterations int
+		Iterations int64
 	}
 	key := encrypted{
 		pkix.AlgorithmIdentifier{
