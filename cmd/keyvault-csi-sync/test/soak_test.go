@@ -180,27 +180,45 @@ func (p *program) rss(t *testing.T) float64 {
 	return 0
 }
 
-// TestMemory: at rest, with one Secret and with a hundred.
+// TestMemory: the program takes at most 20 MB, with one Secret and with a hundred, at rest and while they rotate.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	for _, secrets := range []int{1, 100} {
-		var names, files []string
+		var names []string
 		var config strings.Builder
 		config.WriteString("secrets:\n")
 		for i := range secrets {
-			name := fmt.Sprintf("m%d", i)
-			names, files = append(names, name), append(files, name, strings.Repeat("v", 1000)+name)
-			fmt.Fprintf(&config, "- {name: %s, data: {key: %s}}\n", name, name)
+			names = append(names, fmt.Sprintf("m%d", i))
+			fmt.Fprintf(&config, "- {name: m%d, data: {key: m%d}}\n", i, i)
 		}
 		n := newSpace(t, names...)
 		n.configure(t, config.String())
-		n.write(t, time.Now(), files...)
+		value := func(name string, set int) string {
+			return fmt.Sprintf("%s-%d-%s", name, set, strings.Repeat("v", 1000))
+		}
+		write := func(set int) {
+			var files []string
+			for _, name := range names {
+				files = append(files, name, value(name, set))
+			}
+			n.write(t, time.Now(), files...)
+		}
+		write(0)
 		p := n.run(t)
 		p.awaitMetric(t, fmt.Sprintf(`keyvault_csi_sync_secrets{state="synced"} %d`, secrets))
-		if rss := p.rss(t); rss > 20*float64(max(1, secrets/50)) {
-			t.Errorf("with %d Secrets the program takes %.1f MB", secrets, rss)
-		} else {
-			t.Logf("with %d Secrets the program takes %.1f MB", secrets, rss)
+		rest := p.rss(t)
+		most := rest
+		for set := range 30 {
+			write(set + 1)
+			// They are written in the order of the configuration.
+			last := names[secrets-1]
+			n.await(t, last, func(s *kubeSecret) error {
+				most = max(most, p.rss(t))
+				return holds("key", value(last, set+1))(s)
+			})
+		}
+		if t.Logf("with %d Secrets the program takes %.1f MB, while they rotate at most %.1f MB", secrets, rest, most); most > 20 {
+			t.Errorf("with %d Secrets the program takes %.1f MB", secrets, most)
 		}
 	}
 }

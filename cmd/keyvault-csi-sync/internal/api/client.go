@@ -38,6 +38,7 @@ func New(config *rest.Config, namespace string) (*Client, error) {
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	config.QPS = -1                           // there is a request for each change only, one after the other
 	config.WarningHandler = rest.NoWarnings{} // they can quote a Secret
+	config.DisableCompression = true          // each watch would hold 40 kB to decompress; the requests are small
 	config.UserAgent = "keyvault-csi-sync"    // as in the audit log
 	client, err := rest.RESTClientFor(config)
 	if err != nil {

@@ -3,11 +3,11 @@
 package status
 
 import (
+	"fmt"
+	"io"
 	"net/http"
+	"strconv"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/syncer"
 )
@@ -20,10 +20,11 @@ const stuck = 5 * time.Minute
 // /healthz fails if the loop is stuck, and not if the API server is away: a restart would change nothing. /readyz fails until each Secret
 // was written once.
 func Handler(read func() syncer.Status, now func() time.Time, version string) http.Handler {
-	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(&collector{read: read, version: version})
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{DisableCompression: true}))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		writeMetrics(w, read(), version)
+	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, now().Sub(read().Beat) < stuck, "the loop is stuck")
 	})
@@ -41,37 +42,28 @@ func answer(w http.ResponseWriter, ok bool, problem string) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// collector makes the metrics of a status when they are read.
-type collector struct {
-	read    func() syncer.Status
-	version string
-}
-
-func description(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("keyvault_csi_sync_"+name, help, labels, nil)
-}
-
-// Describe sends nothing, which leaves the metrics unchecked: they are made in Collect only.
-func (*collector) Describe(chan<- *prometheus.Desc) {}
-
-// Collect sends the metrics.
-func (c *collector) Collect(out chan<- prometheus.Metric) {
-	status := c.read()
-	gauge := func(value float64, d *prometheus.Desc, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+// writeMetrics writes the metrics in the text format of Prometheus. Its client library would take 2 MB of the 20 that the program may take.
+func writeMetrics(w io.Writer, s syncer.Status, version string) {
+	gauge := func(name, help string) string {
+		name = "keyvault_csi_sync_" + name
+		_, _ = fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s gauge\n", name, help, name)
+		return name
 	}
-	secrets := description("secrets", "Secrets of the configuration by their state.", "state")
+	secrets := gauge("secrets", "Secrets of the configuration by their state.")
 	for _, state := range syncer.States() {
-		gauge(float64(status.Secrets[state]), secrets, string(state))
+		_, _ = fmt.Fprintf(w, "%s{state=%q} %d\n", secrets, string(state), s.Secrets[state])
 	}
-	gauge(seconds(status.Success), description("last_success_timestamp_seconds", "When a Secret was last written, or found right."))
-	gauge(seconds(status.Version), description("version_timestamp_seconds", "When the values of the volume were fetched from the vault."))
+	one := func(name, help string, value float64) {
+		_, _ = fmt.Fprintln(w, gauge(name, help), strconv.FormatFloat(value, 'g', -1, 64))
+	}
+	one("last_success_timestamp_seconds", "When a Secret was last written, or found right.", seconds(s.Success))
+	one("version_timestamp_seconds", "When the values of the volume were fetched from the vault.", seconds(s.Version))
 	broken := 0.0
-	if status.ConfigBroken {
+	if s.ConfigBroken {
 		broken = 1
 	}
-	gauge(broken, description("config_broken", "1 while the configuration is not valid and the last valid one is in force."))
-	gauge(1, description("build_info", "The version of keyvault-csi-sync.", "version"), c.version)
+	one("config_broken", "1 while the configuration is not valid and the last valid one is in force.", broken)
+	_, _ = fmt.Fprintf(w, "%s{version=%q} 1\n", gauge("build_info", "The version of keyvault-csi-sync."), version)
 }
 
 func seconds(t time.Time) float64 {
