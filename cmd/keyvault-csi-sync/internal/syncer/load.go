@@ -42,7 +42,7 @@ func (s *Syncer) load(ctx context.Context) (listChanged bool) {
 // loadConfig reads the configuration. If it is not valid, the last one stays.
 func (s *Syncer) loadConfig() (changed bool) {
 	text, err := s.ReadConfig()
-	if err == nil && string(text) == s.text && s.text != "" {
+	if err == nil && s.loaded && string(text) == s.text {
 		s.broken = ""
 		return false
 	}
@@ -57,7 +57,7 @@ func (s *Syncer) loadConfig() (changed bool) {
 		}
 		return false
 	}
-	s.config, s.text, s.broken = c, string(text), ""
+	s.config, s.loaded, s.text, s.broken = c, true, string(text), ""
 	wanted := map[string]*entry{}
 	for _, spec := range c.Secrets {
 		wanted[spec.Name] = s.entries[spec.Name]

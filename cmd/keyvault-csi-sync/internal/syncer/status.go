@@ -28,7 +28,7 @@ func (s *Syncer) Status() Status {
 // publish makes the status of this run of the loop.
 func (s *Syncer) publish() {
 	status := Status{
-		Secrets: map[State]int{}, Ready: s.text != "", Version: s.set.Time, ConfigBroken: s.broken != "", Beat: s.Clock.Now(),
+		Secrets: map[State]int{}, Ready: s.loaded, Version: s.set.Time, ConfigBroken: s.broken != "", Beat: s.Clock.Now(),
 	}
 	for _, e := range s.entries {
 		status.Secrets[e.state]++

@@ -51,6 +51,7 @@ type Syncer struct {
 	Options
 
 	config  config.Config
+	loaded  bool   // a configuration was
 	text    string // of the configuration
 	broken  string // the error of the configuration that was reported last
 	missing string // the error of the volume that was reported last

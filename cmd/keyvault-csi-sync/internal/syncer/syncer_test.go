@@ -1,12 +1,16 @@
 package syncer_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -27,6 +31,7 @@ type server struct {
 	writes  int
 	reads   atomic.Int64 // of the configuration
 	meddle  bool         // somebody changes each Secret as soon as it was written
+	log     io.Writer    // of the Syncer; none by default
 	reports chan func(api.Change)
 	watch   func(ctx context.Context, since string, report func(api.Change)) error // instead of one that never ends
 }
@@ -106,7 +111,7 @@ func startWith(t *testing.T, s *server, config string) *syncer.Syncer {
 	}
 	s.live, s.reports = map[string]secret.Secret{}, make(chan func(api.Change), 1)
 	loop := syncer.New(syncer.Options{
-		Name: "web", Volume: volume, API: s, Log: slog.New(slog.DiscardHandler),
+		Name: "web", Volume: volume, API: s, Log: slog.New(slog.NewTextHandler(cmp.Or[io.Writer](s.log, io.Discard), nil)),
 		ReadConfig: func() ([]byte, error) { s.reads.Add(1); return []byte(config), nil },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -235,6 +240,23 @@ func TestReadsTheConfigurationOnTheBeat(t *testing.T) {
 		pass(s, 300)
 		if reads := s.reads.Load(); reads < 9 || reads > 12 {
 			t.Errorf("in five minutes the configuration was read %d times", reads)
+		}
+	})
+}
+
+// An empty configuration is valid: it names no Secret. It is read once.
+func TestEmptyConfiguration(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := &server{log: &log}
+		loop := startWith(t, s, "")
+		pass(s, 300)
+		if !loop.Status().Ready {
+			t.Error("it is not ready")
+		}
+		if lines := strings.Count(log.String(), "read the configuration"); lines != 1 {
+			t.Errorf("the configuration was read %d times:\n%s", lines, &log)
 		}
 	})
 }
