@@ -107,6 +107,12 @@ func startServer(ctx context.Context, programs, dir string) (*server, []<-chan s
 	if err := os.WriteFile(filepath.Join(dir, "tokens.csv"), []byte(tokens.String()), 0o600); err != nil {
 		return nil, nil, err
 	}
+	// Each request of a service account is recorded.
+	const policy = `{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["ResponseStarted", "ResponseComplete", "Panic"],
+		"rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}]}`
+	if err := os.WriteFile(filepath.Join(dir, "audit.json"), []byte(policy), 0o600); err != nil {
+		return nil, nil, err
+	}
 	etcd := "http://127.0.0.1:" + ports[0]
 	peer := "http://127.0.0.1:" + ports[1]
 	var ended []<-chan struct{}
@@ -119,7 +125,7 @@ func startServer(ctx context.Context, programs, dir string) (*server, []<-chan s
 			"kube-apiserver", "--etcd-servers=" + etcd, "--bind-address=127.0.0.1", "--secure-port=" + ports[2], "--cert-dir=" + dir + "/certs",
 			"--token-auth-file=" + dir + "/tokens.csv", "--authorization-mode=RBAC", "--service-cluster-ip-range=10.96.0.0/24",
 			"--service-account-issuer=https://test", "--service-account-signing-key-file=" + account, "--service-account-key-file=" + account,
-			"--disable-admission-plugins=ServiceAccount",
+			"--disable-admission-plugins=ServiceAccount", "--audit-policy-file=" + dir + "/audit.json", "--audit-log-path=" + dir + "/audit.log",
 		},
 	} {
 		end, err := start(ctx, dir, filepath.Join(programs, command[0]), command[1:]...)

@@ -229,6 +229,9 @@ func (n *space) runAt(t *testing.T, host string, args ...string) *program {
 	t.Helper()
 	p := n.start(t, host, args...)
 	t.Cleanup(func() {
+		if _, metrics, err := p.fetch(context.Background(), "/metrics"); err == nil { // it may have ended in the test
+			n.nothingSecret(t, "metrics", metrics)
+		}
 		p.kill(syscall.SIGTERM)
 		if t.Failed() {
 			t.Logf("log of keyvault-csi-sync:\n%s", p.log)

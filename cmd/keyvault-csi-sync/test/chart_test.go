@@ -156,9 +156,7 @@ func TestAdmissionPolicy(t *testing.T) {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	n := newSpace(t, "db", "gone", "theirs")
-	n.configure(t, one)
-	n.write(t, time.Now(), "file", "of-the-vault")
-	p := n.run(t)
+	p := n.runOne(t)
 	n.await(t, "db", holds("key", "of-the-vault"))
 	p.kill(9)
 	n.make(t, "theirs", nil)

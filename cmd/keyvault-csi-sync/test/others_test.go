@@ -1,7 +1,6 @@
 package sync_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -10,6 +9,14 @@ import (
 )
 
 const one = "secrets: [{name: db, data: {key: file}}]"
+
+// runOne starts keyvault-csi-sync with the Secret db, from a file that holds of-the-vault.
+func (n *space) runOne(t *testing.T, args ...string) *program {
+	t.Helper()
+	n.configure(t, one)
+	n.write(t, time.Now(), "file", "of-the-vault")
+	return n.run(t, args...)
+}
 
 func (n *space) make(t *testing.T, name string, more object) *kubeSecret {
 	t.Helper()
@@ -33,9 +40,7 @@ func TestSecretOfOthers(t *testing.T) {
 	made := n.make(t, "db", object{"metadata": object{"ownerReferences": []object{
 		{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "shop-1", "uid": "6e1f6a6e-0000-4000-8000-000000000001"},
 	}, "labels": object{"secrets-store.csi.k8s.io/managed": "true"}}})
-	n.configure(t, one)
-	n.write(t, time.Now(), "file", "of-the-vault")
-	p := n.run(t)
+	p := n.runOne(t)
 	n.awaitEvent(t, "db", "NotOwned",
 		"there is a Secret of this name that somebody else made; write adopt: true in its entry to take it over, or delete it")
 	p.awaitMetric(t, `keyvault_csi_sync_secrets{state="refused"} 1`)
@@ -73,9 +78,7 @@ func TestSecretOfOthers(t *testing.T) {
 func TestTwoWithOneSecret(t *testing.T) {
 	t.Parallel()
 	n := newSpace(t, "db")
-	n.configure(t, one)
-	n.write(t, time.Now(), "file", "of-the-vault")
-	n.run(t, "--name=first")
+	n.runOne(t, "--name=first")
 	n.await(t, "db", holds("key", "of-the-vault"))
 	n.run(t, "--name=second")
 	n.awaitEvent(t, "db", "NotOwned",
@@ -142,9 +145,7 @@ func TestImmutableWithTheSameValues(t *testing.T) {
 func TestSecretIsChangedOrDeleted(t *testing.T) {
 	t.Parallel()
 	n := newSpace(t, "db")
-	n.configure(t, one)
-	n.write(t, time.Now(), "file", "of-the-vault")
-	p := n.run(t)
+	p := n.runOne(t)
 	first := n.await(t, "db", holds("key", "of-the-vault"))
 	n.values = append(n.values, "changed-by-hand")
 	n.patch(t, "db", object{"stringData": object{"key": "changed-by-hand"}})
@@ -178,9 +179,7 @@ func TestQuota(t *testing.T) {
 	// No controller counts here.
 	quota["status"] = object{"hard": object{"count/secrets": "0"}, "used": object{"count/secrets": "0"}}
 	n.admin(t, http.MethodPut, quotas+"/q/status", quota, nil)
-	n.configure(t, one)
-	n.write(t, time.Now(), "file", "of-the-vault")
-	p := n.run(t)
+	p := n.runOne(t)
 	p.awaitLog(t, "the quota of the namespace allows no more Secrets; raise it, or remove one")
 	p.awaitMetric(t, `keyvault_csi_sync_secrets{state="failed"} 1`)
 	n.admin(t, http.MethodDelete, quotas+"/q", nil, nil)
@@ -191,9 +190,7 @@ func TestQuota(t *testing.T) {
 func TestNamespaceIsDeleted(t *testing.T) {
 	t.Parallel()
 	n := newSpace(t, "db")
-	n.configure(t, one)
-	n.write(t, time.Now(), "file", "of-the-vault")
-	p := n.run(t)
+	p := n.runOne(t)
 	n.await(t, "db", holds("key", "of-the-vault"))
 	n.admin(t, http.MethodDelete, "/api/v1/namespaces/"+n.name, nil, nil)
 	n.admin(t, http.MethodDelete, n.secrets()+"/db", nil, nil)
@@ -287,21 +284,20 @@ func TestRights(t *testing.T) {
 func TestRoleDoesNotNameIt(t *testing.T) {
 	t.Parallel()
 	n := newSpace(t, "other")
-	n.configure(t, one)
-	n.write(t, time.Now(), "file", "of-the-vault")
-	p := n.run(t)
+	p := n.runOne(t)
 	n.awaitEvent(t, "db", "Forbidden", "the service account may not get it; name it in the resourceNames of the Role; the Secret stays as it is")
 	p.awaitLog(t, "a Secret cannot be watched")
 }
 
 func TestInvalidValues(t *testing.T) {
 	t.Parallel()
-	n := newSpace(t, "web-tls", "pull", "missing")
+	n := newSpace(t, "web-tls", "pull", "missing", "basic")
 	n.configure(t, `
 secrets:
 - {name: web-tls, type: kubernetes.io/tls, data: {tls.crt: web.crt, tls.key: web.key}}
 - {name: pull, type: kubernetes.io/dockerconfigjson, data: {.dockerconfigjson: registry}}
 - {name: missing, data: {key: not-there}}
+- {name: basic, type: kubernetes.io/basic-auth, data: {username: user, password: not-there}}
 `)
 	first, second := newPair(t), newPair(t)
 	login := `{"auths":{"registry.example.com":{"auth":"c2hvcDpwYXNzd29yZA=="}}}`
@@ -317,22 +313,24 @@ secrets:
 		"take the chain and the key of one object; the Secret stays as it is")
 	n.awaitEvent(t, "pull", "InvalidValue", "key .dockerconfigjson: the file is not a login for a registry; "+
 		`it must be {"auths": {REGISTRY: {…}}} in JSON; the Secret stays as it is`)
-	p.awaitMetric(t, `keyvault_csi_sync_secrets{state="invalid"} 3`)
+	p.awaitMetric(t, `keyvault_csi_sync_secrets{state="invalid"} 4`)
 	n.await(t, "web-tls", holds("tls.crt", first.certificate, "tls.key", first.key))
 	n.await(t, "pull", holds(".dockerconfigjson", login))
 
-	n.write(t, time.Now(), "web.crt", second.certificate, "web.key", second.key, "registry", login, "not-there", "there now")
+	n.write(t, time.Now(), "web.crt", second.certificate, "web.key", second.key, "registry", login, "not-there", "there now", "user", "shop-user")
 	n.await(t, "web-tls", holds("tls.crt", second.certificate, "tls.key", second.key))
 	n.await(t, "missing", holds("key", "there now"))
+	basic := n.await(t, "basic", holds("username", "shop-user", "password", "there now"))
+	if basic.Type != "kubernetes.io/basic-auth" {
+		t.Errorf("the type is %s", basic.Type)
+	}
 }
 
 // A configuration that is not valid leaves the last one in force.
 func TestBrokenConfiguration(t *testing.T) {
 	t.Parallel()
 	n := newSpace(t, "db")
-	n.configure(t, one)
-	n.write(t, time.Now(), "file", "of-the-vault")
-	p := n.run(t)
+	p := n.runOne(t)
 	n.await(t, "db", holds("key", "of-the-vault"))
 	n.configure(t, "secrets: [{name: db, dta: {key: file}}]")
 	p.awaitMetric(t, "keyvault_csi_sync_config_broken 1")
@@ -396,24 +394,4 @@ func TestAPIServerIsAway(t *testing.T) {
 	n.admin(t, http.MethodDelete, n.secrets()+"/db", nil, nil)
 	link.mend()
 	n.await(t, "db", holds("key", "next-of-the-vault"))
-}
-
-// At rest there is one watch for each Secret, and no request.
-func TestNoRequestsAtRest(t *testing.T) {
-	t.Parallel()
-	n := newSpace(t, "db")
-	n.configure(t, one)
-	n.write(t, time.Now(), "file", "of-the-vault")
-	link := newLink(t, api.host)
-	p := n.runAt(t, link.host)
-	p.awaitMetric(t, `keyvault_csi_sync_secrets{state="synced"} 1`)
-	n.await(t, "db", holds("key", "of-the-vault"))
-	before := link.quiet(t)
-	// The loop beats at 30 s. HTTP/2 has a ping each 30 s, of a hundred bytes with TLS; a request of ours has more than three hundred.
-	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
-	defer cancel()
-	<-ctx.Done()
-	if sent := link.sent.Load() - before; sent > 250 {
-		t.Errorf("%d bytes were sent at rest", sent)
-	}
 }
