@@ -13,9 +13,15 @@ const one = "secrets: [{name: db, data: {key: file}}]"
 // runOne starts keyvault-csi-sync with the Secret db, from a file that holds of-the-vault.
 func (n *space) runOne(t *testing.T, args ...string) *program {
 	t.Helper()
+	return n.runOneAt(t, api.host, args...)
+}
+
+// runOneAt is runOne with another host of the API server.
+func (n *space) runOneAt(t *testing.T, host string, args ...string) *program {
+	t.Helper()
 	n.configure(t, one)
 	n.write(t, time.Now(), "file", "of-the-vault")
-	return n.run(t, args...)
+	return n.runAt(t, host, args...)
 }
 
 func (n *space) make(t *testing.T, name string, more object) *kubeSecret {
@@ -373,10 +379,8 @@ func TestTwoAtOnce(t *testing.T) {
 func TestAPIServerIsAway(t *testing.T) {
 	t.Parallel()
 	n := newSpace(t, "db")
-	n.configure(t, one)
-	n.write(t, time.Now(), "file", "of-the-vault")
 	link := newLink(t, api.host)
-	p := n.runAt(t, link.host)
+	p := n.runOneAt(t, link.host)
 	n.await(t, "db", holds("key", "of-the-vault"))
 	link.cut()
 	n.write(t, time.Now(), "file", "next-of-the-vault")

@@ -77,10 +77,8 @@ func TestWatchesAreAllRequests(t *testing.T) {
 func TestNoRequestsAtRest(t *testing.T) {
 	t.Parallel()
 	n := newSpace(t, "db")
-	n.configure(t, one)
-	n.write(t, time.Now(), "file", "of-the-vault")
 	link := newLink(t, api.host)
-	p := n.runAt(t, link.host)
+	p := n.runOneAt(t, link.host)
 	p.awaitMetric(t, `keyvault_csi_sync_secrets{state="synced"} 1`)
 	n.await(t, "db", holds("key", "of-the-vault"))
 	before := link.quiet(t)
