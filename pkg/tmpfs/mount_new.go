@@ -21,6 +21,7 @@ func probe() error {
 	}
 	_, fsmount := unix.Fsmount(none, 0, 0)
 	_, fspick := unix.Fspick(none, "", unix.FSPICK_EMPTY_PATH)
+	_, openat2 := unix.Openat2(none, ".", &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC})
 	_, openTree := unix.OpenTree(none, "", unix.OPEN_TREE_CLONE|unix.AT_EMPTY_PATH)
 	for _, call := range []struct {
 		name string
@@ -31,6 +32,7 @@ func probe() error {
 		{"fsmount", fsmount},
 		{"fspick", fspick},
 		{"open_tree", openTree},
+		{"openat2", openat2},
 		{"move_mount", unix.MoveMount(none, "", none, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)},
 		{"mount_setattr", unix.MountSetattr(none, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})},
 	} {

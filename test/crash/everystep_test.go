@@ -158,7 +158,7 @@ func mustBeWhole(t *testing.T, w way, n *node.Node, p *pod, op operation, step i
 	}
 }
 
-// counted returns "3 openat, 2 fsconfig".
+// counted returns "3 openat2, 2 fsconfig".
 func counted(calls []string) string {
 	counts := map[string]int{}
 	for _, c := range calls {

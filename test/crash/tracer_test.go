@@ -32,8 +32,8 @@ var tracedCalls = map[uint32]string{
 	unix.SYS_MKDIRAT: "mkdirat", unix.SYS_SYMLINKAT: "symlinkat", unix.SYS_RENAMEAT: "renameat", unix.SYS_RENAMEAT2: "renameat2",
 	unix.SYS_UNLINKAT: "unlinkat", unix.SYS_UTIMENSAT: "utimensat", unix.SYS_FCHMOD: "fchmod", unix.SYS_FCHMODAT: "fchmodat",
 	unix.SYS_FTRUNCATE: "ftruncate", unix.SYS_LINKAT: "linkat",
-	unix.SYS_OPENAT: "openat", // with O_CREAT
-	unix.SYS_WRITE:  "write",  // of tracedSize bytes
+	unix.SYS_OPENAT2: "openat2",
+	unix.SYS_WRITE:   "write", // of tracedSize bytes
 }
 
 // trace reports the calls of this thread, and of the processes that it starts, to a new tracer.
@@ -44,9 +44,6 @@ func trace() (*tracer, error) {
 	filter := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: atNumber}}
 	for call := range tracedCalls {
 		switch call {
-		case unix.SYS_OPENAT:
-			filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jf: 4}, third,
-				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, K: unix.O_CREAT, Jf: 1}, notify, allow)
 		case unix.SYS_WRITE:
 			filter = append(filter, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jf: 4}, third,
 				unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: tracedSize, Jf: 1}, notify, allow)
