@@ -1,0 +1,57 @@
+// Package vm tests test/vm/package with an apt of its own, so without a mirror.
+package vm
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestPackage: a package that the mirror does not have and a download that fails have different exit codes and texts, because make vm
+// leaves out the machine of the former, and ends for the latter.
+func TestPackage(t *testing.T) {
+	t.Parallel()
+	const (
+		names    = "case $* in *pkgnames*) echo linux-image-6.1.0-50-cloud-amd64 ;; esac"
+		download = "case $* in *download*) touch package_1_amd64.deb ;; esac"
+	)
+	for name, test := range map[string]struct {
+		get, cache string // the programs apt-get and apt-cache
+		line       string
+		code       int
+		err        string
+	}{
+		"all is well":              {download, names, "6.1", 0, ""},
+		"no such line":             {download, names, "6.2", 3, "test/vm/package: the mirror has no kernel of line 6.2 for amd64\n"},
+		"a name without a package": {download, names + "; [[ $1 != show ]]", "6.1", 3, "test/vm/package: the mirror has no kernel of line 6.1 for amd64\n"},
+		"no lists":                 {"[[ $1 != update ]]", names, "6.1", 4, "test/vm/package: the download of the lists of packages failed; try again\n"},
+		"no download": {
+			"[[ $1 != download ]]", names, "6.1", 4,
+			"test/vm/package: the download of linux-image-6.1.0-50-cloud-amd64:amd64 failed; try again\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			programs, cache := t.TempDir(), t.TempDir()
+			for program, text := range map[string]string{"apt-get": test.get, "apt-cache": test.cache} {
+				//nolint:gosec // G306: a program
+				if err := os.WriteFile(filepath.Join(programs, program), []byte("#!/usr/bin/env bash\n"+text+"\n"), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			command := exec.CommandContext(t.Context(), "./package", cache, "amd64", "kernel", test.line) //nolint:gosec // fixed
+			command.Env = append(os.Environ(), "PATH="+programs+":"+os.Getenv("PATH"))
+			var out, errs strings.Builder
+			command.Stdout, command.Stderr = &out, &errs
+			_ = command.Run() // its code is compared
+			if code := command.ProcessState.ExitCode(); code != test.code || errs.String() != test.err {
+				t.Errorf("exit code %d, want %d\n%s\nwant\n%s", code, test.code, errs.String(), test.err)
+			}
+			if (out.Len() > 0) != (test.code == 0) {
+				t.Errorf("it prints %q", out.String())
+			}
+		})
+	}
+}
