@@ -62,8 +62,12 @@ func newStore(o options, registry *prometheus.Registry, logger logr.Logger) (*tm
 	if err != nil {
 		return nil, err
 	}
+	source := o.driver.Name
+	if source == defaultDriverName {
+		source = "" // as in earlier versions, whose volumes a new process must find
+	}
 	store, err := tmpfs.New(tmpfs.Options{
-		KubeletRoot: o.driver.KubeletRoot, MaxBytes: limits.Bytes, MaxFiles: limits.Files, Memory: m.get, SELinuxLabel: o.selinuxLabel,
+		KubeletRoot: o.driver.KubeletRoot, Source: source, MaxBytes: limits.Bytes, MaxFiles: limits.Files, Memory: m.get, SELinuxLabel: o.selinuxLabel,
 	})
 	if err != nil {
 		return nil, err

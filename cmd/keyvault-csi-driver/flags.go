@@ -40,6 +40,8 @@ type options struct {
 // errUsage marks a command line that cannot be used: one line on standard error and exit code 2.
 var errUsage = errors.New("see --help")
 
+const defaultDriverName = "keyvault-csi.io"
+
 // minRotationInterval is below the kubelet's own interval of 60 to 90 s; less could only be a mistake of units.
 const minRotationInterval = 30 * time.Second
 
@@ -69,7 +71,7 @@ func (o *options) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("keyvault-csi-driver", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // the flag package prints the usage after an error
 	fs.StringVar(&d.Endpoint, "endpoint", "unix:///csi/csi.sock", "CSI `socket` (made with mode 0600; a stale one is replaced)")
-	fs.StringVar(&d.Name, "driver-name", "keyvault-csi.io", "CSI driver `name`")
+	fs.StringVar(&d.Name, "driver-name", defaultDriverName, "CSI driver `name`")
 	fs.StringVar(&d.NodeID, "node-id", os.Getenv("NODE_NAME"), "`name` of this node; default $NODE_NAME")
 	fs.StringVar(&d.KubeletRoot, "kubelet-root", "/var/lib/kubelet", "the kubelet's `folder`; targets outside it are refused")
 	fs.StringVar(&d.RegistrationSocket, "registration-socket", "", "`path` of the plugin registration socket for the kubelet, "+

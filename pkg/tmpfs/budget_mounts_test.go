@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/suite"
@@ -167,6 +168,69 @@ func TestBudgetAfterARestart(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A new process counts the volumes of the one before and not those of another driver, whose volumes it unmounts if it is asked. A volume
+// without a source, as earlier versions have made them for each driver, is of the default driver, until another one has refreshed it.
+func TestBudgetOfTwoDrivers(t *testing.T) {
+	t.Parallel()
+	o := limited(20 * mib)
+	first := newFixtureOf(t, "new", o)
+	o.KubeletRoot, o.Source = first.root, "second.example"
+	restart := func(source string) *tmpfs.Store {
+		t.Helper()
+		o.Source = source
+		s, err := tmpfs.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	other, old := first.newTarget(t, "other"), first.newTarget(t, "old")
+	second := restart("second.example")
+	first.publish(t, big(0))
+	one := first.Budget().Volumes
+	for range 2 { // the second time there is nothing to do
+		if _, err := second.Publish(t.Context(), volume.Mount{Target: other}, big(0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := sourceOf(t, first.target) + " " + sourceOf(t, other); got != "tmpfs second.example" {
+		t.Errorf("the sources of the two volumes are %q", got)
+	}
+	if _, err := first.Publish(t.Context(), volume.Mount{Target: old}, big(0)); err != nil {
+		t.Fatal(err)
+	}
+	near := func(s *tmpfs.Store, what string, want int64) {
+		t.Helper()
+		if got := s.Budget().Volumes; got > want || got < want-32<<10 { // attributes, which a user namespace does not have
+			t.Errorf("%s: the volumes take %d bytes, want %d", what, got, want)
+		}
+	}
+	near(restart(""), "the first after a restart", 2*one)
+	second = restart("second.example")
+	near(second, "the second after a restart", one)
+	if _, err := second.Publish(t.Context(), volume.Mount{Target: old}, big(1)); err != nil {
+		t.Fatal(err)
+	}
+	near(second, "the second after it has refreshed the old one", 2*one)
+	for _, target := range []string{first.target, other, old} {
+		if err := second.Unpublish(target); err != nil || exists(target) {
+			t.Errorf("the second unpublishes %s: %v", target, err)
+		}
+	}
+	near(second, "the second without volumes", 0)
+	near(restart(""), "the first after a restart without volumes", 0)
+}
+
+// sourceOf returns the source of the mount at path.
+func sourceOf(t *testing.T, path string) string {
+	t.Helper()
+	entries, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(path))
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("%d mounts at %s, %v", len(entries), path, err)
+	}
+	return entries[0].Source
 }
 
 // Without a limit everything is mounted, and counted.

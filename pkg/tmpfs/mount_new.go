@@ -9,7 +9,10 @@ import (
 )
 
 // newAPI mounts with the system calls of Linux 5.2 to 5.12. A tmpfs that is not attached is freed with its descriptor.
-type newAPI struct{ noswap }
+type newAPI struct {
+	noswap
+	source string
+}
 
 // probe calls each of the system calls without a valid descriptor. ENOSYS means that the kernel does not know the call, EPERM that a filter
 // or a missing capability forbids it.
@@ -71,8 +74,7 @@ func (a *newAPI) mount(ctx context.Context, t *target, options []string, fill fu
 
 // create returns the descriptor of a tmpfs that is not attached.
 func (a *newAPI) create(ctx context.Context, options []string) (mnt int, err error) {
-	// The mount table shows the source as the device; a tmpfs has none.
-	err = a.first(ctx, append(options, "source=tmpfs"), func(options []string) error {
+	err = a.first(ctx, append(options, "source="+a.source), func(options []string) error {
 		fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 		if err != nil {
 			return wrap("fsopen", err)

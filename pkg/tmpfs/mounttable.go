@@ -91,12 +91,13 @@ func deviceOf(i *mountinfo.Info) uint64 {
 	return unix.Mkdev(uint32(i.Major), uint32(i.Minor)) //nolint:gosec // G115: of the kernel
 }
 
-// addMounted records the volumes of earlier processes: each tmpfs below the kubelet's root that holds a set and is mounted as by this package.
-func (b *budget) addMounted(root string) error {
+// addMounted records the volumes of earlier processes: each tmpfs of this source below the kubelet's root that holds a set and is mounted as
+// by this package.
+func (b *budget) addMounted(root, source string) error {
 	inRoot := mountinfo.PrefixFilter(root)
 	entries, err := mountinfo.GetMounts(func(i *mountinfo.Info) (skip, stop bool) {
 		skip, _ = inRoot(i)
-		return skip || i.FSType != "tmpfs" || i.Root != "/" || !strings.HasPrefix(i.Options, "ro,nosuid,nodev,noexec"), false
+		return skip || i.FSType != "tmpfs" || i.Source != source || i.Root != "/" || !strings.HasPrefix(i.Options, "ro,nosuid,nodev,noexec"), false
 	})
 	known := map[uint64]bool{}
 	for _, e := range entries {

@@ -27,6 +27,10 @@ const (
 type Options struct {
 	KubeletRoot string // absolute path; targets must lie below it
 
+	// Source is the source of the tmpfs in the mount table, by which a new process distinguishes the volumes of the one before from those
+	// of another driver in the same kubelet's root. Empty means "tmpfs".
+	Source string
+
 	// MaxBytes limits the sizes of all files of a set together, MaxFiles their number; 0 means the default. There may be two folders for
 	// each allowed file, and 64 more.
 	MaxBytes int64
@@ -77,9 +81,10 @@ func New(o Options) (*Store, error) {
 	case o.MaxFiles < 0 || o.MaxFiles > maxMaxFiles:
 		return nil, fmt.Errorf("the limit of %d files is not between 1 and %d (--max-volume-files)", o.MaxFiles, maxMaxFiles)
 	}
+	source := cmp.Or(o.Source, "tmpfs")
 	s := &Store{
 		root: root{path: path, real: path}, maxBytes: cmp.Or(o.MaxBytes, DefaultMaxBytes), maxFiles: cmp.Or(o.MaxFiles, DefaultMaxFiles),
-		label: o.SELinuxLabel, now: o.Now, mounter: mounter{&newAPI{}}, budget: newBudget(o.Memory),
+		label: o.SELinuxLabel, now: o.Now, mounter: mounter{&newAPI{source: source}}, budget: newBudget(o.Memory),
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -90,7 +95,7 @@ func New(o Options) (*Store, error) {
 	if resolved, err := filepath.EvalSymlinks(path); err == nil {
 		s.root.real = resolved
 	}
-	if err := s.budget.addMounted(s.root.real); err != nil {
+	if err := s.budget.addMounted(s.root.real, source); err != nil {
 		return nil, fmt.Errorf("look for volumes that are mounted: %w", err)
 	}
 	return s, nil
