@@ -26,10 +26,10 @@ PROGRAMS ?= keyvault-csi-driver kvcsi kvrun keyvault-csi-sync
 FIPS_PROGRAMS ?= keyvault-csi-driver kvcsi keyvault-csi-sync
 
 # Modules beside the root one. Those with code of ours are in CODE too. test/sanity keeps csi-test out of the product's go.mod, and
-# cmd/keyvault-csi-sync client-go out of the driver's.
-MODULES = . cmd/keyvault-csi-sync tools tools/actions tools/chart tools/chart/helm4 tools/dashboard tools/proto tools/release tools/site \
+# cmd/keyvault-csi-sync and cmd/kvcsi keep client-go out of the driver's.
+MODULES = . cmd/keyvault-csi-sync cmd/kvcsi tools tools/actions tools/chart tools/chart/helm4 tools/dashboard tools/proto tools/release tools/site \
 	tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
-CODE    = . cmd/keyvault-csi-sync tools/actions tools/dashboard tools/release tools/site tools/supply test/sanity
+CODE    = . cmd/keyvault-csi-sync cmd/kvcsi tools/actions tools/dashboard tools/release tools/site tools/supply test/sanity
 SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images \
 	$(addprefix test/vm/,boot package run table) \
 	tools/release/run tools/release/rehearse tools/site/build \

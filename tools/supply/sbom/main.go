@@ -79,7 +79,10 @@ func describe(binary, version string, licenses map[string]string) (*cdx.BOM, err
 	}
 	components, refs := []cdx.Component{library}, []string{library.BOMRef}
 	for _, dep := range info.Deps {
-		if dep.Replace != nil {
+		switch {
+		case dep.Replace != nil && dep.Replace.Version == "(devel)": // by a folder of this repository: of the same commit
+			dep = &debug.Module{Path: dep.Path, Version: version}
+		case dep.Replace != nil:
 			dep = dep.Replace
 		}
 		c := module(dep.Path, dep.Version, dep.Sum, licenses)
