@@ -26,6 +26,7 @@ import (
 	"k8s.io/klog/v2/textlogger"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/privilege"
+	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 )
 
 // version is set when the release is built: -ldflags "-X main.version=v1.2.3".
@@ -57,6 +58,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if o.version {
 		_, err := fmt.Fprintln(stdout, "keyvault-csi-driver", buildVersion())
+		return err
+	}
+	if err := tmpfs.CheckKernel(); err != nil {
 		return err
 	}
 	muteLibraries()

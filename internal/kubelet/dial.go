@@ -2,6 +2,7 @@ package kubelet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 
 // startTimeout bounds the start of a driver.
 const startTimeout = 30 * time.Second
+
+// ErrExited is returned by [Dial] for a driver that has ended before it answered.
+var ErrExited = errors.New("the driver has ended")
 
 // Dial connects to the CSI socket of a starting driver, and waits until it answers a Probe or has exited.
 func Dial(ctx context.Context, socket string, exited <-chan struct{}) (*grpc.ClientConn, error) {
@@ -37,6 +41,11 @@ func Dial(ctx context.Context, socket string, exited <-chan struct{}) (*grpc.Cli
 	}()
 	if _, err := csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{}, grpc.WaitForReady(true)); err != nil {
 		_ = conn.Close()
+		select {
+		case <-exited:
+			return nil, ErrExited
+		default:
+		}
 		return nil, fmt.Errorf("the driver does not answer a Probe: %w", err)
 	}
 	return conn, nil

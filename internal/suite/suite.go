@@ -5,6 +5,7 @@
 package suite
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"testing"
@@ -33,13 +34,23 @@ func Verdict(t testing.TB, format string, args ...any) {
 	t.Logf("verdict: %s", fmt.Sprintf(format, args...))
 }
 
-// Eventually polls until the condition holds, and ends the test if it never does. What it waits for has no time limit of its own, so
-// the two minutes are only there to end a test that would hang, on however busy a machine.
+// patience ends a test that would hang. No verdict depends on it: what a test waits for takes a small part of it on however busy a machine.
+const patience = 5 * time.Minute
+
+// Context is the context of the test, which also ends when the test hangs.
+func Context(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Eventually polls until the condition holds, and ends the test if it never does.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
-	for deadline := time.Now().Add(2 * time.Minute); !condition(); <-again.C {
+	for deadline := time.Now().Add(patience); !condition(); <-again.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
 		}

@@ -5,7 +5,7 @@
 // reads a flag:
 //
 //   - Capabilities: only CAP_SYS_ADMIN stays, in the permitted, effective and bounding set, because every mount needs it: fsopen(2),
-//     move_mount(2), umount(2), unshare(2). docs/security.md says why none of the others is needed.
+//     move_mount(2), umount(2). docs/security.md says why none of the others is needed.
 //   - no_new_privs (prctl(2)): no program that this process starts gets a right back, by root, by a set-user-ID bit or by capabilities of its
 //     file.
 //   - Memory: no core file (RLIMIT_CORE). PR_SET_DUMPABLE keeps it from the program of core_pattern, for which that limit does not count, and

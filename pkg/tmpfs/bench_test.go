@@ -56,15 +56,7 @@ func BenchmarkFloor(b *testing.B) {
 func benchmark(b *testing.B, run func(b *testing.B, f fixture)) {
 	b.Helper()
 	b.Setenv("TMPDIR", inMemory(b)) // before the first TempDir of this benchmark, which is the parent of all others
-	for _, api := range []string{"new", "old"} {
-		b.Run(api, func(b *testing.B) {
-			f := newFixture(b, tmpfs.Options{Now: time.Now})
-			if api == "old" {
-				tmpfs.UseOldAPI(f.Store)
-			}
-			run(b, f)
-		})
-	}
+	run(b, newFixture(b, tmpfs.Options{Now: time.Now}))
 }
 
 func BenchmarkPublishUnpublish(b *testing.B) {

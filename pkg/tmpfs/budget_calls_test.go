@@ -1,7 +1,6 @@
 package tmpfs_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,34 +60,29 @@ func TestBudgetWaitsWithAReadOnlyVolume(t *testing.T) {
 			write(t, filepath.Join(root, "..data", "junk"), strings.Repeat("x", mib/4))
 		},
 	} {
-		for _, oldAPI := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, old API: %t", name, oldAPI), func(t *testing.T) {
-				t.Parallel()
-				refreshing := ""
-				f := newFixture(t, tmpfs.Options{Memory: func() tmpfs.Memory {
-					m := tmpfs.Memory{Limits: []tmpfs.Limit{{Bytes: 15*mib + mib/2, Used: 10 * mib}}, Process: 5 * mib, Resident: mib}
-					if refreshing != "" {
-						m.Limits[0].Used += used(t, refreshing)
-						for _, options := range mounts(t, refreshing) {
-							if !strings.Contains(options, " | ro") {
-								t.Errorf("memory is asked for while the volume is %s", options)
-							}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			refreshing := ""
+			f := newFixture(t, tmpfs.Options{Memory: func() tmpfs.Memory {
+				m := tmpfs.Memory{Limits: []tmpfs.Limit{{Bytes: 15*mib + mib/2, Used: 10 * mib}}, Process: 5 * mib, Resident: mib}
+				if refreshing != "" {
+					m.Limits[0].Used += used(t, refreshing)
+					for _, options := range mounts(t, refreshing) {
+						if !strings.Contains(options, " | ro") {
+							t.Errorf("memory is asked for while the volume is %s", options)
 						}
 					}
-					return m
-				}})
-				if oldAPI {
-					tmpfs.UseOldAPI(f.Store)
 				}
-				f.publish(t, big(0))
-				writeBehind(t, f.target, func(root string) { change(t, root) })
-				refreshing = f.target
-				if err := f.rotate(t.Context(), f.target, big(1)); err != nil {
-					t.Error(err)
-				}
-				f.settle(t, 3, func() error { return f.rotate(t.Context(), f.target, big(1)) }) // ..data, its set, and the link
-			})
-		}
+				return m
+			}})
+			f.publish(t, big(0))
+			writeBehind(t, f.target, func(root string) { change(t, root) })
+			refreshing = f.target
+			if err := f.rotate(t.Context(), f.target, big(1)); err != nil {
+				t.Error(err)
+			}
+			f.settle(t, 3, func() error { return f.rotate(t.Context(), f.target, big(1)) }) // ..data, its set, and the link
+		})
 	}
 }
 
@@ -104,25 +98,24 @@ func used(t *testing.T, target string) int64 {
 // A volume that could not be made read-only is reported, also if there is no memory for its refresh.
 func TestNoBudgetForAWritableVolume(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, limited(10*mib+mib/2), func(t *testing.T, f fixture) {
-		f.publish(t, content("big", "x"))
-		var open *os.File
-		writeBehind(t, f.target, func(root string) {
-			var err error
-			if open, err = os.OpenFile(filepath.Join(root, "big"), os.O_RDWR, 0); err != nil {
-				t.Fatal(err)
-			}
-		})
-		defer open.Close()
-		same := content("big", "x")
-		same.Fetched = same.Fetched.Add(time.Second)
-		if o, err := f.Publish(t.Context(), f.mount(), same); err != nil || o.Writable == "" {
-			t.Fatalf("the volume cannot be made read-only: %+v, %v", o, err)
-		}
-		o, err := f.Publish(t.Context(), f.mount(), big(0))
-		wantError(t, err, volume.ErrTooLarge, noMemory(f.target, "rotate the volume at", "1", "11", "10"))
-		if o.Writable == "" {
-			t.Error("the volume is writable, which is not reported")
+	f := newFixture(t, limited(10*mib+mib/2))
+	f.publish(t, content("big", "x"))
+	var open *os.File
+	writeBehind(t, f.target, func(root string) {
+		var err error
+		if open, err = os.OpenFile(filepath.Join(root, "big"), os.O_RDWR, 0); err != nil {
+			t.Fatal(err)
 		}
 	})
+	defer open.Close()
+	same := content("big", "x")
+	same.Fetched = same.Fetched.Add(time.Second)
+	if o, err := f.Publish(t.Context(), f.mount(), same); err != nil || o.Writable == "" {
+		t.Fatalf("the volume cannot be made read-only: %+v, %v", o, err)
+	}
+	o, err := f.Publish(t.Context(), f.mount(), big(0))
+	wantError(t, err, volume.ErrTooLarge, noMemory(f.target, "rotate the volume at", "1", "11", "10"))
+	if o.Writable == "" {
+		t.Error("the volume is writable, which is not reported")
+	}
 }

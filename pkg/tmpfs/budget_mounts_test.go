@@ -19,88 +19,85 @@ import (
 // The memory of a volume that was unmounted by hand is released when the kubelet unpublishes or publishes it.
 func TestBudgetOfWhatOthersUnmount(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
-		f.publish(t, big(0))
-		one := f.Budget().Volumes
-		detach(f.target)
-		other := f.newTarget(t, "other") // gets the number of the device that went
-		if _, err := f.Publish(t.Context(), volume.Mount{Target: other}, big(0)); err != nil {
-			t.Fatal(err)
-		}
-		mountTmpfs(t, filepath.Join(f.root, "foreign")) // and this one the next that is free
-		defer detach(filepath.Join(f.root, "foreign"))
-		f.publish(t, big(0))
-		if got := f.Budget().Volumes; got != 2*one {
-			t.Errorf("two volumes are mounted, and take %d bytes; one takes %d", got, one)
-		}
-		detach(f.target)
-		if err := f.Unpublish(f.target); err != nil {
-			t.Fatal(err)
-		}
-		if got := f.Budget().Volumes; got != one {
-			t.Errorf("one volume is mounted, and takes %d bytes, want %d", got, one)
-		}
-		if err := f.Unpublish(other); err != nil {
-			t.Fatal(err)
-		}
-		if got := f.Budget().Volumes; got != 0 {
-			t.Errorf("no volume is mounted, and they take %d bytes", got)
-		}
-	})
+	f := newFixture(t, limited(20*mib))
+	f.publish(t, big(0))
+	one := f.Budget().Volumes
+	detach(f.target)
+	other := f.newTarget(t, "other") // gets the number of the device that went
+	if _, err := f.Publish(t.Context(), volume.Mount{Target: other}, big(0)); err != nil {
+		t.Fatal(err)
+	}
+	mountTmpfs(t, filepath.Join(f.root, "foreign")) // and this one the next that is free
+	defer detach(filepath.Join(f.root, "foreign"))
+	f.publish(t, big(0))
+	if got := f.Budget().Volumes; got != 2*one {
+		t.Errorf("two volumes are mounted, and take %d bytes; one takes %d", got, one)
+	}
+	detach(f.target)
+	if err := f.Unpublish(f.target); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Budget().Volumes; got != one {
+		t.Errorf("one volume is mounted, and takes %d bytes, want %d", got, one)
+	}
+	if err := f.Unpublish(other); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.Budget().Volumes; got != 0 {
+		t.Errorf("no volume is mounted, and they take %d bytes", got)
+	}
 }
 
 // Volumes that are mounted and unmounted at the same time reuse device numbers. All are counted.
 func TestBudgetOfDevicesThatComeBack(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, limited(200*mib), func(t *testing.T, f fixture) {
-		var all sync.WaitGroup
-		for i := range 8 {
-			target := f.newTarget(t, fmt.Sprint("v", i))
-			all.Go(func() {
-				for range suite.Rounds(50, 200) {
-					if _, err := f.Publish(t.Context(), volume.Mount{Target: target}, content("a", "1")); err != nil {
-						t.Error(err)
-					}
-					if err := f.Unpublish(target); err != nil {
-						t.Error(err)
-					}
-				}
+	f := newFixture(t, limited(200*mib))
+	var all sync.WaitGroup
+	for i := range 8 {
+		target := f.newTarget(t, fmt.Sprint("v", i))
+		all.Go(func() {
+			for range suite.Rounds(50, 200) {
 				if _, err := f.Publish(t.Context(), volume.Mount{Target: target}, content("a", "1")); err != nil {
 					t.Error(err)
 				}
-			})
-		}
-		all.Wait()
-		last := f.Budget().Volumes
-		f.publish(t, content("a", "1"))
-		if one := f.Budget().Volumes - last; last != 8*one {
-			t.Errorf("8 volumes are mounted, and take %d bytes; one takes %d", last, one)
-		}
-	})
+				if err := f.Unpublish(target); err != nil {
+					t.Error(err)
+				}
+			}
+			if _, err := f.Publish(t.Context(), volume.Mount{Target: target}, content("a", "1")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	last := f.Budget().Volumes
+	f.publish(t, content("a", "1"))
+	if one := f.Budget().Volumes - last; last != 8*one {
+		t.Errorf("8 volumes are mounted, and take %d bytes; one takes %d", last, one)
+	}
 }
 
 // A container that mounts a whole volume by subPath mounts it twice. A new process counts it once, until it is removed.
 func TestBudgetOfAMountOfAMount(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
-		f.publish(t, big(0))
-		bind(t, f.target, filepath.Join(f.root, "pods", "subpath"))
-		o := limited(20 * mib)
-		o.KubeletRoot = f.root
-		next, err := tmpfs.New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := next.Budget().Volumes; got < mib/2 || got > mib {
-			t.Errorf("one volume of 0.5 MiB takes %d bytes", got)
-		}
-		if err := next.Unpublish(f.target); err != nil {
-			t.Fatal(err)
-		}
-		if got := next.Budget().Volumes; got != 0 {
-			t.Errorf("no volume is mounted, and they take %d bytes", got)
-		}
-	})
+	f := newFixture(t, limited(20*mib))
+	f.publish(t, big(0))
+	bind(t, f.target, filepath.Join(f.root, "pods", "subpath"))
+	o := limited(20 * mib)
+	o.KubeletRoot = f.root
+	next, err := tmpfs.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := next.Budget().Volumes; got < mib/2 || got > mib {
+		t.Errorf("one volume of 0.5 MiB takes %d bytes", got)
+	}
+	if err := next.Unpublish(f.target); err != nil {
+		t.Fatal(err)
+	}
+	if got := next.Budget().Volumes; got != 0 {
+		t.Errorf("no volume is mounted, and they take %d bytes", got)
+	}
 }
 
 // The kernel lets a mount have no source, which leaves a field of its entry empty (kubernetes/kubernetes#66134). A new process counts the
@@ -129,45 +126,44 @@ func TestBudgetBesideAMountWithoutSource(t *testing.T) {
 // A new process counts what the one before has mounted, and nothing else.
 func TestBudgetAfterARestart(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
-		for name, c := range map[string]volume.Content{
-			"small": content("a", "1", "b/c", "2"), "long": content(strings.Repeat("n", 250), "1"), "empty": content(), "page": content("a", strings.Repeat("x", 4096)),
-		} {
-			if _, err := f.Publish(t.Context(), volume.Mount{Target: f.newTarget(t, name)}, c); err != nil {
-				t.Fatal(err)
-			}
-		}
-		targets, refused, _ := f.mountAll(t, "v")
-		mountTmpfs(t, filepath.Join(f.root, "foreign"))
-		defer detach(filepath.Join(f.root, "foreign"))
-		before := f.Budget()
-		attributes := int64(len(targets)+4) * 8 << 10 // more than those of a volume and of its set, which a user namespace does not have
-
-		o := limited(20 * mib)
-		o.KubeletRoot = f.root
-		if err := os.Symlink(f.root, f.root+"-link"); err != nil {
+	f := newFixture(t, limited(20*mib))
+	for name, c := range map[string]volume.Content{
+		"small": content("a", "1", "b/c", "2"), "long": content(strings.Repeat("n", 250), "1"), "empty": content(), "page": content("a", strings.Repeat("x", 4096)),
+	} {
+		if _, err := f.Publish(t.Context(), volume.Mount{Target: f.newTarget(t, name)}, c); err != nil {
 			t.Fatal(err)
 		}
-		for _, root := range []string{f.root, f.root + "-link"} {
-			o.KubeletRoot = root
-			next, err := tmpfs.New(o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := next.Budget().Volumes; got > before.Volumes || got < before.Volumes-attributes {
-				t.Errorf("the volumes take %d bytes, before the restart %d", got, before.Volumes)
-			}
-			if _, err := next.Publish(t.Context(), volume.Mount{Target: strings.Replace(refused, f.root, root, 1)}, big(0)); err == nil {
-				t.Error("after the restart one more volume is mounted")
-			}
-			if err := next.Unpublish(strings.Replace(targets[0], f.root, root, 1)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := next.Publish(t.Context(), volume.Mount{Target: strings.Replace(targets[0], f.root, root, 1)}, big(1)); err != nil {
-				t.Error(err)
-			}
+	}
+	targets, refused, _ := f.mountAll(t, "v")
+	mountTmpfs(t, filepath.Join(f.root, "foreign"))
+	defer detach(filepath.Join(f.root, "foreign"))
+	before := f.Budget()
+	attributes := int64(len(targets)+4) * 8 << 10 // more than those of a volume and of its set, which a user namespace does not have
+
+	o := limited(20 * mib)
+	o.KubeletRoot = f.root
+	if err := os.Symlink(f.root, f.root+"-link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{f.root, f.root + "-link"} {
+		o.KubeletRoot = root
+		next, err := tmpfs.New(o)
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
+		if got := next.Budget().Volumes; got > before.Volumes || got < before.Volumes-attributes {
+			t.Errorf("the volumes take %d bytes, before the restart %d", got, before.Volumes)
+		}
+		if _, err := next.Publish(t.Context(), volume.Mount{Target: strings.Replace(refused, f.root, root, 1)}, big(0)); err == nil {
+			t.Error("after the restart one more volume is mounted")
+		}
+		if err := next.Unpublish(strings.Replace(targets[0], f.root, root, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := next.Publish(t.Context(), volume.Mount{Target: strings.Replace(targets[0], f.root, root, 1)}, big(1)); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // A new process counts the volumes of the one before and not those of another driver, whose volumes it unmounts if it is asked. A volume
@@ -175,7 +171,7 @@ func TestBudgetAfterARestart(t *testing.T) {
 func TestBudgetOfTwoDrivers(t *testing.T) {
 	t.Parallel()
 	o := limited(20 * mib)
-	first := newFixtureOf(t, "new", o)
+	first := newFixture(t, o)
 	o.KubeletRoot, o.Source = first.root, "second.example"
 	restart := func(source string) *tmpfs.Store {
 		t.Helper()

@@ -79,25 +79,24 @@ func TestBudgetOfNewVolumes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachAPI(t, tmpfs.Options{Memory: func() tmpfs.Memory { return tt.memory }}, func(t *testing.T, f fixture) {
-				targets, refused, err := f.mountAll(t, "v")
-				wantError(t, err, volume.ErrTooLarge, noMemory(refused, "mount a volume at", "1", tt.taken, tt.limit))
-				if exists(refused) {
-					t.Errorf("%s is left", refused)
-				}
-				if len(targets) != tt.mounted {
-					t.Errorf("%d volumes are mounted, want %d", len(targets), tt.mounted)
-				}
-				if len(targets) == 0 {
-					return
-				}
-				if err := f.Unpublish(targets[0]); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := f.Publish(t.Context(), volume.Mount{Target: refused}, big(0)); err != nil {
-					t.Errorf("one is unmounted, and the next is refused: %v", err)
-				}
-			})
+			f := newFixture(t, tmpfs.Options{Memory: func() tmpfs.Memory { return tt.memory }})
+			targets, refused, err := f.mountAll(t, "v")
+			wantError(t, err, volume.ErrTooLarge, noMemory(refused, "mount a volume at", "1", tt.taken, tt.limit))
+			if exists(refused) {
+				t.Errorf("%s is left", refused)
+			}
+			if len(targets) != tt.mounted {
+				t.Errorf("%d volumes are mounted, want %d", len(targets), tt.mounted)
+			}
+			if len(targets) == 0 {
+				return
+			}
+			if err := f.Unpublish(targets[0]); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.Publish(t.Context(), volume.Mount{Target: refused}, big(0)); err != nil {
+				t.Errorf("one is unmounted, and the next is refused: %v", err)
+			}
 		})
 	}
 }
@@ -105,54 +104,52 @@ func TestBudgetOfNewVolumes(t *testing.T) {
 // Concurrent calls cannot all claim the memory that is left for one.
 func TestBudgetOfManyAtOnce(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
-		var all sync.WaitGroup
-		var mounted atomic.Int32
-		for i := range 40 {
-			target := f.newTarget(t, fmt.Sprint("v", i))
-			all.Go(func() {
-				if _, err := f.Publish(t.Context(), volume.Mount{Target: target}, big(0)); err == nil {
-					mounted.Add(1)
-				}
-			})
-		}
-		all.Wait()
-		if n := mounted.Load(); n != 17 {
-			t.Errorf("%d volumes are mounted, want 17", n)
-		}
-	})
+	f := newFixture(t, limited(20*mib))
+	var all sync.WaitGroup
+	var mounted atomic.Int32
+	for i := range 40 {
+		target := f.newTarget(t, fmt.Sprint("v", i))
+		all.Go(func() {
+			if _, err := f.Publish(t.Context(), volume.Mount{Target: target}, big(0)); err == nil {
+				mounted.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if n := mounted.Load(); n != 17 {
+		t.Errorf("%d volumes are mounted, want 17", n)
+	}
 }
 
 // With a full budget, mounted volumes are refreshed, also concurrently; a larger set is refused as a new volume is.
 func TestBudgetOfRefreshes(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
-		targets, newcomer, _ := f.mountAll(t, "v")
-		var all sync.WaitGroup
-		for i, target := range targets {
-			all.Go(func() {
-				for round := range 4 {
-					if err := f.rotate(t.Context(), target, big(round+i%2+1)); err != nil {
-						t.Error(err)
-					}
+	f := newFixture(t, limited(20*mib))
+	targets, newcomer, _ := f.mountAll(t, "v")
+	var all sync.WaitGroup
+	for i, target := range targets {
+		all.Go(func() {
+			for round := range 4 {
+				if err := f.rotate(t.Context(), target, big(round+i%2+1)); err != nil {
+					t.Error(err)
 				}
-			})
-		}
-		all.Wait()
+			}
+		})
+	}
+	all.Wait()
 
-		before := tree(t, targets[0])
-		err := f.rotate(t.Context(), targets[0], content("big", strings.Repeat("x", mib)))
-		wantError(t, err, volume.ErrTooLarge, noMemory(targets[0], "rotate the volume at", "2", "20", "20"))
-		if !slices.Equal(tree(t, targets[0]), before) {
-			t.Error("the volume has changed")
-		}
-		if err := f.rotate(t.Context(), targets[1], content("small", "x")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.Publish(t.Context(), volume.Mount{Target: newcomer}, big(0)); err != nil {
-			t.Errorf("one is small now, and the next is refused: %v", err)
-		}
-	})
+	before := tree(t, targets[0])
+	err := f.rotate(t.Context(), targets[0], content("big", strings.Repeat("x", mib)))
+	wantError(t, err, volume.ErrTooLarge, noMemory(targets[0], "rotate the volume at", "2", "20", "20"))
+	if !slices.Equal(tree(t, targets[0]), before) {
+		t.Error("the volume has changed")
+	}
+	if err := f.rotate(t.Context(), targets[1], content("small", "x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Publish(t.Context(), volume.Mount{Target: newcomer}, big(0)); err != nil {
+		t.Errorf("one is small now, and the next is refused: %v", err)
+	}
 }
 
 // If the kernel has memory for one more set and not for two, refreshes write one after another. With less they are refused.
@@ -190,25 +187,24 @@ func TestBudgetOfRefreshesAtOnce(t *testing.T) {
 // A container that uses the old set makes its volume larger by one set, which may be refused; other volumes are refreshed.
 func TestBudgetOfSetsInUse(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, limited(20*mib), func(t *testing.T, f fixture) {
-		targets, _, _ := f.mountAll(t, "v")
-		open, err := os.Open(filepath.Join(targets[0], "big"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer open.Close()
-		err = f.rotate(t.Context(), targets[0], big(1))
-		wantError(t, err, volume.ErrTooLarge, noMemory(targets[0], "rotate the volume at", "1", "20", "20"))
-		if err := f.rotate(t.Context(), targets[1], big(1)); err != nil {
-			t.Error(err)
-		}
-		if err := open.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.rotate(t.Context(), targets[0], big(1)); err != nil {
-			t.Error(err)
-		}
-	})
+	f := newFixture(t, limited(20*mib))
+	targets, _, _ := f.mountAll(t, "v")
+	open, err := os.Open(filepath.Join(targets[0], "big"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer open.Close()
+	err = f.rotate(t.Context(), targets[0], big(1))
+	wantError(t, err, volume.ErrTooLarge, noMemory(targets[0], "rotate the volume at", "1", "20", "20"))
+	if err := f.rotate(t.Context(), targets[1], big(1)); err != nil {
+		t.Error(err)
+	}
+	if err := open.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.rotate(t.Context(), targets[0], big(1)); err != nil {
+		t.Error(err)
+	}
 }
 
 // Unpublish does not wait for a call that waits for memory.

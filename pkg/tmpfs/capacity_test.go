@@ -55,19 +55,18 @@ func TestFullVolumeRotates(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachAPI(t, tmpfs.Options{MaxBytes: limit, MaxFiles: tt.files}, func(t *testing.T, f fixture) {
-				for round := range 4 {
-					c := tt.set(round)
-					if changed := f.publish(t, c); !changed {
-						t.Error("changed = false")
-					}
-					for _, file := range c.Files {
-						if got := read(t, filepath.Join(f.target, file.Path)); got != string(file.Data.Reveal()) {
-							t.Fatalf("round %d: %s does not hold what was published", round, file.Path)
-						}
+			f := newFixture(t, tmpfs.Options{MaxBytes: limit, MaxFiles: tt.files})
+			for round := range 4 {
+				c := tt.set(round)
+				if changed := f.publish(t, c); !changed {
+					t.Error("changed = false")
+				}
+				for _, file := range c.Files {
+					if got := read(t, filepath.Join(f.target, file.Path)); got != string(file.Data.Reveal()) {
+						t.Fatalf("round %d: %s does not hold what was published", round, file.Path)
 					}
 				}
-			})
+			}
 		})
 	}
 }
@@ -75,38 +74,37 @@ func TestFullVolumeRotates(t *testing.T) {
 // When the tmpfs is full, the current set stays complete.
 func TestFullTmpfsKeepsTheSet(t *testing.T) {
 	// Not parallel: a process that another test starts holds the descriptor of the file for a moment, and so its memory.
-	eachAPI(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 8}, func(t *testing.T, f fixture) {
-		f.publish(t, content("a", "1", "old", "2"))
-		ballast := unnamedFile(t, f.target)
-		// The volume grows for some rounds because of what is kept open, up to its limit.
-		for round := range 10 {
-			fill(t, f.target, ballast, 512<<10)
-			want := tree(t, f.target)
-			name := fmt.Sprint("new", round)
-			next := content("a", strings.Repeat("x", 300<<10), name, strings.Repeat(fmt.Sprint(round), 300<<10))
-			o, err := f.Publish(t.Context(), f.mount(), next)
-			changed := o.Changed
-			if err == nil {
-				continue
-			}
-			if changed || round == 0 {
-				t.Errorf("round %d: changed = %v", round, changed)
-			}
-			wantError(t, err, volume.ErrTooLarge, fmt.Sprintf("rotate the volume at %q: no room is left in its tmpfs, though the content is within the limits: "+
-				"containers still use too many old sets, by open files or subPath; restart them or raise --max-volume-bytes", f.target))
-			if got := tree(t, f.target); !slices.Equal(got, want) {
-				t.Error("the volume has changed")
-			}
-			if err := ballast.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if !f.publish(t, next) {
-				t.Error("with free space again, changed = false")
-			}
-			return
+	f := newFixture(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 8})
+	f.publish(t, content("a", "1", "old", "2"))
+	ballast := unnamedFile(t, f.target)
+	// The volume grows for some rounds because of what is kept open, up to its limit.
+	for round := range 10 {
+		fill(t, f.target, ballast, 512<<10)
+		want := tree(t, f.target)
+		name := fmt.Sprint("new", round)
+		next := content("a", strings.Repeat("x", 300<<10), name, strings.Repeat(fmt.Sprint(round), 300<<10))
+		o, err := f.Publish(t.Context(), f.mount(), next)
+		changed := o.Changed
+		if err == nil {
+			continue
 		}
-		t.Error("the volume grows without end")
-	})
+		if changed || round == 0 {
+			t.Errorf("round %d: changed = %v", round, changed)
+		}
+		wantError(t, err, volume.ErrTooLarge, fmt.Sprintf("rotate the volume at %q: no room is left in its tmpfs, though the content is within the limits: "+
+			"containers still use too many old sets, by open files or subPath; restart them or raise --max-volume-bytes", f.target))
+		if got := tree(t, f.target); !slices.Equal(got, want) {
+			t.Error("the volume has changed")
+		}
+		if err := ballast.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if !f.publish(t, next) {
+			t.Error("with free space again, changed = false")
+		}
+		return
+	}
+	t.Error("the volume grows without end")
 }
 
 // unnamedFile is a removed file in the volume that a container keeps open.
@@ -145,27 +143,26 @@ func TestLeftoversOfAKilledRotation(t *testing.T) {
 	for name, next := range map[string]volume.Content{"rotation": content("a", "2"), "refresh": content("a", "1")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachAPI(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 4}, func(t *testing.T, f fixture) {
-				f.publish(t, content("a", "1"))
-				writeBehind(t, f.target, func(dir string) {
-					half := filepath.Join(dir, "..2026_11_23_02_20_12.000000000")
-					mkdir(t, half)
-					write(t, filepath.Join(half, "half"), strings.Repeat("x", 1<<20))
-					for link, to := range map[string]string{"..data_tmp": filepath.Base(half), "half": "..data/half"} {
-						if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
-							t.Fatal(err)
-						}
+			f := newFixture(t, tmpfs.Options{MaxBytes: 1 << 20, MaxFiles: 4})
+			f.publish(t, content("a", "1"))
+			writeBehind(t, f.target, func(dir string) {
+				half := filepath.Join(dir, "..2026_11_23_02_20_12.000000000")
+				mkdir(t, half)
+				write(t, filepath.Join(half, "half"), strings.Repeat("x", 1<<20))
+				for link, to := range map[string]string{"..data_tmp": filepath.Base(half), "half": "..data/half"} {
+					if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+						t.Fatal(err)
 					}
-				})
-				f.publish(t, next)
-				f.settle(t, 3, func() error { // ..data, link, folder
-					_, err := f.Publish(t.Context(), f.mount(), next)
-					return err
-				})
-				if got := tree(t, f.target); len(got) != 5 { // with root and file
-					t.Errorf("the volume holds %v", got)
 				}
 			})
+			f.publish(t, next)
+			f.settle(t, 3, func() error { // ..data, link, folder
+				_, err := f.Publish(t.Context(), f.mount(), next)
+				return err
+			})
+			if got := tree(t, f.target); len(got) != 5 { // with root and file
+				t.Errorf("the volume holds %v", got)
+			}
 		})
 	}
 }

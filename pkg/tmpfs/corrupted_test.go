@@ -37,28 +37,27 @@ func mountDead(t *testing.T, path string) {
 // A mount at the target whose server is gone is a foreign mount.
 func TestCorruptedMount(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		mountDead(t, f.target)
-		if state, err := f.Inspect(t.Context(), f.target); err != nil || state.Published {
-			t.Errorf("Inspect = %+v, %v", state, err)
-		}
-		if _, err := f.Usage(f.target); !errors.Is(err, volume.ErrNotFound) {
-			t.Errorf("Usage: %v, want volume.ErrNotFound", err)
-		}
-		_, err := f.Publish(t.Context(), f.mount(), content("a", "1"))
-		wantError(t, err, nil, fmt.Sprintf("target path %q holds a file system of type fuse from \"gone\" that no longer answers "+
-			"(transport endpoint is not connected), which this driver has not mounted; delete the pod or unmount it", f.target))
-		if got := mounts(t, f.target); len(got) != 1 {
-			t.Errorf("Publish has left the mounts %v", got)
-		}
-		if err := f.Unpublish(f.target); err != nil {
-			t.Errorf("Unpublish: %v", err)
-		}
-		if exists(f.target) {
-			t.Error("Unpublish has left the target")
-		}
-		if !f.publish(t, content("a", "1")) {
-			t.Error("the target cannot be used again")
-		}
-	})
+	f := newFixture(t, tmpfs.Options{})
+	mountDead(t, f.target)
+	if state, err := f.Inspect(t.Context(), f.target); err != nil || state.Published {
+		t.Errorf("Inspect = %+v, %v", state, err)
+	}
+	if _, err := f.Usage(f.target); !errors.Is(err, volume.ErrNotFound) {
+		t.Errorf("Usage: %v, want volume.ErrNotFound", err)
+	}
+	_, err := f.Publish(t.Context(), f.mount(), content("a", "1"))
+	wantError(t, err, nil, fmt.Sprintf("target path %q holds a file system of type fuse from \"gone\" that no longer answers "+
+		"(transport endpoint is not connected), which this driver has not mounted; delete the pod or unmount it", f.target))
+	if got := mounts(t, f.target); len(got) != 1 {
+		t.Errorf("Publish has left the mounts %v", got)
+	}
+	if err := f.Unpublish(f.target); err != nil {
+		t.Errorf("Unpublish: %v", err)
+	}
+	if exists(f.target) {
+		t.Error("Unpublish has left the target")
+	}
+	if !f.publish(t, content("a", "1")) {
+		t.Error("the target cannot be used again")
+	}
 }

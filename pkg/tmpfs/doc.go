@@ -18,9 +18,8 @@
 // Linux refuses to make a file system read-only (EBUSY) while a file of it is open for writing, or a removed file or folder of it is still
 // open (s_remove_count in fs/super.c). So a replaced set is kept while a container has a file of it open.
 //
-// Mounts are made by system calls on descriptors, because the image holds no mount(8), which k8s.io/mount-utils runs, and another process
-// can rename folders on a path: with the new mount API of Linux 5.12, or, where a kernel or a seccomp filter refuses it, with mount(2) in
-// a private mount namespace.
+// Mounts are made by system calls on descriptors (Linux 5.12), because the image holds no mount(8), which k8s.io/mount-utils runs, and
+// another process can rename folders on a path.
 //
 // The package imports neither CSI nor gRPC nor Azure code. Its errors are sentinels of package volume, or the kernel's.
 package tmpfs

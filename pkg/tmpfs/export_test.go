@@ -1,21 +1,11 @@
 package tmpfs
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
-
-// UseOldAPI makes a store mount with mount(2), as on an old kernel.
-func UseOldAPI(s *Store) { s.mounter = mounter{&oldAPI{reason: errors.New("asked for by a test")}} }
-
-// UsesOldAPI reports whether New found that the new mount API cannot be used.
-func UsesOldAPI(s *Store) bool {
-	_, yes := s.mounter.mountAPI.(*oldAPI)
-	return yes
-}
 
 // OpenBelow opens a folder below the kubelet's root, and returns where that has led.
 func (s *Store) OpenBelow(folder string) (path string, err error) {

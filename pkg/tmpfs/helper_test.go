@@ -38,38 +38,6 @@ type fixture struct {
 	now               *time.Time
 }
 
-// eachAPI runs a test with the new mount API and with mount(2).
-func eachAPI(t *testing.T, o tmpfs.Options, test func(t *testing.T, f fixture)) {
-	t.Helper()
-	for _, api := range []string{"new", "old"} {
-		t.Run(api, func(t *testing.T) {
-			t.Parallel()
-			test(t, newFixtureOf(t, api, o))
-		})
-	}
-}
-
-// eachAPIAlone runs nothing at the same time, for tests that remove what a mount has shown. The old API works in a copy of the mount
-// namespace, which holds the mounts of all volumes for a moment, and with them the removed files: the kernel answers EBUSY so long.
-func eachAPIAlone(t *testing.T, o tmpfs.Options, test func(t *testing.T, f fixture)) {
-	t.Helper()
-	for _, api := range []string{"new", "old"} {
-		t.Run(api, func(t *testing.T) { test(t, newFixtureOf(t, api, o)) })
-	}
-}
-
-func newFixtureOf(t *testing.T, api string, o tmpfs.Options) fixture {
-	t.Helper()
-	f := newFixture(t, o)
-	switch {
-	case api == "old":
-		tmpfs.UseOldAPI(f.Store)
-	case tmpfs.UsesOldAPI(f.Store):
-		t.Skip("this kernel, or a seccomp filter, refuses the system calls of Linux 5.12")
-	}
-	return f
-}
-
 func newFixture(t testing.TB, o tmpfs.Options) fixture {
 	t.Helper()
 	root, err := filepath.EvalSymlinks(t.TempDir())

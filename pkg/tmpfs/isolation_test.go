@@ -42,98 +42,96 @@ func tryToWrite(dir string) (allowed []string) {
 // No other test runs beside it: its second namespace has a copy of every mount, which would keep folders in use that others
 // have replaced.
 func TestReadOnlyAtEveryInstant(t *testing.T) { //nolint:paralleltest // see above
-	eachAPIAlone(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		// As on a node: the folder of the kubelet is a shared mount, and containers are started from another namespace, to which the volume is
-		// propagated.
-		if err := unix.Mount(f.root, f.root, "", unix.MS_BIND, ""); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { detach(f.root) })
-		if err := unix.Mount("", f.root, "", unix.MS_SHARED, ""); err != nil {
-			t.Fatal(err)
-		}
-		node := otherNamespace(t)
+	f := newFixture(t, tmpfs.Options{})
+	// As on a node: the folder of the kubelet is a shared mount, and containers are started from another namespace, to which the volume is
+	// propagated.
+	if err := unix.Mount(f.root, f.root, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { detach(f.root) })
+	if err := unix.Mount("", f.root, "", unix.MS_SHARED, ""); err != nil {
+		t.Fatal(err)
+	}
+	node := otherNamespace(t)
 
-		f.publish(t, numbered(0))
-		container := filepath.Join(t.TempDir(), "container")
-		bind(t, f.target, container)
-		node(func() {
-			if got := mounts(t, f.target); len(got) != 1 || !strings.HasPrefix(got[0], "ro,nosuid,nodev,noexec") {
-				t.Errorf("in the namespace of the node the volume is mounted as %v", got)
-			}
-		})
+	f.publish(t, numbered(0))
+	container := filepath.Join(t.TempDir(), "container")
+	bind(t, f.target, container)
+	node(func() {
+		if got := mounts(t, f.target); len(got) != 1 || !strings.HasPrefix(got[0], "ro,nosuid,nodev,noexec") {
+			t.Errorf("in the namespace of the node the volume is mounted as %v", got)
+		}
+	})
 
-		var stop atomic.Bool
-		var writers sync.WaitGroup
-		rounds := make([]int, 3)
-		attack := func(i int, dir string) {
-			for ; !stop.Load(); rounds[i]++ {
-				if allowed := tryToWrite(dir); allowed != nil {
-					t.Errorf("writing to %s was not refused: %q", dir, allowed)
-					return
-				}
+	var stop atomic.Bool
+	var writers sync.WaitGroup
+	rounds := make([]int, 3)
+	attack := func(i int, dir string) {
+		for ; !stop.Load(); rounds[i]++ {
+			if allowed := tryToWrite(dir); allowed != nil {
+				t.Errorf("writing to %s was not refused: %q", dir, allowed)
+				return
 			}
 		}
-		writers.Go(func() { attack(0, f.target) })
-		writers.Go(func() { attack(1, container) })
-		writers.Go(func() { node(func() { attack(2, f.target) }) })
-		for i := range 50 {
-			f.publish(t, numbered(i+1))
-		}
-		stop.Store(true)
-		writers.Wait()
-		t.Logf("rounds of attempts: %v", rounds)
-		checkNumbered(t, container)
-		node(func() { checkNumbered(t, f.target) })
+	}
+	writers.Go(func() { attack(0, f.target) })
+	writers.Go(func() { attack(1, container) })
+	writers.Go(func() { node(func() { attack(2, f.target) }) })
+	for i := range 50 {
+		f.publish(t, numbered(i+1))
+	}
+	stop.Store(true)
+	writers.Wait()
+	t.Logf("rounds of attempts: %v", rounds)
+	checkNumbered(t, container)
+	node(func() { checkNumbered(t, f.target) })
 
-		if err := f.Unpublish(f.target); err != nil {
-			t.Fatal(err)
+	if err := f.Unpublish(f.target); err != nil {
+		t.Fatal(err)
+	}
+	node(func() {
+		if got := mounts(t, f.target); len(got) != 0 {
+			t.Errorf("after Unpublish the node still has %v", got)
 		}
-		node(func() {
-			if got := mounts(t, f.target); len(got) != 0 {
-				t.Errorf("after Unpublish the node still has %v", got)
-			}
-		})
 	})
 }
 
 // A reader that opens the folder of a set once sees one set, and each name in ..data has its link.
 func TestReaderNeverSeesATornSet(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		f.publish(t, numbered(0))
-		var stop atomic.Bool
-		var readers sync.WaitGroup
-		var whole, gone, links atomic.Int64
-		readers.Go(func() {
-			for !stop.Load() {
-				if readSet(t, filepath.Join(f.target, "..data")) {
-					whole.Add(1)
-				} else {
-					gone.Add(1)
-				}
+	f := newFixture(t, tmpfs.Options{})
+	f.publish(t, numbered(0))
+	var stop atomic.Bool
+	var readers sync.WaitGroup
+	var whole, gone, links atomic.Int64
+	readers.Go(func() {
+		for !stop.Load() {
+			if readSet(t, filepath.Join(f.target, "..data")) {
+				whole.Add(1)
+			} else {
+				gone.Add(1)
 			}
-		})
-		readers.Go(func() {
-			for !stop.Load() {
-				if readLink(t, f.target) {
-					links.Add(1)
-				}
-			}
-		})
-		for i := range suite.Rounds(50, 200) {
-			f.publish(t, numbered(i+1))
 		}
-		for whole.Load() < 10 || links.Load() < 10 {
-			if t.Failed() {
-				break
-			}
-			runtime.Gosched()
-		}
-		stop.Store(true)
-		readers.Wait()
-		t.Logf("%d whole sets, %d removed while being read, %d links", whole.Load(), gone.Load(), links.Load())
 	})
+	readers.Go(func() {
+		for !stop.Load() {
+			if readLink(t, f.target) {
+				links.Add(1)
+			}
+		}
+	})
+	for i := range suite.Rounds(50, 200) {
+		f.publish(t, numbered(i+1))
+	}
+	for whole.Load() < 10 || links.Load() < 10 {
+		if t.Failed() {
+			break
+		}
+		runtime.Gosched()
+	}
+	stop.Store(true)
+	readers.Wait()
+	t.Logf("%d whole sets, %d removed while being read, %d links", whole.Load(), gone.Load(), links.Load())
 }
 
 // readSet reads two files of the set at data; false if a rotation removed it meanwhile.
@@ -183,35 +181,28 @@ func readLink(t *testing.T, dir string) bool {
 // No call leaves a descriptor open.
 func TestNoDescriptorOutlivesACall(t *testing.T) {
 	// Not parallel: it counts the descriptors of the process.
-	for _, api := range []string{"new", "old"} {
-		t.Run(api, func(t *testing.T) {
-			f := newFixture(t, tmpfs.Options{MaxBytes: 100})
-			if api == "old" {
-				tmpfs.UseOldAPI(f.Store)
-			}
-			cycle := func(i int) {
-				f.publish(t, content("a", "1"))
-				f.publish(t, content("a", "1"))
-				f.publish(t, content("a", fmt.Sprint("2", i)))
-				_, _ = f.Publish(t.Context(), f.mount(), content("a", "2", "a", "3"))
-				_, _ = f.Publish(&cancelAfter{Context: t.Context(), calls: 2}, f.mount(), content("b", "2"))
-				_, _, _ = f.Refreshed(f.target)
-				_, _ = f.Usage(f.target)
-				if err := f.Unpublish(f.target); err != nil {
-					t.Fatal(err)
-				}
-				_, _, _ = f.Refreshed(f.target)
-				_, _ = f.Publish(&cancelAfter{Context: t.Context(), calls: 2}, f.mount(), content("b", "2"))
-			}
-			cycle(0)
-			before := descriptors(t)
-			for i := range 20 {
-				cycle(i)
-			}
-			if after := descriptors(t); after != before {
-				t.Errorf("descriptors before %s\nafter %s", before, after)
-			}
-		})
+	f := newFixture(t, tmpfs.Options{MaxBytes: 100})
+	cycle := func(i int) {
+		f.publish(t, content("a", "1"))
+		f.publish(t, content("a", "1"))
+		f.publish(t, content("a", fmt.Sprint("2", i)))
+		_, _ = f.Publish(t.Context(), f.mount(), content("a", "2", "a", "3"))
+		_, _ = f.Publish(&cancelAfter{Context: t.Context(), calls: 2}, f.mount(), content("b", "2"))
+		_, _, _ = f.Refreshed(f.target)
+		_, _ = f.Usage(f.target)
+		if err := f.Unpublish(f.target); err != nil {
+			t.Fatal(err)
+		}
+		_, _, _ = f.Refreshed(f.target)
+		_, _ = f.Publish(&cancelAfter{Context: t.Context(), calls: 2}, f.mount(), content("b", "2"))
+	}
+	cycle(0)
+	before := descriptors(t)
+	for i := range 20 {
+		cycle(i)
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("descriptors before %s\nafter %s", before, after)
 	}
 }
 

@@ -37,27 +37,26 @@ func TestKeeps(t *testing.T) {
 				if restarted && mountns.InUserNamespace() {
 					t.Skip("what was written is kept in an attribute that takes CAP_SYS_ADMIN of the machine")
 				}
-				eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-					f.publish(t, version("1x", "1"))
-					if restarted {
-						f = f.restart(t)
+				f := newFixture(t, tmpfs.Options{})
+				f.publish(t, version("1x", "1"))
+				if restarted {
+					f = f.restart(t)
+				}
+				*f.now = f.now.Add(time.Hour)
+				next := row.next
+				next.Fetched = epoch.Add(time.Hour)
+				for i := range 2 {
+					if changed := f.publish(t, next); changed != (row.changed && i == 0) {
+						t.Errorf("publish %d: changed = %v", i, changed)
 					}
-					*f.now = f.now.Add(time.Hour)
-					next := row.next
-					next.Fetched = epoch.Add(time.Hour)
-					for i := range 2 {
-						if changed := f.publish(t, next); changed != (row.changed && i == 0) {
-							t.Errorf("publish %d: changed = %v", i, changed)
-						}
-						got := read(t, filepath.Join(f.target, "versions"))
-						if got != row.holds {
-							t.Errorf("the file holds %q, want %q", got, row.holds)
-						}
-						if fetched, _, err := f.Refreshed(f.target); !fetched.Equal(next.Fetched) || err != nil {
-							t.Errorf("fetched %v (%v), want %v", fetched, err, next.Fetched)
-						}
+					got := read(t, filepath.Join(f.target, "versions"))
+					if got != row.holds {
+						t.Errorf("the file holds %q, want %q", got, row.holds)
 					}
-				})
+					if fetched, _, err := f.Refreshed(f.target); !fetched.Equal(next.Fetched) || err != nil {
+						t.Errorf("fetched %v (%v), want %v", fetched, err, next.Fetched)
+					}
+				}
 			})
 		}
 	}
@@ -68,15 +67,14 @@ func TestKeepsNothingForged(t *testing.T) {
 	t.Parallel()
 	next := content("a", "1", "versions", "1x")
 	next.Files[1].Keeps = func([]byte) bool { return true }
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		f.publish(t, next)
-		writeBehind(t, f.target, func(dir string) { write(t, filepath.Join(dir, "..data", "versions"), "9x") })
-		o, err := f.Publish(t.Context(), f.mount(), next)
-		if want := (volume.Outcome{Changed: true, Tampered: "the names, bytes, modes or owners of its files"}); err != nil || o != want {
-			t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
-		}
-		if got := read(t, filepath.Join(f.target, "versions")); got != "1x" {
-			t.Errorf("the file holds %q", got)
-		}
-	})
+	f := newFixture(t, tmpfs.Options{})
+	f.publish(t, next)
+	writeBehind(t, f.target, func(dir string) { write(t, filepath.Join(dir, "..data", "versions"), "9x") })
+	o, err := f.Publish(t.Context(), f.mount(), next)
+	if want := (volume.Outcome{Changed: true, Tampered: "the names, bytes, modes or owners of its files"}); err != nil || o != want {
+		t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
+	}
+	if got := read(t, filepath.Join(f.target, "versions")); got != "1x" {
+		t.Errorf("the file holds %q", got)
+	}
 }

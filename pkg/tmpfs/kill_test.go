@@ -20,16 +20,14 @@ import (
 
 // The test binary runs itself as a driver, with a role, a store and targets from the environment.
 const (
-	childRole   = "TMPFS_TEST_ROLE"
-	childRoot   = "TMPFS_TEST_ROOT"
-	childOldAPI = "TMPFS_TEST_OLD_API"
-	childArgs   = "TMPFS_TEST_ARGS"
+	childRole = "TMPFS_TEST_ROLE"
+	childRoot = "TMPFS_TEST_ROOT"
+	childArgs = "TMPFS_TEST_ARGS"
 )
 
 func childCommand(ctx context.Context, role string, f fixture, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/proc/self/exe")
-	cmd.Env = append(os.Environ(), childRole+"="+role, childRoot+"="+f.root,
-		childOldAPI+"="+strconv.FormatBool(tmpfs.UsesOldAPI(f.Store)), childArgs+"="+strings.Join(args, "\n"))
+	cmd.Env = append(os.Environ(), childRole+"="+role, childRoot+"="+f.root, childArgs+"="+strings.Join(args, "\n"))
 	cmd.Stderr = os.Stderr
 	return cmd
 }
@@ -43,15 +41,8 @@ func runChild(t *testing.T, role string, f fixture, args ...string) {
 
 func child(role string) {
 	args := strings.Split(os.Getenv(childArgs), "\n")
-	if role == "seccomp" {
-		fatal(childWithout(number(args[1]), number(args[2]), os.Getenv(childRoot), args[0]))
-		return
-	}
 	s, err := tmpfs.New(tmpfs.Options{KubeletRoot: os.Getenv(childRoot)})
 	fatal(err)
-	if os.Getenv(childOldAPI) == "true" {
-		tmpfs.UseOldAPI(s)
-	}
 	switch role {
 	case "umask":
 		unix.Umask(0o077)
@@ -122,43 +113,42 @@ func TestKill(t *testing.T) {
 	for _, mode := range []string{"anew", "rotate"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			eachAPI(t, tmpfs.Options{Now: time.Now}, func(t *testing.T, f fixture) {
-				mounted := 0
-				for range 25 {
-					killOnce(t, f, mode)
-					state, err := f.Inspect(t.Context(), f.target) // Unverified, if the file system was writable in that instant
-					switch {
-					case err != nil:
-						t.Fatal(err)
-					case state.Published:
-						mounted++
-						checkNumbered(t, f.target)
-					case mode == "rotate" && mounted > 0:
-						t.Fatal("a rotation has removed the volume")
-					case exists(f.target) && !tmpfs.UsesOldAPI(f.Store) && len(mounts(t, f.target)) > 0:
-						t.Fatalf("a partial volume is mounted: %v", tree(t, f.target))
+			f := newFixture(t, tmpfs.Options{Now: time.Now})
+			mounted := 0
+			for range 25 {
+				killOnce(t, f, mode)
+				state, err := f.Inspect(t.Context(), f.target) // Unverified, if the file system was writable in that instant
+				switch {
+				case err != nil:
+					t.Fatal(err)
+				case state.Published:
+					mounted++
+					checkNumbered(t, f.target)
+				case mode == "rotate" && mounted > 0:
+					t.Fatal("a rotation has removed the volume")
+				case exists(f.target) && len(mounts(t, f.target)) > 0:
+					t.Fatalf("a partial volume is mounted: %v", tree(t, f.target))
+				}
+				if mode == "rotate" || rand.IntN(2) == 0 { // both must work with what was left
+					if _, err := f.Publish(t.Context(), f.mount(), numbered(-1)); err != nil {
+						t.Fatalf("after a kill: %v", err)
 					}
-					if mode == "rotate" || rand.IntN(2) == 0 { // both must work with what was left
-						if _, err := f.Publish(t.Context(), f.mount(), numbered(-1)); err != nil {
-							t.Fatalf("after a kill: %v", err)
-						}
-						if got := mounts(t, f.target); len(got) != 1 || !strings.Contains(got[0], "| ro,") {
-							t.Fatalf("after a kill and the next call the file system is not read-only: %v", got)
-						}
-						checkNumbered(t, f.target)
-						f.settle(t, 4, func() error { // set, ..data, dir and only--1
-							_, err := f.Publish(t.Context(), f.mount(), numbered(-1))
-							return err
-						})
+					if got := mounts(t, f.target); len(got) != 1 || !strings.Contains(got[0], "| ro,") {
+						t.Fatalf("after a kill and the next call the file system is not read-only: %v", got)
 					}
-					if mode == "anew" {
-						if err := f.Unpublish(f.target); err != nil || exists(f.target) {
-							t.Fatalf("Unpublish after a kill: %v, target left: %v", err, exists(f.target))
-						}
+					checkNumbered(t, f.target)
+					f.settle(t, 4, func() error { // set, ..data, dir and only--1
+						_, err := f.Publish(t.Context(), f.mount(), numbered(-1))
+						return err
+					})
+				}
+				if mode == "anew" {
+					if err := f.Unpublish(f.target); err != nil || exists(f.target) {
+						t.Fatalf("Unpublish after a kill: %v, target left: %v", err, exists(f.target))
 					}
 				}
-				t.Logf("killed 25 times; a volume was mounted %d times", mounted)
-			})
+			}
+			t.Logf("killed 25 times; a volume was mounted %d times", mounted)
 		})
 	}
 }

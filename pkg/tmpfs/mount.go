@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -12,52 +13,126 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// mountAPI is one of the kernel's two interfaces for mounting.
-type mountAPI interface {
-	// mount makes a tmpfs that fill writes into, makes it read-only, and attaches it to the target, if all of that works.
-	mount(ctx context.Context, t *target, options []string, fill func(*writableVolume) error) error
-
-	// privateCopy calls fn with a descriptor of a copy of the mount that is not read-only and that no other process can reach.
-	privateCopy(t *target, fn func(fd int) error) error
-
-	// reconfigure changes options of the superblock, of them "ro" or "rw" first.
-	reconfigure(fd int, options ...string) error
+// mounter mounts volumes, and writes into those that are mounted.
+type mounter struct {
+	noswap
+	source string // see [Options.Source]
 }
 
-// mounter mounts volumes, and writes into those that are mounted.
-type mounter struct{ mountAPI }
+// mount makes a tmpfs that fill writes into, makes it read-only, and attaches it to the target, if all of that works. A tmpfs that is not
+// attached is freed with its descriptor.
+func (m *mounter) mount(ctx context.Context, t *target, options []string, fill func(*writableVolume) error) error {
+	mnt, err := m.create(ctx, options)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(mnt) }()
+	if err := m.open(mnt, fill); err != nil {
+		return err
+	}
+	err = whileBusy(ctx, func() error {
+		if err := unix.MountSetattr(mnt, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}); err != nil {
+			return err
+		}
+		return m.reconfigure(mnt, "ro")
+	})
+	if err != nil {
+		return wrap("make it read-only", err)
+	}
+	return t.withFolder(func(folder int) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return wrap("attach", unix.MoveMount(mnt, "", folder, "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH))
+	})
+}
+
+// create returns the descriptor of a tmpfs that is not attached.
+func (m *mounter) create(ctx context.Context, options []string) (mnt int, err error) {
+	err = m.first(ctx, append(options, "source="+m.source), func(options []string) error {
+		fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
+		if err != nil {
+			return wrap("fsopen", err)
+		}
+		defer func() { _ = unix.Close(fs) }()
+		if err := configure(fs, options); err != nil {
+			return err
+		}
+		if err := unix.FsconfigCreate(fs); err != nil {
+			return wrap("create a tmpfs", err)
+		}
+		mnt, err = unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+		return wrap("fsmount", err)
+	})
+	return mnt, err
+}
+
+func configure(fs int, options []string) error {
+	for _, option := range options {
+		key, value, isString := strings.Cut(option, "=")
+		set := func() error { return unix.FsconfigSetFlag(fs, key) }
+		if isString {
+			set = func() error { return unix.FsconfigSetString(fs, key, value) }
+		}
+		if err := set(); err != nil {
+			return wrap("option "+option, err)
+		}
+	}
+	return nil
+}
+
+// reconfigure changes options of the superblock, of them "ro" or "rw" first.
+func (m *mounter) reconfigure(fd int, options ...string) error {
+	return m.retry(options, func(options []string) error {
+		fs, err := unix.Fspick(fd, "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)
+		if err != nil {
+			return wrap("fspick", err)
+		}
+		defer func() { _ = unix.Close(fs) }()
+		if err := configure(fs, options); err != nil {
+			return err
+		}
+		return unix.FsconfigReconfigure(fs)
+	})
+}
 
 // writableVolume is a volume that can be written to until the function that got it returns.
 type writableVolume struct {
 	*os.Root
-	fd  int // of the root (O_PATH)
-	api mountAPI
+	fd      int // of the root (O_PATH)
+	mounter *mounter
 }
 
 // open calls fn with the root of a writable mount.
-func (m mounter) open(fd int, fn func(*writableVolume) error) error {
+func (m *mounter) open(fd int, fn func(*writableVolume) error) error {
 	root, err := os.OpenRoot(procPath(fd))
 	if err != nil {
 		return wrap("open the root of the tmpfs", cause(err))
 	}
 	defer func() { _ = root.Close() }()
-	return fn(&writableVolume{Root: root, fd: fd, api: m})
+	return fn(&writableVolume{Root: root, fd: fd, mounter: m})
 }
 
-// write makes the superblock at t writable, calls fn, and makes it read-only again. lockErr says why the latter failed.
-func (m mounter) write(ctx context.Context, t *target, fn func(*writableVolume) error) (lockErr, err error) {
-	err = m.privateCopy(t, func(fd int) error {
-		if err := m.reconfigure(fd, "rw"); err != nil {
-			return wrap("make the file system writable", err)
-		}
-		defer func() { lockErr = m.lock(ctx, fd) }()
-		return m.open(fd, fn)
-	})
-	return lockErr, err
+// write makes the superblock at t writable, calls fn, and makes it read-only again. lockErr says why the latter failed. It writes through a
+// clone of the mount, which no other process can reach, and which shares the superblock, not the read-only attribute.
+func (m *mounter) write(ctx context.Context, t *target, fn func(*writableVolume) error) (lockErr, err error) {
+	clone, err := unix.OpenTree(t.fd, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		return nil, wrap("clone the mount", err)
+	}
+	defer func() { _ = unix.Close(clone) }()
+	if err := unix.MountSetattr(clone, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}); err != nil {
+		return nil, wrap("make the clone writable", err)
+	}
+	if err := m.reconfigure(clone, "rw"); err != nil {
+		return nil, wrap("make the file system writable", err)
+	}
+	defer func() { lockErr = m.lock(ctx, clone) }()
+	return nil, m.open(clone, fn)
 }
 
 // lock makes the superblock read-only.
-func (m mounter) lock(ctx context.Context, fd int) error {
+func (m *mounter) lock(ctx context.Context, fd int) error {
 	return whileBusy(ctx, func() error { return m.reconfigure(fd, "ro") })
 }
 
@@ -68,7 +143,7 @@ func (w *writableVolume) grow(want capacity) error {
 		return err
 	}
 	want = capacity{bytes: max(have.bytes, want.bytes), inodes: max(have.inodes, want.inodes)}
-	return w.api.reconfigure(w.fd, append([]string{"rw"}, want.options()...)...)
+	return w.mounter.reconfigure(w.fd, append([]string{"rw"}, want.options()...)...)
 }
 
 // busyTries bounds how long EBUSY is waited for: a tenth of a second.
@@ -106,8 +181,6 @@ func (c capacity) options() []string {
 	return []string{fmt.Sprint("size=", c.bytes), fmt.Sprint("nr_inodes=", c.inodes)}
 }
 
-const labelOption = "context="
-
 // mountOptions are the options of a new tmpfs.
 func (s *Store) mountOptions(group *uint32) []string {
 	mode, gid := folderMode, uint32(0)
@@ -116,7 +189,7 @@ func (s *Store) mountOptions(group *uint32) []string {
 	}
 	options := append(s.capacityFor(2).options(), fmt.Sprintf("mode=%04o", mode&0o7777), "uid=0", fmt.Sprint("gid=", gid))
 	if s.label != "" {
-		options = append(options, labelOption+s.label)
+		options = append(options, "context="+s.label)
 	}
 	return options
 }

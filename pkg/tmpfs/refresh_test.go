@@ -42,34 +42,33 @@ func TestRefresh(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-				f.publish(t, first)
-				before, _ := os.Readlink(filepath.Join(f.target, "..data"))
-				*f.now = f.now.Add(time.Hour)
-				next := tt.next
-				next.Fetched = epoch.Add(59 * time.Minute)
-				if changed := f.publish(t, next); changed != tt.changed {
-					t.Errorf("changed = %v, want %v", changed, tt.changed)
-				}
-				after, _ := os.Readlink(filepath.Join(f.target, "..data"))
-				if (before != after) != tt.changed {
-					t.Errorf("..data: %q, then %q", before, after)
-				}
-				if fetched, _, err := f.Refreshed(f.target); !fetched.Equal(next.Fetched) || err != nil {
-					t.Errorf("fetched %v (%v), want %v", fetched, err, next.Fetched)
-				}
-				fresh := newFixture(t, tmpfs.Options{})
-				fresh.publish(t, next)
-				if d := cmp.Diff(tree(t, fresh.target), tree(t, f.target)); d != "" {
-					t.Errorf("not as a first publish has it (-first +rotated):\n%s", d)
-				}
-				if got := visible(t, f.target); !slices.Equal(got, tt.links) {
-					t.Errorf("top-level names %v, want %v", got, tt.links)
-				}
-				if got := mounts(t, f.target); len(got) != 1 || !strings.HasPrefix(got[0], "ro,") {
-					t.Errorf("mounts afterwards: %v", got)
-				}
-			})
+			f := newFixture(t, tmpfs.Options{})
+			f.publish(t, first)
+			before, _ := os.Readlink(filepath.Join(f.target, "..data"))
+			*f.now = f.now.Add(time.Hour)
+			next := tt.next
+			next.Fetched = epoch.Add(59 * time.Minute)
+			if changed := f.publish(t, next); changed != tt.changed {
+				t.Errorf("changed = %v, want %v", changed, tt.changed)
+			}
+			after, _ := os.Readlink(filepath.Join(f.target, "..data"))
+			if (before != after) != tt.changed {
+				t.Errorf("..data: %q, then %q", before, after)
+			}
+			if fetched, _, err := f.Refreshed(f.target); !fetched.Equal(next.Fetched) || err != nil {
+				t.Errorf("fetched %v (%v), want %v", fetched, err, next.Fetched)
+			}
+			fresh := newFixture(t, tmpfs.Options{})
+			fresh.publish(t, next)
+			if d := cmp.Diff(tree(t, fresh.target), tree(t, f.target)); d != "" {
+				t.Errorf("not as a first publish has it (-first +rotated):\n%s", d)
+			}
+			if got := visible(t, f.target); !slices.Equal(got, tt.links) {
+				t.Errorf("top-level names %v, want %v", got, tt.links)
+			}
+			if got := mounts(t, f.target); len(got) != 1 || !strings.HasPrefix(got[0], "ro,") {
+				t.Errorf("mounts afterwards: %v", got)
+			}
 		})
 	}
 }
@@ -91,28 +90,27 @@ func visible(t *testing.T, dir string) (found []string) {
 
 func TestClockSteppedBack(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		f.publish(t, content("a", "0"))
-		names := []string{"..2026_11_23_02_20_11.123456789"}
-		for i := range 5 {
-			*f.now = epoch.Add(-time.Duration(i) * time.Hour) // at first it only stands still
-			c := content("a", fmt.Sprint(i+1))
-			c.Fetched = *f.now
-			f.publish(t, c)
-			if got := read(t, filepath.Join(f.target, "a")); got != fmt.Sprint(i+1) {
-				t.Fatalf("after step %d a = %q", i, got)
-			}
-			name, _ := os.Readlink(filepath.Join(f.target, "..data"))
-			names = append(names, name)
+	f := newFixture(t, tmpfs.Options{})
+	f.publish(t, content("a", "0"))
+	names := []string{"..2026_11_23_02_20_11.123456789"}
+	for i := range 5 {
+		*f.now = epoch.Add(-time.Duration(i) * time.Hour) // at first it only stands still
+		c := content("a", fmt.Sprint(i+1))
+		c.Fetched = *f.now
+		f.publish(t, c)
+		if got := read(t, filepath.Join(f.target, "a")); got != fmt.Sprint(i+1) {
+			t.Fatalf("after step %d a = %q", i, got)
 		}
-		if !slices.IsSorted(names) || len(slices.Compact(names)) != 6 {
-			t.Errorf("folders are not in the order of publishing: %v", names)
-		}
-		*f.now = epoch.Add(-10 * time.Hour)
-		if fetched, published, err := f.Refreshed(f.target); !fetched.IsZero() || !published || err != nil {
-			t.Errorf("a set from the future: Refreshed = %v, %v, %v, want the zero time, true, nil", fetched, published, err)
-		}
-	})
+		name, _ := os.Readlink(filepath.Join(f.target, "..data"))
+		names = append(names, name)
+	}
+	if !slices.IsSorted(names) || len(slices.Compact(names)) != 6 {
+		t.Errorf("folders are not in the order of publishing: %v", names)
+	}
+	*f.now = epoch.Add(-10 * time.Hour)
+	if fetched, published, err := f.Refreshed(f.target); !fetched.IsZero() || !published || err != nil {
+		t.Errorf("a set from the future: Refreshed = %v, %v, %v, want the zero time, true, nil", fetched, published, err)
+	}
 }
 
 func TestNoFetchTimeIsStale(t *testing.T) {
@@ -131,31 +129,30 @@ func TestNoFetchTimeIsStale(t *testing.T) {
 func TestOutageIsWrittenInTheSet(t *testing.T) {
 	t.Parallel()
 	outage := volume.Errorf(volume.ErrUnavailable, "the vault is away")
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		for name, fetched := range map[string]time.Time{
-			"any time": epoch.Add(-time.Hour), "a whole second": epoch.Truncate(time.Second), "no time": {},
-			"the time of a set from an outage": epoch.Truncate(time.Millisecond).Add(-time.Nanosecond),
-		} {
-			for _, step := range []struct {
-				outage          error
-				changed, marked bool
-			}{{outage, true, true}, {nil, false, false}, {outage, false, true}, {outage, false, true}, {nil, false, false}, {nil, false, false}} {
-				c := content("a", name)
-				c.Fetched, c.Outage = fetched, step.outage
-				if changed := f.publish(t, c); changed != step.changed {
-					t.Errorf("%s: %+v: changed is %v", name, step, changed)
-				}
-				want := fetched
-				if want.IsZero() {
-					want = time.Unix(0, 0)
-				}
-				for process, store := range map[string]fixture{"this process": f, "the next": f.restart(t)} {
-					state, err := store.Inspect(t.Context(), f.target)
-					if early := want.Sub(state.Fetched); err != nil || state.Outage != step.marked || early < 0 || early > time.Millisecond || state.Unverified {
-						t.Errorf("%s: %+v: %s finds %+v, %v", name, step, process, state, err)
-					}
+	f := newFixture(t, tmpfs.Options{})
+	for name, fetched := range map[string]time.Time{
+		"any time": epoch.Add(-time.Hour), "a whole second": epoch.Truncate(time.Second), "no time": {},
+		"the time of a set from an outage": epoch.Truncate(time.Millisecond).Add(-time.Nanosecond),
+	} {
+		for _, step := range []struct {
+			outage          error
+			changed, marked bool
+		}{{outage, true, true}, {nil, false, false}, {outage, false, true}, {outage, false, true}, {nil, false, false}, {nil, false, false}} {
+			c := content("a", name)
+			c.Fetched, c.Outage = fetched, step.outage
+			if changed := f.publish(t, c); changed != step.changed {
+				t.Errorf("%s: %+v: changed is %v", name, step, changed)
+			}
+			want := fetched
+			if want.IsZero() {
+				want = time.Unix(0, 0)
+			}
+			for process, store := range map[string]fixture{"this process": f, "the next": f.restart(t)} {
+				state, err := store.Inspect(t.Context(), f.target)
+				if early := want.Sub(state.Fetched); err != nil || state.Outage != step.marked || early < 0 || early > time.Millisecond || state.Unverified {
+					t.Errorf("%s: %+v: %s finds %+v, %v", name, step, process, state, err)
 				}
 			}
 		}
-	})
+	}
 }

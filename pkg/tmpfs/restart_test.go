@@ -20,15 +20,14 @@ import (
 // New content is not reported as tampering, also after a restart.
 func TestRotationIsNoTampering(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		f.publish(t, content("a", "1", "b/c", "2"))
-		f.publish(t, content("a", "2", "c", "2"))
-		restarted := f.restart(t)
-		if state, err := restarted.Inspect(t.Context(), f.target); err != nil || state.Unverified || !state.Published {
-			t.Errorf("after a restart: %+v, %v", state, err)
-		}
-		restarted.publish(t, content("a", "3", "b/d", "2"))
-	})
+	f := newFixture(t, tmpfs.Options{})
+	f.publish(t, content("a", "1", "b/c", "2"))
+	f.publish(t, content("a", "2", "c", "2"))
+	restarted := f.restart(t)
+	if state, err := restarted.Inspect(t.Context(), f.target); err != nil || state.Unverified || !state.Published {
+		t.Errorf("after a restart: %+v, %v", state, err)
+	}
+	restarted.publish(t, content("a", "3", "b/d", "2"))
 }
 
 // restart returns the store of a new process.
@@ -37,9 +36,6 @@ func (f fixture) restart(t *testing.T) fixture {
 	s, err := tmpfs.New(tmpfs.Options{KubeletRoot: f.root, Now: func() time.Time { return *f.now }})
 	if err != nil {
 		t.Fatal(err)
-	}
-	if tmpfs.UsesOldAPI(f.Store) {
-		tmpfs.UseOldAPI(s)
 	}
 	f.Store = s
 	return f
@@ -52,41 +48,40 @@ func TestKilledWhileWritable(t *testing.T) {
 	for name, forged := range map[string]bool{"honest": false, "forged": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-				next := numbered(1)
-				next.Fetched = epoch
-				f.publish(t, next)
-				dir := f.container(t)
-				unlock(t, f.target)
-				if forged {
-					if err := os.WriteFile(filepath.Join(dir, "dir", "file0"), []byte("FORGED"), 0o600); err != nil {
-						t.Fatal(err)
-					}
+			f := newFixture(t, tmpfs.Options{})
+			next := numbered(1)
+			next.Fetched = epoch
+			f.publish(t, next)
+			dir := f.container(t)
+			unlock(t, f.target)
+			if forged {
+				if err := os.WriteFile(filepath.Join(dir, "dir", "file0"), []byte("FORGED"), 0o600); err != nil {
+					t.Fatal(err)
 				}
-				restarted := f.restart(t)
-				state, err := restarted.Inspect(t.Context(), f.target)
-				if err != nil || !state.Published || !state.Unverified || state.Fetched.IsZero() {
-					t.Errorf("%+v, %v, want a set that is due, and its time", state, err)
-				}
-				wantReadOnly(t, dir, false)
-				if again, _ := restarted.Inspect(t.Context(), f.target); !again.Unverified {
-					t.Error("it is no longer due, and was not compared")
-				}
-				want := volume.Outcome{}
-				if forged {
-					want = volume.Outcome{Changed: true, Tampered: "the names, bytes, modes or owners of its files"}
-				}
-				if mountns.InUserNamespace() {
-					want.Tampered = "" // what was written is kept in an attribute that takes CAP_SYS_ADMIN of the machine
-				}
-				if o, err := restarted.Publish(t.Context(), f.mount(), next); err != nil || o != want {
-					t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
-				}
-				checkNumbered(t, dir)
-				if again, _ := restarted.Inspect(t.Context(), f.target); again.Unverified {
-					t.Error("it is still due")
-				}
-			})
+			}
+			restarted := f.restart(t)
+			state, err := restarted.Inspect(t.Context(), f.target)
+			if err != nil || !state.Published || !state.Unverified || state.Fetched.IsZero() {
+				t.Errorf("%+v, %v, want a set that is due, and its time", state, err)
+			}
+			wantReadOnly(t, dir, false)
+			if again, _ := restarted.Inspect(t.Context(), f.target); !again.Unverified {
+				t.Error("it is no longer due, and was not compared")
+			}
+			want := volume.Outcome{}
+			if forged {
+				want = volume.Outcome{Changed: true, Tampered: "the names, bytes, modes or owners of its files"}
+			}
+			if mountns.InUserNamespace() {
+				want.Tampered = "" // what was written is kept in an attribute that takes CAP_SYS_ADMIN of the machine
+			}
+			if o, err := restarted.Publish(t.Context(), f.mount(), next); err != nil || o != want {
+				t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
+			}
+			checkNumbered(t, dir)
+			if again, _ := restarted.Inspect(t.Context(), f.target); again.Unverified {
+				t.Error("it is still due")
+			}
 		})
 	}
 }
@@ -114,18 +109,17 @@ func TestForgedSetAfterARestart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-				f.publish(t, content("a", "1"))
-				writeBehind(t, f.target, func(dir string) { tt.change(t, dir) })
-				restarted := f.restart(t)
-				if _, err := restarted.Inspect(t.Context(), f.target); err != nil {
-					t.Fatal(err)
-				}
-				o, err := restarted.Publish(t.Context(), f.mount(), content("a", "2"))
-				if want := (volume.Outcome{Changed: true, Tampered: tt.want}); err != nil || o != want {
-					t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
-				}
-			})
+			f := newFixture(t, tmpfs.Options{})
+			f.publish(t, content("a", "1"))
+			writeBehind(t, f.target, func(dir string) { tt.change(t, dir) })
+			restarted := f.restart(t)
+			if _, err := restarted.Inspect(t.Context(), f.target); err != nil {
+				t.Fatal(err)
+			}
+			o, err := restarted.Publish(t.Context(), f.mount(), content("a", "2"))
+			if want := (volume.Outcome{Changed: true, Tampered: tt.want}); err != nil || o != want {
+				t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
+			}
 		})
 	}
 }
@@ -133,52 +127,50 @@ func TestForgedSetAfterARestart(t *testing.T) {
 // A new process cannot compare files that it may not read: it replaces the set, and reports no tampering.
 func TestUnreadableFilesAfterARestart(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		without(t, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH)(func() {
-			next := content("a", "1")
-			next.Files[0].Mode = 0o040
-			publish := func(want volume.Outcome) {
-				t.Helper()
-				next.Fetched = next.Fetched.Add(time.Millisecond)
-				if o, err := f.Publish(context.Background(), f.mount(), next); err != nil || o != want {
-					t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
-				}
+	f := newFixture(t, tmpfs.Options{})
+	without(t, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH)(func() {
+		next := content("a", "1")
+		next.Files[0].Mode = 0o040
+		publish := func(want volume.Outcome) {
+			t.Helper()
+			next.Fetched = next.Fetched.Add(time.Millisecond)
+			if o, err := f.Publish(context.Background(), f.mount(), next); err != nil || o != want {
+				t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
 			}
-			publish(volume.Outcome{Changed: true})
-			f = f.restart(t)
-			publish(volume.Outcome{Changed: true}) // replaced, because it cannot be compared
-			publish(volume.Outcome{})
-		})
+		}
+		publish(volume.Outcome{Changed: true})
+		f = f.restart(t)
+		publish(volume.Outcome{Changed: true}) // replaced, because it cannot be compared
+		publish(volume.Outcome{})
 	})
 }
 
 // A file that the driver itself may not read is compared by its inode, size and ctime.
 func TestUnreadableFiles(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		without(t, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH)(func() {
-			next := content("a", "1")
-			next.Files[0].Mode = 0o040
-			publish := func(want volume.Outcome) {
-				t.Helper()
-				next.Fetched = next.Fetched.Add(time.Millisecond)
-				if o, err := f.Publish(context.Background(), f.mount(), next); err != nil || o != want {
-					t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
-				}
+	f := newFixture(t, tmpfs.Options{})
+	without(t, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH)(func() {
+		next := content("a", "1")
+		next.Files[0].Mode = 0o040
+		publish := func(want volume.Outcome) {
+			t.Helper()
+			next.Fetched = next.Fetched.Add(time.Millisecond)
+			if o, err := f.Publish(context.Background(), f.mount(), next); err != nil || o != want {
+				t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
 			}
-			publish(volume.Outcome{Changed: true})
-			publish(volume.Outcome{})
-			if err := aging.Writable(f.target, func(dir string) error {
-				name := filepath.Join(dir, "..data", "a")
-				return errors.Join(os.Chmod(name, 0o600), os.WriteFile(name, []byte("2"), 0o600), os.Chmod(name, fs.FileMode(0o040)))
-			}); err != nil {
-				t.Error(err)
-			}
-			publish(volume.Outcome{Changed: true, Tampered: "the names, bytes, modes or owners of its files"})
-			publish(volume.Outcome{})
-			next.Files[0].Data = volume.NewSecret([]byte("2")) // of the same size
-			publish(volume.Outcome{Changed: true})
-			publish(volume.Outcome{})
-		})
+		}
+		publish(volume.Outcome{Changed: true})
+		publish(volume.Outcome{})
+		if err := aging.Writable(f.target, func(dir string) error {
+			name := filepath.Join(dir, "..data", "a")
+			return errors.Join(os.Chmod(name, 0o600), os.WriteFile(name, []byte("2"), 0o600), os.Chmod(name, fs.FileMode(0o040)))
+		}); err != nil {
+			t.Error(err)
+		}
+		publish(volume.Outcome{Changed: true, Tampered: "the names, bytes, modes or owners of its files"})
+		publish(volume.Outcome{})
+		next.Files[0].Data = volume.NewSecret([]byte("2")) // of the same size
+		publish(volume.Outcome{Changed: true})
+		publish(volume.Outcome{})
 	})
 }

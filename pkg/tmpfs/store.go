@@ -52,7 +52,7 @@ type Store struct {
 	maxFiles int
 	label    string
 	now      func() time.Time
-	mounter  mounter
+	mounter  *mounter
 	budget   *budget
 
 	records sync.Map // target path → record
@@ -70,7 +70,7 @@ type record struct {
 	unreadable map[fileVersion]contentHash // files that this process may not read
 }
 
-// New makes a Store. It finds out which mount API the process may use, and which volumes are mounted.
+// New makes a Store. It finds out which volumes are mounted.
 func New(o Options) (*Store, error) {
 	path := filepath.Clean(o.KubeletRoot)
 	switch {
@@ -84,13 +84,10 @@ func New(o Options) (*Store, error) {
 	source := cmp.Or(o.Source, "tmpfs")
 	s := &Store{
 		root: root{path: path, real: path}, maxBytes: cmp.Or(o.MaxBytes, DefaultMaxBytes), maxFiles: cmp.Or(o.MaxFiles, DefaultMaxFiles),
-		label: o.SELinuxLabel, now: o.Now, mounter: mounter{&newAPI{source: source}}, budget: newBudget(o.Memory),
+		label: o.SELinuxLabel, now: o.Now, mounter: &mounter{source: source}, budget: newBudget(o.Memory),
 	}
 	if s.now == nil {
 		s.now = time.Now
-	}
-	if err := probe(); err != nil {
-		s.mounter = mounter{&oldAPI{reason: err}}
 	}
 	if resolved, err := filepath.EvalSymlinks(path); err == nil {
 		s.root.real = resolved

@@ -101,33 +101,32 @@ func TestTamperedVolumes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-				next := content("a", "1", "b/c", "2")
-				f.publish(t, next)
-				container := f.container(t)
-				want := tree(t, f.target)
-				writeBehind(t, f.target, func(dir string) { tt.change(t, dir) })
+			f := newFixture(t, tmpfs.Options{})
+			next := content("a", "1", "b/c", "2")
+			f.publish(t, next)
+			container := f.container(t)
+			want := tree(t, f.target)
+			writeBehind(t, f.target, func(dir string) { tt.change(t, dir) })
 
-				next.Fetched = next.Fetched.Add(time.Millisecond)
-				o, err := f.Publish(t.Context(), f.mount(), next)
-				if err != nil || o != (volume.Outcome{Changed: true, Tampered: tt.want}) {
-					t.Errorf("Publish = %+v, %v, want Tampered %q", o, err, tt.want)
+			next.Fetched = next.Fetched.Add(time.Millisecond)
+			o, err := f.Publish(t.Context(), f.mount(), next)
+			if err != nil || o != (volume.Outcome{Changed: true, Tampered: tt.want}) {
+				t.Errorf("Publish = %+v, %v, want Tampered %q", o, err, tt.want)
+			}
+			for _, dir := range []string{f.target, container} {
+				if got := tree(t, dir); !slices.Equal(got, want) {
+					t.Errorf("%s holds\n%s\nwant\n%s", dir, strings.Join(got, "\n"), strings.Join(want, "\n"))
 				}
-				for _, dir := range []string{f.target, container} {
-					if got := tree(t, dir); !slices.Equal(got, want) {
-						t.Errorf("%s holds\n%s\nwant\n%s", dir, strings.Join(got, "\n"), strings.Join(want, "\n"))
-					}
-				}
-				if f.publish(t, next) {
-					t.Error("the next refresh was not clean")
-				}
-				if got := read(t, outside); got != "precious" {
-					t.Errorf("the file outside holds %q", got)
-				}
-				if err := f.Unpublish(f.target); err != nil {
-					t.Error(err)
-				}
-			})
+			}
+			if f.publish(t, next) {
+				t.Error("the next refresh was not clean")
+			}
+			if got := read(t, outside); got != "precious" {
+				t.Errorf("the file outside holds %q", got)
+			}
+			if err := f.Unpublish(f.target); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }
@@ -155,66 +154,63 @@ func nest(t *testing.T, dir string, depth int) {
 // A daemon with CAP_SYS_ADMIN alone repairs folders whose mode denies access to their owner.
 func TestClosedFolders(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		f.publish(t, content("a", "1", "b/c", "2"))
-		want := tree(t, f.target)
-		writeBehind(t, f.target, func(dir string) {
-			mkdir(t, filepath.Join(dir, "added", "deep"))
-			for _, folder := range []string{"added/deep", "added", "..data/b", "..data"} {
-				if err := os.Chmod(filepath.Join(dir, folder), 0); err != nil {
-					t.Fatal(err)
-				}
+	f := newFixture(t, tmpfs.Options{})
+	f.publish(t, content("a", "1", "b/c", "2"))
+	want := tree(t, f.target)
+	writeBehind(t, f.target, func(dir string) {
+		mkdir(t, filepath.Join(dir, "added", "deep"))
+		for _, folder := range []string{"added/deep", "added", "..data/b", "..data"} {
+			if err := os.Chmod(filepath.Join(dir, folder), 0); err != nil {
+				t.Fatal(err)
 			}
-		})
-		without(t, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH)(func() {
-			next := content("a", "1", "b/c", "2")
-			o, err := f.Publish(context.Background(), f.mount(), next)
-			if err != nil || !o.Changed || o.Tampered != "its files: some that change while they are read, or that may not be read" {
-				t.Errorf("Publish = %+v, %v", o, err)
-			}
-		})
-		if got := tree(t, f.target); !slices.Equal(got, want) {
-			t.Errorf("the volume holds\n%s", strings.Join(got, "\n"))
 		}
 	})
+	without(t, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH)(func() {
+		next := content("a", "1", "b/c", "2")
+		o, err := f.Publish(context.Background(), f.mount(), next)
+		if err != nil || !o.Changed || o.Tampered != "its files: some that change while they are read, or that may not be read" {
+			t.Errorf("Publish = %+v, %v", o, err)
+		}
+	})
+	if got := tree(t, f.target); !slices.Equal(got, want) {
+		t.Errorf("the volume holds\n%s", strings.Join(got, "\n"))
+	}
 }
 
 // No text of the driver contains a name or a byte that a container has chosen: it may be a secret.
 func TestTamperingIsReportedWithoutNames(t *testing.T) {
 	t.Parallel()
 	const marker = "hunter2-of-the-neighbour"
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		for i, plant := range []string{marker, "..data/" + marker, "..data/b/" + marker} {
-			f.publish(t, content("a", "1", "b/c", "2"))
-			writeBehind(t, f.target, func(dir string) {
-				if err := unix.Mkfifo(filepath.Join(dir, plant), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			})
-			o, err := f.Publish(t.Context(), f.mount(), content("a", "1", "b/c", "2"))
-			if err != nil || o.Tampered == "" || strings.Contains(o.Tampered, marker) {
-				t.Errorf("%d: %+v, %v", i, o, err)
+	f := newFixture(t, tmpfs.Options{})
+	for i, plant := range []string{marker, "..data/" + marker, "..data/b/" + marker} {
+		f.publish(t, content("a", "1", "b/c", "2"))
+		writeBehind(t, f.target, func(dir string) {
+			if err := unix.Mkfifo(filepath.Join(dir, plant), 0o600); err != nil {
+				t.Fatal(err)
 			}
+		})
+		o, err := f.Publish(t.Context(), f.mount(), content("a", "1", "b/c", "2"))
+		if err != nil || o.Tampered == "" || strings.Contains(o.Tampered, marker) {
+			t.Errorf("%d: %+v, %v", i, o, err)
 		}
-	})
+	}
 }
 
 // A set that a container has made, deeper than any path, is removed beside a set that a subPath uses.
 func TestDeepSetBesideASubPath(t *testing.T) {
 	t.Parallel()
-	eachAPI(t, tmpfs.Options{}, func(t *testing.T, f fixture) {
-		f.publish(t, content("a", "1"))
-		bind(t, filepath.Join(f.target, "a"), f.subPath("app", 0))
-		const added = "..2020_01_01_00_00_00.000000000"
-		writeBehind(t, f.target, func(dir string) { nest(t, filepath.Join(dir, added), 20_000) })
-		if o, err := f.Publish(t.Context(), f.mount(), content("a", "2")); err != nil || !o.Changed {
-			t.Errorf("%+v, %v", o, err)
-		}
-		if exists(filepath.Join(f.target, added)) {
-			t.Error("the added set is left")
-		}
-		if got := read(t, f.subPath("app", 0)); got != "1" {
-			t.Errorf("the subPath holds %q", got)
-		}
-	})
+	f := newFixture(t, tmpfs.Options{})
+	f.publish(t, content("a", "1"))
+	bind(t, filepath.Join(f.target, "a"), f.subPath("app", 0))
+	const added = "..2020_01_01_00_00_00.000000000"
+	writeBehind(t, f.target, func(dir string) { nest(t, filepath.Join(dir, added), 20_000) })
+	if o, err := f.Publish(t.Context(), f.mount(), content("a", "2")); err != nil || !o.Changed {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if exists(filepath.Join(f.target, added)) {
+		t.Error("the added set is left")
+	}
+	if got := read(t, f.subPath("app", 0)); got != "1" {
+		t.Errorf("the subPath holds %q", got)
+	}
 }

@@ -46,7 +46,7 @@ const (
 	missing    kind = iota // no such path
 	notFolder              // a symbolic link or a file
 	notMounted             // a folder
-	incomplete             // a volume without a valid ..data: its first publish with mount(2) was killed, or another process removed ..data
+	incomplete             // a volume without a valid ..data, which another process has removed
 	complete               // a volume
 	foreign                // another mount
 )
@@ -148,15 +148,7 @@ func (t *target) refresh() error {
 		return err
 	}
 	t.device = unix.Mkdev(st.Dev_major, st.Dev_minor)
-	isRoot := st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
-	if st.Attributes_mask&unix.STATX_ATTR_MOUNT_ROOT == 0 { // before Linux 5.8: the root of a tmpfs has another device than its parent
-		var parent unix.Stat_t
-		if err := unix.Fstatat(t.fd, "..", &parent, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return err
-		}
-		isRoot = parent.Dev != t.device
-	}
-	if !isRoot {
+	if st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
 		t.kind = notMounted
 		return nil
 	}

@@ -73,10 +73,7 @@ func (u *update) inspect(ctx context.Context) (err error) {
 	if u.found, err = compare(u.at, u.next, u.known); err != nil {
 		return err
 	}
-	switch {
-	case u.at.kind == incomplete && !remembered && !isMarked(u.at.fd): // by a killed first publish with mount(2)
-		u.found.tampered = ""
-	case u.found.tampered == "" && (changed || remembered && !u.known.verified && u.at.fetched.After(u.now())):
+	if u.found.tampered == "" && (changed || remembered && !u.known.verified && u.at.fetched.After(u.now())) {
 		u.found.tampered = "the time of its files"
 	}
 	return nil

@@ -19,42 +19,40 @@ import (
 // the daemon, which refreshes and removes the mounted volumes, also after a restart with the same limit.
 func TestMemoryBudget(t *testing.T) {
 	t.Parallel()
-	ways(t, func(t *testing.T, w way) {
-		before := newBaseline(t)
-		n := w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address="}})
-		group := newMemoryGroup(t)
-		group.add(t, n.PID())
-		group.limit(t, group.used(t)+64<<20)
+	before := newBaseline(t)
+	n := node.New(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address="}})
+	group := newMemoryGroup(t)
+	group.add(t, n.PID())
+	group.limit(t, group.used(t)+64<<20)
 
-		pods, first := mountUntilRefused(t, n)
-		if len(pods) < 10 {
-			t.Errorf("only %d volumes of 1 MB were mounted", len(pods))
-		}
-		late := newPod(n, "late", budgetFiles, budgetSize)
-		refused(t, n, late)
-		burstPods := burst(t, n)
-		refreshAll(t, n, pods)
+	pods, first := mountUntilRefused(t, n)
+	if len(pods) < 10 {
+		t.Errorf("only %d volumes of 1 MB were mounted", len(pods))
+	}
+	late := newPod(n, "late", budgetFiles, budgetSize)
+	refused(t, n, late)
+	burstPods := burst(t, n)
+	refreshAll(t, n, pods)
 
-		if _, err := n.StopDaemon(unix.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		restart(t, n)
-		group.add(t, n.PID())
-		refused(t, n, late)
-		refreshAll(t, n, pods)
+	if _, err := n.StopDaemon(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	restart(t, n)
+	group.add(t, n.PID())
+	refused(t, n, late)
+	refreshAll(t, n, pods)
 
-		for _, p := range pods[:4] {
-			unpublish(t, n, p)
-		}
-		publish(t, n, late)
-		for _, p := range slices.Concat(pods[4:], burstPods, []*pod{late, first}) {
-			unpublish(t, n, p)
-		}
-		quit(t, n)
-		before.nothingLeft(t, n)
-		logVerdict(t, "memory budget (%s): %d volumes of 1 MB in 64 MiB, then ResourceExhausted; all refreshed at once, before and after kill -9 with the same limit",
-			w.name, len(pods))
-	})
+	for _, p := range pods[:4] {
+		unpublish(t, n, p)
+	}
+	publish(t, n, late)
+	for _, p := range slices.Concat(pods[4:], burstPods, []*pod{late, first}) {
+		unpublish(t, n, p)
+	}
+	quit(t, n)
+	before.nothingLeft(t, n)
+	logVerdict(t, "memory budget: %d volumes of 1 MB in 64 MiB, then ResourceExhausted; all refreshed at once, before and after kill -9 with the same limit",
+		len(pods))
 }
 
 const budgetFiles, budgetSize = 40, 25_000 // a set of 1 MB

@@ -18,27 +18,25 @@ import (
 // A caller gives up before each system call of the daemon. The daemon then makes the call.
 func TestCanceledBeforeEverySystemCall(t *testing.T) {
 	t.Parallel()
-	ways(t, func(t *testing.T, w way) {
-		n := w.start(t, node.Options{Flags: []string{"--mount-max-age=0"}})
-		quit(t, n)
-		tracer := w.restartTraced(t, n)
-		p := newPod(n, "pod", 2, tracedSize)
-		publish(t, n, p) // opens all connections
-		unpublish(t, n, p)
-		p.floor = 0
-		before := n.AtRest(t)
-		total := 0
-		for _, op := range operations() {
-			steps := cancelAtEach(t, w, n, tracer, p, op)
-			total += steps
-			t.Logf("%s: canceled before each of %d calls", op.name, steps)
-		}
-		n.AwaitRest(t, before)
-		logVerdict(t, "canceled calls (%s): before each of %d system calls, every volume whole or absent, the next call works, nothing leaked", w.name, total)
-	})
+	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=0"}})
+	quit(t, n)
+	tracer := restartTraced(t, n)
+	p := newPod(n, "pod", 2, tracedSize)
+	publish(t, n, p) // opens all connections
+	unpublish(t, n, p)
+	p.floor = 0
+	before := n.AtRest(t)
+	total := 0
+	for _, op := range operations() {
+		steps := cancelAtEach(t, n, tracer, p, op)
+		total += steps
+		t.Logf("%s: canceled before each of %d calls", op.name, steps)
+	}
+	n.AwaitRest(t, before)
+	logVerdict(t, "canceled calls: before each of %d system calls, every volume whole or absent, the next call works, nothing leaked", total)
 }
 
-func cancelAtEach(t *testing.T, w way, n *node.Node, tracer *tracer, p *pod, op operation) (steps int) {
+func cancelAtEach(t *testing.T, n *node.Node, tracer *tracer, p *pod, op operation) (steps int) {
 	t.Helper()
 	for step := 1; ; step++ {
 		op.prepare(t, n, p)

@@ -3,8 +3,7 @@
 //
 // It runs the daemon that users get, with its socket and real mounts. The daemon's promises:
 //
-//   - A target is not mounted, or it has one complete set: exactly the files of one generation of the vault. (With mount(2) alone, on
-//     kernels before 5.12, a kill may also leave a mount without a set.)
+//   - A target is not mounted, or it has one complete set: exactly the files of one generation of the vault.
 //   - After a call that answers OK the target has such a set. A mount without a set does not count as published.
 //   - The next call continues from any state, and after the last unpublish nothing is left.
 package crash_test
@@ -28,40 +27,6 @@ func logVerdict(t *testing.T, format string, args ...any) {
 	if !t.Failed() {
 		suite.Verdict(t, format, args...)
 	}
-}
-
-// ways runs a test with the mount calls of Linux 5.12, and with mount(2) only.
-func ways(t *testing.T, test func(t *testing.T, w way)) {
-	t.Helper()
-	for _, w := range []way{{name: "detached"}, {name: "classic", forbidden: newMountCalls}} {
-		t.Run(w.name, func(t *testing.T) {
-			t.Parallel()
-			test(t, w)
-		})
-	}
-}
-
-// way is how the daemon mounts.
-type way struct {
-	name      string
-	forbidden []uint32 // system calls that fail with ENOSYS, as on an older kernel
-}
-
-func (w way) classic() bool { return w.forbidden != nil }
-
-// start starts a node whose daemon mounts this way, also after a restart.
-func (w way) start(t *testing.T, o node.Options) *node.Node {
-	t.Helper()
-	o.Restrict = w.restrict
-	return node.New(t, o)
-}
-
-// restrict forbids the system calls of the other way to this thread and the processes that it starts.
-func (w way) restrict() error {
-	if w.classic() {
-		return forbid(w.forbidden)
-	}
-	return nil
 }
 
 func restart(t *testing.T, n *node.Node) {

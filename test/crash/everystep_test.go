@@ -59,34 +59,32 @@ func operations() []operation {
 // unpublish.
 func TestKilledBeforeEverySystemCall(t *testing.T) {
 	t.Parallel()
-	ways(t, func(t *testing.T, w way) {
-		total := 0
-		before := newBaseline(t)
-		n := w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
-		p := newPod(n, "pod", 2, tracedSize)
-		// Every other volume is unpublished at once, which must work from any state too.
-		forms := []func(step int) (giveUp bool){func(step int) bool { return step%2 == 0 }}
-		if suite.Long() {
-			forms = append(forms, func(step int) bool { return step%2 != 0 })
+	total := 0
+	before := newBaseline(t)
+	n := node.New(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
+	p := newPod(n, "pod", 2, tracedSize)
+	// Every other volume is unpublished at once, which must work from any state too.
+	forms := []func(step int) (giveUp bool){func(step int) bool { return step%2 == 0 }}
+	if suite.Long() {
+		forms = append(forms, func(step int) bool { return step%2 != 0 })
+	}
+	for _, op := range operations() {
+		for _, giveUp := range forms {
+			steps := killAtEach(t, n, p, op, giveUp)
+			total += len(steps)
+			t.Logf("%s: killed before each of %d calls: %s", op.name, len(steps), counted(steps))
 		}
-		for _, op := range operations() {
-			for _, giveUp := range forms {
-				steps := killAtEach(t, w, n, p, op, giveUp)
-				total += len(steps)
-				t.Logf("%s: killed before each of %d calls: %s", op.name, len(steps), counted(steps))
-			}
-		}
-		quit(t, n)
-		before.nothingLeft(t, n)
-		logVerdict(t, "kill -9 (%s): %d kills, one before each system call by which volumes are made, changed and removed; every volume whole or absent, and healed by the next call", w.name, total)
-	})
+	}
+	quit(t, n)
+	before.nothingLeft(t, n)
+	logVerdict(t, "kill -9: %d kills, one before each system call by which volumes are made, changed and removed; every volume whole or absent, and healed by the next call", total)
 }
 
 // killAtEach returns the system calls of the operation.
-func killAtEach(t *testing.T, w way, n *node.Node, p *pod, op operation, giveUp func(step int) bool) (steps []string) {
+func killAtEach(t *testing.T, n *node.Node, p *pod, op operation, giveUp func(step int) bool) (steps []string) {
 	t.Helper()
 	_, _ = n.StopDaemon(unix.SIGKILL)
-	tracer := w.restartTraced(t, n)
+	tracer := restartTraced(t, n)
 	for step := 1; ; step++ {
 		op.prepare(t, n, p)
 		var err error
@@ -107,8 +105,8 @@ func killAtEach(t *testing.T, w way, n *node.Node, p *pod, op operation, giveUp 
 		if _, err := n.StopDaemon(unix.SIGKILL); err != nil { // waits for its end
 			t.Fatal(err)
 		}
-		mustBeWhole(t, w, n, p, op, step, seen[step-1])
-		tracer = w.restartTraced(t, n)
+		mustBeWhole(t, n, p, op, step, seen[step-1])
+		tracer = restartTraced(t, n)
 		if !giveUp(step) {
 			doAgain(t, n, p, op, fmt.Sprintf("after a kill before step %d (%s)", step, seen[step-1]))
 		}
@@ -145,7 +143,7 @@ func finish(t *testing.T, n *node.Node, p *pod, done bool) {
 	p.floor = 0
 }
 
-func mustBeWhole(t *testing.T, w way, n *node.Node, p *pod, op operation, step int, call string) {
+func mustBeWhole(t *testing.T, n *node.Node, p *pod, op operation, step int, call string) {
 	t.Helper()
 	f, err := p.look(n)
 	switch {
@@ -153,7 +151,7 @@ func mustBeWhole(t *testing.T, w way, n *node.Node, p *pod, op operation, step i
 		t.Fatalf("%s, killed before step %d (%s): %v", op.name, step, call, err)
 	case f.complete && (f.generation < p.floor || f.generation > p.now),
 		!f.complete && op.keeps,
-		!f.complete && f.mounts > 0 && !w.classic():
+		!f.complete && f.mounts > 0:
 		t.Fatalf("%s, killed before step %d (%s), from generation %d to %d: found %+v", op.name, step, call, p.floor, p.now, f)
 	}
 }

@@ -30,39 +30,37 @@ func TestNoRoomForASwap(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ways(t, func(t *testing.T, w way) {
-				n := w.start(t, node.Options{Flags: append(test.flags, "--mount-max-age=0")})
-				p := newPod(n, "pod", test.copies, test.size)
-				publish(t, n, p)
-				before := n.AtRest(t)
-				var open []*os.File
-				defer closeAll(&open)
-				full := false
-				for range 12 { // the daemon enlarges the volume up to a limit
-					open = append(open, test.occupy(t, n.Target(p.Volume))...)
-					n.Age(t, p.Volume, stale)
-					p.change(n)
-					if err := n.Publish(t.Context(), p.Volume); err != nil {
-						text := fmt.Sprintf("rotate the volume at %q: no room is left in its tmpfs, though the content is within the limits: "+
-							"containers still use too many old sets, by open files or subPath; restart them or raise --max-volume-bytes", n.Target(p.Volume))
-						fails(t, err, codes.Unavailable, "%s", text)
-						fullVolume(t, n, p, text)
-						full = true
-						break
-					}
-					if err := p.current(n); err != nil {
-						t.Fatal(err)
-					}
+			n := node.New(t, node.Options{Flags: append(test.flags, "--mount-max-age=0")})
+			p := newPod(n, "pod", test.copies, test.size)
+			publish(t, n, p)
+			before := n.AtRest(t)
+			var open []*os.File
+			defer closeAll(&open)
+			full := false
+			for range 12 { // the daemon enlarges the volume up to a limit
+				open = append(open, test.occupy(t, n.Target(p.Volume))...)
+				n.Age(t, p.Volume, stale)
+				p.change(n)
+				if err := n.Publish(t.Context(), p.Volume); err != nil {
+					text := fmt.Sprintf("rotate the volume at %q: no room is left in its tmpfs, though the content is within the limits: "+
+						"containers still use too many old sets, by open files or subPath; restart them or raise --max-volume-bytes", n.Target(p.Volume))
+					fails(t, err, codes.Unavailable, "%s", text)
+					fullVolume(t, n, p, text)
+					full = true
+					break
 				}
-				if !full {
-					t.Error("the volume grows without end")
+				if err := p.current(n); err != nil {
+					t.Fatal(err)
 				}
-				closeAll(&open)
-				publish(t, n, p)
-				n.AwaitRest(t, before)
-				unpublish(t, n, p)
-				logVerdict(t, "no %s left for a swap (%s): the set before stays whole, Unavailable says why, and it swaps when there is room again", name, w.name)
-			})
+			}
+			if !full {
+				t.Error("the volume grows without end")
+			}
+			closeAll(&open)
+			publish(t, n, p)
+			n.AwaitRest(t, before)
+			unpublish(t, n, p)
+			logVerdict(t, "no %s left for a swap: the set before stays whole, Unavailable says why, and it swaps when there is room again", name)
 		})
 	}
 }

@@ -43,46 +43,44 @@ func TestMountedButNotPublished(t *testing.T) {
 			symlink(t, "..data/folder0", filepath.Join(target, "folder0"))
 		},
 	}
-	ways(t, func(t *testing.T, w way) {
-		n := w.start(t, node.Options{Flags: []string{"--mount-max-age=0"}})
-		warm := newPod(n, "warm", 3, 100)
-		publish(t, n, warm)
-		unpublish(t, n, warm)
-		before := n.AtRest(t)
-		for name, makeState := range states {
-			p := newPod(n, "pod", 3, 100)
-			target := n.Target(p.Volume)
-			makeFolder(t, target)
-			makeState(t, target)
-			// With the mount flags of a volume; the driver refuses a tmpfs with others as foreign.
-			const flags = unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
-			if err := unix.Mount("", target, "", flags, ""); err != nil {
-				t.Fatal(err)
-			}
-			if err := stats(t, n, p); status.Code(err) != codes.NotFound {
-				t.Errorf("%s: NodeGetVolumeStats: %v, want NotFound", name, err)
-			}
-			// While the vault fails, it must not count as a volume.
-			clear, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Fail, Status: 500, Service: devcloud.ServiceVault})
-			if err != nil {
-				t.Fatal(err)
-			}
-			unknown := p.Volume
-			unknown.Attributes = map[string]string{"vault": node.VaultURL, "clientID": node.WorkloadID, "objects": "- secret: none-of-" + strings.ReplaceAll(name, " ", "-")}
-			if err := n.Publish(t.Context(), unknown); err == nil {
-				t.Errorf("%s: counts as a volume", name)
-			}
-			clear()
-			if err := n.Publish(t.Context(), p.Volume); err != nil {
-				t.Errorf("%s: the next publish: %v", name, err)
-			} else if err := p.current(n); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-			unpublish(t, n, p)
+	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=0"}})
+	warm := newPod(n, "warm", 3, 100)
+	publish(t, n, warm)
+	unpublish(t, n, warm)
+	before := n.AtRest(t)
+	for name, makeState := range states {
+		p := newPod(n, "pod", 3, 100)
+		target := n.Target(p.Volume)
+		makeFolder(t, target)
+		makeState(t, target)
+		// With the mount flags of a volume; the driver refuses a tmpfs with others as foreign.
+		const flags = unix.MS_REMOUNT | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+		if err := unix.Mount("", target, "", flags, ""); err != nil {
+			t.Fatal(err)
 		}
-		n.AwaitRest(t, before)
-		logVerdict(t, "mounted but not published (%s): %d kinds of a mount without a set, none answered with OK, each healed by the next publish", w.name, len(states))
-	})
+		if err := stats(t, n, p); status.Code(err) != codes.NotFound {
+			t.Errorf("%s: NodeGetVolumeStats: %v, want NotFound", name, err)
+		}
+		// While the vault fails, it must not count as a volume.
+		clear, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Fail, Status: 500, Service: devcloud.ServiceVault})
+		if err != nil {
+			t.Fatal(err)
+		}
+		unknown := p.Volume
+		unknown.Attributes = map[string]string{"vault": node.VaultURL, "clientID": node.WorkloadID, "objects": "- secret: none-of-" + strings.ReplaceAll(name, " ", "-")}
+		if err := n.Publish(t.Context(), unknown); err == nil {
+			t.Errorf("%s: counts as a volume", name)
+		}
+		clear()
+		if err := n.Publish(t.Context(), p.Volume); err != nil {
+			t.Errorf("%s: the next publish: %v", name, err)
+		} else if err := p.current(n); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		unpublish(t, n, p)
+	}
+	n.AwaitRest(t, before)
+	logVerdict(t, "mounted but not published: %d kinds of a mount without a set, none answered with OK, each healed by the next publish", len(states))
 }
 
 func stats(t *testing.T, n *node.Node, p *pod) error {

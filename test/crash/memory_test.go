@@ -17,81 +17,79 @@ import (
 // kills the daemon. Every complete volume stays complete.
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
-	ways(t, func(t *testing.T, w way) {
-		before := newBaseline(t)
-		n := w.start(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
-		group := newMemoryGroup(t)
-		group.add(t, n.PID())
-		const files, size = 40, 25_000 // a set of 1 MB
-		var pods []*pod
-		for i := range 4 {
-			p := newPod(n, fmt.Sprint("pod", i), files, size)
-			publish(t, n, p)
-			pods = append(pods, p)
-		}
-		group.limit(t, group.used(t)+6<<20)
-		published, swapped, met := len(pods), 0, error(nil)
-		for i := 0; met == nil && i < 100; i++ {
-			if i%2 == 0 { // a swap needs memory for two sets
-				p := pods[i%published]
-				n.Age(t, p.Volume, stale)
-				p.change(n)
-				if met = n.Publish(t.Context(), p.Volume); met == nil {
-					p.floor = p.now
-					swapped++
-				}
-				continue
-			}
-			p := newPod(n, fmt.Sprint("pod", len(pods)), files, size)
-			pods = append(pods, p)
+	before := newBaseline(t)
+	n := node.New(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
+	group := newMemoryGroup(t)
+	group.add(t, n.PID())
+	const files, size = 40, 25_000 // a set of 1 MB
+	var pods []*pod
+	for i := range 4 {
+		p := newPod(n, fmt.Sprint("pod", i), files, size)
+		publish(t, n, p)
+		pods = append(pods, p)
+	}
+	group.limit(t, group.used(t)+6<<20)
+	published, swapped, met := len(pods), 0, error(nil)
+	for i := 0; met == nil && i < 100; i++ {
+		if i%2 == 0 { // a swap needs memory for two sets
+			p := pods[i%published]
+			n.Age(t, p.Volume, stale)
+			p.change(n)
 			if met = n.Publish(t.Context(), p.Volume); met == nil {
 				p.floor = p.now
-				published++
+				swapped++
 			}
+			continue
 		}
-		if met == nil {
-			t.Fatalf("the limit was never met: %d volumes of 1 MB, %d bytes used", published, group.used(t))
+		p := newPod(n, fmt.Sprint("pod", len(pods)), files, size)
+		pods = append(pods, p)
+		if met = n.Publish(t.Context(), p.Volume); met == nil {
+			p.floor = p.now
+			published++
 		}
-		killed := status.Code(met) == codes.Unavailable && ended(t, n)
-		for _, p := range pods {
-			f, err := p.look(n)
-			switch {
-			case err != nil:
-				t.Error(err)
-			case p.floor > 0 && (!f.complete || f.generation < p.floor || f.generation > p.now),
-				!f.complete && f.mounts > 0 && !(w.classic() && killed):
-				t.Errorf("at the limit, after %v: %s of generation %d to %d is %+v", met, p.Name, p.floor, p.now, f)
+	}
+	if met == nil {
+		t.Fatalf("the limit was never met: %d volumes of 1 MB, %d bytes used", published, group.used(t))
+	}
+	killed := status.Code(met) == codes.Unavailable && ended(t, n)
+	for _, p := range pods {
+		f, err := p.look(n)
+		switch {
+		case err != nil:
+			t.Error(err)
+		case p.floor > 0 && (!f.complete || f.generation < p.floor || f.generation > p.now),
+			!f.complete && f.mounts > 0:
+			t.Errorf("at the limit, after %v: %s of generation %d to %d is %+v", met, p.Name, p.floor, p.now, f)
+		}
+	}
+	// With a higher limit all calls succeed, as soon as the daemon has read it: once a second while less than half is used.
+	group.limit(t, 1<<30)
+	if killed {
+		restart(t, n)
+		group.add(t, n.PID())
+	}
+	for _, p := range pods {
+		if p.floor > 0 {
+			n.Age(t, p.Volume, due)
+		}
+		var err error
+		suite.Eventually(t, p.Name+" is published with the higher limit", func() bool {
+			if err = n.Publish(t.Context(), p.Volume); err == nil {
+				err = p.current(n)
 			}
-		}
-		// With a higher limit all calls succeed, as soon as the daemon has read it: once a second while less than half is used.
-		group.limit(t, 1<<30)
-		if killed {
-			restart(t, n)
-			group.add(t, n.PID())
-		}
-		for _, p := range pods {
-			if p.floor > 0 {
-				n.Age(t, p.Volume, due)
-			}
-			var err error
-			suite.Eventually(t, p.Name+" is published with the higher limit", func() bool {
-				if err = n.Publish(t.Context(), p.Volume); err == nil {
-					err = p.current(n)
-				}
-				return err == nil
-			})
-		}
-		for _, p := range pods {
-			unpublish(t, n, p)
-		}
-		quit(t, n)
-		before.nothingLeft(t, n)
-		how := "an error, " + status.Code(met).String()
-		if killed {
-			how = "a kill by the kernel"
-		}
-		logVerdict(t, "memory limit (%s): met after %d volumes of 1 MB and %d swaps by %s; every volume whole, and all go on with more memory", w.name, published, swapped, how)
-	})
+			return err == nil
+		})
+	}
+	for _, p := range pods {
+		unpublish(t, n, p)
+	}
+	quit(t, n)
+	before.nothingLeft(t, n)
+	how := "an error, " + status.Code(met).String()
+	if killed {
+		how = "a kill by the kernel"
+	}
+	logVerdict(t, "memory limit: met after %d volumes of 1 MB and %d swaps by %s; every volume whole, and all go on with more memory", published, swapped, how)
 }
 
 // ended reports whether the daemon was killed. A kill breaks the connection first.

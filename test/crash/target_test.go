@@ -20,24 +20,22 @@ import (
 func TestTargets(t *testing.T) {
 	t.Parallel()
 	troubles := targetTroubles()
-	ways(t, func(t *testing.T, w way) {
-		n := w.start(t, node.Options{Flags: []string{"--mount-max-age=0"}})
-		warm := newPod(n, "warm", 3, 100)
-		publish(t, n, warm)
-		unpublish(t, n, warm)
-		before := n.AtRest(t)
-		for name, trouble := range troubles {
-			t.Run(name, func(t *testing.T) {
-				p := newPod(n, strings.ReplaceAll(name, " ", "-"), 3, 100)
-				makeFolder(t, filepath.Dir(n.Target(p.Volume)))
-				trouble(t, n, p)
-				publish(t, n, p)
-				unpublish(t, n, p)
-				n.AwaitRest(t, before)
-			})
-		}
-		logVerdict(t, "targets (%s): %d troubles, each answered with its code and text, nothing of others touched, nothing leaked, recovered without a restart", w.name, len(troubles))
-	})
+	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=0"}})
+	warm := newPod(n, "warm", 3, 100)
+	publish(t, n, warm)
+	unpublish(t, n, warm)
+	before := n.AtRest(t)
+	for name, trouble := range troubles {
+		t.Run(name, func(t *testing.T) {
+			p := newPod(n, strings.ReplaceAll(name, " ", "-"), 3, 100)
+			makeFolder(t, filepath.Dir(n.Target(p.Volume)))
+			trouble(t, n, p)
+			publish(t, n, p)
+			unpublish(t, n, p)
+			n.AwaitRest(t, before)
+		})
+	}
+	logVerdict(t, "targets: %d troubles, each answered with its code and text, nothing of others touched, nothing leaked, recovered without a restart", len(troubles))
 }
 
 func targetTroubles() map[string]func(t *testing.T, n *node.Node, p *pod) {

@@ -28,13 +28,19 @@ const tracedSize = 1237
 var tracedCalls = map[uint32]string{
 	unix.SYS_FSOPEN: "fsopen", unix.SYS_FSCONFIG: "fsconfig", unix.SYS_FSMOUNT: "fsmount", unix.SYS_FSPICK: "fspick",
 	unix.SYS_OPEN_TREE: "open_tree", unix.SYS_MOVE_MOUNT: "move_mount", unix.SYS_MOUNT_SETATTR: "mount_setattr",
-	unix.SYS_MOUNT: "mount", unix.SYS_UMOUNT2: "umount2", unix.SYS_UNSHARE: "unshare",
+	unix.SYS_MOUNT: "mount", unix.SYS_UMOUNT2: "umount2",
 	unix.SYS_MKDIRAT: "mkdirat", unix.SYS_SYMLINKAT: "symlinkat", unix.SYS_RENAMEAT: "renameat", unix.SYS_RENAMEAT2: "renameat2",
 	unix.SYS_UNLINKAT: "unlinkat", unix.SYS_UTIMENSAT: "utimensat", unix.SYS_FCHMOD: "fchmod", unix.SYS_FCHMODAT: "fchmodat",
 	unix.SYS_FTRUNCATE: "ftruncate", unix.SYS_LINKAT: "linkat",
 	unix.SYS_OPENAT2: "openat2",
 	unix.SYS_WRITE:   "write", // of tracedSize bytes
 }
+
+// The offsets in struct seccomp_data.
+const (
+	atNumber = 0
+	atArg0   = 16
+)
 
 // trace reports the calls of this thread, and of the processes that it starts, to a new tracer.
 func trace() (*tracer, error) {
@@ -62,13 +68,23 @@ func trace() (*tracer, error) {
 	return tr, nil
 }
 
+// seccomp installs a filter for this thread and the processes that it starts, and returns the listener.
+func seccomp(filter []unix.SockFilter, flags uintptr) (listener int, err error) {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return -1, err
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&program)))
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(fd), nil
+}
+
 // restartTraced starts the daemon again, with a tracer.
-func (w way) restartTraced(t *testing.T, n *node.Node) (tr *tracer) {
+func restartTraced(t *testing.T, n *node.Node) (tr *tracer) {
 	t.Helper()
 	n.Restrict = func() (err error) {
-		if err := w.restrict(); err != nil {
-			return err
-		}
 		tr, err = trace()
 		return err
 	}

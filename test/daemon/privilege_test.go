@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
@@ -102,7 +101,7 @@ func TestWithoutACapability(t *testing.T) {
 			}
 			n.Vault.SetSecret("db-password", "hunter2", devcloud.SecretOptions{})
 			v := workload("secrets", "db-password")
-			refused(t, n, v, codes.Internal, fmt.Sprintf("mount a volume at %q: mount a tmpfs: operation not permitted", n.Target(v)))
+			refused(t, n, v, codes.Internal, fmt.Sprintf("mount a volume at %q: fsopen: operation not permitted", n.Target(v)))
 			if code, body, err := n.Get(t.Context(), "/healthz"); code != 200 {
 				t.Errorf("/healthz: %d %s %v", code, body, err)
 			}
@@ -120,26 +119,14 @@ func TestWithoutACapability(t *testing.T) {
 	}
 }
 
-// The one capability is enough for everything that the daemon does, with both ways to mount and any umask.
+// The one capability is enough for everything that the daemon does, with any umask.
 func TestOneCapabilityIsEnough(t *testing.T) {
 	t.Parallel()
-	for name, restrict := range map[string]func() error{
-		"mounting as since Linux 5.12": func() error { return nil },
-		"mounting by mount(2)":         forbidFsopen,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			n := node.New(t, node.Options{Restrict: func() error {
-				unix.Umask(0o077)
-				err := dropBounding(func(c uintptr) bool { return c != unix.CAP_SYS_ADMIN })
-				return errors.Join(err, restrict())
-			}})
-			useEverything(t, n)
-			if classic := strings.Contains(n.Output(), "Volumes are mounted with mount(2)"); classic != strings.Contains(name, "mount(2)") {
-				t.Errorf("mounted with mount(2): %v", classic)
-			}
-		})
-	}
+	n := node.New(t, node.Options{Restrict: func() error {
+		unix.Umask(0o077)
+		return dropBounding(func(c uintptr) bool { return c != unix.CAP_SYS_ADMIN })
+	}})
+	useEverything(t, n)
 }
 
 // useEverything makes the daemon do everything that needs privileges: mount with and without a group, write all modes, compare and rotate,
@@ -256,21 +243,6 @@ func dropBounding(drop func(c uintptr) bool) error {
 		}
 	}
 	return nil
-}
-
-// forbidFsopen makes fsopen(2) fail with ENOSYS for this thread and its children, as before Linux 5.2.
-func forbidFsopen() error {
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // seccomp_data.nr
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_FSOPEN, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-	}
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0)
 }
 
 // threads returns the privileges of each thread of a process.

@@ -190,7 +190,7 @@ func (n *Node) StartDaemon(ctx context.Context) error {
 	start := n.daemon.Start
 	if n.Restrict != nil {
 		start = func() error {
-			return onThread(func() error {
+			return OnThread(func() error {
 				if err := n.Restrict(); err != nil {
 					return err
 				}

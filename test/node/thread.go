@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onThread runs fn on a thread that ends with it, so that what fn does to its thread affects only the processes that it starts.
-func onThread(fn func() error) error {
+// OnThread runs fn on a thread that ends with it, so that what fn does to its thread affects only the processes that it starts.
+func OnThread(fn func() error) error {
 	done := make(chan error)
 	go func() { done <- ownThread(fn) }()
 	return <-done
@@ -22,5 +22,5 @@ func ownThread(fn func() error) error {
 		return errors.Join(unix.Unshare(unix.CLONE_FS), fn())
 	}
 	defer runtime.UnlockOSThread()
-	return onThread(fn)
+	return OnThread(fn)
 }
