@@ -84,7 +84,7 @@ func (o *options) flags() *flag.FlagSet {
 		"for the Secrets Store CSI Driver; false = file order")
 	fs.BoolVar(&o.class.SeparateFiles, "provider-write-cert-and-key-in-separate-files", false, "write NAME.crt and NAME.key beside the PEM "+
 		"for the Secrets Store CSI Driver")
-	fs.StringVar(&d.HTTPAddress, "http-address", ":9808", "`address` of /healthz, /readyz and /metrics; empty = off")
+	fs.StringVar(&d.HTTPAddress, "http-address", ":9808", "`address` of /healthz, /readyz, /metrics and /volumes; empty = off")
 	fs.StringVar(&o.cloud, "cloud", "AzurePublicCloud", "AzurePublicCloud, AzureUSGovernmentCloud, AzureChinaCloud or custom")
 	fs.StringVar(&o.authorityHost, "authority-host", "", "`URL` of Entra ID; default the cloud's")
 	fs.StringVar(&o.vaultSuffix, "vault-dns-suffix", "", "DNS `suffix` of the vaults; default the cloud's")

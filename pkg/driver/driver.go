@@ -63,7 +63,7 @@ type Config struct {
 	// KubeletCSISocket is the path of the CSI socket in the kubelet's file system.
 	// Default: <KubeletRoot>/plugins/<Name>/csi.sock.
 	KubeletCSISocket string
-	// HTTPAddress is host:port of /healthz, /readyz and /metrics. Empty turns them off.
+	// HTTPAddress is host:port of /healthz, /readyz, /metrics and /volumes. Empty turns them off.
 	HTTPAddress string
 	// AllowReadWrite accepts publishes that are not read-only, for csi-sanity. The volumes are read-only nevertheless.
 	AllowReadWrite bool

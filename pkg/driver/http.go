@@ -11,12 +11,13 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// httpServer serves the probes of the kubelet, and Prometheus:
+// httpServer serves the probes of the kubelet, Prometheus, and kvcsi:
 //
 //   - /healthz: the sockets answer. If not, the process must be restarted.
 //   - /readyz: also, if the driver registers itself, the kubelet has accepted it, and it is this program that answers. A policy
 //     that cannot be used is reported, but the driver stays ready: it must serve and remove the volumes that exist.
 //   - /metrics: the registry.
+//   - /volumes: the volumes, for whoever may forward a port to the pod, see serveVolumes.
 func (d *Driver) httpServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { respond(w, "ok", d.alive(r.Context())) })
@@ -28,6 +29,7 @@ func (d *Driver) httpServer() *http.Server {
 		respond(w, text, d.ready(r.Context()))
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.config.Registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /volumes", d.serveVolumes)
 	return &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,

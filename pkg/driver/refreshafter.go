@@ -11,10 +11,11 @@ import (
 // errYoung ends a refresh of a set that turns out not to be due.
 var errYoung = errors.New("not due")
 
-// knownSet is the set at the target of a volume, as a refreshAfter of the policy sees it.
+// knownSet is the set at the target of a volume, as a refreshAfter of the policy and /volumes see it.
 type knownSet struct {
-	fetched time.Time
-	subject *volume.Request // see subjectOf; before this process has parsed the attributes it has only a Pod
+	fetched  time.Time
+	subject  *volume.Request // see subjectOf; before this process has parsed the attributes it has only a Pod
+	expiries []volume.Expiry // nil if this process has not fetched the set
 }
 
 // before reports whether the policy wants the set to be fetched again.
@@ -29,7 +30,8 @@ func (n *nodeServer) seeSet(r publishRequest) (before bool) {
 	set, known := value.(knownSet)
 	if !known {
 		set.subject = &volume.Request{Pod: volume.Pod{
-			Namespace: r.attributes[volume.KubeletPodNamespace], ServiceAccount: r.attributes[volume.KubeletServiceAccount],
+			Name: r.attributes[volume.KubeletPodName], Namespace: r.attributes[volume.KubeletPodNamespace], UID: r.attributes[volume.KubeletPodUID],
+			ServiceAccount: r.attributes[volume.KubeletServiceAccount],
 		}}
 	}
 	if !known || !set.fetched.Equal(r.fetched) {
@@ -45,7 +47,9 @@ func (n *nodeServer) checkYoung(r publishRequest, subject *volume.Request) error
 	if !r.refresh {
 		return nil
 	}
-	set := knownSet{r.fetched, subject}
+	value, _ := n.sets.Load(r.volumeID)
+	set, _ := value.(knownSet)
+	set.fetched, set.subject = r.fetched, subject
 	n.sets.Store(r.volumeID, set)
 	if r.young && !set.before(n.config.Policy, n.now()) {
 		return errYoung
@@ -58,7 +62,10 @@ func (n *nodeServer) checkYoung(r publishRequest, subject *volume.Request) error
 func subjectOf(r volume.Request) *volume.Request {
 	id := r.Identity
 	subject := &volume.Request{
-		Pod: volume.Pod{Namespace: strings.Clone(r.Pod.Namespace), ServiceAccount: strings.Clone(r.Pod.ServiceAccount)},
+		Pod: volume.Pod{
+			Name: strings.Clone(r.Pod.Name), Namespace: strings.Clone(r.Pod.Namespace), UID: strings.Clone(r.Pod.UID),
+			ServiceAccount: strings.Clone(r.Pod.ServiceAccount),
+		},
 		Identity: volume.Identity{
 			Kind: id.Kind, ClientID: strings.Clone(id.ClientID), ObjectID: strings.Clone(id.ObjectID), ResourceID: strings.Clone(id.ResourceID),
 		},

@@ -161,7 +161,7 @@ func TestRefreshAfterOfAnotherRule(t *testing.T) {
 	for range 3 {
 		wantStatus(t, h.publish(t), codes.OK, "")
 	}
-	pod := volume.Pod{Namespace: "payments", ServiceAccount: "api"}
+	pod := volume.Pod{Name: "api-0", Namespace: "payments", UID: "uid-1", ServiceAccount: "api"}
 	parsed := volume.Request{
 		Pod: pod, Identity: volume.Identity{Kind: volume.Workload, ClientID: "11111111-2222-3333-4444-555555555555"},
 		Objects: []volume.Object{{Vault: "https://myvault.vault.azure.net"}},

@@ -79,7 +79,7 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	if err := f.protect(ctx, objects, outputs); err != nil {
 		return volume.Content{}, err
 	}
-	content := volume.Content{Folders: r.Folders, Versions: f.versionsOf(objects, outputs)}
+	content := volume.Content{Folders: r.Folders, Versions: f.versionsOf(objects, outputs), Expiries: expiriesOf(objects, outputs)}
 	reads = append(lists, reads...)
 	for _, r := range reads {
 		content.Notes = append(content.Notes, r.notes...)

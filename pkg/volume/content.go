@@ -24,9 +24,21 @@ type Content struct {
 	// Gaps are the chains of certificates in which an intermediate is missing; one line each.
 	Gaps []string
 
+	// Expiries are the ends of the validity of the certificates in the set, at most [MaxExpiries], the soonest first.
+	Expiries []Expiry
+
 	// Outage is why some objects are the last known values instead of current ones; nil if all are current. It is
 	// [ErrUnavailable].
 	Outage error
+}
+
+// MaxExpiries bounds [Content.Expiries], because a pod chooses how many certificates it has.
+const MaxExpiries = 10
+
+// Expiry is when the certificate in a file of a volume ends.
+type Expiry struct {
+	File     string // its path; of several files with the certificate, one that has it in PEM
+	NotAfter time.Time
 }
 
 // File is one file of a volume.

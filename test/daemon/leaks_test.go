@@ -370,7 +370,7 @@ func (l *leaks) failInAnOutage(t *testing.T) {
 func (l *leaks) pages(t *testing.T) {
 	t.Helper()
 	for path, want := range map[string]int{
-		"/metrics": 200, "/healthz": 200, "/readyz": 200, "/": 404, "/debug/pprof/": 404, "/debug/pprof/heap": 404,
+		"/metrics": 200, "/healthz": 200, "/readyz": 200, "/volumes": 200, "/": 404, "/debug/pprof/": 404, "/debug/pprof/heap": 404,
 		"/debug/pprof/goroutine?debug=2": 404, "/debug/pprof/cmdline": 404, "/debug/pprof/trace": 404, "/debug/vars": 404, "/debug/requests": 404,
 		"/debug/events": 404, "/configz": 404, "/flagz": 404, "/statusz": 404,
 	} {

@@ -1,0 +1,53 @@
+package keyvault
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// expiriesOf returns when the certificates of the objects end, the soonest first.
+func expiriesOf(objects []volume.Object, outputs []output) (expiries []volume.Expiry) {
+	for i, object := range objects {
+		o := outputs[i]
+		if o.read.notAfter.IsZero() || o.read.absent {
+			continue
+		}
+		if file := certificateFile(object, o.read.files[o.index]); file != "" {
+			// The path is a part of the text of the pod, which must not stay in memory for it.
+			expiries = append(expiries, volume.Expiry{File: strings.Clone(file), NotAfter: o.read.notAfter})
+		}
+	}
+	slices.SortFunc(expiries, func(a, b volume.Expiry) int {
+		return cmp.Or(a.NotAfter.Compare(b.NotAfter), strings.Compare(a.File, b.File))
+	})
+	return slices.Clone(expiries[:min(len(expiries), volume.MaxExpiries)])
+}
+
+// certificateFile returns the path of a file of the object that has its certificate, PKCS#12 only if there is no other.
+func certificateFile(object volume.Object, files []volume.File) (path string) {
+	for _, output := range slices.Concat(object.Split, object.Outputs) {
+		written := slices.ContainsFunc(files, func(f volume.File) bool { return f.Path == output.Path })
+		switch {
+		case !written || !holdsCertificate(output):
+		case output.Part != volume.PartPFX:
+			return output.Path
+		case path == "":
+			path = output.Path
+		}
+	}
+	return path
+}
+
+// holdsCertificate reports whether the file has the certificate, and not only its CAs or its key.
+func holdsCertificate(o volume.Output) bool {
+	switch o.Part {
+	case volume.PartCert, volume.PartLeaf76, volume.PartCertBlocks:
+		return true
+	case volume.PartCA:
+		return false
+	}
+	return o.HoldsChain()
+}
