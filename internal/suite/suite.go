@@ -34,13 +34,14 @@ func Verdict(t testing.TB, format string, args ...any) {
 	t.Logf("verdict: %s", fmt.Sprintf(format, args...))
 }
 
-// patience ends a test that would hang. No verdict depends on it: what a test waits for takes a small part of it on however busy a machine.
-const patience = 5 * time.Minute
+// Patience ends a test that would hang. It is for waits alone: no verdict may depend on it, because what a test waits for takes a small
+// part of it on however busy a machine.
+const Patience = 5 * time.Minute
 
 // Context is the context of the test, which also ends when the test hangs.
 func Context(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -50,7 +51,7 @@ func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
-	for deadline := time.Now().Add(patience); !condition(); <-again.C {
+	for deadline := time.Now().Add(Patience); !condition(); <-again.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain: %s", what)
 		}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 )
 
@@ -149,7 +150,7 @@ func TestFaultsOfTheProxy(t *testing.T) {
 	ask := func(fault devcloud.Action) error {
 		client := cloud.HTTPClient()
 		defer client.CloseIdleConnections()
-		patience := time.Minute
+		patience := suite.Patience
 		if fault == devcloud.Hang {
 			patience = 500 * time.Millisecond
 		}

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 )
 
 // With too many connections the oldest is closed, and a new one is answered.
@@ -41,7 +43,7 @@ func TestConnLimiter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}).Do(request)
+		response, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: suite.Patience}).Do(request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +51,7 @@ func TestConnLimiter(t *testing.T) {
 	}
 	ask()
 	for i, conn := range held[:more] { // these have been closed; those that are not would keep the test until its end
-		_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+		_ = conn.SetReadDeadline(time.Now().Add(suite.Patience))
 		if _, err := io.ReadAll(conn); isTimeout(err) {
 			t.Fatalf("connection %d, one of the oldest, is still open", i)
 		}

@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/testing/protocmp"
 	registerapi "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
+
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 )
 
 func withRegistration(c *Config) {
@@ -123,7 +125,7 @@ func (k *fakeKubelet) wantPause(t *testing.T, want time.Duration) {
 		if got != want {
 			t.Errorf("the driver waits for %v, want %v", got, want)
 		}
-	case <-time.After(time.Minute):
+	case <-time.After(suite.Patience):
 		t.Fatal("the driver does not wait for anything")
 	}
 }

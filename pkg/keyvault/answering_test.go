@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -118,7 +119,7 @@ func TestAnotherIdentityAnswers(t *testing.T) {
 			w.vault.SetSecret("b", "value of b", devcloud.SecretOptions{})
 
 			// Soon no request is served as the first identity, and the other, which is not permitted, reads no value.
-			deadline := time.Now().Add(2 * time.Minute) // no limit of what is tested: it ends a test that would hang
+			deadline := time.Now().Add(suite.Patience)
 			for {
 				_, err := w.client.Fetch(t.Context(), other)
 				if errors.Is(err, volume.ErrDenied) && err.Error() == "not "+ownID {

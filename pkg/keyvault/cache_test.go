@@ -450,11 +450,9 @@ func TestA429StopsAllRequestsToAVault(t *testing.T) {
 	case err := <-done:
 		t.Fatalf("nobody waits: %v", err)
 	}
-	short, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
 	for _, r := range []volume.Request{w.asWorkload(secret("b")), w.asServicePrincipal(secret("b"))} {
-		_, err := w.client.Fetch(short, r)
-		if !errors.Is(err, volume.ErrUnavailable) || !strings.HasSuffix(err.Error(), "HTTP 429 Throttled: the vault is throttled; it is asked again later") || short.Err() != nil {
+		_, err := w.client.Fetch(timeLeft{t.Context(), 10 * time.Second}, r)
+		if !errors.Is(err, volume.ErrUnavailable) || !strings.HasSuffix(err.Error(), "HTTP 429 Throttled: the vault is throttled; it is asked again later") {
 			t.Errorf("in time for 10s: %v", err)
 		}
 	}

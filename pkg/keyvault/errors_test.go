@@ -375,6 +375,14 @@ func TestTheErrorIsDeterministic(t *testing.T) {
 		strings.ReplaceAll(asSP, `"a"`, `"slow"`)+"HTTP 403 Forbidden, SecretDisabled: it is disabled; enable it, or mark the object optional")
 }
 
+// timeLeft is a context that always has the same time left, however busy the machine is.
+type timeLeft struct {
+	context.Context
+	left time.Duration
+}
+
+func (c timeLeft) Deadline() (time.Time, bool) { return time.Now().Add(c.left), true }
+
 // A caller whose deadline ends while the authority throttles gets the throttling as the reason.
 func TestTimeoutWhileLoginsAreThrottled(t *testing.T) {
 	t.Parallel()

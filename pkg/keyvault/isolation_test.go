@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -45,7 +46,7 @@ func TestIsolation(t *testing.T) {
 	var ahead atomic.Int64
 	w, actors := newIsolation(t, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 	w.onceEach(actors)
-	ctx, cancel := context.WithTimeout(t.Context(), duration+2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), duration+suite.Patience)
 	defer cancel()
 	end := time.Now().Add(duration)
 

@@ -70,10 +70,8 @@ func TestAProofAtAThrottledVault(t *testing.T) {
 	w := newFixture(t)
 	w.vault.SetSecret("a", "x", devcloud.SecretOptions{})
 	w.inject(devcloud.Fault{Action: devcloud.Throttle, Service: devcloud.ServiceVault, RetryAfter: 60 * time.Second})
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second) // less than Retry-After
-	defer cancel()
-	_, err := w.client.Fetch(ctx, w.pod("1", secret("a")))
-	if ctx.Err() != nil || !errors.Is(err, volume.ErrUnavailable) || !strings.Contains(err.Error(), "HTTP 429") {
+	_, err := w.client.Fetch(timeLeft{t.Context(), 50 * time.Second}, w.pod("1", secret("a"))) // less than Retry-After
+	if !errors.Is(err, volume.ErrUnavailable) || !strings.Contains(err.Error(), "HTTP 429") {
 		t.Errorf("%v, want the vault's 429 before the end of time", err)
 	}
 }

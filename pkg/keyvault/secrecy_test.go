@@ -10,6 +10,7 @@ import (
 
 	"k8s.io/klog/v2/textlogger"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -91,8 +92,7 @@ func TestNoGoroutineBetweenFetches(t *testing.T) {
 		t.Error("fetched from a cloud that is closed")
 	}
 	w.client.CloseIdleConnections()
-	// The end of the goroutines has no time limit of its own: the two minutes, as those of suite.Eventually, only end a test that would hang.
-	for deadline := time.Now().Add(2 * time.Minute); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(suite.Patience); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
 		runtime.Gosched()
 	}
 	if now := runtime.NumGoroutine(); now > before {

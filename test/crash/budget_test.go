@@ -20,8 +20,8 @@ import (
 func TestMemoryBudget(t *testing.T) {
 	t.Parallel()
 	before := newBaseline(t)
-	n := node.New(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address="}})
 	group := newMemoryGroup(t)
+	n := node.New(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address="}})
 	group.add(t, n.PID())
 	group.limit(t, group.used(t)+64<<20)
 
@@ -114,13 +114,25 @@ func burst(t *testing.T, n *node.Node) (burstPods []*pod) {
 	burstPods = make([]*pod, len(errs))
 	for i := range burstPods {
 		burstPods[i] = newPod(n, fmt.Sprint("burst", i), budgetFiles, budgetSize)
-		all.Go(func() { errs[i] = n.Publish(t.Context(), burstPods[i].Volume) })
+		all.Go(func() { errs[i] = publishInTurn(t, n, burstPods[i]) })
 	}
 	all.Wait()
 	for i, p := range burstPods {
 		tooLate(t, n, p, errs[i])
 	}
 	return burstPods
+}
+
+// publishInTurn repeats a call, as the kubelet does, that the daemon has ended for other large volumes, because on a busy machine its
+// vault was slow.
+func publishInTurn(t *testing.T, n *node.Node, p *pod) error {
+	t.Helper()
+	for {
+		err := n.Publish(t.Context(), p.Volume)
+		if !strings.Contains(status.Convert(err).Message(), "other large volumes waited for it") {
+			return err
+		}
+	}
 }
 
 // refreshAll refreshes all volumes with new content, at the same time.
@@ -131,7 +143,7 @@ func refreshAll(t *testing.T, n *node.Node, pods []*pod) {
 	for i, p := range pods {
 		n.Age(t, p.Volume, stale)
 		p.change(n)
-		all.Go(func() { errs[i] = n.Publish(t.Context(), p.Volume) })
+		all.Go(func() { errs[i] = publishInTurn(t, n, p) })
 	}
 	all.Wait()
 	for i, p := range pods {

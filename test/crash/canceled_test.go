@@ -159,7 +159,7 @@ func lateBefore(t *testing.T, n *node.Node, p *pod) error {
 // lateInFetch doubles the deadline until the call reaches the vault.
 func lateInFetch(t *testing.T, n *node.Node, p *pod) (err error) {
 	t.Helper()
-	for patience := 100 * time.Millisecond; patience < time.Minute; patience *= 2 {
+	for patience := 100 * time.Millisecond; patience < suite.Patience; patience *= 2 {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		reached := false
 		err = hanging(ctx, t, n, p, func(func()) { reached = true })

@@ -29,8 +29,8 @@ func TestWhatVolumesAreCharged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			n := node.New(t, node.Options{})
 			group := newMemoryGroup(t)
+			n := node.New(t, node.Options{})
 			group.add(t, n.PID())
 			setSecret(n, "value", strings.Repeat("x", test.size))
 			var objects strings.Builder

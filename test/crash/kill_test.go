@@ -122,7 +122,7 @@ func (s *killRun) waitForKill() {
 	instant := time.Duration(s.random.Int64N(int64(100 * time.Millisecond)))
 	if s.random.IntN(4) > 0 {
 		instant /= 20
-		late := time.After(2 * time.Minute)
+		late := time.After(suite.Patience)
 		for range s.random.IntN(2 * len(s.workers)) {
 			select {
 			case <-s.answers:

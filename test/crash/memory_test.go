@@ -18,8 +18,8 @@ import (
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
 	before := newBaseline(t)
-	n := node.New(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
 	group := newMemoryGroup(t)
+	n := node.New(t, node.Options{Env: []string{"TMPDIR=" + before.temporary}, Flags: []string{"--http-address=", "--mount-max-age=0"}})
 	group.add(t, n.PID())
 	const files, size = 40, 25_000 // a set of 1 MB
 	var pods []*pod
@@ -104,7 +104,7 @@ func ended(t *testing.T, n *node.Node) (yes bool) {
 	return yes
 }
 
-// memoryGroup is a memory cgroup that ends with the test.
+// memoryGroup is a memory cgroup that ends with the test, and is made before the node, so that a failed test ends the daemon first.
 type memoryGroup struct{ node.MemoryGroup }
 
 func newMemoryGroup(t *testing.T) memoryGroup {

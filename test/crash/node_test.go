@@ -177,9 +177,6 @@ func TestStopWithCallsInFlight(t *testing.T) {
 	if f, err := late.look(n); err != nil || f.folder {
 		t.Errorf("a call that was refused: found %+v, %v", f, err)
 	}
-	if took > time.Minute {
-		t.Errorf("the daemon took %v to stop", took)
-	}
 	logVerdict(t, "SIGTERM: %d calls in flight, %d finished, 1 answered %v; new calls refused; ended after %.1f s with exit code 0",
 		len(pods), len(pods)-1, status.Code(errs[1]), took.Seconds())
 }

@@ -1,7 +1,6 @@
 package crash_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,12 +11,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
@@ -302,9 +301,7 @@ func quit(t *testing.T, n *node.Node) {
 // vaultAsked waits for a number of requests to the vaults, counted from the start of the cloud.
 func vaultAsked(t *testing.T, n *node.Node, times int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	if err := n.Cloud.Wait(ctx, devcloud.CountKey{Service: devcloud.ServiceVault}, times); err != nil {
+	if err := n.Cloud.Wait(suite.Context(t), devcloud.CountKey{Service: devcloud.ServiceVault}, times); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -3,20 +3,19 @@
 package daemon_test
 
 import (
-	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
@@ -28,9 +27,7 @@ func workload(pairs ...string) kubelet.Volume { return node.Volume("secrets", pa
 // refused publishes a volume that must fail with this code and text, and leave nothing behind.
 func refused(t *testing.T, n *node.Node, v kubelet.Volume, code codes.Code, text string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	err := n.Publish(ctx, v)
+	err := n.Publish(suite.Context(t), v)
 	if status.Code(err) != code || status.Convert(err).Message() != text {
 		t.Errorf("publish:\n got %s: %s\nwant %s: %s", status.Code(err), status.Convert(err).Message(), code, text)
 	}

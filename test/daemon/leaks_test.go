@@ -2,7 +2,6 @@ package daemon_test
 
 import (
 	"bufio"
-	"context"
 	"encoding/base64"
 	"fmt"
 	"io/fs"
@@ -309,8 +308,7 @@ func (l *leaks) failToStart(t *testing.T) {
 	t.Helper()
 	wrong := filepath.Join(t.TempDir(), "wrong-file")
 	replace(t, wrong, "-----BEGIN "+plantedPolicy+"-----\n"+plantedPolicy)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // in case the daemon starts
-	defer cancel()
+	ctx := suite.Context(t) // in case the daemon starts
 	run := func(flag, port string) *exec.Cmd {
 		again := exec.CommandContext(ctx, l.Binary(), "--node-id=n", "--http-address=", "--endpoint=unix://"+l.Dir+"/other.sock", flag)
 		again.Env = []string{"HTTPS_PROXY=http://somebody:" + plantedProxy + "@127.0.0.1:" + port}

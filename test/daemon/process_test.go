@@ -2,7 +2,6 @@ package daemon_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"net"
 	"os"
@@ -12,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
@@ -95,9 +93,7 @@ func TestBadProxy(t *testing.T) {
 			if strings.HasSuffix(name, "_proxy") {
 				variable = name
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // in case the daemon starts
-			defer cancel()
-			cmd := exec.CommandContext(ctx, binary, "--node-id=n", "--http-address=", "--endpoint=unix://"+t.TempDir()+"/csi.sock")
+			cmd := exec.CommandContext(suite.Context(t), binary, "--node-id=n", "--http-address=", "--endpoint=unix://"+t.TempDir()+"/csi.sock")
 			cmd.Env = []string{variable + "=" + value, "NO_PROXY=*"}
 			out, err := cmd.CombinedOutput()
 			var exit *exec.ExitError
@@ -246,8 +242,7 @@ func TestRegistration(t *testing.T) {
 	}
 	defer func() { _ = conn.Close() }()
 	kubelet := registration.NewRegistrationClient(conn)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
+	ctx := suite.Context(t)
 	info, err := kubelet.GetInfo(ctx, &registration.InfoRequest{}, grpc.WaitForReady(true))
 	if err != nil {
 		t.Fatal(err)

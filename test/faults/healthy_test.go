@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func (fx *fixture) startHealthy(t *testing.T, p setup) *healthyVolumes {
 
 func (n *healthyVolumes) once(t *testing.T, fx *fixture, name string) {
 	v := healthyVolume(name)
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), suite.Patience)
 	defer cancel()
 	began := time.Now()
 	if err := fx.Publish(ctx, v); err != nil {
@@ -98,7 +99,11 @@ func TestAHangingVaultSlowsNobody(t *testing.T) {
 		hanging.Go(func() {
 			v := healthyVolume(fmt.Sprint("stuck-", i))
 			v.Attributes["vault"], v.Attributes["secrets"], v.Attributes["timeout"] = stuck.URL(), fmt.Sprint("value-", i), "110s"
-			ended <- fx.Publish(ctx, v)
+			err := fx.Publish(ctx, v)
+			for strings.Contains(fmt.Sprint(err), "timed out") { // a busy machine has made no connection in time
+				err = fx.Publish(ctx, v)
+			}
+			ended <- err
 		})
 	}
 	if err := fx.Cloud.Wait(t.Context(), devcloud.CountKey{Service: devcloud.ServiceVault, Host: stuck.Host()}, 1); err != nil {

@@ -7,13 +7,11 @@
 package hostile_test
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -31,8 +29,6 @@ import (
 func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
 
 const (
-	// patience is how long an attack may take. It needs a few milliseconds of CPU time, but the machine may be busy.
-	patience = time.Minute
 	// mostRSS is the allowed memory of the daemon at any time, far below the 512 MiB of the chart.
 	mostRSS = 300 << 20
 	// marker is in all values that must not appear in answers and logs.
@@ -60,11 +56,10 @@ func newFixture(t *testing.T, flags ...string) *fixture {
 	return s
 }
 
-// checkAlive checks that the daemon still serves others, soon.
+// checkAlive checks that the daemon still serves others.
 func (s *fixture) checkAlive(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
+	ctx := suite.Context(t)
 	if _, err := s.Identity.Probe(ctx, &csi.ProbeRequest{}); err != nil {
 		t.Fatalf("the daemon does not answer a Probe: %v", err)
 	}
@@ -110,11 +105,9 @@ func (s *fixture) cpu(t *testing.T) float64 {
 // is unpublished afterwards.
 func (s *fixture) attack(t *testing.T, v kubelet.Volume, code codes.Code, text string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
-	defer cancel()
-	began := time.Now()
+	ctx := suite.Context(t)
 	err := s.Publish(ctx, v)
-	s.check(t, err, time.Since(began), code, text)
+	s.check(t, err, code, text)
 	if err == nil {
 		if err := s.Unpublish(ctx, v); err != nil {
 			t.Error(err)
@@ -127,7 +120,7 @@ func (s *fixture) attack(t *testing.T, v kubelet.Volume, code codes.Code, text s
 }
 
 // check compares an answer, and searches it for content that no answer may have.
-func (s *fixture) check(t *testing.T, err error, took time.Duration, code codes.Code, text string) {
+func (s *fixture) check(t *testing.T, err error, code codes.Code, text string) {
 	t.Helper()
 	got := status.Convert(err)
 	s.mu.Lock()
@@ -140,9 +133,6 @@ func (s *fixture) check(t *testing.T, err error, took time.Duration, code codes.
 	}
 	if got.Code() != code || !matches {
 		t.Errorf("answered\n%s: %s, want\n%s: %s", got.Code(), got.Message(), code, text)
-	}
-	if took > patience {
-		t.Errorf("took %v", took)
 	}
 	if !utf8.ValidString(got.Message()) || strings.ContainsFunc(got.Message(), unicode.IsControl) || len(got.Message()) > 8<<10 {
 		t.Errorf("%d bytes that are not one line: %q", len(got.Message()), got.Message())

@@ -2,7 +2,6 @@ package hostile_test
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -49,7 +48,7 @@ func TestHTTP(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conn := dialHTTP(t, address)
 			defer func() { _ = conn.Close() }()
-			_ = conn.SetDeadline(time.Now().Add(patience))
+			_ = conn.SetDeadline(time.Now().Add(suite.Patience))
 			go func() { _, _ = io.WriteString(conn, test.request); _ = conn.(*net.TCPConn).CloseWrite() }()
 			line, _ := bufio.NewReader(conn).ReadString('\n')
 			if !strings.HasPrefix(line, test.answer) {
@@ -92,8 +91,7 @@ func TestSlowHTTP(t *testing.T) {
 	}
 	suite.Eventually(t, "the oldest connections are closed", func() bool { return s.footprint(t).Descriptors <= s.before.Descriptors+300 })
 	for _, path := range []string{"/healthz", "/metrics"} {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.HTTP+path, nil)
+		request, err := http.NewRequestWithContext(suite.Context(t), http.MethodGet, s.HTTP+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,11 +101,10 @@ func TestSlowHTTP(t *testing.T) {
 		} else {
 			_ = response.Body.Close()
 		}
-		cancel()
 	}
 	// The daemon closes a connection without a complete request.
 	for i, conn := range held[:3*each] {
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_ = conn.SetReadDeadline(time.Now().Add(suite.Patience))
 		if _, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("connection %d is still open", i)
 			break

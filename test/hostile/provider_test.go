@@ -1,19 +1,18 @@
 package hostile_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/provider/v1alpha1"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
@@ -33,12 +32,10 @@ func TestProvider(t *testing.T) {
 	defer func() { _ = conn.Close() }()
 	try := func(name, method string, message []byte, code codes.Code, text string) {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			began := time.Now()
+			ctx := suite.Context(t)
 			var answer []byte
 			err := conn.Invoke(ctx, method, message, &answer)
-			s.check(t, err, time.Since(began), code, text)
+			s.check(t, err, code, text)
 		})
 	}
 

@@ -1,7 +1,6 @@
 package observe_test
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"math"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/test/observe"
 )
 
@@ -38,8 +38,7 @@ func (r *run) checkNames(t *testing.T) {
 // checkQuiet checks that no alert fires before the first scenario and after the last.
 func (r *run) checkQuiet(t *testing.T) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), deadline)
-	defer cancel()
+	ctx := suite.Context(t)
 	for firing := r.firing(t); len(firing) > 0; firing = r.firing(t) {
 		if ctx.Err() != nil {
 			t.Fatalf("still firing: %q", slices.Sorted(maps.Keys(firing)))

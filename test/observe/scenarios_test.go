@@ -28,10 +28,8 @@ func timesFor(slower int) times {
 	return times{interval: 300 * time.Millisecond << slower, window: 1800 * time.Millisecond << slower, wait: 750 * time.Millisecond << slower}
 }
 
-const (
-	deadline = 2 * time.Minute // for an alert to fire or to end, on a busy machine
-	slowest  = 3               // the last of timesFor; its verdict counts in any case
-)
+// slowest is the last of timesFor; its verdict counts in any case.
+const slowest = 3
 
 // run is one run of all scenarios, and its observations.
 type run struct {
@@ -97,7 +95,7 @@ func start(t *testing.T, times times) *run {
 	if r.rules, err = observe.ReadRules(text); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	ctx, cancel := context.WithTimeout(t.Context(), suite.Patience)
 	defer cancel()
 	r.prometheus, err = observe.Start(ctx, observe.Options{Dir: t.TempDir(), Target: r.fixture.Address(), Rules: text, Interval: r.interval})
 	switch {
@@ -129,7 +127,7 @@ func (r *run) close(t *testing.T) {
 // two steps.
 func (r *run) play(t *testing.T, scenario observe.Scenario) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	ctx, cancel := context.WithTimeout(t.Context(), suite.Patience)
 	defer cancel()
 	began := time.Now()
 	r.began[scenario.Name] = began
@@ -152,7 +150,7 @@ func (r *run) play(t *testing.T, scenario observe.Scenario) {
 		firing := r.firing(t)
 		if missing := slices.DeleteFunc(slices.Clone(scenario.Alerts), func(name string) bool { return firing[name] }); len(missing) > 0 {
 			if ctx.Err() != nil {
-				t.Errorf("%s: %q do not fire within %s", scenario.Name, missing, deadline)
+				t.Errorf("%s: %q do not fire within %s", scenario.Name, missing, suite.Patience)
 				break
 			}
 		} else if time.Since(began) > r.window+r.wait || len(scenario.Alerts) > 0 {

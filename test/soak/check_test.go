@@ -6,9 +6,6 @@ import (
 	"time"
 )
 
-// slack is the delay with which the history may record a change of the vault.
-const slack = time.Second
-
 // check compares the content of the volume with the history of the vaults. fetched is the time of the set. The caller holds s.mu.
 func (s *slot) check(fetched time.Time) error {
 	now := time.Now()
@@ -27,7 +24,7 @@ func (s *slot) check(fetched time.Time) error {
 		if shownObject.content == absent {
 			shown[i] = -1
 		}
-		if !outdated.IsZero() && outdated.Add(slack).Before(fetched) {
+		if !outdated.IsZero() && outdated.Before(fetched) {
 			return fmt.Errorf("%s of %s: the set was fetched %s after this value was replaced", shownObject.object, shownObject.vault, fetched.Sub(outdated))
 		}
 		if shown[i] >= 0 && shown[i] < before[i] {

@@ -28,7 +28,7 @@ type history struct {
 // state is one value of an object, or its absence, which is the zero sum.
 type state struct {
 	content sum
-	from    time.Time // just before the vault changed to it
+	from    time.Time // just after the vault changed to it
 }
 
 type sum [sha256.Size]byte
@@ -47,28 +47,28 @@ func (b *vaultHistory) set(name string) {
 	h := b.of(name)
 	generation := len(h.states)
 	value := fmt.Sprintf("%s %s %d %s", b.vault.URL(), name, generation, strings.Repeat(fmt.Sprint(generation%10), 20+37*generation%400))
-	h.add(sha256.Sum256([]byte(value)))
 	b.vault.SetSecret(name, value, devcloud.SecretOptions{})
+	h.add(sha256.Sum256([]byte(value)))
 }
 
 // remove deletes a secret.
 func (b *vaultHistory) remove(name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	err := b.vault.Delete(devcloud.Secrets, name)
 	b.of(name).add(absent)
-	return b.vault.Delete(devcloud.Secrets, name)
+	return err
 }
 
 // issue gives a certificate its next version, with a new key.
 func (b *vaultHistory) issue(name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	h, from := b.of(name), time.Now()
 	made, err := b.vault.SetCertificate(name, devcloud.CertificateOptions{KeyType: devcloud.P256, Intermediates: 1})
 	if err != nil {
 		return err
 	}
-	h.addFrom(sha256.Sum256(made.Leaf.Raw), from)
+	b.of(name).add(sha256.Sum256(made.Leaf.Raw))
 	return nil
 }
 
@@ -81,11 +81,9 @@ func (b *vaultHistory) of(name string) *history {
 	return h
 }
 
-func (h *history) add(content sum) { h.addFrom(content, time.Now()) }
-
-func (h *history) addFrom(content sum, from time.Time) {
+func (h *history) add(content sum) {
 	h.by[content] = len(h.states)
-	h.states = append(h.states, state{content, from})
+	h.states = append(h.states, state{content, time.Now()})
 }
 
 // find returns the generation of a content in an object's history, and when a newer one replaced it; zero for the newest. Of several

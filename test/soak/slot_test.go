@@ -18,6 +18,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/internal/aging"
 	"github.com/keyvault-csi/keyvault-csi/internal/kubelet"
 	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 )
 
 // phase is the kubelet's state of a volume.
@@ -109,7 +110,7 @@ func (s *slot) call(ctx context.Context, do func(*kubelet.Kubelet, context.Conte
 		}
 		return s.token, nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), suite.Patience)
 	defer cancel()
 	s.testNode.inFlight.Add(1)
 	err = do(&k, ctx)
