@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/rhysd/actionlint"
@@ -21,7 +23,11 @@ func main() {
 	if len(files) == 0 {
 		files, _ = filepath.Glob(".github/workflows/*.y*ml") // the pattern is valid
 	}
-	problems, err := check(files, os.Stdout)
+	shellcheck, err := findShellcheck(exec.LookPath, os.Getenv("CI") != "", os.Stdout)
+	problems := 0
+	if err == nil {
+		problems, err = check(files, shellcheck, os.Stdout)
+	}
 	switch {
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "actions:", err)
@@ -32,12 +38,27 @@ func main() {
 	fmt.Printf("actions: %d workflows pass actionlint and our rules\n", len(files))
 }
 
-// check prints the problems of the files and returns their number.
-func check(files []string, out io.Writer) (problems int, err error) {
+// findShellcheck returns the program with which actionlint checks scripts; without it, actionlint leaves them out and does not say so. Where a
+// developer runs this, a line does; in continuous integration it is an error.
+func findShellcheck(look func(name string) (string, error), ci bool, out io.Writer) (path string, err error) {
+	const text = "shellcheck is not installed, which checks the scripts of the workflows (apt-get install shellcheck)"
+	path, err = look("shellcheck")
+	switch {
+	case err == nil:
+		return path, nil
+	case ci:
+		return "", errors.New(text)
+	}
+	fmt.Fprintln(out, "actions: skipped:", text)
+	return "", nil
+}
+
+// check prints the problems of the files and returns their number. Without shellcheck it leaves out their scripts.
+func check(files []string, shellcheck string, out io.Writer) (problems int, err error) {
 	if len(files) == 0 {
 		return 0, errors.New("there is no workflow here: run it in the root of the repository")
 	}
-	linter, err := actionlint.NewLinter(out, &actionlint.LinterOptions{Shellcheck: "shellcheck"})
+	linter, err := actionlint.NewLinter(out, &actionlint.LinterOptions{Shellcheck: shellcheck})
 	if err != nil {
 		return 0, err
 	}
@@ -65,6 +86,9 @@ func check(files []string, out io.Writer) (problems int, err error) {
 	return problems, nil
 }
 
+// onMain fails for a commit that is not on main.
+const onMain = "git merge-base --is-ancestor HEAD origin/main"
+
 // checker checks one file.
 type checker struct {
 	lines  []string
@@ -85,7 +109,39 @@ func (c *checker) workflow(w *actionlint.Workflow) {
 	}
 	for _, job := range w.Jobs {
 		c.job(job)
+		if startsByTag(w) && writes(job.Permissions) {
+			c.onMain(job)
+		}
 	}
+}
+
+// startsByTag reports whether a pushed tag starts the workflow.
+func startsByTag(w *actionlint.Workflow) bool {
+	return slices.ContainsFunc(w.On, func(event actionlint.Event) bool {
+		hook, ok := event.(*actionlint.WebhookEvent)
+		return ok && hook.EventName() == "push" && (hook.Tags != nil || hook.Branches == nil)
+	})
+}
+
+// onMain: whoever may push a tag could otherwise publish a commit that nobody has reviewed.
+func (c *checker) onMain(j *actionlint.Job) {
+	fetched := false
+	for _, step := range j.Steps {
+		switch exec := step.Exec.(type) {
+		case *actionlint.ExecAction:
+			name, _, _ := strings.Cut(exec.Uses.Value, "@")
+			fetched = fetched || name == "actions/checkout" && input(exec, "fetch-depth") == "0"
+			if name == "actions/checkout" {
+				continue
+			}
+		case *actionlint.ExecRun:
+			if fetched && strings.Contains(exec.Run.Value, onMain) {
+				return
+			}
+		}
+		break // whatever else it does comes later
+	}
+	c.report(j.Pos, "job %s: a tag starts it, and it may write: after a checkout with fetch-depth: 0, its next step must be %s", j.ID.Value, onMain)
 }
 
 func (c *checker) job(j *actionlint.Job) {
