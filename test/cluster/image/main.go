@@ -1,7 +1,9 @@
 // Image packs static binaries into an image archive that `docker load`, `ctr images import` and `kind load
 // image-archive` take. There is no base, no builder and no registry in it, and equal files give equal archives.
 //
-//	image -name example.com/x:tag -entrypoint /x -o x.tar bin/x:/x [FILE:PATH]...
+//	image -name example.com/x:tag -entrypoint /x -user 0:0 -o x.tar bin/x:/x [FILE:PATH]...
+//
+// A path without a file (:/tmp) is an empty folder for everybody.
 package main
 
 import (
@@ -24,15 +26,16 @@ func main() {
 	name := flag.String("name", "", "the image's `name` with its tag, as pods say it")
 	out := flag.String("o", "", "`file` to write")
 	entrypoint := flag.String("entrypoint", "", "`path` of the program to run")
+	user := flag.String("user", "", "`UID:GID` of the process; empty: root")
 	arch := flag.String("arch", runtime.GOARCH, "`architecture` of the binaries")
 	flag.Parse()
-	if err := run(*name, *out, *entrypoint, *arch, flag.Args()); err != nil {
+	if err := run(*name, *out, *entrypoint, *user, *arch, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "image:", err)
 		os.Exit(1)
 	}
 }
 
-func run(name, out, entrypoint, arch string, files []string) error {
+func run(name, out, entrypoint, user, arch string, files []string) error {
 	if name == "" || out == "" || entrypoint == "" || len(files) == 0 {
 		return errors.New("usage: image -name NAME:TAG -entrypoint PATH -o FILE FILE:PATH [FILE:PATH]")
 	}
@@ -44,7 +47,7 @@ func run(name, out, entrypoint, arch string, files []string) error {
 		"architecture": arch,
 		"os":           "linux",
 		"created":      time.Unix(0, 0).UTC(),
-		"config":       map[string]any{"Entrypoint": []string{entrypoint}, "Env": []string{"PATH=/"}},
+		"config":       map[string]any{"Entrypoint": []string{entrypoint}, "User": user, "Env": []string{"PATH=/"}},
 		"rootfs":       map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + digest(layer)}},
 	})
 	if err != nil {
@@ -75,7 +78,7 @@ func run(name, out, entrypoint, arch string, files []string) error {
 	return os.Rename(out+".new", out)
 }
 
-// pack makes the only layer: /tmp, and the files with the folders above them.
+// pack makes the only layer: the files with the folders above them.
 func pack(files []string) ([]byte, error) {
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
@@ -86,9 +89,6 @@ func pack(files []string) ([]byte, error) {
 		}
 		folders[name] = true
 		return w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: mode, ModTime: time.Unix(0, 0)})
-	}
-	if err := folder("tmp", 0o1777); err != nil {
-		return nil, err
 	}
 	for _, pair := range files {
 		from, to, ok := strings.Cut(pair, ":")
@@ -104,15 +104,37 @@ func pack(files []string) ([]byte, error) {
 				return nil, err
 			}
 		}
-		data, err := os.ReadFile(from) //nolint:gosec // G304: the file to pack
-		if err != nil {
-			return nil, err
+		if from == "" {
+			if err := folder(to, 0o1777); err != nil {
+				return nil, err
+			}
+			continue
 		}
-		if err := add(w, to, 0o755, data); err != nil {
+		if err := addFile(w, from, to); err != nil {
 			return nil, err
 		}
 	}
-	return layer.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // which writes the end
+		return nil, err
+	}
+	return layer.Bytes(), nil
+}
+
+// addFile adds a file of the disk. Of its mode only whether it is a program counts, because the rest is the umask of who made it.
+func addFile(w *tar.Writer, from, to string) error {
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(from) //nolint:gosec // G304: the file to pack
+	if err != nil {
+		return err
+	}
+	mode := int64(0o644)
+	if info.Mode()&0o100 != 0 {
+		mode = 0o755
+	}
+	return add(w, to, mode, data)
 }
 
 func add(w *tar.Writer, name string, mode int64, data []byte) error {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -23,7 +24,7 @@ func TestRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		out := filepath.Join(dir, "image.tar")
-		if err := run("localhost/x:dev", out, "/bin/x", "amd64", []string{program + ":/bin/x"}); err != nil {
+		if err := run("localhost/x:dev", out, "/bin/x", "65532:65532", "amd64", []string{program + ":/bin/x", ":/tmp"}); err != nil {
 			t.Fatal(err)
 		}
 		var err error
@@ -37,6 +38,14 @@ func TestRun(t *testing.T) {
 	content := read(t, archives[0])
 	if !bytes.Contains(content["manifest.json"], []byte(`"RepoTags":["localhost/x:dev"]`)) {
 		t.Errorf("manifest.json is %s", content["manifest.json"])
+	}
+	for name, data := range content {
+		if strings.HasSuffix(name, ".json") && name != "manifest.json" && !bytes.Contains(data, []byte(`"User":"65532:65532"`)) {
+			t.Errorf("the configuration is %s", data)
+		}
+	}
+	if end := make([]byte, 1024); len(content["layer.tar"])%512 != 0 || !bytes.HasSuffix(content["layer.tar"], end) {
+		t.Error("the layer has no end")
 	}
 	layer := read(t, content["layer.tar"])
 	var names []string
