@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -82,9 +83,20 @@ func testHelmTest(t *testing.T, e *env) {
 		t.Error("helm test has succeeded without a request to the vault")
 	}
 	install("missing")
-	if out, err := try(t.Context(), "", "helm", "test", release, "--namespace", driverNamespace, "--timeout=10s"); err == nil {
-		t.Errorf("helm test succeeds without the secret:\n%s", out)
+	// Helm waits in vain, because the kubelet cannot start the container. The event of the pod says why.
+	_, err := try(t.Context(), "", "helm", "test", release, "--namespace", driverNamespace, "--timeout=10s")
+	const phase, want = "\nPhase:          Failed\nNOTES:\n", "\nError: 1 error occurred:\n\t* timed out waiting for the condition\n\n\n"
+	if err == nil || !strings.Contains(err.Error(), phase) || !strings.HasSuffix(err.Error(), want) {
+		t.Errorf("helm test without the secret: %v\nwant %q, and %q at the end", err, phase, want)
 	}
+	p := &pod{env: e, namespace: driverNamespace, name: release + "-test"}
+	status, err := p.status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.uid = status.Metadata.UID
+	p.troubled(t, "NotFound", v.asked("objects[0]", "missing")+
+		"HTTP 404 SecretNotFound: there is no such object; check the name, or recover it if it was deleted")
 	run(t, "kubectl", "delete", "pod", release+"-test", "--namespace", driverNamespace, "--wait")
 	if now := e.driverPods(t); !slices.Equal(before, now) {
 		t.Errorf("values of the test have replaced the pods of the driver: %q, now %q", before, now)
