@@ -137,7 +137,10 @@ func (s spec) pack(binary string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return layer.Bytes(), w.Close()
+	if err := w.Close(); err != nil { // which writes the end
+		return nil, err
+	}
+	return layer.Bytes(), nil
 }
 
 func (s spec) add(w *tar.Writer, name string, mode int64, file string) error {

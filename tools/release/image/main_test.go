@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -68,12 +69,34 @@ func checkIndex(t *testing.T, index v1.ImageIndex) {
 			c.Labels["org.opencontainers.image.version"] != "v1.2.3" {
 			t.Errorf("%s: the configuration is %+v", m.Platform, config)
 		}
+		checkEnd(t, image)
 		if got, want := names(t, image), []string{"x", "licenses/", "licenses/LICENSE"}; !slices.Equal(got, want) {
 			t.Errorf("%s: holds %q, want %q", m.Platform, got, want)
 		}
 	}
 	if want := []string{"linux/amd64", "linux/arm64"}; !slices.Equal(platforms, want) {
 		t.Errorf("platforms %q, want %q", platforms, want)
+	}
+}
+
+// checkEnd: an archive ends with 1,024 zeros. Some readers do without, others call it truncated.
+func checkEnd(t *testing.T, image v1.Image) {
+	t.Helper()
+	layers, err := image.Layers()
+	if err != nil || len(layers) != 1 {
+		t.Fatalf("%d layers, %v", len(layers), err)
+	}
+	r, err := layers[0].Uncompressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	layer, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(layer)%512 != 0 || !bytes.HasSuffix(layer, make([]byte, 1024)) {
+		t.Errorf("the layer of %d bytes has no end", len(layer))
 	}
 }
 
