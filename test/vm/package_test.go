@@ -36,12 +36,11 @@ func TestPackage(t *testing.T) {
 			t.Parallel()
 			programs, cache := t.TempDir(), t.TempDir()
 			for program, text := range map[string]string{"apt-get": test.get, "apt-cache": test.cache} {
-				//nolint:gosec // G306: a program
 				if err := os.WriteFile(filepath.Join(programs, program), []byte("#!/usr/bin/env bash\n"+text+"\n"), 0o755); err != nil {
 					t.Fatal(err)
 				}
 			}
-			command := exec.CommandContext(t.Context(), "./package", cache, "amd64", "kernel", test.line) //nolint:gosec // fixed
+			command := exec.CommandContext(t.Context(), "./package", cache, "amd64", "kernel", test.line)
 			command.Env = append(os.Environ(), "PATH="+programs+":"+os.Getenv("PATH"))
 			var out, errs strings.Builder
 			command.Stdout, command.Stderr = &out, &errs
