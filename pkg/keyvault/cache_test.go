@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,9 +57,16 @@ func TestTwoHundredPodsAtOnce(t *testing.T) {
 		w.vault.SetSecret(object.Name, "x", devcloud.SecretOptions{})
 	}
 	var pods sync.WaitGroup
+	var repeated atomic.Int64
 	for i := range 200 {
 		pods.Go(func() {
-			content, err := w.client.Fetch(t.Context(), first(fmt.Sprint("volume", i), w.pod(fmt.Sprint(i), ten()...)))
+			r := first(fmt.Sprint("volume", i), w.pod(fmt.Sprint(i), ten()...))
+			content, err := w.client.Fetch(t.Context(), r)
+			for err != nil && strings.Contains(err.Error(), "no answer from login.microsoftonline.com: timed out") {
+				// A busy machine has not answered within azure.TryTimeout. The kubelet asks again too.
+				repeated.Add(1)
+				content, err = w.client.Fetch(t.Context(), r)
+			}
 			if err != nil || len(content.Files) != 10 {
 				t.Errorf("%d files, %v", len(content.Files), err)
 			}
@@ -68,7 +76,11 @@ func TestTwoHundredPodsAtOnce(t *testing.T) {
 	want := map[string]int{
 		"vault secrets/get Unauthorized": 1, "login token OK": 200, "vault secrets/get OK": 10,
 	}
-	if diff := cmp.Diff(want, w.requests()); diff != "" {
+	got := w.requests()
+	if tokens := got["login token OK"]; tokens > 200 && tokens <= 200+int(repeated.Load()) {
+		want["login token OK"] = tokens // Entra ID has answered a request that the client had given up
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
