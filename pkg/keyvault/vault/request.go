@@ -51,6 +51,9 @@ func named(api string, o volume.Object) Request {
 	return r
 }
 
+// URL is the address of the object, without the query of the API version.
+func (r Request) URL() string { return r.Vault + strings.TrimSuffix(r.path(), "/") }
+
 // path is the URL path of the object in its vault.
 func (r Request) path() string {
 	if r.Interface == List {
