@@ -23,7 +23,7 @@ func startDevCloud(t *testing.T, args ...string) (screen string, end func() int)
 	reader, writer := io.Pipe()
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, append([]string{"dev-cloud"}, args...), nil, writer, writer)
+		code <- run(ctx, "kvcsi", append([]string{"dev-cloud"}, args...), nil, writer, writer)
 		_ = writer.Close()
 	}()
 	var text bytes.Buffer
@@ -120,7 +120,7 @@ func TestDevCloudRefuses(t *testing.T) {
 		{[]string{"--help"}, exitOK, "kvcsi dev-cloud runs a Key Vault"},
 	} {
 		var stdout, stderr strings.Builder
-		if code := run(t.Context(), append([]string{"dev-cloud"}, test.args...), nil, &stdout, &stderr); code != test.code || !strings.HasPrefix(stdout.String()+stderr.String(), test.want) {
+		if code := run(t.Context(), "kvcsi", append([]string{"dev-cloud"}, test.args...), nil, &stdout, &stderr); code != test.code || !strings.HasPrefix(stdout.String()+stderr.String(), test.want) {
 			t.Errorf("%v: %d %s%s", test.args, code, stdout.String(), stderr.String())
 		}
 	}

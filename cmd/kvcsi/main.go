@@ -27,23 +27,25 @@ const (
 	exitIncomplete = 3 // something could not be migrated
 )
 
-const usage = `kvcsi shows and checks what keyvault-csi does.
+const usage = `%[1]s shows and checks what keyvault-csi does.
 
-Usage: kvcsi COMMAND [FLAGS]
+Usage: %[1]s COMMAND [FLAGS]
 
 Commands:
   demo       the driver's main job on this machine, with no cluster and no Azure
   dev-cloud  a Key Vault, an Entra ID and a metadata service in one process, for development and tests
   migrate    turn manifests of acs-keyvault-agent or of the Azure provider into manifests with this driver's volume
+  explain    what the volumes of a pod in your cluster ask for, what the policy says, and what would be fetched
   render     check the volumes of this driver in manifests, and show the files that they would have
+  status     the volumes of pods in your cluster: age, last error, ends of certificates
   version    print the version
 
-Help on a command: kvcsi COMMAND --help
+Help on a command: %[1]s COMMAND --help
 `
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	code := run(ctx, programName(os.Args[0]), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }
@@ -56,9 +58,10 @@ type command struct {
 	stdout, stderr io.Writer
 }
 
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (exitCode int) {
+// run runs the command of the arguments. program is what the user has typed before them.
+func run(ctx context.Context, program string, args []string, stdin io.Reader, stdout, stderr io.Writer) (exitCode int) {
 	if len(args) == 0 {
-		fmt.Fprint(stderr, usage)
+		fmt.Fprintf(stderr, usage, program)
 		return exitUsage
 	}
 	var do func(context.Context, command) (exitCode int, err error)
@@ -71,17 +74,21 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		do = runMigrate
 	case "render":
 		do = runRender
+	case "explain":
+		do = runExplain
+	case "status":
+		do = runStatus
 	case "version", "--version":
 		fmt.Fprintln(stdout, "kvcsi", buildVersion())
 		return exitOK
 	case "help", "-h", "--help":
-		fmt.Fprint(stdout, usage)
+		fmt.Fprintf(stdout, usage, program)
 		return exitOK
 	default:
-		fmt.Fprintf(stderr, "kvcsi: unknown command %q; known are demo, dev-cloud, migrate, render and version\n", args[0])
+		fmt.Fprintf(stderr, "%s: unknown command %q; known are demo, dev-cloud, explain, migrate, render, status and version\n", program, args[0])
 		return exitUsage
 	}
-	flags := flag.NewFlagSet("kvcsi "+args[0], flag.ContinueOnError)
+	flags := flag.NewFlagSet(program+" "+args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	exitCode, err := do(ctx, command{flags, args[1:], stdin, stdout, stderr})
 	if err != nil {

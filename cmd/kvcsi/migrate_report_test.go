@@ -72,14 +72,14 @@ spec:
 	folder := inFolder(t, map[string]string{"pod.yaml": manifest, "template.yaml": "{{- if .Values.x }}\n" + manifest + "{{- end }}\n"})
 	pod, template := filepath.Join(folder, "pod.yaml"), filepath.Join(folder, "template.yaml")
 	var stdout, stderr strings.Builder
-	code := run(t.Context(), []string{"render", "-f", pod}, nil, &stdout, &stderr)
+	code := run(t.Context(), "kvcsi", []string{"render", "-f", pod}, nil, &stdout, &stderr)
 	for _, text := range []string{"identity  workload, client {{ .Values.identity.clientID }}\n", "secrets/db-{{ .Values.environment }}", "kv-${ENVIRONMENT}.vault.azure.net secret"} {
 		if code != exitOK || !strings.Contains(stdout.String(), text) {
 			t.Errorf("exit %d, no %q in:\n%s%s", code, text, stdout.String(), stderr.String())
 		}
 	}
 	stderr.Reset()
-	code = run(t.Context(), []string{"render", "-f", template}, nil, &stdout, &stderr)
+	code = run(t.Context(), "kvcsi", []string{"render", "-f", template}, nil, &stdout, &stderr)
 	if code != exitError || !strings.Contains(stderr.String(), template+": is a template of Helm") {
 		t.Errorf("exit %d, %s", code, stderr.String())
 	}

@@ -26,7 +26,7 @@ func golden(t *testing.T, folder string, pattern string, args ...string) {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			t.Parallel()
 			var stdout, stderr strings.Builder
-			code := run(t.Context(), append(args, "-f", name), nil, &stdout, &stderr)
+			code := run(t.Context(), "kvcsi", append(args, "-f", name), nil, &stdout, &stderr)
 			err := strings.ReplaceAll(stderr.String(), manifestFolder+"/", "") + fmt.Sprintf("exit %d\n", code)
 			out := strings.ReplaceAll(stdout.String(), manifestFolder+"/", "")
 			for path, got := range map[string]string{".out": out, ".err": err} {
@@ -68,7 +68,7 @@ func inFolder(t *testing.T, texts map[string]string) (folder string) {
 func migrateCommand(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err strings.Builder
-	code = run(t.Context(), append([]string{"migrate"}, args...), strings.NewReader(stdin), &out, &err)
+	code = run(t.Context(), "kvcsi", append([]string{"migrate"}, args...), strings.NewReader(stdin), &out, &err)
 	return code, out.String(), err.String()
 }
 

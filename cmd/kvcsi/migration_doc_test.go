@@ -74,7 +74,7 @@ func runLine(t *testing.T, folder, line string) string {
 		}
 	}
 	var stdout, stderr strings.Builder
-	code := run(t.Context(), args, nil, &stdout, &stderr)
+	code := run(t.Context(), "kvcsi", args, nil, &stdout, &stderr)
 	output := strings.ReplaceAll(stdout.String()+stderr.String(), folder+"/", "")
 	if code != exitOK {
 		output += fmt.Sprintf("[exit %d]\n", code)

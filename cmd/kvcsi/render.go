@@ -121,6 +121,11 @@ func render(volumes []migrate.Volume, show func(migrate.Volume) error, stderr io
 // showVolume prints the identity and the files of a volume, including those that depend on what the vault holds.
 func showVolume(v migrate.Volume, stdout io.Writer) {
 	fmt.Fprintf(stdout, "%s:%d: %s, volume %s\n", v.File, v.Line, v.Object, v.Name)
+	showRequest(v, stdout)
+}
+
+// showRequest prints what showVolume does below the name of the volume.
+func showRequest(v migrate.Volume, stdout io.Writer) {
 	fmt.Fprintf(stdout, "  identity  %s\n", identityLine(v.Request.Identity))
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	for _, folder := range v.Request.Folders {

@@ -14,7 +14,7 @@ func TestRenderGolden(t *testing.T) {
 func renderCommand(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err strings.Builder
-	code = run(t.Context(), append([]string{"render"}, args...), strings.NewReader(stdin), &out, &err)
+	code = run(t.Context(), "kvcsi", append([]string{"render"}, args...), strings.NewReader(stdin), &out, &err)
 	return code, out.String(), err.String()
 }
 

@@ -46,6 +46,7 @@ func TestE2E(t *testing.T) {
 			{"forbidden heals", testForbidden},
 			{"unknown attribute", testUnknownAttribute},
 			{"stats summary", testStats},
+			{"kubectl kvcsi", testPlugin},
 			{"vault down during republish", testVaultDown},
 		} {
 			t.Run(test.name, func(t *testing.T) {

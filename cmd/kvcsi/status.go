@@ -1,0 +1,291 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyvault-csi/keyvault-csi/cmd/kvcsi/internal/cluster"
+)
+
+const statusUsage = `%[1]s shows each volume of the driver in your pods: its age, whether it is fresh, the last error, and the first end of its
+certificates. It asks with your own kubeconfig: pods (list), their events (list), and the driver of each node by port-forward. Without a
+right it shows the rest, and says on standard error what is missing. It reads no Secret and no value.
+
+Usage: %[1]s [-n NAMESPACE | -A] [-l SELECTOR] [-o table|json] [POD...]
+
+States:
+  fresh      the last refresh worked
+  failing    the last refresh failed; the files are still young enough
+  stale      no refresh for too long; the pod keeps its files
+  degraded   refreshed, but incomplete or changed by another process; the message says what
+  failed     not mounted; the message is the error of the last event
+  waiting    not mounted yet, without an error
+  unseen     not yet seen by the driver since its start; the kubelet calls it every 60 to 90 seconds
+  unknown    a right is missing, or the driver of the node does not answer; standard error says which
+
+Exit code: 0 if no volume is stale, failing, degraded or failed (unknown, unseen and waiting ones do not count), 1 if one is, or if the
+cluster cannot be asked, 2 for a wrong command line.
+`
+
+// The states of a volume.
+const (
+	stateFresh    = "fresh"
+	stateFailing  = "failing"
+	stateStale    = "stale"
+	stateDegraded = "degraded"
+	stateFailed   = "failed"
+	stateWaiting  = "waiting"
+	stateUnseen   = "unseen"
+	stateUnknown  = "unknown"
+)
+
+const unseenMessage = "not yet seen by the driver since its start"
+
+// volumeStatus is one line of status; its JSON is that of -o json.
+type volumeStatus struct {
+	Namespace string `json:"namespace"`
+	Pod       string `json:"pod"`
+	Volume    string `json:"volume"`
+	Node      string `json:"node,omitempty"`
+	State     string `json:"state"`
+	// Fetched is when the oldest object was read; AgeSeconds is its age by the clock of the node.
+	Fetched      *time.Time       `json:"fetched,omitempty"`
+	AgeSeconds   *int64           `json:"ageSeconds,omitempty"`
+	Message      string           `json:"message,omitempty"`
+	Certificates []cluster.Expiry `json:"certificates,omitempty"` // the soonest end first
+	now          time.Time        // of the node
+}
+
+// runStatus shows the volumes of pods.
+func runStatus(ctx context.Context, c command) (exitCode int, err error) {
+	k := newKubeCommand(c)
+	all := k.flags.BoolP("all-namespaces", "A", false, "the pods of all namespaces")
+	selector := k.flags.StringP("selector", "l", "", "only pods with these labels, as in kubectl get")
+	format := k.flags.StringP("output", "o", "table", "table or json")
+	if code, err := k.parse(statusUsage); code != parsed {
+		return code, err
+	}
+	names := k.flags.Args()
+	switch {
+	case *format != "table" && *format != "json":
+		return exitUsage, fmt.Errorf("--output is table or json, not %q", *format)
+	case len(names) > 0 && *selector != "":
+		return exitUsage, errors.New("give names of pods or --selector")
+	case len(names) > 0 && *all:
+		return exitUsage, errors.New("names of pods are of one namespace; leave out --all-namespaces")
+	}
+	a, err := k.connect()
+	if err != nil {
+		return exitError, err
+	}
+	namespace := a.Namespace
+	if *all {
+		namespace = ""
+	}
+	pods, err := a.podsOf(ctx, namespace, *selector, names)
+	if err != nil {
+		return exitError, err
+	}
+	volumes := a.status(ctx, namespace, pods)
+	if *format == "json" {
+		err = writeStatusJSON(c.stdout, volumes, a.missing)
+	} else {
+		a.writeStatusTable(volumes, *all)
+	}
+	a.sayMissing()
+	return statusCode(volumes), err
+}
+
+func statusCode(volumes []volumeStatus) int {
+	for _, v := range volumes {
+		switch v.State {
+		case stateStale, stateFailing, stateDegraded, stateFailed:
+			return exitError
+		}
+	}
+	return exitOK
+}
+
+// podsOf returns the named pods, or those of the namespace with volumes of the driver.
+func (a *asked) podsOf(ctx context.Context, namespace, selector string, names []string) (pods []cluster.Pod, err error) {
+	for _, name := range names {
+		p, err := a.pod(ctx, name)
+		if err == nil && len(p.VolumesOf(a.driver)) == 0 {
+			err = a.noVolume(p)
+		}
+		if err != nil {
+			return nil, err
+		}
+		pods = append(pods, p)
+	}
+	if len(names) > 0 {
+		return pods, nil
+	}
+	listed, err := a.Pods(ctx, namespace, selector)
+	if err != nil {
+		return nil, fmt.Errorf("the pods cannot be listed: %w", err)
+	}
+	for _, p := range listed {
+		if len(p.VolumesOf(a.driver)) > 0 && !p.Ended() {
+			pods = append(pods, p)
+		}
+	}
+	return pods, nil
+}
+
+// status asks the events and the drivers of the nodes about the volumes of the pods.
+func (a *asked) status(ctx context.Context, namespace string, pods []cluster.Pod) (volumes []volumeStatus) {
+	if len(pods) == 0 {
+		return nil
+	}
+	var group sync.WaitGroup
+	var failures map[string]cluster.Event
+	var eventsErr error
+	group.Go(func() { failures, eventsErr = a.failures(ctx, namespace) })
+	nodes := a.askDrivers(ctx, pods)
+	group.Wait()
+	if eventsErr != nil {
+		a.miss("no errors of mounts are shown", eventsErr)
+	}
+	for _, p := range pods {
+		for _, v := range p.VolumesOf(a.driver) {
+			volumes = append(volumes, statusOf(p, v.Name, nodes[p.Spec.NodeName], failures[p.Metadata.UID+"/"+v.Name]))
+		}
+	}
+	slices.SortStableFunc(volumes, func(x, y volumeStatus) int {
+		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Pod, y.Pod), cmp.Compare(x.Volume, y.Volume))
+	})
+	return volumes
+}
+
+// statusOf decides on the state of one volume. What the driver says counts more than an event, which may be of before.
+func statusOf(p cluster.Pod, name string, node nodeAnswer, failure cluster.Event) volumeStatus {
+	v := volumeStatus{Namespace: p.Metadata.Namespace, Pod: p.Metadata.Name, Volume: name, Node: p.Spec.NodeName, now: node.now}
+	listed, seen := node.volumes[p.VolumeID(name)]
+	_, why := failure.FailedMount()
+	mounted := p.Status.Phase == "Running"
+	switch {
+	case seen:
+		v.Fetched, v.Certificates, v.Message = listed.Fetched, listed.Certificates, listed.Message
+		if listed.Fetched != nil {
+			age := int64(node.now.Sub(*listed.Fetched) / time.Second)
+			v.AgeSeconds = &age
+		}
+		v.State = stateOf(listed.Reason)
+	case why != "" && !mounted:
+		v.State, v.Message = stateFailed, why
+	case p.Spec.NodeName == "":
+		v.State, v.Message = stateWaiting, "the pod has no node yet"
+	case !node.answered:
+		v.State = stateUnknown
+	case mounted:
+		v.State, v.Message = stateUnseen, unseenMessage
+	default:
+		v.State = stateWaiting
+	}
+	return v
+}
+
+// stateOf is the state behind a reason of the driver.
+func stateOf(reason string) string {
+	switch reason {
+	case "":
+		return stateFresh
+	case "Stale":
+		return stateStale
+	case "RefreshFailed":
+		return stateFailing
+	}
+	return stateDegraded
+}
+
+// failures returns the last FailedMount event of each volume, by UID/VOLUME.
+func (a *asked) failures(ctx context.Context, namespace string) (map[string]cluster.Event, error) {
+	events, err := a.FailedMounts(ctx, namespace)
+	last := map[string]cluster.Event{}
+	for _, e := range events {
+		volume, _ := e.FailedMount()
+		key := e.InvolvedObject.UID + "/" + volume
+		if before, ok := last[key]; volume != "" && (!ok || !e.Time().Before(before.Time())) {
+			last[key] = e
+		}
+	}
+	return last, err
+}
+
+// nodeAnswer is what the driver of a node says.
+type nodeAnswer struct {
+	answered bool
+	now      time.Time
+	volumes  map[string]cluster.ListedVolume // by id
+}
+
+// atOnce bounds the forwarded ports.
+const atOnce = 16
+
+// askDrivers asks the drivers of the nodes of the pods.
+func (a *asked) askDrivers(ctx context.Context, pods []cluster.Pod) map[string]nodeAnswer {
+	wanted := map[string]bool{}
+	for _, p := range pods {
+		if p.Spec.NodeName != "" {
+			wanted[p.Spec.NodeName] = true
+		}
+	}
+	answers := map[string]nodeAnswer{}
+	if len(wanted) == 0 {
+		return answers
+	}
+	const lost = "no age, no refresh errors and no certificates are shown"
+	drivers, err := a.drivers(ctx)
+	if err != nil {
+		a.miss(lost, err)
+		return answers
+	}
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	failed := map[string]error{}
+	for _, d := range drivers {
+		node := d.Pod.Spec.NodeName
+		if !wanted[node] {
+			continue
+		}
+		group.Go(func() error {
+			listing, err := a.Volumes(ctx, d)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed[node] = err
+				return nil
+			}
+			answer := nodeAnswer{true, listing.Now, map[string]cluster.ListedVolume{}}
+			for _, v := range listing.Volumes {
+				answer.volumes[v.ID] = v
+			}
+			answers[node] = answer
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in failed
+	for node := range wanted {
+		err := failed[node]
+		switch {
+		case answers[node].answered:
+		case errors.Is(err, cluster.ErrForbidden): // of every node
+			a.miss(lost, fmt.Errorf("ports of the driver's pods cannot be forwarded (create and get on pods/portforward): %w", withoutPod(err)))
+		case err != nil:
+			a.miss(lost+" of the node "+node, fmt.Errorf("the driver there does not answer: %w", err))
+		default:
+			a.miss(lost+" of the node "+node, errors.New("no pod of the driver is there"))
+		}
+	}
+	slices.Sort(a.missing)
+	return answers
+}
