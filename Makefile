@@ -27,7 +27,7 @@ FIPS_PROGRAMS ?= keyvault-csi-driver kvcsi keyvault-csi-sync
 
 # Modules beside the root one. Those with code of ours are in CODE too. test/sanity keeps csi-test out of the product's go.mod, and
 # cmd/keyvault-csi-sync and cmd/kvcsi keep client-go out of the driver's.
-MODULES = . cmd/keyvault-csi-sync cmd/kvcsi tools tools/actions tools/chart tools/chart/helm4 tools/dashboard tools/proto tools/release tools/site \
+MODULES = . cmd/keyvault-csi-sync cmd/kvcsi tools tools/actions tools/chart tools/chart/helm4 tools/dashboard tools/krew tools/proto tools/release tools/site \
 	tools/supply test/sanity test/cluster/kubernetes test/cluster/runtimes
 CODE    = . cmd/keyvault-csi-sync cmd/kvcsi tools/actions tools/dashboard tools/release tools/site tools/supply test/sanity
 SCRIPTS = .ci/run test/run test/as-user test/image test/chart test/proto test/supply test/e2e/run test/e2e/record test/e2e/images \
@@ -42,7 +42,7 @@ export HELM4 = $(TOOLS)/helm4
 export HELM_DOCS = $(TOOLS)/helm-docs
 HUGO     = $(TOOLS)/hugo
 SUPPLY   = $(addprefix $(TOOLS)/,govulncheck go-licenses sbom)
-RELEASE  = $(SUPPLY) $(HELM) $(addprefix $(TOOLS)/,cosign crane image)
+RELEASE  = $(SUPPLY) $(HELM) $(addprefix $(TOOLS)/,cosign crane image krew validate-krew-manifest)
 
 ##@ Develop
 
@@ -299,6 +299,11 @@ $(TOOLS)/cosign $(TOOLS)/crane $(TOOLS)/image &: tools/release/go.mod tools/rele
 	CGO_ENABLED=0 go build -C tools/release -trimpath -buildvcs=false -ldflags '-s -w' -o $(TOOLS)/ \
 		github.com/sigstore/cosign/v3/cmd/cosign github.com/google/go-containerregistry/cmd/crane ./image
 	@touch $(TOOLS)/cosign $(TOOLS)/crane $(TOOLS)/image
+
+$(TOOLS)/krew $(TOOLS)/validate-krew-manifest &: tools/krew/go.mod tools/krew/go.sum
+	CGO_ENABLED=0 go build -C tools/krew -trimpath -buildvcs=false -ldflags '-s -w' -o $(TOOLS)/ \
+		sigs.k8s.io/krew/cmd/krew sigs.k8s.io/krew/cmd/validate-krew-manifest
+	@touch $(TOOLS)/krew $(TOOLS)/validate-krew-manifest
 
 # The Helm of the end-to-end tests, from their module: whoever runs both builds it once.
 $(HELM): test/cluster/kubernetes/go.mod test/cluster/kubernetes/go.sum
