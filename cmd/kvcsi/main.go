@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 )
 
@@ -116,9 +117,10 @@ func (c command) parse(usage func()) (exitCode int, err error) {
 	return parsed, nil
 }
 
-// printHelp prints a text and the flags.
+// printHelp prints a text and the flags. The text names the commands as those of kvcsi.
 func (c command) printHelp(to io.Writer, text string) {
-	fmt.Fprint(to, text)
+	program := c.flags.Name()[:strings.LastIndex(c.flags.Name(), " ")]
+	fmt.Fprint(to, strings.ReplaceAll(text, "kvcsi ", program+" "))
 	c.flags.SetOutput(to)
 	c.flags.PrintDefaults()
 }

@@ -71,7 +71,7 @@ func runMigrate(_ context.Context, c command) (exitCode int, err error) {
 	if *report == "json" {
 		return exitCode, reportJSON(result, c.stderr)
 	}
-	reportText(result, c.stderr)
+	reportText(c.flags.Name(), result, c.stderr)
 	return exitCode, nil
 }
 

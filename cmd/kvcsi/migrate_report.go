@@ -12,7 +12,7 @@ import (
 )
 
 // reportText prints the findings, and then what became of the workloads.
-func reportText(result migrate.Result, stderr io.Writer) {
+func reportText(name string, result migrate.Result, stderr io.Writer) {
 	for _, finding := range result.Findings {
 		fmt.Fprintln(stderr, finding)
 	}
@@ -28,11 +28,11 @@ func reportText(result migrate.Result, stderr io.Writer) {
 		if slices.ContainsFunc(result.Files, func(f migrate.File) bool { return bytes.Contains(f.Data, []byte("{{")) }) {
 			hint = "; a template of Helm shows all of its pods when it is rendered: helm template . | kvcsi migrate -f -"
 		}
-		fmt.Fprintln(stderr, "kvcsi migrate: found nothing to migrate in", count(len(result.Files), "file")+hint)
+		fmt.Fprintln(stderr, name+": found nothing to migrate in", count(len(result.Files), "file")+hint)
 	case len(left) == 0:
-		fmt.Fprintf(stderr, "kvcsi migrate: %s read, %s moved\n", count(len(result.Files), "file"), count(moved, "workload"))
+		fmt.Fprintf(stderr, "%s: %s read, %s moved\n", name, count(len(result.Files), "file"), count(moved, "workload"))
 	default:
-		fmt.Fprintf(stderr, "kvcsi migrate: %s read, %s moved, %d left: %s\n",
+		fmt.Fprintf(stderr, "%s: %s read, %s moved, %d left: %s\n", name,
 			count(len(result.Files), "file"), count(moved, "workload"), len(left), strings.Join(left, ", "))
 	}
 }

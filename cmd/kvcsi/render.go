@@ -69,7 +69,7 @@ func runRender(ctx context.Context, c command) (exitCode int, err error) {
 		return exitError, err
 	}
 	if len(volumes) == 0 {
-		fmt.Fprintln(c.stderr, "kvcsi render: found no volume of the driver", migrate.DriverName)
+		fmt.Fprintln(c.stderr, c.flags.Name()+": found no volume of the driver", migrate.DriverName)
 	}
 	show := func(v migrate.Volume) error {
 		var text strings.Builder
