@@ -28,6 +28,9 @@ func (c *Cloud) serveVault(w http.ResponseWriter, r *http.Request) {
 		h.Set("x-ms-client-request-id", id)
 	}
 
+	if vault := c.Vault(hostOf(r)); vault != nil {
+		h.Set("Date", vault.now().UTC().Format(http.TimeFormat)) // of the clock that sets created and updated
+	}
 	body, err := c.answer(r)
 	if refused, ok := errors.AsType[*refusal](err); ok {
 		refused.write(w)

@@ -106,7 +106,7 @@ func (v *Vault) SetCertificate(name string, opts CertificateOptions) (*Certifica
 		notBefore: &cert.Leaf.NotBefore, expires: &cert.Leaf.NotAfter,
 	}
 	if base.created.IsZero() {
-		base.created = v.cloud.now()
+		base.created = v.changed()
 	}
 	base.updated = base.created
 

@@ -45,7 +45,7 @@ func (v *Vault) SetKey(name string, opts KeyOptions) (version string, err error)
 	}
 	v.cloud.mu.Lock()
 	defer v.cloud.mu.Unlock()
-	ver := newKeyVersion(opts, key, v.cloud.now())
+	ver := newKeyVersion(opts, key, v.changed())
 	v.add(Keys, name, ver)
 	return ver.id, nil
 }

@@ -48,7 +48,7 @@ func (v *Vault) newSecret(value string, opts SecretOptions) *version {
 		value: value, contentType: opts.ContentType, kid: opts.Kid, ofCaller: opts.OfCaller,
 	}
 	if ver.created.IsZero() {
-		ver.created = v.cloud.now()
+		ver.created = v.changed()
 	}
 	ver.updated = ver.created
 	return ver

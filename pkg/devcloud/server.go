@@ -50,10 +50,13 @@ func (v *Vault) SetClock(ahead time.Duration) {
 // now is the vault's clock.
 func (v *Vault) now() time.Time {
 	v.cloud.mu.Lock()
-	ahead := v.ahead
-	v.cloud.mu.Unlock()
-	return v.cloud.now().Add(ahead)
+	defer v.cloud.mu.Unlock()
+	return v.cloud.now().Add(v.ahead)
 }
+
+// changed is the time of a change now. As recorded, it is rounded, so that it can be a second later than the Date of the
+// answer. The caller must hold cloud.mu.
+func (v *Vault) changed() time.Time { return v.cloud.now().Add(v.ahead).Round(time.Second) }
 
 // certificateFor returns the certificate of a name. An unknown name is an error: in Azure it does not resolve.
 func (c *Cloud) certificateFor(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {

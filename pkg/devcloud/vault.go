@@ -179,13 +179,9 @@ func (v *Vault) setDisabled(kind Kind, name, id string, disabled bool) error {
 	if ver == nil {
 		return fmt.Errorf("devcloud: no %s/%s/%s in %s", kind, name, id, v.Host())
 	}
-	kinds := []Kind{kind}
-	if kind == Certificates {
-		kinds = []Kind{Certificates, Secrets, Keys}
-	}
-	for _, k := range kinds {
+	for _, k := range partsOf(kind) {
 		if _, part := v.find(k, o.name, ver.id); part != nil {
-			part.disabled, part.updated = disabled, v.cloud.now()
+			part.disabled, part.updated = disabled, v.changed()
 		}
 	}
 	return nil
@@ -223,11 +219,7 @@ func (v *Vault) Delete(kind Kind, name string) error {
 	if o == nil {
 		return fmt.Errorf("devcloud: no %s/%s in %s", kind, name, v.Host())
 	}
-	kinds := []Kind{kind}
-	if kind == Certificates {
-		kinds = []Kind{Certificates, Secrets, Keys}
-	}
-	for _, k := range kinds {
+	for _, k := range partsOf(kind) {
 		if part := v.objects[k][strings.ToLower(name)]; part != nil {
 			part.deleted = true
 		}
