@@ -57,7 +57,8 @@ type Failure struct {
 // Result is the value or the failure of a fetch.
 type Result[V Value] struct {
 	Value   V
-	At      time.Time // just before the request to the vault
+	At      time.Time // just before the request to the vault, or before a later list that shows the same, see [Demand.Listed]
+	Read    time.Time // just before the request to the vault; [Cache.Get] and [Cache.Find] set it
 	Tenant  string    // in which the identity was authorized
 	Failure *Failure
 }
@@ -69,6 +70,7 @@ type Demand struct {
 	Begun    time.Time     // in a first mount that has failed before: its first attempt; answers since then serve it, at any age
 	Since    time.Time     // in a refresh: when the volume's newest value was requested; zero if not known
 	Optional bool          // the volume accepts that the object is absent
+	Listed   bool          // in a refresh: a value counts from the last list that shows it, see [Cache.Keep]
 
 	// NotBefore excludes all answers that were requested before, also of pinned versions and in an outage, and those whose
 	// time is in the future. Zero excludes none.
@@ -98,7 +100,8 @@ type entry[V Value] struct {
 	departed bool          // the last of these volumes is gone
 
 	value  V         // zero if nothing is known, or the last answer was a refusal
-	at     time.Time // when value was requested
+	read   time.Time // when value was requested
+	listed time.Time // when the last list that showed it was requested; not before read
 	tenant string
 	lag    float64 // random, in [0, 1), for each fetch: see Due
 
@@ -136,7 +139,7 @@ func (c *Cache[V]) find(key Key, d Demand) (Result[V], bool) {
 	c.recent.MoveToFront(e.element)
 	switch {
 	case c.serves(e, d, now):
-		return Result[V]{Value: e.value, At: e.at, Tenant: e.tenant}, true
+		return e.result(e.current(d)), true
 	case e.failure != nil && (now.Before(e.paused) || c.lacks(e, d, now)):
 		return Result[V]{At: e.tried, Failure: e.failure}, true
 	default:
@@ -148,14 +151,14 @@ func (c *Cache[V]) find(key Key, d Demand) (Result[V], bool) {
 func (c *Cache[V]) serves(e *entry[V], d Demand, now time.Time) bool {
 	var none V
 	switch {
-	case e.value == none || d.excludes(e.at, now):
+	case e.value == none || d.excludes(e.read, now):
 		return false
 	case !d.Refresh:
-		return younger(now.Sub(e.at), c.options.MountMaxAge) || d.tried(e.at, now)
+		return younger(now.Sub(e.read), c.options.MountMaxAge) || d.tried(e.read, now)
 	case e.key.Version != "":
 		return true
 	default:
-		return d.fresh(e.at, now)
+		return d.fresh(e.current(d), now)
 	}
 }
 
@@ -204,10 +207,10 @@ func (c *Cache[V]) LastKnown(key Key, d Demand) (Result[V], bool) {
 	var none V
 	e, ok := c.entries[key]
 	now := c.options.Now()
-	if !ok || e.value == none || !younger(now.Sub(e.at), c.options.LastKnownGood) || d.excludes(e.at, now) {
+	if !ok || e.value == none || !younger(now.Sub(e.listed), c.options.LastKnownGood) || d.excludes(e.read, now) {
 		return Result[V]{}, false
 	}
-	return Result[V]{Value: e.value, At: e.at, Tenant: e.tenant}, true
+	return e.result(e.listed), true
 }
 
 // Last returns the last value of any age, to compare the next one with.
@@ -228,10 +231,10 @@ func (c *Cache[V]) Due(key Key, interval, spread time.Duration) (wait time.Durat
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.entries[key]
-	if !ok || e.at.IsZero() {
+	if !ok || e.listed.IsZero() {
 		return 0
 	}
-	over := c.options.Now().Sub(e.at) - interval
+	over := c.options.Now().Sub(e.listed) - interval
 	if over < 0 {
 		return 0
 	}
@@ -252,14 +255,14 @@ func (c *Cache[V]) Store(key Key, d Demand, r Result[V]) {
 	}
 	e.used, e.interval, e.departed = now, max(e.interval, d.Interval), false
 	c.recent.MoveToFront(e.element)
-	if before := latest(e.at, e.tried); r.At.Before(before) && !before.After(now) {
+	if before := latest(e.read, e.tried); r.At.Before(before) && !before.After(now) {
 		return // a newer result is known
 	}
 	e.failure, e.tried, e.paused = r.Failure, r.At, time.Time{}
 	switch {
 	case r.Failure == nil:
 		c.fill(e, r.Value)
-		e.at, e.tenant = r.At, r.Tenant
+		e.read, e.listed, e.tenant = r.At, r.At, r.Tenant
 		e.lag = rand.Float64() //nolint:gosec // G404: it only keeps nodes apart
 	case r.Failure.Refused:
 		e.paused = now.Add(refusedPause)

@@ -100,6 +100,7 @@ func (c *Cache[V]) start(ctx context.Context, key Key, d Demand, fetch Fetch[V])
 	go func() {
 		defer f.cancel()
 		r := fetch(own, f.waitFor)
+		r.Read = r.At
 		if r.Failure == nil || !errors.Is(own.Err(), context.Canceled) { // a cancelled fetch has no meaningful result
 			c.Store(key, d, r)
 		}

@@ -15,6 +15,8 @@ const (
 	Miss   Outcome = "miss"   // started a fetch
 	Shared Outcome = "shared" // joined a fetch
 	Stale  Outcome = "stale"  // the last known value, in an outage
+
+	Unchanged Outcome = "unchanged" // from memory, because a list shows that it is still current
 )
 
 type metrics struct {
@@ -27,14 +29,14 @@ func newMetrics() metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "keyvault_csi_cache_requests_total",
 			Help: "Objects asked for by volumes, by how they were answered: from memory (hit), by a fetch (miss), " +
-				"by a fetch in progress (shared), or with the last known value in an outage (stale).",
+				"by a fetch in progress (shared), with the last known value in an outage (stale), or from memory because a list shows no change (unchanged).",
 		}, []string{"result"}),
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "keyvault_csi_cache_evictions_total",
 			Help: "Objects dropped because the cache was full.",
 		}),
 	}
-	for _, outcome := range []Outcome{Hit, Miss, Shared, Stale} {
+	for _, outcome := range []Outcome{Hit, Miss, Shared, Stale, Unchanged} {
 		m.requests.WithLabelValues(string(outcome))
 	}
 	return m

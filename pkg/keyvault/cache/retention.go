@@ -44,7 +44,7 @@ func (c *Cache[V]) sweep(now time.Time) {
 		if !e.departed {
 			keep = max(keep, e.interval+CallTime)
 		}
-		since := e.at
+		since := e.listed
 		if e.key.Version != "" {
 			since = latest(since, e.used)
 		}
@@ -75,7 +75,7 @@ func (c *Cache[V]) fill(e *entry[V], value V) {
 func (c *Cache[V]) clear(e *entry[V]) {
 	var none V
 	c.bytes += entryBytes - e.bytes
-	e.value, e.at, e.bytes = none, time.Time{}, entryBytes
+	e.value, e.read, e.listed, e.bytes = none, time.Time{}, time.Time{}, entryBytes
 }
 
 // drop removes an entry. The caller holds c.mu.
