@@ -42,6 +42,7 @@ type Fault struct {
 	Service Service // vault, login, imds; or proxy, for CONNECT, which has throttle, fail, delay, hang and reset
 	Host    string  // "shop.vault.azure.net", or the name of a vault in the public cloud
 	Path    string  // prefix of the path, e.g. "/secrets/db-password", in any case
+	Kind    string  // see CountKey, e.g. "secrets/list"
 	Query   string  // a parameter of the query, e.g. "client_id=ID"
 	Times   int     // number of requests; 0 means until the fault is cleared
 
@@ -156,7 +157,7 @@ func (f *Fault) matches(entry *Request, r *http.Request) bool {
 	return (f.Service == entry.Service || f.Service == "" && entry.Service != ServiceProxy) &&
 		(f.Action != UnknownKey || r.Header.Get("Authorization") != "") &&
 		(f.Host == "" || strings.EqualFold(f.Host, entry.Host)) &&
-		strings.HasPrefix(strings.ToLower(r.URL.Path), strings.ToLower(f.Path)) &&
+		strings.HasPrefix(strings.ToLower(r.URL.Path), strings.ToLower(f.Path)) && (f.Kind == "" || f.Kind == entry.Kind) &&
 		(f.Query == "" || slices.Contains(r.URL.Query()[name], value))
 }
 
