@@ -139,7 +139,7 @@ func (n *nodeServer) replace(ctx context.Context, r publishRequest) (content vol
 	err = n.pipeline.Run(ctx, r.attributes, r.secrets, parse, func(ctx context.Context, fetched volume.Content) (err error) {
 		content = fetched
 		if outcome, err = n.config.Store.Publish(ctx, r.mount, content); err == nil {
-			n.sets.Store(r.volumeID, knownSet{content.Fetched, subject, append([]volume.Expiry{}, content.Expiries...)})
+			n.sets.Store(r.volumeID, setOf(content, subject))
 		}
 		return err
 	})

@@ -14,13 +14,29 @@ var errYoung = errors.New("not due")
 // knownSet is the set at the target of a volume, as a refreshAfter of the policy and /volumes see it.
 type knownSet struct {
 	fetched  time.Time
+	read     time.Time       // before fetched if a list showed since then that nothing has changed, see [volume.Content]
 	subject  *volume.Request // see subjectOf; before this process has parsed the attributes it has only a Pod
 	expiries []volume.Expiry // nil if this process has not fetched the set
 }
 
+func setOf(content volume.Content, subject *volume.Request) knownSet {
+	set := knownSet{content.Fetched, content.Read, subject, append([]volume.Expiry{}, content.Expiries...)}
+	if set.read.IsZero() {
+		set.read = set.fetched
+	}
+	return set
+}
+
+// age sets when the set was fetched, if it is not the known one.
+func (s *knownSet) age(fetched time.Time) {
+	if !s.fetched.Equal(fetched) {
+		s.fetched, s.read = fetched, fetched
+	}
+}
+
 // before reports whether the policy wants the set to be fetched again.
 func (s knownSet) before(p Policy, now time.Time) bool {
-	return s.fetched.Before(p.RefreshAfter(*s.subject, now))
+	return s.read.Before(p.RefreshAfter(*s.subject, now))
 }
 
 // seeSet records the set of a republish, and reports whether the policy wants it to be fetched again. It parses nothing. So
@@ -35,7 +51,7 @@ func (n *nodeServer) seeSet(r publishRequest) (before bool) {
 		}}
 	}
 	if !known || !set.fetched.Equal(r.fetched) {
-		set.fetched = r.fetched
+		set.age(r.fetched)
 		n.sets.Store(r.volumeID, set)
 	}
 	return set.before(n.config.Policy, n.now())
@@ -49,7 +65,8 @@ func (n *nodeServer) checkYoung(r publishRequest, subject *volume.Request) error
 	}
 	value, _ := n.sets.Load(r.volumeID)
 	set, _ := value.(knownSet)
-	set.fetched, set.subject = r.fetched, subject
+	set.subject = subject
+	set.age(r.fetched)
 	n.sets.Store(r.volumeID, set)
 	if r.young && !set.before(n.config.Policy, n.now()) {
 		return errYoung

@@ -91,6 +91,40 @@ func TestRefreshAfter(t *testing.T) {
 	}
 }
 
+// A set with values that a list has shown to be unchanged is as old as the lists for its interval, and as the values for the
+// policy: a refreshAfter in the past is about what was read, also if it is set later.
+func TestRefreshAfterOfListedValues(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	h := startDriver(t, f)
+	after := time.Time{}
+	f.after = func(volume.Request, time.Time) time.Time { return after }
+	fetches, read := 0, f.clock().Add(-time.Hour)
+	f.fetch = func(context.Context, volume.Request) (volume.Content, error) {
+		fetches++
+		return volume.Content{Fetched: f.clock(), Read: read}, nil
+	}
+	call := func(want, before int) {
+		t.Helper()
+		wantStatus(t, h.publish(t), codes.OK, "")
+		if fetches != want {
+			t.Errorf("%d fetches, want %d", fetches, want)
+		}
+		if got := h.beforeMetric(t); got != before {
+			t.Errorf("%d volumes are from before, want %d", got, before)
+		}
+	}
+	call(1, 0)
+	call(1, 0)
+	after = read
+	call(1, 0)
+	after = read.Add(1)
+	call(2, 1)
+	read = f.clock()
+	call(3, 0)
+	call(3, 0)
+}
+
 // A first mount demands it too, and a failure is one of the refresh: it is tolerated by the age of the set, counted, and the
 // volume stays in the metric until it is fetched or removed.
 func TestRefreshAfterFails(t *testing.T) {

@@ -11,9 +11,14 @@ type Content struct {
 	Files   []File   // sorted by path, each path once
 	Folders []string // exist even when empty, beside those of the paths of Files
 
-	// Fetched is when the oldest object of the set was read from its vault; the age of the volume counts from here. In a
-	// refresh, objects with a pinned version do not count, because they cannot change.
+	// Fetched is when the oldest object of the set was read from its vault, or was last in a list that shows no change; the
+	// age of the volume counts from here. In a refresh, objects with a pinned version do not count, because they cannot
+	// change.
 	Fetched time.Time
+
+	// Read is when the oldest of these objects was read from its vault: before Fetched if a list shows no change. Zero means
+	// Fetched.
+	Read time.Time
 
 	// Versions are those of the objects with an ID, or of all with [Request.AllVersions], in the order of the objects.
 	Versions []Version
