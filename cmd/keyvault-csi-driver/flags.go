@@ -95,6 +95,8 @@ func (o *options) flags() *flag.FlagSet {
 	fs.StringVar(&o.policyFile, "policy-file", "", "YAML `file` with the rules of who may use which identity; read again when it changes; "+
 		"until it is valid for the first time, every volume is refused; without a file, workload and servicePrincipal are allowed everywhere, managed and cluster nowhere")
 	fs.DurationVar(&d.Defaults.RotationInterval, "rotation-interval", 2*time.Minute, "`age` from which a volume is fetched again; 0 = never")
+	fs.StringVar((*string)(&d.Defaults.ChangeDetection), "default-change-detection", string(volume.DetectByReading), "how the refresh of a pod that sets none "+
+		"finds changes: read = read every object; list = list the vault and read what has changed, which needs the permission to list")
 	fs.DurationVar(&k.MountMaxAge, "mount-max-age", 10*time.Second, "maximum `age` of a value, fetched for another pod of the same identity, "+
 		"that a first mount may use; 0 = always ask the vault")
 	fs.DurationVar(&k.LastKnownGood, "last-known-good", 0, "maximum `age` of a value that a first mount may use while the vault cannot be reached; 0 = off")
@@ -136,6 +138,10 @@ func (o *options) check() (err error) {
 		{
 			d.Defaults.RotationInterval == 0 || d.Defaults.RotationInterval >= minRotationInterval,
 			"rotation-interval", fmt.Sprintf("%s is less than %s (0 = never)", d.Defaults.RotationInterval, minRotationInterval),
+		},
+		{
+			d.Defaults.ChangeDetection == volume.DetectByReading || d.Defaults.ChangeDetection == volume.DetectByListing,
+			"default-change-detection", fmt.Sprintf("%q is neither read nor list", d.Defaults.ChangeDetection),
 		},
 		{k.MountMaxAge >= 0, "mount-max-age", fmt.Sprintf("%s is negative", k.MountMaxAge)},
 		{k.LastKnownGood >= 0, "last-known-good", fmt.Sprintf("%s is negative", k.LastKnownGood)},

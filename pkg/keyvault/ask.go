@@ -28,14 +28,22 @@ type value struct {
 	*decoded
 }
 
+// target is what a fetch reads.
+type target struct {
+	vault.Request
+	object volume.Object
+	pages  int // of a list for changes, at most
+}
+
 // ask reads an object from the vault. It asks the vault for its challenge if its tenant is unknown, then the login
 // service for a token. It runs for all callers that want the same object as the same identity. It renews a refused
 // token once: the token may have been revoked, or the vault's clock may be ahead. If the vault refuses the new token
 // too, that is the result.
-func (f *fetch) ask(ctx context.Context, waitFor waitFor, request vault.Request, o volume.Object, key cache.Key) cache.Result[*value] {
+func (f *fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Key) cache.Result[*value] {
+	o := t.object
 	at := f.now()
 	waitFor(theVault, f.Client.vaults.Throttle(o.Vault))
-	vaultTenant, err := f.Client.vaults.Challenge(ctx, request)
+	vaultTenant, err := f.Client.vaults.Challenge(ctx, t.Request)
 	if err != nil {
 		return cache.Result[*value]{At: at, Failure: f.vaultFailure(o, err, "", "")}
 	}
@@ -53,7 +61,7 @@ func (f *fetch) ask(ctx context.Context, waitFor waitFor, request vault.Request,
 			return f.loginRefused(at, f.loginFailure(l, err, tenant, vaultTenant), tenant)
 		}
 		waitFor(theVault, f.Client.vaults.Throttle(o.Vault))
-		read, asked, err := f.readFrom(ctx, l, o)
+		read, asked, err := f.readFrom(ctx, l, t)
 		if err == nil {
 			return cache.Result[*value]{Value: f.valueOf(key, read), At: asked, Tenant: tenant}
 		}
@@ -76,14 +84,20 @@ func (f *fetch) ask(ctx context.Context, waitFor waitFor, request vault.Request,
 }
 
 // readFrom reads an object from its vault, a second time if the vault does not know the key of the token.
-func (f *fetch) readFrom(ctx context.Context, l *login.Login, o volume.Object) (read *vault.Value, asked time.Time, err error) {
-	read, asked, err = f.Client.vaults.Read(ctx, l, o, f.Limits.Files)
+func (f *fetch) readFrom(ctx context.Context, l *login.Login, t target) (read *vault.Value, asked time.Time, err error) {
+	once := func() (*vault.Value, time.Time, error) {
+		if t.pages > 0 {
+			return f.Client.vaults.Changes(ctx, l, t.Request, t.pages)
+		}
+		return f.Client.vaults.Read(ctx, l, t.object, f.Limits.Files)
+	}
+	read, asked, err = once()
 	if answer, ok := errors.AsType[*azure.Answer](err); !ok || !answer.UnknownKey() {
 		return read, asked, err
 	}
 	select {
 	case <-f.after(unknownKeyPause):
-		return f.Client.vaults.Read(ctx, l, o, f.Limits.Files)
+		return once()
 	case <-ctx.Done():
 		return read, asked, err
 	}

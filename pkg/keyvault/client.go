@@ -52,7 +52,8 @@ type Options struct {
 	After func(time.Duration) <-chan time.Time
 	// Transport replaces the HTTPS connections to vaults and to the authority, for simulations; nil means that there is none.
 	Transport http.RoundTripper
-	// Logger has one line for each request to a vault at verbosity 4; the zero value discards.
+	// Logger has a line for each list that is refused or not worth it, see [volume.DetectByListing], and one for each request
+	// to a vault at verbosity 4; the zero value discards.
 	Logger klog.Logger
 }
 
@@ -71,6 +72,8 @@ type Client struct {
 	cache    *cache.Cache[*value]
 	decoders *decoders
 	volumes  *volumes
+	unlisted *unlisted
+	logger   klog.Logger
 }
 
 // New makes a client. It sends no request before the first [Client.Fetch].
@@ -90,6 +93,8 @@ func New(o Options) (*Client, error) {
 		metadata: azure.NewMetadataSender(login.MetadataDial, o.Logger),
 		decoders: newDecoders(),
 		volumes:  newVolumes(),
+		unlisted: newUnlisted(),
+		logger:   o.Logger,
 	}
 	if o.Transport != nil {
 		c.sender.HTTP.Transport = o.Transport
@@ -130,6 +135,7 @@ func (c *Client) Tidy() (bytes int) {
 	c.logins.Tidy()
 	c.vaults.Tidy()
 	c.volumes.tidy(c.now())
+	c.unlisted.tidy(c.now())
 	return c.cache.Tidy()
 }
 

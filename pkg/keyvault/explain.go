@@ -70,8 +70,11 @@ func (f *fetch) vaultFailure(o volume.Object, err error, tenant, vaultTenant str
 // subject is the beginning of every error: `secrets[0]: secret "a" of https://v.vault.azure.net as workload 1111-...`.
 func (f *fetch) subject(o volume.Object) string {
 	what := fmt.Sprintf("%s %q", o.Kind, o.Name)
-	if o.Kind == volume.KindSelection {
+	switch {
+	case o.Kind == volume.KindSelection:
 		what = "the list of secrets"
+	case o.Name == "":
+		what = "the list of certificates"
 	}
 	if o.Version != "" {
 		what += " version " + o.Version

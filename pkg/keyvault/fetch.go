@@ -41,6 +41,7 @@ type fetch struct {
 	principal *volume.Principal // that the policy has permitted; nil where that is not checked
 	demand    cache.Demand
 	vaults    []string
+	lists     []*read      // that have ended
 	bytes     atomic.Int64 // of the files so far
 	files     atomic.Int64
 	described atomic.Int64 // bytes of tags for the manifests so far
@@ -72,6 +73,7 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	if err != nil {
 		return volume.Content{}, err
 	}
+	f.lists = lists
 	reads, outputs := plan(objects)
 	if err := f.run(ctx, reads); err != nil {
 		return volume.Content{}, err
@@ -85,9 +87,9 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 		content.Notes = append(content.Notes, r.notes...)
 		content.Gaps = append(content.Gaps, r.gaps...)
 	}
-	content.Fetched, content.Outage = ageOf(reads, r.Refresh)
+	content.Fetched, content.Read, content.Outage = ageOf(reads, r.Refresh)
 	if content.Fetched.IsZero() { // no object has an age
-		content.Fetched = began
+		content.Fetched, content.Read = began, began
 	}
 	composed, err := f.compose(ctx, objects, outputs)
 	if err != nil {
@@ -108,7 +110,9 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 func (c *Client) newFetch(r volume.Request) *fetch {
 	f := &fetch{
 		Client: c, Request: r, key: c.logins.KeyOf(r), owner: c.logins.OwnerOf(r),
-		demand: cache.Demand{Refresh: r.Refresh, Interval: r.RotationInterval, NotBefore: r.NotBefore},
+		demand: cache.Demand{
+			Refresh: r.Refresh, Interval: r.RotationInterval, NotBefore: r.NotBefore, Listed: r.ChangeDetection == volume.DetectByListing,
+		},
 	}
 	if !r.Refresh && r.Volume != "" {
 		f.demand.Begun = c.volumes.begin(r.Volume, c.now())
@@ -233,16 +237,23 @@ func (f *fetch) filesOf(objects []volume.Object, outputs []output, composed []co
 	return files, nil
 }
 
-// ageOf returns the time of the oldest read, and the first outage. In a refresh, pinned versions have no age.
-func ageOf(reads []*read, refresh bool) (oldest time.Time, outage error) {
+// ageOf returns when the oldest object was last known to be current, when the oldest was read, and the first outage. In a
+// refresh, pinned versions have no age.
+func ageOf(reads []*read, refresh bool) (current, read time.Time, outage error) {
 	for _, r := range reads {
-		ages := !refresh || r.request.Version == ""
-		if ages && (oldest.IsZero() || r.at.Before(oldest)) {
-			oldest = r.at
+		if !refresh || r.request.Version == "" {
+			current, read = oldest(current, r.at), oldest(read, r.read)
 		}
 		if outage == nil {
 			outage = r.outage
 		}
 	}
-	return oldest, outage
+	return current, read, outage
+}
+
+func oldest(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
 }

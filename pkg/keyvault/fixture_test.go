@@ -55,12 +55,25 @@ func (w *fixture) run() { w.running.Store(true) }
 
 func newFixture(t testing.TB, change ...func(*keyvault.Options)) *fixture {
 	t.Helper()
-	cloud, err := devcloud.Start(context.Background(), devcloud.Options{})
+	return new(fixture).start(t, devcloud.Options{}, change)
+}
+
+// newTimedFixture is newFixture with a cloud whose clock is that of the client, and tokens that do not expire in the test.
+func newTimedFixture(t testing.TB, change ...func(*keyvault.Options)) *fixture {
+	t.Helper()
+	w := new(fixture)
+	return w.start(t, devcloud.Options{Now: w.now, TokenLife: 1000 * time.Hour}, change)
+}
+
+func (w *fixture) start(t testing.TB, o devcloud.Options, change []func(*keyvault.Options)) *fixture {
+	t.Helper()
+	w.t, w.began = t, time.Now()
+	cloud, err := devcloud.Start(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cloud.Close)
-	w := &fixture{Cloud: cloud, t: t, began: time.Now(), issuer: cloud.NewIssuer(issuerURL)}
+	w.Cloud, w.issuer = cloud, cloud.NewIssuer(issuerURL)
 	w.vault = w.addVault("shop", tenantID)
 	for _, id := range []string{clientID, otherClientID} {
 		err := cloud.AddIdentity(devcloud.Identity{

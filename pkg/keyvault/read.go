@@ -62,7 +62,7 @@ func (f *fetch) spread(ctx context.Context, reads []*read) bool {
 // read answers one read: from the cache, from a fetch that it starts or joins, or with the last known value if there
 // is an outage and the operator allows it.
 func (f *fetch) read(ctx context.Context, r *read) error {
-	key, demand, object := f.cacheKey(r), f.demandOf(r), r.object()
+	object := r.object()
 	if !f.proven(r.request.Vault) {
 		if failure := f.prove(ctx, r); failure != nil {
 			f.cache.Count(cache.Miss)
@@ -73,17 +73,7 @@ func (f *fetch) read(ctx context.Context, r *read) error {
 	if _, ok := f.lastKnown(r); ok {
 		patience = azure.TryTimeout
 	}
-	result, outcome := f.cache.Get(ctx, key, demand, patience, func(ctx context.Context, waitFor waitFor) (result cache.Result[*value]) {
-		began := f.now()
-		err := azure.Guarded(func() error { // a panic fails one object and does not end the process
-			result = f.ask(login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request), waitFor, r.request, object, key)
-			return nil
-		})
-		if err != nil {
-			return cache.Result[*value]{At: began, Failure: &cache.Failure{Err: err, Asked: theVault}}
-		}
-		return result
-	})
+	result, outcome := f.get(ctx, r, patience)
 	defer func() { f.cache.Count(outcome) }()
 	if failure := result.Failure; failure != nil && !(r.optional && failure.Absent) {
 		err := f.explain(ctx, object, failure)
@@ -94,6 +84,22 @@ func (f *fetch) read(ctx context.Context, r *read) error {
 		return err
 	}
 	return f.accept(ctx, r, result)
+}
+
+// get answers a read of a pod that has proven itself: from the cache, or from a fetch that it starts or joins.
+func (f *fetch) get(ctx context.Context, r *read, patience time.Duration) (cache.Result[*value], cache.Outcome) {
+	key, t := f.cacheKey(r), target{r.request, r.object(), r.pages}
+	return f.cache.Get(ctx, key, f.demandOf(r), patience, func(ctx context.Context, waitFor waitFor) (result cache.Result[*value]) {
+		began := f.now()
+		err := azure.Guarded(func() error { // a panic fails one object and does not end the process
+			result = f.ask(login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request), waitFor, t, key)
+			return nil
+		})
+		if err != nil {
+			return cache.Result[*value]{At: began, Failure: &cache.Failure{Err: err, Asked: theVault}}
+		}
+		return result
+	})
 }
 
 // lastKnown returns the value for a first mount while the vault cannot be reached. There is none for a pod that has

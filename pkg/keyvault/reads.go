@@ -23,10 +23,13 @@ type read struct {
 	objects  []*volume.Object // that need it
 	named    int              // index of the object that errors name
 	optional bool             // every object is
+	pages    int              // of a list for changes, at most; 0 for anything else
 
-	at       time.Time         // just before the request to the vault
+	at       time.Time         // just before the request to the vault, or to a later list that shows no change
+	read     time.Time         // just before the request to the vault
 	absent   bool              // there is no such object, or it is disabled or not issued yet
 	names    []string          // of a list, or the versions of a history
+	stamps   []vault.Stamp     // of a list, for each name
 	version  string            // of the object
 	expires  time.Time         // the same; zero if it does not expire
 	tags     map[string]string // the same; only if a manifest has them
@@ -87,6 +90,7 @@ func (f *fetch) run(ctx context.Context, reads []*read) error {
 	if f.spread(ctx, left) {
 		left = f.cached(ctx, left)
 	}
+	left = f.changed(ctx, left)
 	if err := firstError(reads); errors.Is(err, volume.ErrTooLarge) {
 		return err
 	}

@@ -20,13 +20,13 @@ import (
 // accept makes the files of a read from its value, and keeps only them: a certificate may be many times as large as
 // the file that a volume needs. An optional object that is absent has no files.
 func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) error {
-	r.at = from.At
+	r.at, r.read = from.At, from.Read
 	switch {
 	case from.Value == nil:
 		r.absent = true
 		return nil
 	case r.object().IsList():
-		r.names = from.Value.Names
+		r.names, r.stamps = from.Value.Names, from.Value.Stamps
 		return nil
 	}
 	r.version = from.Value.Version

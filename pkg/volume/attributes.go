@@ -47,6 +47,10 @@ const (
 	// AttributeRotationInterval is a Go duration of at least MinRotationInterval, or 0 for never.
 	AttributeRotationInterval = "rotationInterval"
 
+	// AttributeChangeDetection is a [ChangeDetection] for the refreshes of the volume. The default is
+	// [Defaults.ChangeDetection].
+	AttributeChangeDetection = "changeDetection"
+
 	// AttributeTimeout is a Go duration above 0 and up to MaxTimeout for one publish.
 	AttributeTimeout = "timeout"
 )
@@ -120,4 +124,7 @@ type Defaults struct {
 
 	// RotationInterval is the default interval. 0 means never, as in the attribute.
 	RotationInterval time.Duration
+
+	// ChangeDetection is the default of the attribute. Empty means DetectByReading.
+	ChangeDetection ChangeDetection
 }

@@ -27,6 +27,7 @@ var attributeNames = []attributeName{
 	{AttributeResourceID, []string{"msiresourceid"}},
 	{AttributeTenantID, []string{"autodetectaadtenant"}},
 	{AttributeRotationInterval, []string{"rotationpollinterval"}},
+	{AttributeChangeDetection, nil},
 	{AttributeTimeout, nil},
 }
 

@@ -48,6 +48,7 @@ func (all *Parser) Parse(attributes, secrets map[string]string) (Request, error)
 		return Request{}, p.err()
 	}
 	r := p.request()
+	r.ChangeDetection = p.changeDetection()
 	r.Objects, r.Folders = p.objects()
 	r.Manifests, r.AllVersions = p.manifests, len(p.manifests) > 0
 	p.checkPaths(r)

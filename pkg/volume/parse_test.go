@@ -132,6 +132,7 @@ func TestUnknownAttributes(t *testing.T) {
 		"tenantId":                        "tenantID",
 		"save_pfx":                        "savePFX",
 		"rotation-interval":               "rotationInterval",
+		"change-detection":                "changeDetection",
 		"VAULT_BASE_URL":                  "vault",
 		"SECRETS_KEYS":                    "secrets",
 		"MSI_CLIENT_ID":                   "clientID",
@@ -189,6 +190,8 @@ func TestSettings(t *testing.T) {
 		"savePFX":                       {pairs{"savePFX": "yes"}, nil, `savePFX: "yes" must be true or false`},
 		"downloadCACertificates":        {pairs{"downloadCACertificates": "1"}, nil, `downloadCACertificates: "1" must be true or false`},
 		"chainOrder":                    {pairs{"chainOrder": "Chain"}, nil, `chainOrder: "Chain" must be chain, pfx or reverse`},
+		"changeDetection":               {pairs{"changeDetection": "List"}, nil, `changeDetection: "List" must be read or list`},
+		"changeDetection empty":         {pairs{"changeDetection": ""}, nil, `changeDetection: "" must be read or list`},
 		"chainOrder empty":              {pairs{"chainOrder": ""}, nil, `chainOrder: "" must be chain, pfx or reverse`},
 	})
 	for text, want := range map[string]time.Duration{"0": 0, "0s": 0, "30s": 30 * time.Second, "1h30m": 90 * time.Minute} {
@@ -207,6 +210,27 @@ func TestSettings(t *testing.T) {
 		request := mustParse(t, valid(pairs{"chainOrder": text, "objects": "[{certificate: c}]"}), nil)
 		if request.Objects[0].ChainOrder != want || request.Objects[1].ChainOrder != want {
 			t.Errorf("chainOrder %q is %q and %q", text, request.Objects[0].ChainOrder, request.Objects[1].ChainOrder)
+		}
+	}
+}
+
+// The attribute wins over the operator's default.
+func TestChangeDetection(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		attributes pairs
+		fallback   volume.ChangeDetection
+		want       volume.ChangeDetection
+	}{
+		{nil, "", ""},
+		{nil, volume.DetectByListing, volume.DetectByListing},
+		{pairs{"changeDetection": "list"}, "", volume.DetectByListing},
+		{pairs{"changeDetection": "read"}, volume.DetectByListing, volume.DetectByReading},
+	} {
+		request, err := volume.Parse(valid(row.attributes), nil, volume.Defaults{ChangeDetection: row.fallback})
+		checkError(t, err, "")
+		if request.ChangeDetection != row.want {
+			t.Errorf("%v with the default %q: %q, want %q", row.attributes, row.fallback, request.ChangeDetection, row.want)
 		}
 	}
 }

@@ -32,6 +32,9 @@ type Request struct {
 	// RotationInterval is the age from which a republish fetches again. 0 means never.
 	RotationInterval time.Duration
 
+	// ChangeDetection is how a refresh finds out what has changed. Empty means DetectByReading.
+	ChangeDetection ChangeDetection
+
 	// Poll is true if the caller asks at every poll and not only when its set is due. A refresh then uses values younger
 	// than RotationInterval, also those that the volume has already. Parse does not set it.
 	Poll bool
@@ -190,17 +193,6 @@ func (r Request) Vaults() (vaults []string) {
 	return vaults
 }
 
-// IsList reports whether the object stands for those that a list names: a selection or a history.
-func (o Object) IsList() bool { return o.Kind == KindSelection || o.History != nil }
-
-// History selects the enabled versions of an object, the newest first, from [Object.Version] or from the latest on.
-type History struct {
-	Most int // versions
-
-	// Each returns the object for one of the versions; index 0 is the newest.
-	Each func(index int, version string) Object
-}
-
 // Encoding is how the text of a secret's value represents bytes.
 type Encoding string
 
@@ -286,15 +278,4 @@ func (o Output) HoldsKey() bool { return o.Part == PartKey || o.Part == PartPEM 
 // HoldsChain reports whether the file has the CAs of a certificate.
 func (o Output) HoldsChain() bool {
 	return o.Part == PartChain || o.Part == PartCA || o.Part == PartPEM || o.Part == PartPEMOrValue || o.Part == PartPFX
-}
-
-// Selection selects secrets of a vault by their names and tags. The zero value matches every enabled secret.
-type Selection struct {
-	Prefix string            // of the name, in any case, as vault names are
-	Tags   map[string]string // all must be present with these values
-
-	// Each returns the object for one selected secret, with the Source of the selection. The object is optional: the
-	// secret can be deleted or disabled after the list. Each does not validate the name, which comes from a vault; use
-	// ValidName, and Tree.Add for the paths.
-	Each func(name string) Object
 }

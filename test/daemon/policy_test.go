@@ -243,6 +243,7 @@ func TestBadFlagsOfIdentities(t *testing.T) {
 	}
 	for _, row := range []struct{ flag, line string }{
 		{"--policy-file=policy.yaml", `--policy-file: "policy.yaml" is not an absolute path`},
+		{"--default-change-detection=lists", `--default-change-detection: "lists" is neither read nor list`},
 		{"--default-identity=workload", `--default-identity: "workload" is neither cluster nor managed`},
 		{"--cluster-identity-file=azure.json", `--cluster-identity-file: "azure.json" is not an absolute path`},
 	} {

@@ -102,7 +102,7 @@ func (r Refused) unauthorized() string {
 // requiredPermission returns the permission that a read needs, and the role that includes it.
 func requiredPermission(o volume.Object) (permission, role string) {
 	permission = "get"
-	if o.IsList() {
+	if o.IsList() || o.Name == "" {
 		permission = "list"
 	}
 	switch o.Kind {

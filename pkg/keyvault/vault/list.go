@@ -33,7 +33,7 @@ func (v *Vaults) list(ctx context.Context, credential azcore.TokenCredential, o 
 	err = v.pages(ctx, o.Vault, func(ctx context.Context) (next *string, err error) {
 		resp, err := client.NewListSecretPropertiesPager(nil).NextPage(ctx)
 		if err == nil {
-			found.Names, err = matching(found.Names, o.Selection, resp.Value)
+			err = found.addMatching(o, resp.Value)
 		}
 		if err == nil && most > 0 && len(found.Names) > most {
 			err = ErrLongList
@@ -61,22 +61,22 @@ func (v *Vaults) pages(ctx context.Context, vault string, read func(context.Cont
 	return azure.ErrStrange
 }
 
-// matching appends the names of a page's enabled secrets that a selection matches.
-func matching(names []string, s *volume.Selection, page []*azsecrets.SecretProperties) ([]string, error) {
+// addMatching adds a page's enabled secrets that a selection matches.
+func (v *Value) addMatching(o volume.Object, page []*azsecrets.SecretProperties) error {
 	for _, item := range page {
 		if item == nil {
-			return nil, azure.ErrStrange
+			return azure.ErrStrange
 		}
 		name, _, ok := identifier(item.ID, Secrets)
 		if !ok {
-			return nil, azure.ErrStrange
+			return azure.ErrStrange
 		}
 		disabled := item.Attributes != nil && item.Attributes.Enabled != nil && !*item.Attributes.Enabled
-		if !disabled && matches(s, name, item.Tags) {
-			names = append(names, name)
+		if !disabled && matches(o.Selection, name, item.Tags) {
+			v.add(name, secretStamp(o.Vault, *item))
 		}
 	}
-	return names, nil
+	return nil
 }
 
 func matches(s *volume.Selection, name string, tags map[string]*string) bool {

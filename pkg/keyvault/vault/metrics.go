@@ -109,7 +109,7 @@ func kindOf(req *http.Request) string {
 	}
 	kind, name, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/"), "/")
 	switch {
-	case kind == Secrets && name == "":
+	case (kind == Secrets || kind == Certificates) && name == "":
 		return "list"
 	case kind == Secrets, kind == Certificates, kind == Keys:
 		return strings.TrimSuffix(kind, "s")

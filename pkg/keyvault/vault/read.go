@@ -3,9 +3,11 @@ package vault
 import (
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
@@ -28,6 +30,10 @@ type Value struct {
 	Version string // of the object
 
 	Names []string // of the secrets of a list, or the versions of a history, the newest first
+
+	Stamp  Stamp   // of the object
+	Stamps []Stamp // of a list, for each of the Names; not of a history
+	Long   bool    // a list for changes has more pages than are worth it, and no Names
 }
 
 // ErrNoValue is a secret without a value.
@@ -77,7 +83,8 @@ func (v *Vaults) secret(ctx context.Context, credential azcore.TokenCredential, 
 	if err != nil {
 		return nil, err
 	}
-	resp, err := client.GetSecret(ctx, o.Name, o.Version, nil)
+	var answer *http.Response
+	resp, err := client.GetSecret(policy.WithCaptureResponse(ctx, &answer), o.Name, o.Version, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +98,7 @@ func (v *Vaults) secret(ctx context.Context, credential azcore.TokenCredential, 
 	value := &Value{
 		Secret: volume.NewSecret([]byte(*resp.Value)), Version: version, Backs: resp.KID != nil,
 		Tags: tagsOf(resp.Tags), Expires: deref(deref(resp.Attributes).Expires),
+		Stamp: shownSecret(resp.Attributes, resp.ContentType, resp.Tags).readStamp(answer),
 	}
 	if resp.ContentType != nil {
 		value.ContentType = *resp.ContentType
@@ -116,7 +124,8 @@ func (v *Vaults) certificate(ctx context.Context, credential azcore.TokenCredent
 	if err != nil {
 		return nil, err
 	}
-	resp, err := client.GetCertificate(ctx, o.Name, o.Version, nil)
+	var answer *http.Response
+	resp, err := client.GetCertificate(policy.WithCaptureResponse(ctx, &answer), o.Name, o.Version, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -129,6 +138,7 @@ func (v *Vaults) certificate(ctx context.Context, credential azcore.TokenCredent
 	}
 	return &Value{
 		Version: version, DER: resp.CER, Tags: tagsOf(resp.Tags), Expires: deref(deref(resp.Attributes).Expires),
+		Stamp: shownCertificate(resp.Attributes, resp.Tags, resp.X509Thumbprint).readStamp(answer),
 	}, nil
 }
 
@@ -164,5 +174,5 @@ func (v *Value) Size() int {
 	for _, name := range v.Names {
 		n += len(name) + 16
 	}
-	return n
+	return n + len(v.Stamps)*len(Stamp{})
 }

@@ -19,6 +19,8 @@ const (
 
 	// Versions stands before the interface of the object: "versions of secrets".
 	Versions = "versions of "
+	// Changes stands before the interface of all objects of a vault, see [ChangesOf].
+	Changes = "changes of "
 )
 
 // Request identifies one read: objects with the same Request are read once.
@@ -62,6 +64,9 @@ func (r Request) path() string {
 	if api, ok := strings.CutPrefix(r.Interface, Versions); ok {
 		name, _, _ := strings.Cut(r.Name, "/")
 		return "/" + api + "/" + name + "/versions"
+	}
+	if api, ok := strings.CutPrefix(r.Interface, Changes); ok {
+		return "/" + api
 	}
 	return "/" + r.Interface + "/" + r.Name + "/" + r.Version
 }

@@ -1,0 +1,145 @@
+package keyvault
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// candidate is a read of a refresh whose last value may still be current.
+type candidate struct {
+	*read
+	last    *value
+	entries int  // in the list
+	same    bool // the last of them has the stamp of the last value
+}
+
+// changed lists what may still be current, answers the reads that the lists show to be unchanged, and returns the others in
+// their order: what has changed, is not in the list, or must be read for another reason. A list that fails is no error: the
+// objects are then read.
+func (f *fetch) changed(ctx context.Context, reads []*read) []*read {
+	if !f.Refresh || !f.demand.Listed {
+		return reads
+	}
+	groups, order := f.candidates(reads)
+	for _, request := range order {
+		left := groups[request]
+		for _, list := range f.lists { // a selection may have listed them
+			if list.request.Vault == request.Vault && list.request.Interface == vault.List && request.Interface == vault.Secrets {
+				left = f.keepUnchanged(ctx, left, list.names, list.stamps, list.at)
+			}
+		}
+		if list, at, ok := f.list(ctx, request, len(left)); ok {
+			left = f.keepUnchanged(ctx, left, list.Names, list.Stamps, at)
+		}
+		groups[request] = left
+	}
+	return slices.DeleteFunc(slices.Clone(reads), func(r *read) bool { return !r.at.IsZero() })
+}
+
+// candidates returns the reads with a value that a list can confirm, by vault and interface, and these in their order.
+func (f *fetch) candidates(reads []*read) (groups map[vault.Request][]*candidate, order []vault.Request) {
+	groups = map[vault.Request][]*candidate{}
+	for _, r := range reads {
+		if r.request.Version != "" || r.request.Interface != vault.Secrets && r.request.Interface != vault.Certificates {
+			continue
+		}
+		last, ok := f.cache.Held(f.cacheKey(r), f.demandOf(r))
+		if !ok || last.Stamp == (vault.Stamp{}) {
+			continue
+		}
+		group := vault.Request{Vault: r.request.Vault, Interface: r.request.Interface}
+		if groups[group] == nil {
+			order = append(order, group)
+		}
+		groups[group] = append(groups[group], &candidate{read: r, last: last})
+	}
+	return groups, order
+}
+
+// keepUnchanged answers the reads that a list shows to be unchanged, and returns the others. An object that is listed twice may have
+// changed between two pages.
+func (f *fetch) keepUnchanged(ctx context.Context, all []*candidate, names []string, stamps []vault.Stamp, at time.Time) (left []*candidate) {
+	byName := make(map[string]*candidate, len(all))
+	for _, c := range all {
+		c.entries = 0
+		byName[c.request.Name] = c
+	}
+	for i, name := range names {
+		if c := byName[strings.ToLower(name)]; c != nil && i < len(stamps) {
+			c.entries++
+			c.same = stamps[i] == c.last.Stamp
+		}
+	}
+	for _, c := range all {
+		known, ok := cache.Result[*value]{}, false
+		if c.entries == 1 && c.same && f.proven(c.request.Vault) {
+			known, ok = f.cache.Keep(f.cacheKey(c.read), f.demandOf(c.read), c.last, at)
+		}
+		if !ok {
+			left = append(left, c)
+			continue
+		}
+		f.cache.Count(cache.Unchanged)
+		c.err = f.accept(ctx, c.read, known)
+	}
+	return left
+}
+
+// list returns the list of a vault's secrets or certificates, if it costs less than reading: less pages than objects that this
+// node reads from there as this identity. The volumes of a node share a list like an object.
+func (f *fetch) list(ctx context.Context, of vault.Request, wanted int) (list *value, at time.Time, ok bool) {
+	if wanted == 0 {
+		return nil, at, false
+	}
+	request, object := vault.ChangesOf(of.Vault, of.Interface)
+	r := &read{request: request, objects: []*volume.Object{&object}}
+	key := f.cacheKey(r)
+	wanted = max(wanted, f.cache.Rotating(func(k cache.Key) bool {
+		return k.Identity == key.Identity && k.Vault == of.Vault && k.Interface == of.Interface
+	}))
+	r.pages = min(wanted-1, vault.MaxChangePages)
+	if r.pages == 0 || !f.unlisted.allows(key, f.now()) {
+		return nil, at, false
+	}
+	done, err := f.mayRead(ctx, of.Vault)
+	if err != nil { // the reads will say so
+		return nil, at, false
+	}
+	defer done()
+	if !f.proven(of.Vault) && f.prove(ctx, r) != nil {
+		return nil, at, false
+	}
+	result, _ := f.get(ctx, r, azure.TryTimeout)
+	switch {
+	case result.Failure != nil && forbidden(result.Failure):
+		if f.unlisted.add(key, f.now()) {
+			f.logger.Error(f.explain(ctx, object, result.Failure), "changes are not listed; all objects are read")
+		}
+		return nil, at, false
+	case result.Failure != nil:
+		return nil, at, false
+	case result.Value.Long:
+		if f.unlisted.add(key, f.now()) {
+			f.logger.Info("changes are not listed; all objects are read", "vault", of.Vault, "interface", of.Interface,
+				"reason", "the vault has more pages of them than this node reads of them as this identity", "pages", r.pages)
+		}
+		return nil, at, false
+	}
+	f.unlisted.remove(key)
+	return result.Value, result.At, true
+}
+
+// forbidden reports whether a vault refuses because of a right, and not because of a login.
+func forbidden(failure *cache.Failure) bool {
+	answer, ok := errors.AsType[*azure.Answer](failure.Err)
+	return ok && !answer.IsLogin() && answer.Status == http.StatusForbidden
+}

@@ -1,0 +1,107 @@
+package vault
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
+)
+
+// MaxChangePages bounds [Vaults.Changes]: 2,500 objects. The pages are read one after another, and their names stay in memory.
+const MaxChangePages = 100
+
+// ChangesOf returns the request of [Vaults.Changes], and an object that stands for the list in errors.
+func ChangesOf(vault, api string) (Request, volume.Object) {
+	o := volume.Object{Kind: volume.KindSelection, Source: volume.AttributeChangeDetection, Vault: vault}
+	if api == Certificates {
+		o.Kind = volume.KindPublicCertificate
+	}
+	return Request{Vault: vault, Interface: Changes + api}, o
+}
+
+// Changes lists the enabled secrets, or all certificates, of a vault with their stamps. After so many pages it gives up, see
+// [Value.Long]. at is just before the first request. The error is reduced, see [azure.Reduce].
+func (v *Vaults) Changes(ctx context.Context, credential azcore.TokenCredential, r Request, pages int) (found *Value, at time.Time, err error) {
+	at = v.options.Now()
+	page, err := v.changePages(credential, r)
+	if err != nil {
+		return nil, at, azure.ErrStrange
+	}
+	found = &Value{}
+	read := 0
+	err = v.pages(ctx, r.Vault, func(ctx context.Context) (next *string, err error) {
+		next, err = page(ctx, found)
+		if read++; err == nil && next != nil && *next != "" && read >= pages {
+			found, next = &Value{Long: true}, nil
+		}
+		return next, err
+	})
+	return found, at, err
+}
+
+// changePages returns a function that reads one page into a value.
+func (v *Vaults) changePages(credential azcore.TokenCredential, r Request) (page func(context.Context, *Value) (*string, error), err error) {
+	options := v.clientOptions(r.Vault)
+	if r.Interface == Changes+Certificates {
+		client, err := azcertificates.NewClient(r.Vault, credential, &azcertificates.ClientOptions{ClientOptions: options})
+		return func(ctx context.Context, to *Value) (*string, error) {
+			resp, err := client.NewListCertificatePropertiesPager(nil).NextPage(ctx)
+			for _, item := range resp.Value {
+				if item == nil {
+					return nil, azure.ErrStrange
+				}
+				name, _, ok := identifier(item.ID, Certificates)
+				if !ok {
+					return nil, azure.ErrStrange
+				}
+				to.add(name, certificateStamp(r.Vault, *item))
+			}
+			return resp.NextLink, err
+		}, err
+	}
+	client, err := azsecrets.NewClient(r.Vault, credential, &azsecrets.ClientOptions{ClientOptions: options})
+	return func(ctx context.Context, to *Value) (*string, error) {
+		resp, err := client.NewListSecretPropertiesPager(nil).NextPage(ctx)
+		if err == nil {
+			err = to.addMatching(volume.Object{Vault: r.Vault, Selection: &volume.Selection{}}, resp.Value)
+		}
+		return resp.NextLink, err
+	}, err
+}
+
+// add adds an object of a list. Its name is a substring of the vault's identifier.
+func (v *Value) add(name string, stamp Stamp) {
+	v.Names, v.Stamps = append(v.Names, strings.Clone(name)), append(v.Stamps, stamp)
+}
+
+// secretStamp returns the stamp of a list's entry; none if the entry is of another vault.
+func secretStamp(vault string, s azsecrets.SecretProperties) Stamp {
+	if !isOf(vault, s.ID) {
+		return Stamp{}
+	}
+	return shownSecret(s.Attributes, s.ContentType, s.Tags).stamp()
+}
+
+func shownSecret(attributes *azsecrets.SecretAttributes, contentType *string, tags map[string]*string) shown {
+	a := deref(attributes)
+	return shown{a.Enabled, a.Created, a.Updated, a.NotBefore, a.Expires, contentType, tags, nil}
+}
+
+// certificateStamp does the same for a certificate.
+func certificateStamp(vault string, c azcertificates.CertificateProperties) Stamp {
+	if !isOf(vault, c.ID) {
+		return Stamp{}
+	}
+	return shownCertificate(c.Attributes, c.Tags, c.X509Thumbprint).stamp()
+}
+
+func shownCertificate(attributes *azcertificates.CertificateAttributes, tags map[string]*string, thumbprint []byte) shown {
+	a := deref(attributes)
+	return shown{a.Enabled, a.Created, a.Updated, a.NotBefore, a.Expires, nil, tags, thumbprint}
+}
