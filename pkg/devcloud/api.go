@@ -192,7 +192,7 @@ func (op operation) page() (any, error) {
 		}
 		size = n
 	}
-	keys, items, err := op.items()
+	keys, item, err := op.items()
 	if err != nil {
 		return nil, err
 	}
@@ -205,12 +205,12 @@ func (op operation) page() (any, error) {
 		}
 		start, _ = slices.BinarySearch(keys, string(from))
 	}
-	end := min(start+size, len(items))
-	if missing, ok := shortPages[start]; ok && size == pageSize && end < len(items) {
+	end := min(start+size, len(keys))
+	if missing, ok := shortPages[start]; ok && size == pageSize && end < len(keys) {
 		end -= missing
 	}
 	var next *string
-	if end < len(items) {
+	if end < len(keys) {
 		// Key Vault names the port, and encodes nothing.
 		path := strings.TrimPrefix(op.vault.id(op.kind, op.name, op.version), op.vault.URL())
 		link := op.vault.URL() + ":443" + strings.TrimSuffix(path, "/") +
@@ -220,34 +220,40 @@ func (op operation) page() (any, error) {
 		}
 		next = &link
 	}
+	items := make([]any, 0, size)
+	for i := start; i < end; i++ {
+		items = append(items, item(i))
+	}
 	return struct {
 		Value    []any   `json:"value"`
 		NextLink *string `json:"nextLink"`
-	}{items[start:end], next}, nil
+	}{items, next}, nil
 }
 
-// items returns the items of a list and their keys, sorted by key.
-func (op operation) items() (keys []string, items []any, err error) {
-	items = []any{}
+// items returns the sorted keys of the items of a list, and a function that makes an item: a page has 25 of thousands.
+func (op operation) items() (keys []string, item func(i int) any, err error) {
 	if op.name == "" {
-		for _, o := range op.vault.live(op.kind) {
+		live := op.vault.live(op.kind)
+		for _, o := range live {
 			keys = append(keys, strings.ToLower(o.name))
-			items = append(items, op.vault.item(op.kind, op.vault.id(op.kind, o.name, ""), o.latest()))
 		}
-		return keys, items, nil
+		return keys, func(i int) any {
+			return op.vault.item(op.kind, op.vault.id(op.kind, live[i].name, ""), live[i].latest())
+		}, nil
 	}
 	o, _ := op.vault.find(op.kind, op.name, "")
 	switch {
 	case o == nil && op.kind == Certificates: // as recorded
-		return nil, items, nil
+		return nil, nil, nil
 	case o == nil:
 		return nil, nil, op.notFound()
 	}
-	for i, ver := range o.versions {
+	for i := range o.versions {
 		keys = append(keys, fmt.Sprintf("%09d", i))
-		items = append(items, op.vault.item(op.kind, op.vault.id(op.kind, o.name, ver.id), ver))
 	}
-	return keys, items, nil
+	return keys, func(i int) any {
+		return op.vault.item(op.kind, op.vault.id(op.kind, o.name, o.versions[i].id), o.versions[i])
+	}, nil
 }
 
 func (v *Vault) item(kind Kind, id string, ver *version) any {
