@@ -29,7 +29,7 @@ func isThrottled(t *testing.T, what string, err error) {
 func TestTheReasonOfAClosedThrottle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		throttle := NewThrottle(Entra, 16, time.Now, time.After)
+		throttle := NewThrottle(Entra, 16, time.Now, time.After, nil)
 		began := time.Now()
 		_, changed, _ := throttle.State()
 		err := throttle.Do(t.Context(), time.Second, func(ctx context.Context) error {
@@ -65,7 +65,7 @@ func TestTheReasonOfAClosedThrottle(t *testing.T) {
 func TestACallThatSendsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		throttle := NewThrottle(Entra, 16, time.Now, time.After)
+		throttle := NewThrottle(Entra, 16, time.Now, time.After, nil)
 		err := throttle.Do(t.Context(), time.Second, func(ctx context.Context) error {
 			req := &http.Request{URL: &url.URL{Host: "login.example.com"}}
 			attemptOf(ctx).record(req, &http.Response{StatusCode: http.StatusOK}, nil)

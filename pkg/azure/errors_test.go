@@ -56,7 +56,7 @@ func TestTheAnswerBeforeADeadline(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seen := &Attempt{throttle: NewThrottle(Vault, 1, time.Now, time.After)}
+		seen := &Attempt{throttle: NewThrottle(Vault, 1, time.Now, time.After, nil)}
 		seen.record(req, &http.Response{StatusCode: http.StatusTooManyRequests}, nil)
 		if answer, ok := errors.AsType[*Answer](Reduce(context.DeadlineExceeded, seen)); !ok || !reflect.DeepEqual(*answer, want) {
 			t.Errorf("%s: %+v, want %+v", host, answer, want)

@@ -42,11 +42,6 @@ func backOff(consecutive int) time.Duration {
 	return min(firstBackOff<<min(consecutive-1, 10), lastBackOff)
 }
 
-// withJitter lengthens a pause by up to a tenth at random, so that the nodes of a cluster do not all retry at once.
-func withJitter(pause time.Duration) time.Duration {
-	return pause + Jitter(max(pause/10, 100*time.Millisecond))
-}
-
 // Jitter is a random part of d. It needs no secure randomness: it only spreads the nodes.
 func Jitter(d time.Duration) time.Duration { return rand.N(max(d, 1)) } //nolint:gosec // G404: see above
 

@@ -3,6 +3,7 @@ package azure
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
@@ -13,12 +14,14 @@ import (
 //
 // It closes with the first 429, or another failure that has Retry-After. It stays closed until that time and some
 // jitter have passed, so that the nodes of a cluster do not retry together. Then it allows one concurrent request,
-// and one more with each request that the service has processed.
+// and one more with each request that the service has processed. To a vault that has answered 429 it also limits the rate,
+// see pace.
 type Throttle struct {
 	service Service
 	most    int
 	now     func() time.Time
 	after   func(time.Duration) <-chan time.Time
+	random  func() float64
 
 	mu          sync.Mutex
 	notBefore   time.Time
@@ -30,45 +33,31 @@ type Throttle struct {
 	limit       int           // of concurrent requests
 	running     int
 	left        chan struct{} // closed when a request has ended; nil if no request waits for that
+	pace        pace
+	line        line // of the requests that wait for the pace
 }
 
 // NewThrottle makes an open throttle of a service for at most that many concurrent requests. after is the timer of
-// the clock now.
-func NewThrottle(service Service, most int, now func() time.Time, after func(time.Duration) <-chan time.Time) *Throttle {
-	return &Throttle{service: service, now: now, after: after, most: most, limit: most, changed: make(chan struct{})}
+// the clock now. random returns numbers in [0, 1) that keep nodes apart; nil means those of math/rand.
+func NewThrottle(
+	service Service, most int, now func() time.Time, after func(time.Duration) <-chan time.Time, random func() float64,
+) *Throttle {
+	if random == nil {
+		random = rand.Float64
+	}
+	return &Throttle{
+		service: service, now: now, after: after, random: random, most: most, limit: most,
+		changed: make(chan struct{}), pace: pace{random: random},
+	}
 }
-
-// Attempt is one call through a throttle, with the last outcome that the transport recorded. The context of the call
-// holds it. A nil Attempt records nothing.
-type Attempt struct {
-	throttle *Throttle
-	epoch    int
-
-	mu        sync.Mutex
-	host      string
-	status    int
-	err       error
-	closed    int  // the status of the answer that closed the throttle; 0 if none did
-	throttled bool // closed, or the throttle was closed before a request could be sent
-}
-
-type attemptKey struct{}
-
-func attemptOf(ctx context.Context) *Attempt {
-	a, _ := ctx.Value(attemptKey{}).(*Attempt)
-	return a
-}
-
-// AttemptOf returns the attempt of a context, for [Reduce]; nil outside of [Throttle.Do].
-func AttemptOf(ctx context.Context) *Attempt { return attemptOf(ctx) }
 
 // Do makes one call as soon as the throttle allows it, and repeats it if it was throttled. The context of the call
 // has the attempt. The error is the reduced error of the call, see [Reduce]; the reason of the throttle if it stays
 // closed for longer than patience; or the error of ctx.
 func (t *Throttle) Do(ctx context.Context, patience time.Duration, call func(context.Context) error) error {
 	end := t.now().Add(patience)
-	for {
-		a, err := t.enter(ctx, end)
+	for reserved := isReserved(ctx); ; reserved = false {
+		a, err := t.enter(ctx, end, reserved)
 		if err != nil {
 			return err
 		}
@@ -101,7 +90,7 @@ func (t *Throttle) State() (wait time.Duration, changed <-chan struct{}, reason 
 func (t *Throttle) Throttled() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.consecutive == 0 && !t.now().Before(t.notBefore) {
+	if t.consecutive == 0 && !t.now().Before(t.notBefore) && t.line.empty() {
 		return nil
 	}
 	return t.reason
@@ -111,30 +100,46 @@ func (t *Throttle) Throttled() error {
 func (t *Throttle) Unused() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.running == 0 && t.left == nil && t.consecutive == 0 && t.limit == t.most && !t.now().Before(t.notBefore)
+	return t.running == 0 && t.left == nil && t.consecutive == 0 && t.limit == t.most && !t.now().Before(t.notBefore) && !t.pace.limited()
 }
 
-// enter waits until a request may be sent.
-func (t *Throttle) enter(ctx context.Context, end time.Time) (*Attempt, error) {
+// enter waits until a request may be sent. A reserved one needs no further turn of the pace.
+func (t *Throttle) enter(ctx context.Context, end time.Time, reserved bool) (*Attempt, error) {
+	var own *ticket
+	defer func() { t.giveUp(own) }()
 	for {
 		t.mu.Lock()
-		wait, reason := t.notBefore.Sub(t.now()), t.reason
+		now := t.now()
+		wait, reason := t.notBefore.Sub(now), t.reason
+		var paced time.Duration
+		turn, closed := true, wait > 0
 		if wait <= 0 && t.running < t.limit {
+			own = t.line.join(ctx, own, t.pace.limited())
+			paced, turn = t.pace.wait(now, reserved), own == nil || t.line.first() == own
+		}
+		if wait <= 0 && t.running < t.limit && paced <= 0 && turn {
 			t.running++
+			t.pace.take(now, reserved)
+			t.line.leave(own)
+			own = nil
 			a := &Attempt{throttle: t, epoch: t.epoch}
 			t.mu.Unlock()
 			return a, nil
 		}
 		changed := t.changed
 		var left chan struct{}
-		if wait <= 0 {
+		switch {
+		case wait > 0:
+		case t.running >= t.limit:
 			if t.left == nil {
 				t.left = make(chan struct{})
 			}
 			left = t.left
+		case turn:
+			wait = paced
 		}
 		t.mu.Unlock()
-		if wait > end.Sub(t.now()) {
+		if closed && wait > end.Sub(now) {
 			return nil, reason
 		}
 		var over <-chan time.Time
@@ -144,11 +149,22 @@ func (t *Throttle) enter(ctx context.Context, end time.Time) (*Attempt, error) {
 		select {
 		case <-over:
 		case <-left:
+		case <-own.called():
 		case <-changed:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// giveUp takes a request out of the line.
+func (t *Throttle) giveUp(own *ticket) {
+	if own == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.line.leave(own)
 }
 
 // leave ends an attempt, and reports whether the call must be repeated.
@@ -174,6 +190,7 @@ func (t *Throttle) leave(a *Attempt, err error) (again bool) {
 	case !again && processed && a.epoch == t.epoch:
 		t.consecutive = 0
 		t.limit = min(t.limit+1, t.most)
+		t.pace.answered(t.now())
 	}
 	if t.left != nil {
 		close(t.left)
@@ -190,7 +207,8 @@ func (t *Throttle) pause(epoch, status int, length time.Duration, hasRetryAfter 
 	if last, ok := errors.AsType[*Answer](t.reason); !ok || last.Status != status {
 		t.reason, t.reading = &Answer{Service: t.service, Status: status}, true
 	}
-	if epoch == t.epoch {
+	first := epoch == t.epoch
+	if first {
 		t.epoch++
 		t.consecutive++
 		t.limit = 1
@@ -198,61 +216,16 @@ func (t *Throttle) pause(epoch, status int, length time.Duration, hasRetryAfter 
 	if !hasRetryAfter || t.consecutive > 1 {
 		length = max(length, backOff(t.consecutive))
 	}
-	if until := t.now().Add(withJitter(length)); until.After(t.notBefore) {
+	now := t.now()
+	if until := now.Add(length + t.jitter(length)); until.After(t.notBefore) {
 		t.notBefore = until
 	}
-}
-
-// blocked returns the reason not to send a request now; nil if it can be sent.
-func (a *Attempt) blocked() error {
-	if a == nil {
-		return nil
-	}
-	t := a.throttle
-	t.mu.Lock()
-	wait, reason := t.notBefore.Sub(t.now()), t.reason
-	t.mu.Unlock()
-	if wait <= 0 {
-		return nil
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.throttled = true
-	return reason
-}
-
-// Unsent reports whether the throttle closed before a request could be sent.
-func (a *Attempt) Unsent() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.throttled && a.host == ""
-}
-
-// record keeps how a request ended, and closes the throttle if the answer requires it. resp is nil if there was no
-// answer.
-func (a *Attempt) record(req *http.Request, resp *http.Response, err error) {
-	if a == nil {
-		return
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.host, a.err, a.status = req.URL.Host, err, 0
-	if resp == nil {
-		return
-	}
-	a.status = resp.StatusCode
-	if pause, hasRetryAfter := retryAfter(resp.Header, a.throttle.now()); closesThrottle(resp.StatusCode, hasRetryAfter) {
-		a.throttled, a.closed = true, resp.StatusCode
-		a.throttle.pause(a.epoch, resp.StatusCode, pause, hasRetryAfter)
+	if first && t.service == Vault && status == http.StatusTooManyRequests {
+		t.pace.refused(now, now.Add(length), t.notBefore)
 	}
 }
 
-// last returns what the transport recorded last.
-func (a *Attempt) last() (host string, status int, err error) {
-	if a == nil {
-		return "", 0, nil
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.host, a.status, a.err
+// jitter is up to a tenth of a pause at random, so that the nodes of a cluster do not all retry at once.
+func (t *Throttle) jitter(pause time.Duration) time.Duration {
+	return time.Duration(t.random() * float64(max(pause/10, 100*time.Millisecond)))
 }

@@ -13,7 +13,7 @@ import (
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After)
+		throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After, nil)
 		began := time.Now()
 		calls := 0
 		do := func(patience time.Duration) error {
@@ -42,7 +42,7 @@ func TestPatience(t *testing.T) {
 func TestState(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After)
+		throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After, nil)
 		wait, changed, reason := throttle.State()
 		if wait != 0 || reason != nil || !throttle.Unused() {
 			t.Errorf("new: %v, %v, unused %t", wait, reason, throttle.Unused())
@@ -65,8 +65,14 @@ func TestState(t *testing.T) {
 		for range ConnsPerHost {
 			_ = throttle.Do(t.Context(), 0, func(context.Context) error { return nil })
 		}
-		if err := throttle.Throttled(); err != nil || !throttle.Unused() {
-			t.Errorf("after successes: %v, unused %t", err, throttle.Unused())
+		if err := throttle.Throttled(); err != nil || throttle.Unused() || throttle.Rate() == 0 {
+			t.Errorf("after successes: %v, unused %t, %.1f a second", err, throttle.Unused(), throttle.Rate())
+		}
+		for began := time.Now(); !throttle.Unused() && time.Since(began) < 5*time.Minute; {
+			_ = throttle.Do(t.Context(), 0, func(context.Context) error { return nil })
+		}
+		if rate := throttle.Rate(); rate != 0 || !throttle.Unused() {
+			t.Errorf("after five minutes of successes: %.1f a second, unused %t", rate, throttle.Unused())
 		}
 	})
 }

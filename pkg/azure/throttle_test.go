@@ -88,7 +88,7 @@ func TestThrottledVault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		vault := &limitedVault{allowed: 500, window: time.Now()}
-		throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After)
+		throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After, nil)
 		began := time.Now()
 		var callers sync.WaitGroup
 		for range 2000 {
@@ -118,7 +118,7 @@ func TestThrottledVault(t *testing.T) {
 func TestAThrottleOpensSlowly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After)
+		throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After, nil)
 		began := time.Now()
 		var mu sync.Mutex
 		var sent []time.Duration // after the throttle had closed
@@ -183,7 +183,7 @@ func TestARefusalOpensAThrottle(t *testing.T) {
 		"no sense in the answer": {func(context.Context) error { return ErrStrange }, false},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After)
+			throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After, nil)
 			calls := 0
 			call := func(ctx context.Context) error {
 				if calls++; calls == 1 {
@@ -208,7 +208,7 @@ func TestBackOff(t *testing.T) {
 	t.Parallel()
 	for _, header := range []http.Header{{}, {"Retry-After": {"1"}}} {
 		synctest.Test(t, func(t *testing.T) {
-			throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After)
+			throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After, nil)
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			began := time.Now()
@@ -241,7 +241,7 @@ func TestBackOff(t *testing.T) {
 func TestGivingUpTheWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After)
+		throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After, nil)
 		var callers sync.WaitGroup
 		for i := range 500 {
 			callers.Go(func() {

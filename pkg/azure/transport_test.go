@@ -85,7 +85,7 @@ func TestBodiesAreBounded(t *testing.T) {
 func TestABodyThatIsTooLargeIsRecorded(t *testing.T) {
 	t.Parallel()
 	s, url := newServer(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, maxBody+1)) })
-	err := NewThrottle(Vault, 1, time.Now, time.After).Do(t.Context(), time.Minute, func(ctx context.Context) error {
+	err := NewThrottle(Vault, 1, time.Now, time.After, nil).Do(t.Context(), time.Minute, func(ctx context.Context) error {
 		resp, err := get(ctx, t, s, url)
 		if err != nil {
 			return err
@@ -107,7 +107,7 @@ func TestAClosedThrottleSendsNothing(t *testing.T) {
 	t.Parallel()
 	asked := 0
 	s, url := newServer(t, func(http.ResponseWriter, *http.Request) { asked++ })
-	throttle := NewThrottle(Vault, 2, time.Now, time.After)
+	throttle := NewThrottle(Vault, 2, time.Now, time.After, nil)
 	calls, sent := 0, true
 	err := throttle.Do(t.Context(), time.Minute, func(ctx context.Context) error {
 		if calls++; calls == 1 { // another request was refused

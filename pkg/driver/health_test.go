@@ -277,3 +277,43 @@ func TestTamperedVolume(t *testing.T) {
 		}
 	}
 }
+
+// A refresh after which some objects are older than the interval, because the vault throttles, is published. It is reported like a failed one:
+// logged once, and an error when the set is too old. It is counted as late.
+func TestALateRefreshIsReported(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	h := startDriver(t, f)
+	f.sets[h.target()] = f.clock().Add(-2 * time.Minute)
+	oldest := f.clock().Add(-2 * time.Minute)
+	f.fetch = func(context.Context, volume.Request) (volume.Content, error) {
+		return volume.Content{Fetched: oldest, Outage: volume.Errorf(volume.ErrUnavailable, "the vault is throttled")}, nil
+	}
+	for i, step := range []struct {
+		pass   time.Duration
+		code   codes.Code
+		logged int
+	}{{0, codes.OK, 1}, {time.Minute, codes.OK, 1}, {time.Hour, codes.Unavailable, 2}, {time.Minute, codes.Unavailable, 2}} {
+		f.step(step.pass)
+		_, err := h.node.NodePublishVolume(t.Context(), h.request())
+		text := ""
+		if step.code != codes.OK {
+			text = "the vault is throttled"
+		}
+		wantStatus(t, err, step.code, text)
+		if got := strings.Count(h.log.String(), "volume not refreshed"); got != step.logged {
+			t.Errorf("step %d: logged %d times, want %d", i, got, step.logged)
+		}
+		if got := int(testutil.ToFloat64(h.driver.node.metrics.rotations.WithLabelValues(rotationLate))); got != i+1 {
+			t.Errorf("step %d: %d late refreshes", i, got)
+		}
+		f.mu.Lock()
+		if set := f.sets[h.target()]; !set.Equal(oldest) {
+			t.Errorf("step %d: the set at the target is of %v, want %v", i, set, oldest)
+		}
+		f.mu.Unlock()
+	}
+	if n := testutil.ToFloat64(h.driver.node.metrics.rotations.WithLabelValues(rotationFailed)); n != 0 {
+		t.Errorf("%v failed refreshes", n)
+	}
+}

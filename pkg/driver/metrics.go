@@ -21,6 +21,7 @@ const (
 	rotationChanged   = "changed"
 	rotationUnchanged = "unchanged"
 	rotationFailed    = "failed"
+	rotationLate      = "late" // some objects are older than the interval, because the vault throttles
 )
 
 func newMetrics(version string, n *nodeServer, registry *prometheus.Registry) (*metrics, error) {
@@ -45,7 +46,7 @@ func newMetrics(version string, n *nodeServer, registry *prometheus.Registry) (*
 		refusals: counter("keyvault_csi_registration_refusals_total",
 			"Refusals of the kubelet to register the driver."),
 	}
-	for _, result := range []string{rotationChanged, rotationUnchanged, rotationFailed} {
+	for _, result := range []string{rotationChanged, rotationUnchanged, rotationFailed, rotationLate} {
 		m.rotations.WithLabelValues(result) // an alert on a rate needs the series before the first failure
 	}
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{

@@ -47,7 +47,7 @@ func (n *nodeServer) publish(ctx context.Context, r publishRequest) error {
 	if r.young && !before {
 		return nil
 	}
-	return n.refresh(ctx, r, n.younger(state.Fetched, tolerance))
+	return n.refresh(ctx, r, tolerance)
 }
 
 // younger reports whether a set that was fetched then is younger than the limit. A set from the future is not: its age is
@@ -80,13 +80,20 @@ func (n *nodeServer) publishFirst(ctx context.Context, r publishRequest, toleran
 
 // refresh replaces a set that is due. While the old set is usable a failure is recorded and not returned. It is logged only
 // if it differs from the last one, because the kubelet calls every minute.
-func (n *nodeServer) refresh(ctx context.Context, r publishRequest, usable bool) error {
+func (n *nodeServer) refresh(ctx context.Context, r publishRequest, tolerance time.Duration) error {
+	usable := n.younger(r.fetched, tolerance)
 	content, outcome, err := n.replace(ctx, r)
 	if errors.Is(err, errYoung) {
 		return nil
 	}
 	health, logger := n.inspect(ctx, outcome), klog.FromContext(ctx)
 	switch {
+	case err == nil && content.Outage != nil:
+		if outcome.Changed {
+			logNotes(logger, content)
+		}
+		n.metrics.rotations.WithLabelValues(rotationLate).Inc()
+		return n.notRefreshed(logger, r, content.Outage, n.younger(content.Fetched, tolerance))
 	case err == nil:
 		result := rotationUnchanged
 		if outcome.Changed {
@@ -106,7 +113,12 @@ func (n *nodeServer) refresh(ctx context.Context, r publishRequest, usable bool)
 		return err
 	}
 	n.metrics.rotations.WithLabelValues(rotationFailed).Inc()
-	health = notRefreshed(err.Error(), usable)
+	return n.notRefreshed(logger, r, err, usable)
+}
+
+// notRefreshed records that a set is older than its interval, and returns an error if it is too old.
+func (n *nodeServer) notRefreshed(logger klog.Logger, r publishRequest, err error, usable bool) error {
+	health := notRefreshed(err.Error(), usable)
 	if before, _ := n.volumes.Swap(r.volumeID, health); before != health {
 		logger.Error(errors.New(health.message), "volume not refreshed; the pod keeps the files that it has",
 			"code", codeOf(err).String(), "stale", !usable)

@@ -3,6 +3,7 @@ package keyvault
 import (
 	"crypto/x509"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"time"
@@ -50,6 +51,8 @@ type Options struct {
 	Now func() time.Time
 	// After is the timer of that clock; nil means time.After.
 	After func(time.Duration) <-chan time.Time
+	// Random returns numbers in [0, 1) that keep nodes apart; nil means those of math/rand. It must be safe for concurrent use.
+	Random func() float64
 	// Transport replaces the HTTPS connections to vaults and to the authority, for simulations; nil means that there is none.
 	Transport http.RoundTripper
 	// Logger has a line for each list that is refused or not worth it, see [volume.DetectByListing], and one for each request
@@ -62,6 +65,7 @@ type Options struct {
 type Client struct {
 	cloud         azure.Cloud
 	now           func() time.Time
+	random        func() float64
 	after         func(time.Duration) <-chan time.Time
 	lastKnownGood time.Duration
 
@@ -84,11 +88,14 @@ func New(o Options) (*Client, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Random == nil {
+		o.Random = rand.Float64
+	}
 	if o.After == nil {
 		o.After = time.After
 	}
 	c := &Client{
-		cloud: o.Cloud, now: o.Now, after: o.After, lastKnownGood: o.LastKnownGood,
+		cloud: o.Cloud, now: o.Now, after: o.After, random: o.Random, lastKnownGood: o.LastKnownGood,
 		sender:   azure.NewSender(o.Proxy, o.RootCAs, o.Logger),
 		metadata: azure.NewMetadataSender(login.MetadataDial, o.Logger),
 		decoders: newDecoders(),
@@ -108,20 +115,20 @@ func New(o Options) (*Client, error) {
 // connect makes the parts that register metrics.
 func (c *Client) connect(o Options) (err error) {
 	c.vaults, err = vault.New(vault.Options{
-		Cloud: o.Cloud, APIVersion: o.APIVersion, Sender: c.sender, Memory: azure.NewMemory(), Now: o.Now, After: o.After,
+		Cloud: o.Cloud, APIVersion: o.APIVersion, Sender: c.sender, Memory: azure.NewMemory(), Now: o.Now, After: o.After, Random: o.Random,
 	}, o.Metrics)
 	if err != nil {
 		return err
 	}
 	c.logins, err = login.New(login.Options{
 		Cloud: o.Cloud, Sender: c.sender, Metadata: c.metadata, Credential: o.Credential,
-		ClusterFile: o.ClusterFile, ReadFile: o.ReadFile, ParseCertificate: c.decoders.clientCertificate, Now: o.Now, After: o.After,
+		ClusterFile: o.ClusterFile, ReadFile: o.ReadFile, ParseCertificate: c.decoders.clientCertificate, Now: o.Now, After: o.After, Random: o.Random,
 	}, o.Metrics)
 	if err != nil {
 		return err
 	}
 	c.cache, err = cache.New[*value](cache.Options{
-		MountMaxAge: o.MountMaxAge, LastKnownGood: o.LastKnownGood, Bytes: o.CacheBytes, Now: o.Now, After: o.After,
+		MountMaxAge: o.MountMaxAge, LastKnownGood: o.LastKnownGood, Bytes: o.CacheBytes, Now: o.Now, After: o.After, Random: o.Random,
 	}, o.Metrics)
 	if err != nil || o.Metrics == nil {
 		return err

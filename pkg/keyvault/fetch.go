@@ -40,9 +40,11 @@ type fetch struct {
 	identity  unique.Handle[identity]
 	principal *volume.Principal // that the policy has permitted; nil where that is not checked
 	demand    cache.Demand
+	began     time.Time
 	vaults    []string
-	lists     []*read      // that have ended
-	bytes     atomic.Int64 // of the files so far
+	shares    map[string]share // of vaults that limit the requests of the node
+	lists     []*read          // that have ended
+	bytes     atomic.Int64     // of the files so far
 	files     atomic.Int64
 	described atomic.Int64 // bytes of tags for the manifests so far
 }
@@ -68,7 +70,6 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 	if err := f.permit(ctx); err != nil {
 		return volume.Content{}, err
 	}
-	began := c.now()
 	lists, objects, err := f.expand(ctx)
 	if err != nil {
 		return volume.Content{}, err
@@ -88,8 +89,11 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 		content.Gaps = append(content.Gaps, r.gaps...)
 	}
 	content.Fetched, content.Read, content.Outage = ageOf(reads, r.Refresh)
+	if content.Outage == nil {
+		content.Outage = f.late(ctx, reads)
+	}
 	if content.Fetched.IsZero() { // no object has an age
-		content.Fetched, content.Read = began, began
+		content.Fetched, content.Read = f.began, f.began
 	}
 	composed, err := f.compose(ctx, objects, outputs)
 	if err != nil {
@@ -109,19 +113,20 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 
 func (c *Client) newFetch(r volume.Request) *fetch {
 	f := &fetch{
-		Client: c, Request: r, key: c.logins.KeyOf(r), owner: c.logins.OwnerOf(r),
+		Client: c, Request: r, began: c.now(), key: c.logins.KeyOf(r), owner: c.logins.OwnerOf(r),
 		demand: cache.Demand{
 			Refresh: r.Refresh, Interval: r.RotationInterval, NotBefore: r.NotBefore, Listed: r.ChangeDetection == volume.DetectByListing,
 		},
 	}
+	f.vaults = r.Vaults()
+	f.shares = c.sharesOf(f.vaults)
 	if !r.Refresh && r.Volume != "" {
-		f.demand.Begun = c.volumes.begin(r.Volume, c.now())
+		f.demand.Begun = c.volumes.begin(r.Volume, c.now(), len(f.shares) > 0)
 	}
 	if !r.Poll {
 		f.demand.Since = c.volumes.newest(r.Volume)
 	}
 	f.identity = unique.Make(identity{Key: f.key})
-	f.vaults = r.Vaults()
 	return f
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
@@ -23,6 +24,9 @@ func (f *fetch) cacheKey(r *read) cache.Key {
 func (f *fetch) demandOf(r *read) cache.Demand {
 	demand := f.demand
 	demand.Optional = r.optional
+	if s, limited := f.shares[r.request.Vault]; limited {
+		demand.Limited, demand.Late = true, s.late
+	}
 	return demand
 }
 
@@ -37,7 +41,11 @@ func (f *fetch) cached(ctx context.Context, reads []*read) (left []*read) {
 			left = append(left, r)
 			continue
 		}
-		f.cache.Count(cache.Hit)
+		outcome := cache.Hit
+		if f.isLate(r, known.At) {
+			outcome = cache.Late
+		}
+		f.cache.Count(outcome)
 		r.err = f.accept(ctx, r, known)
 	}
 	return left
@@ -69,6 +77,12 @@ func (f *fetch) read(ctx context.Context, r *read) error {
 			return f.explain(ctx, object, failure)
 		}
 	}
+	last, late := f.untilLater(r)
+	if r.reserved = late && f.mayRefresh(r); late && !r.reserved {
+		f.cache.Count(cache.Late)
+		return f.accept(ctx, r, last)
+	}
+	ctx = f.requestContext(ctx, r)
 	patience := time.Duration(0)
 	if _, ok := f.lastKnown(r); ok {
 		patience = azure.TryTimeout
@@ -77,6 +91,10 @@ func (f *fetch) read(ctx context.Context, r *read) error {
 	defer func() { f.cache.Count(outcome) }()
 	if failure := result.Failure; failure != nil && !(r.optional && failure.Absent) {
 		err := f.explain(ctx, object, failure)
+		if answer, ok := errors.AsType[*azure.Answer](failure.Err); ok && late && answer.Status == http.StatusTooManyRequests {
+			outcome = cache.Late
+			return f.accept(ctx, r, last)
+		}
 		if last, ok := f.lastKnown(r); ok && errors.Is(err, volume.ErrUnavailable) {
 			outcome, r.outage = cache.Stale, err
 			return f.accept(ctx, r, last)

@@ -39,6 +39,7 @@ type read struct {
 	notAfter time.Time         // of a certificate
 	notes    []string          // of the objects
 	gaps     []string          // in their chains
+	reserved bool              // the throttle of the vault has a turn for it
 	outage   error             // why the files are of the last known value
 	err      error
 }
@@ -94,11 +95,14 @@ func (f *fetch) run(ctx context.Context, reads []*read) error {
 	if err := firstError(reads); errors.Is(err, volume.ErrTooLarge) {
 		return err
 	}
+	f.oldestFirst(left)
+	ctx, cancelMount := f.mountTimeout(ctx, len(left))
+	defer cancelMount()
 	all, cancelAll := context.WithCancel(ctx)
 	defer cancelAll()
 	running := running{cancels: map[int]context.CancelFunc{}, failed: len(left)}
 	var group errgroup.Group
-	group.SetLimit(perVolume)
+	group.SetLimit(f.concurrency())
 	for i, r := range left {
 		ctx, ok := running.begin(all, i)
 		if !ok {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
 )
 
@@ -26,11 +27,17 @@ const mountTime = 10 * time.Minute
 // volumes are the mounted volumes with their metrics. It is the collector of the certificates' metrics.
 type volumes struct {
 	mu           sync.Mutex
-	known        map[string]mounted   // by volume id
-	begun        map[string]time.Time // when the first mount of a volume that is not mounted yet was first tried
-	certificates int                  // of all volumes
+	known        map[string]mounted // by volume id
+	begun        map[string]attempt // the first mounts that are not complete yet
+	certificates int                // of all volumes
 
 	end, count, gaps *prometheus.Desc
+}
+
+// attempt is the first one of a first mount.
+type attempt struct {
+	at   time.Time
+	keep time.Duration // how long the next attempts may use what was read since
 }
 
 // mounted is one volume.
@@ -50,7 +57,7 @@ type certificateEnd struct {
 
 func newVolumes() *volumes {
 	return &volumes{
-		known: map[string]mounted{}, begun: map[string]time.Time{},
+		known: map[string]mounted{}, begun: map[string]attempt{},
 		end: prometheus.NewDesc("keyvault_csi_certificate_expiry_timestamp_seconds",
 			"End of the validity of the certificates that volumes hold; only of the 200 that end first.", []string{"vault", "name"}, nil),
 		count: prometheus.NewDesc("keyvault_csi_certificates", "Certificates that volumes hold.", nil, nil),
@@ -84,14 +91,20 @@ func (v *volumes) remove(id string) (before mounted, known bool) {
 	return before, known
 }
 
-// begin returns when the first mount of a volume was first tried; zero if this is the first attempt.
-func (v *volumes) begin(id string, now time.Time) time.Time {
+// begin returns when the first mount of a volume was first tried; zero if this is the first attempt. The time for its attempts is longer
+// if a vault of the volume limits the requests of the node.
+func (v *volumes) begin(id string, now time.Time, limited bool) time.Time {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if begun, ok := v.begun[id]; ok && now.Sub(begun).Abs() < mountTime {
-		return begun
+	begun, ok := v.begun[id]
+	if limited {
+		begun.keep = cache.LateTime
 	}
-	v.begun[id] = now
+	if ok && now.Sub(begun.at).Abs() < begun.keep {
+		v.begun[id] = begun
+		return begun.at
+	}
+	v.begun[id] = attempt{now, max(mountTime, begun.keep)}
 	return time.Time{}
 }
 
@@ -99,7 +112,7 @@ func (v *volumes) begin(id string, now time.Time) time.Time {
 func (v *volumes) tidy(now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	maps.DeleteFunc(v.begun, func(_ string, begun time.Time) bool { return now.Sub(begun).Abs() >= mountTime })
+	maps.DeleteFunc(v.begun, func(_ string, begun attempt) bool { return now.Sub(begun.at).Abs() >= begun.keep })
 }
 
 // newest returns when the newest object of a volume was read; zero if the volume is not known.

@@ -20,6 +20,10 @@ const (
 	// after failures every 2m2s, and a call takes some time.
 	CallTime = 150 * time.Second
 
+	// LateTime is how long a value may still be used, and what a first mount has read is kept, while the vault limits the requests of
+	// the node.
+	LateTime = 2 * time.Hour
+
 	defaultBytes = 8 << 20 // 320 secrets of the size that Key Vault allows, 5,400 of 1 KiB, 700 certificates
 	entryBytes   = 512     // overhead of an entry, measured and rounded up
 	sweepPause   = time.Minute
@@ -32,6 +36,7 @@ type Options struct {
 	Bytes         int           // approximate limit of all values together; 0 means 8 MiB
 	Now           func() time.Time
 	After         func(time.Duration) <-chan time.Time // timer of that clock
+	Random        func() float64                       // in [0, 1), to keep nodes apart; nil means math/rand
 }
 
 // Key is one object as read by one identity.
@@ -72,6 +77,9 @@ type Demand struct {
 	Optional bool          // the volume accepts that the object is absent
 	Listed   bool          // in a refresh: a value counts from the last list that shows it, see [Cache.Keep]
 
+	Limited bool          // the vault limits the requests of the node: values stay for LateTime
+	Late    time.Duration // a refresh also takes what is younger, although its interval is over
+
 	// NotBefore excludes all answers that were requested before, also of pinned versions and in an outage, and those whose
 	// time is in the future. Zero excludes none.
 	NotBefore time.Time
@@ -98,6 +106,7 @@ type entry[V Value] struct {
 
 	interval time.Duration // the longest of the volumes that use it
 	departed bool          // the last of these volumes is gone
+	limited  bool          // their vault limits the requests of the node
 
 	value  V         // zero if nothing is known, or the last answer was a refusal
 	read   time.Time // when value was requested
@@ -114,6 +123,9 @@ type entry[V Value] struct {
 func New[V Value](o Options, r prometheus.Registerer) (*Cache[V], error) {
 	if o.Bytes == 0 {
 		o.Bytes = defaultBytes
+	}
+	if o.Random == nil {
+		o.Random = rand.Float64
 	}
 	c := &Cache[V]{
 		options: o, metrics: newMetrics(),
@@ -135,7 +147,7 @@ func (c *Cache[V]) find(key Key, d Demand) (Result[V], bool) {
 		return Result[V]{}, false
 	}
 	now := c.options.Now()
-	e.used, e.interval, e.departed = now, max(e.interval, d.Interval), false
+	e.use(d, now)
 	c.recent.MoveToFront(e.element)
 	switch {
 	case c.serves(e, d, now):
@@ -145,6 +157,10 @@ func (c *Cache[V]) find(key Key, d Demand) (Result[V], bool) {
 	default:
 		return Result[V]{}, false
 	}
+}
+
+func (e *entry[V]) use(d Demand, now time.Time) {
+	e.used, e.interval, e.departed, e.limited = now, max(e.interval, d.Interval), false, d.Limited
 }
 
 // serves reports whether the value is fresh enough.
@@ -158,7 +174,7 @@ func (c *Cache[V]) serves(e *entry[V], d Demand, now time.Time) bool {
 	case e.key.Version != "":
 		return true
 	default:
-		return d.fresh(e.current(d), now)
+		return d.fresh(e.current(d), now) || younger(now.Sub(e.current(d)), d.Late)
 	}
 }
 
@@ -200,30 +216,6 @@ func (c *Cache[V]) Paused(key Key) *Failure {
 	return nil
 }
 
-// LastKnown returns the last value of an object, if the demand may be satisfied with it in an outage.
-func (c *Cache[V]) LastKnown(key Key, d Demand) (Result[V], bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var none V
-	e, ok := c.entries[key]
-	now := c.options.Now()
-	if !ok || e.value == none || !younger(now.Sub(e.listed), c.options.LastKnownGood) || d.excludes(e.read, now) {
-		return Result[V]{}, false
-	}
-	return e.result(e.listed), true
-}
-
-// Last returns the last value of any age, to compare the next one with.
-func (c *Cache[V]) Last(key Key) (value V, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var none V
-	if e, known := c.entries[key]; known {
-		value = e.value
-	}
-	return value, value != none
-}
-
 // Due returns how long a refresh waits before it fetches an object again. An object is due at a random time up to
 // spread after its interval, so that nodes which began together do not stay together. The time is the same for all
 // volumes of this node, so that the first one fetches for all.
@@ -253,7 +245,7 @@ func (c *Cache[V]) Store(key Key, d Demand, r Result[V]) {
 		c.entries[key] = e
 		c.bytes += e.bytes
 	}
-	e.used, e.interval, e.departed = now, max(e.interval, d.Interval), false
+	e.use(d, now)
 	c.recent.MoveToFront(e.element)
 	if before := latest(e.read, e.tried); r.At.Before(before) && !before.After(now) {
 		return // a newer result is known
@@ -263,12 +255,12 @@ func (c *Cache[V]) Store(key Key, d Demand, r Result[V]) {
 	case r.Failure == nil:
 		c.fill(e, r.Value)
 		e.read, e.listed, e.tenant = r.At, r.At, r.Tenant
-		e.lag = rand.Float64() //nolint:gosec // G404: it only keeps nodes apart
+		e.lag = c.options.Random()
 	case r.Failure.Refused:
 		e.paused = now.Add(refusedPause)
 		c.clear(e)
 	default:
-		e.paused = now.Add(failedPause + rand.N(failedSpread)) //nolint:gosec // G404: as above
+		e.paused = now.Add(failedPause + time.Duration(c.options.Random()*float64(failedSpread)))
 	}
 	if now.Sub(c.swept).Abs() >= sweepPause {
 		c.sweep(now)

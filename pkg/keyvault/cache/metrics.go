@@ -15,6 +15,7 @@ const (
 	Miss   Outcome = "miss"   // started a fetch
 	Shared Outcome = "shared" // joined a fetch
 	Stale  Outcome = "stale"  // the last known value, in an outage
+	Late   Outcome = "late"   // from memory after its interval, because the vault limits the requests of the node
 
 	Unchanged Outcome = "unchanged" // from memory, because a list shows that it is still current
 )
@@ -29,14 +30,15 @@ func newMetrics() metrics {
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "keyvault_csi_cache_requests_total",
 			Help: "Objects asked for by volumes, by how they were answered: from memory (hit), by a fetch (miss), " +
-				"by a fetch in progress (shared), with the last known value in an outage (stale), or from memory because a list shows no change (unchanged).",
+				"by a fetch in progress (shared), with the last known value in an outage (stale), with a value that is older than the " +
+				"interval because the vault throttles (late), or from memory because a list shows no change (unchanged).",
 		}, []string{"result"}),
 		evictions: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "keyvault_csi_cache_evictions_total",
 			Help: "Objects dropped because the cache was full.",
 		}),
 	}
-	for _, outcome := range []Outcome{Hit, Miss, Shared, Stale, Unchanged} {
+	for _, outcome := range []Outcome{Hit, Miss, Shared, Stale, Late, Unchanged} {
 		m.requests.WithLabelValues(string(outcome))
 	}
 	return m

@@ -43,6 +43,9 @@ func (c *Cache[V]) sweep(now time.Time) {
 		keep := max(c.options.MountMaxAge, c.options.LastKnownGood)
 		if !e.departed {
 			keep = max(keep, e.interval+CallTime)
+			if e.limited {
+				keep = max(keep, LateTime)
+			}
 		}
 		since := e.listed
 		if e.key.Version != "" {
@@ -55,6 +58,18 @@ func (c *Cache[V]) sweep(now time.Time) {
 			c.drop(e)
 		}
 	}
+}
+
+// Used counts the objects of a vault that volumes use.
+func (c *Cache[V]) Used(vault string) (count int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, e := range c.entries {
+		if key.Vault == vault && !e.departed {
+			count++
+		}
+	}
+	return count
 }
 
 // Size is the approximate size of the cache in bytes.

@@ -68,7 +68,7 @@ func (l *Logins) newLogin(key Key, credential azcore.TokenCredential) *Login {
 		tenant: key.tenant, scopes: []string{l.options.Cloud.Resource() + "/.default"}, host: l.host, service: service,
 		inner: credential, now: l.options.Now,
 		counted:  func(err error) { l.count(key.kind, err) },
-		throttle: azure.NewThrottle(service, azure.ConnsPerHost, l.options.Now, l.options.After),
+		throttle: azure.NewThrottle(service, azure.ConnsPerHost, l.options.Now, l.options.After, l.options.Random),
 		proofs:   newProofs(l.options.Now),
 	}
 }

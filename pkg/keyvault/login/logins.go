@@ -48,6 +48,7 @@ type Options struct {
 	ParseCertificate CertificateParser
 	Now              func() time.Time
 	After            func(time.Duration) <-chan time.Time
+	Random           func() float64 // in [0, 1), for jitter; nil means math/rand
 }
 
 // Key decides who may share a token. A client id is not a secret, so it never suffices. The key also has the service

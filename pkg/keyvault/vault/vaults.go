@@ -31,6 +31,7 @@ type Options struct {
 	Memory     *azure.Memory
 	Now        func() time.Time
 	After      func(time.Duration) <-chan time.Time
+	Random     func() float64 // in [0, 1), for jitter; nil means math/rand
 }
 
 // Vaults reads from the vaults of a cloud. It is safe for concurrent use.
@@ -60,7 +61,7 @@ func New(o Options, r prometheus.Registerer) (*Vaults, error) {
 func (v *Vaults) of(vault string) *state {
 	s, ok := v.known[vault]
 	if !ok {
-		s = &state{throttle: azure.NewThrottle(azure.Vault, azure.ConnsPerHost, v.options.Now, v.options.After)}
+		s = &state{throttle: azure.NewThrottle(azure.Vault, azure.ConnsPerHost, v.options.Now, v.options.After, v.options.Random)}
 		v.known[vault] = s
 	}
 	s.used = v.options.Now()
@@ -72,6 +73,16 @@ func (v *Vaults) Throttle(vault string) *azure.Throttle {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.of(vault).throttle
+}
+
+// Rate returns how many requests a second this node may send to a vault; 0 means that there is no limit.
+func (v *Vaults) Rate(vault string) float64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if s, ok := v.known[vault]; ok {
+		return s.throttle.Rate()
+	}
+	return 0
 }
 
 // Tenant returns the tenant of a vault, if its challenge is known.
