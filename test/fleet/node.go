@@ -43,11 +43,20 @@ type node struct {
 
 // upgrade replaces the client, as a new pod of the driver does.
 func (n *node) upgrade(cloud azure.Cloud) error {
-	client, err := keyvault.New(keyvault.Options{Cloud: cloud, MountMaxAge: 10 * time.Second, Credential: token{}, Transport: n})
+	client, err := keyvault.New(keyvault.Options{
+		Cloud: cloud, MountMaxAge: 10 * time.Second, Credential: token{}, Transport: n, Random: n.chance,
+	})
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.client = client
 	return err
+}
+
+// chance is the client's source of jitter.
+func (n *node) chance() float64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.random.Float64()
 }
 
 func (n *node) fetcher() fetcher {

@@ -17,7 +17,7 @@ const (
 // report.
 func (s Scenario) Poll() *Report {
 	began := time.Unix(0, 0)
-	vault := &Vault{Began: began, RetryAfter: !s.NoRetryAfter, Others: s.Others, Subscription: s.Subscription}
+	vault := s.vault(began)
 	r := &Report{Name: s.Name + ", polling", Nodes: s.Nodes, Objects: s.Objects, Length: s.Length, PerNode: make([]float64, s.Nodes)}
 	random := rand.New(rand.NewPCG(s.Seed, 0)) //nolint:gosec // G404: a simulation
 	var queue polls

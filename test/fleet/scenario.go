@@ -19,6 +19,7 @@ type Scenario struct {
 
 	NoRetryAfter bool
 	Others       float64       // see [Vault]
+	Limit        int           // the same
 	Subscription int           // the same
 	Over         time.Duration // the nodes start at random in this time; 0 means within a second
 
@@ -30,6 +31,10 @@ type Scenario struct {
 	Rotation time.Duration // when the first object of each volume changes; 0 means never
 }
 
+func (s Scenario) vault(began time.Time) *Vault {
+	return &Vault{Began: began, RetryAfter: !s.NoRetryAfter, Others: s.Others, Limit: s.Limit, Subscription: s.Subscription}
+}
+
 // Run simulates the scenario. It must run in a bubble of testing/synctest, because it takes Length.
 func (s Scenario) Run() (*Report, error) {
 	cloud, err := azure.CloudByName("AzurePublicCloud", "", "")
@@ -37,7 +42,7 @@ func (s Scenario) Run() (*Report, error) {
 		return nil, err
 	}
 	began := time.Now()
-	vault := &Vault{Began: began, RetryAfter: !s.NoRetryAfter, Others: s.Others, Subscription: s.Subscription}
+	vault := s.vault(began)
 	report := &Report{Name: s.Name, Nodes: s.Nodes, Objects: s.Objects, Length: s.Length, Missing: s.Nodes * s.Identities}
 	all := &record{Report: report}
 	if s.Rotation > 0 {

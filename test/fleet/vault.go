@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"math"
 	"sync"
 	"time"
@@ -21,6 +22,8 @@ type Vault struct {
 	RetryAfter bool // answer 429 with the time that is left in the window
 	// Others is the largest share of the limit that other clients use; their use changes over an hour.
 	Others float64
+	// Limit is how many requests it answers in a window; 0 means [Limit].
+	Limit int
 	// Subscription is how many requests the other vaults of the subscription use in a window.
 	Subscription int
 
@@ -57,7 +60,7 @@ func (v *Vault) Take(now time.Time) (ok bool, after time.Duration) {
 func (v *Vault) limit(window int) int {
 	hour := float64(time.Hour / Window)
 	use := v.Others * (1 - math.Cos(2*math.Pi*float64(window)/hour)) / 2
-	own := int(Limit * (1 - use))
+	own := int(float64(cmp.Or(v.Limit, Limit)) * (1 - use))
 	return max(0, min(own, SubscriptionLimit-v.Subscription))
 }
 

@@ -17,6 +17,8 @@ const (
 	firstCall, lastCall = 60 * time.Second, 90 * time.Second // between two calls of the kubelet for one volume
 	firstRetry          = 500 * time.Millisecond             // after a failed mount; it doubles
 	lastRetry           = 122 * time.Second
+
+	tolerance = 3 * Interval // the age from which the driver answers Unavailable to a refresh
 )
 
 // fetcher is the client, of pkg/keyvault.
@@ -59,7 +61,8 @@ func (v *Volume) run(ctx context.Context, start, skew time.Duration) {
 	v.record.Mounts = append(v.record.Mounts, time.Since(asked))
 	v.record.Missing--
 	v.record.mu.Unlock()
-	for sleep(ctx, firstCall+rand64(v.random, lastCall-firstCall)) {
+	retry := firstRetry
+	for wait := v.nextCall(); sleep(ctx, wait); {
 		age := time.Since(v.fetched)
 		v.record.mu.Lock()
 		v.record.Ages = append(v.record.Ages, age)
@@ -67,8 +70,15 @@ func (v *Volume) run(ctx context.Context, start, skew time.Duration) {
 		if age+skew >= Interval {
 			v.publish(ctx, true)
 		}
+		if time.Since(v.fetched)+skew < tolerance {
+			wait, retry = v.nextCall(), firstRetry
+			continue
+		}
+		wait, retry = retry, min(2*retry, lastRetry) // the driver has answered Unavailable
 	}
 }
+
+func (v *Volume) nextCall() time.Duration { return firstCall + rand64(v.random, lastCall-firstCall) }
 
 func (v *Volume) publish(ctx context.Context, refresh bool) (ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
