@@ -196,7 +196,7 @@ bench: build ## Measure the daemon at its socket beside the bare system calls (3
 
 .PHONY: bench-plots
 bench-plots: build ## Measure and write the figures and plots of docs/performance.md
-	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/bench -svg docs/performance -doc docs/performance.md $(BENCH_ARGS)
+	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/bench -svg docs/performance -doc docs/performance.md -fleets docs/performance.md $(BENCH_ARGS)
 
 # FLEET_OUT is a file that gets the rows of the table.
 FLEET_OUT ?= $(CURDIR)/dist/fleet.md

@@ -4,13 +4,46 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
+
+// The plots of fleets have a point for each row of the table, but not for what never happened.
+func TestPlotsOfFleets(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "table.md")
+	rows := "| 100 × 100 | 64 of 400 | 16.1 % | 9.5 % | 0.5 % | 23 s | 27 s | 27 s | 25 s | 92 s | 178 s | 194 s | 315 s | 161 s | 0.998 |\n" +
+		"| 1,000 × 100, polling | 400 of 400 | 100.0 % | 36.1 % | 19.6 % | 491 s | never | never | 250 s | 178 s | 865 s | 1199 s | 375 s | never | 0.907 |\n" +
+		"| 100 × 100, no Retry-After | 64 of 400 | 16.1 % | 9.5 % | 7 % | 23 s | 27 s | 27 s | 25 s | 92 s | 178 s | 194 s | 315 s | 161 s | 0.998 |\n"
+	if err := os.WriteFile(file, []byte(rows), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var p plots
+	if err := p.fleets(file); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, plot := range p.all {
+		for _, l := range plot.lines {
+			got = append(got, fmt.Sprint(plot.file, " ", l.name, " ", l.points))
+		}
+	}
+	want := []string{
+		"fleets-refused driver [[100 0.5]]", "fleets-refused polling [[1000 19.6]]",
+		"fleets-mounted driver [[100 27]]", "fleets-mounted ideal [[100 25]]",
+		"fleets-age driver [[100 178]]", "fleets-age goal [[100 315]]", "fleets-age polling [[1000 865]]",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
 
 func TestQuantile(t *testing.T) {
 	t.Parallel()

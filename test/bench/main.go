@@ -108,6 +108,7 @@ func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err e
 	only := fs.String("only", "", "comma-separated `sections` to run: "+sectionNames())
 	svg := fs.String("svg", "", "`folder` to write plots to, as SVG")
 	doc := fs.String("doc", "", "Markdown `file` to write the goals and the text of the run to, between its markers")
+	fleets := fs.String("fleets", "", "Markdown `file` with the table of make fleet, to write its plots too")
 	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
@@ -138,6 +139,11 @@ func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err e
 		return 1, err
 	}
 	b.goals.write(out) // last, as the summary
+	if *fleets != "" {
+		if err := b.plots.fleets(*fleets); err != nil {
+			return 1, err
+		}
+	}
 	if *svg != "" {
 		if err := b.plots.write(*svg); err != nil {
 			return 1, err
