@@ -80,13 +80,17 @@ const Head = `| fleet | req/s of limit | used | 429, 1st min | 429 after | mount
 func (r *Report) Row() string {
 	length := (r.Length - Settle).Seconds()
 	first := &Report{Counts: r.First}
+	rotation := "–" // nothing was changed
+	if len(r.Rotated)+r.Waiting > 0 {
+		rotation = seconds(At(r.Rotated, r.Waiting, .99))
+	}
 	cells := []string{
 		r.Name,
 		fmt.Sprintf("%.0f of %.0f", float64(r.Counts.Good)/length, float64(r.Counts.Limit)/length),
 		percent(r.Used()), percent(first.Refused()), percent(r.Refused()),
 		seconds(At(r.Mounts, r.Missing, .5)), seconds(At(r.Mounts, r.Missing, .99)), seconds(At(r.Mounts, r.Missing, 1)), seconds(r.Ideal()),
 		seconds(At(r.Ages, 0, .5)), seconds(At(r.Ages, 0, .99)), seconds(At(r.Ages, 0, 1)), seconds(r.Bound()),
-		seconds(At(r.Rotated, r.Waiting, .99)),
+		rotation,
 		fmt.Sprintf("%.3f", r.Jain()),
 	}
 	return "| " + strings.Join(cells, " | ") + " |\n"
