@@ -79,7 +79,7 @@ func (v *Vault) Restore(b Backup) error {
 		if known := v.objects[k][name]; known != nil && !known.deleted {
 			return fmt.Errorf("devcloud: %s/%s is in %s", k, o.name, v.Host())
 		}
-		v.objects[k][name] = o.clone()
+		v.put(k, o.clone())
 	}
 	return nil
 }

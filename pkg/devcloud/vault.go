@@ -3,7 +3,6 @@ package devcloud
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -56,6 +55,7 @@ type Vault struct {
 	ahead    time.Duration               // of the clock, see SetClock
 	shows    ServerCertificate           // see SetServerCertificate
 	objects  map[Kind]map[string]*object // by lower-case name
+	names    map[Kind][]string           // of objects, sorted, because a list of thousands has hundreds of pages
 	grants   map[string]map[Right]bool   // by lower-case client id
 }
 
@@ -108,8 +108,8 @@ func (c *Cloud) AddVault(name string, opts VaultOptions) (*Vault, error) {
 	}
 	v := &Vault{
 		cloud: c, nation: n, name: lower, tenant: c.tenant(opts.Tenant), rbac: opts.RBAC,
-		objects: map[Kind]map[string]*object{Secrets: {}, Certificates: {}, Keys: {}},
-		grants:  map[string]map[Right]bool{},
+		objects: map[Kind]map[string]*object{Secrets: {}, Certificates: {}, Keys: {}}, names: map[Kind][]string{},
+		grants: map[string]map[Right]bool{},
 	}
 	c.vaults[host] = v
 	return v, nil
@@ -260,7 +260,7 @@ func (v *Vault) add(kind Kind, name string, ver *version) {
 	o := v.objects[kind][strings.ToLower(name)]
 	if o == nil || o.deleted {
 		o = &object{name: name}
-		v.objects[kind][strings.ToLower(name)] = o
+		v.put(kind, o)
 	}
 	for i, old := range o.versions {
 		if old.id == ver.id {
@@ -271,10 +271,19 @@ func (v *Vault) add(kind Kind, name string, ver *version) {
 	o.versions = append(o.versions, ver)
 }
 
+// put adds an object, or replaces a deleted one. The caller must hold cloud.mu.
+func (v *Vault) put(kind Kind, o *object) {
+	name := strings.ToLower(o.name)
+	if i, known := slices.BinarySearch(v.names[kind], name); !known {
+		v.names[kind] = slices.Insert(v.names[kind], i, name)
+	}
+	v.objects[kind][name] = o
+}
+
 // live returns the objects of a kind that are not deleted, by name. The caller must hold cloud.mu.
 func (v *Vault) live(kind Kind) []*object {
 	var live []*object
-	for _, name := range slices.Sorted(maps.Keys(v.objects[kind])) {
+	for _, name := range v.names[kind] {
 		if o := v.objects[kind][name]; !o.deleted {
 			live = append(live, o)
 		}
