@@ -153,7 +153,7 @@ func (c *Cache[V]) find(key Key, d Demand) (Result[V], bool) {
 	case c.serves(e, d, now):
 		return e.result(e.current(d)), true
 	case e.failure != nil && (now.Before(e.paused) || c.lacks(e, d, now)):
-		return Result[V]{At: e.tried, Failure: e.failure}, true
+		return Result[V]{At: e.tried, Read: e.tried, Failure: e.failure}, true
 	default:
 		return Result[V]{}, false
 	}
