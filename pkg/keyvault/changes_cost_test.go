@@ -1,8 +1,11 @@
 package keyvault_test
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 )
 
 // An object that is absent, as another volume has just found out, does not hide when the others were read.
@@ -21,5 +24,23 @@ func TestAbsentObjectsDoNotHideReads(t *testing.T) {
 	w.must(err)
 	if !content.Read.Equal(read) {
 		t.Errorf("read at %v, want %v", content.Read, read)
+	}
+}
+
+// Pages that no vault of Azure sends take no more memory than the longest list.
+func TestAListOfManyNames(t *testing.T) {
+	t.Parallel()
+	w := newTimedFixture(t)
+	r := lists(w.asServicePrincipal(w.set(10, "s")...))
+	w.settle("volume", r)
+	page := strings.Repeat(entry("shop.vault.azure.net", "x", 1)+",", 3000)
+	w.inject(devcloud.Fault{
+		Service: devcloud.ServiceVault, Kind: "secrets/list", Action: devcloud.Malformed,
+		Text: `{"value":[` + strings.TrimSuffix(page, ",") + `],"nextLink":"https://shop.vault.azure.net/secrets?api-version=7.4"}`,
+	})
+	for _, want := range []cost{{1, 10}, {0, 10}} {
+		if files, c := w.refreshed("volume", r); len(files) != 10 || c != want {
+			t.Errorf("%d files, %+v, want %+v", len(files), c, want)
+		}
 	}
 }

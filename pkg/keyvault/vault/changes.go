@@ -13,8 +13,11 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// MaxChangePages bounds [Vaults.Changes]: 2,500 objects. The pages are read one after another, and their names stay in memory.
+// MaxChangePages bounds [Vaults.Changes]. The pages are read one after another, and their names stay in memory.
 const MaxChangePages = 100
+
+// maxChanges bounds the objects of a list: 25 on a page, as vaults send at most.
+const maxChanges = 25 * MaxChangePages
 
 // ChangesOf returns the request of [Vaults.Changes], and an object that stands for the list in errors.
 func ChangesOf(vault, api string) (Request, volume.Object) {
@@ -25,8 +28,8 @@ func ChangesOf(vault, api string) (Request, volume.Object) {
 	return Request{Vault: vault, Interface: Changes + api}, o
 }
 
-// Changes lists the enabled secrets, or all certificates, of a vault with their stamps. After so many pages it gives up, see
-// [Value.Long]. at is just before the first request. The error is reduced, see [azure.Reduce].
+// Changes lists the enabled secrets, or all certificates, of a vault with their stamps. After so many pages, or 2,500 objects,
+// it gives up, see [Value.Long]. at is just before the first request. The error is reduced, see [azure.Reduce].
 func (v *Vaults) Changes(ctx context.Context, credential azcore.TokenCredential, r Request, pages int) (found *Value, at time.Time, err error) {
 	at = v.options.Now()
 	page, err := v.changePages(credential, r)
@@ -37,7 +40,9 @@ func (v *Vaults) Changes(ctx context.Context, credential azcore.TokenCredential,
 	read := 0
 	err = v.pages(ctx, r.Vault, func(ctx context.Context) (next *string, err error) {
 		next, err = page(ctx, found)
-		if read++; err == nil && next != nil && *next != "" && read >= pages {
+		read++
+		more := next != nil && *next != ""
+		if err == nil && (more && read >= pages || len(found.Names) > maxChanges) {
 			found, next = &Value{Long: true}, nil
 		}
 		return next, err
