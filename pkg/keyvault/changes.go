@@ -35,6 +35,7 @@ func (f *fetch) changed(ctx context.Context, reads []*read) []*read {
 		for _, list := range f.lists { // a selection may have listed them
 			if list.request.Vault == request.Vault && list.request.Interface == vault.List && request.Interface == vault.Secrets {
 				left = f.keepUnchanged(ctx, left, list.names, list.stamps, list.at)
+				left = slices.DeleteFunc(left, func(c *candidate) bool { return c.entries > 0 }) // have changed
 			}
 		}
 		if list, at, ok := f.list(ctx, request, len(left)); ok {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 // An object that is absent, as another volume has just found out, does not hide when the others were read.
@@ -42,5 +43,20 @@ func TestAListOfManyNames(t *testing.T) {
 		if files, c := w.refreshed("volume", r); len(files) != 10 || c != want {
 			t.Errorf("%d files, %+v, want %+v", len(files), c, want)
 		}
+	}
+}
+
+// What a selection's own list shows to have changed is read, and not looked for in another list.
+func TestASelectionThatHasChanged(t *testing.T) {
+	t.Parallel()
+	w := newTimedFixture(t)
+	w.set(40, "app-")
+	r := lists(w.asServicePrincipal(selection(volume.Selection{Prefix: "app-"})))
+	w.settle("volume", r)
+	w.later(10 * time.Second)
+	w.vault.SetSecret("app-00007", "new", devcloud.SecretOptions{})
+	files, c := w.refreshed("volume", r)
+	if want := (cost{2, 1}); c != want || files["app-00007"] != "new" {
+		t.Errorf("%+v, want %+v; %q", c, want, files["app-00007"])
 	}
 }
