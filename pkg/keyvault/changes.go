@@ -95,8 +95,8 @@ func (f *fetch) keepUnchanged(ctx context.Context, all []*candidate, names []str
 	return left
 }
 
-// list returns the list of a vault's secrets or certificates, if it costs less than reading: less pages than objects that this
-// node reads from there as this identity. The volumes of a node share a list like an object.
+// list returns the list of a vault's secrets or certificates, if it costs less than reading: fewer pages than objects that
+// volumes of this node look for in it, as this identity and as often. The volumes of a node share a list like an object.
 func (f *fetch) list(ctx context.Context, of vault.Request, wanted int) (list *value, at time.Time, ok bool) {
 	if wanted == 0 {
 		return nil, at, false
@@ -104,7 +104,7 @@ func (f *fetch) list(ctx context.Context, of vault.Request, wanted int) (list *v
 	request, object := vault.ChangesOf(of.Vault, of.Interface)
 	r := &read{request: request, objects: []*volume.Object{&object}}
 	key := f.cacheKey(r)
-	wanted = max(wanted, f.cache.Rotating(func(k cache.Key) bool {
+	wanted = max(wanted, f.cache.Rotating(f.RotationInterval, func(k cache.Key) bool {
 		return k.Identity == key.Identity && k.Vault == of.Vault && k.Interface == of.Interface
 	}))
 	r.pages = min(wanted-1, vault.MaxChangePages)

@@ -60,3 +60,28 @@ func TestASelectionThatHasChanged(t *testing.T) {
 		t.Errorf("%+v, want %+v; %q", c, want, files["app-00007"])
 	}
 }
+
+// A volume with one object does not list a vault because of objects that others do not look for in the list, or less often.
+func TestOthersDoNotMakeAListWorthIt(t *testing.T) {
+	t.Parallel()
+	for name, other := range map[string]func(*volume.Request){
+		"that reads":      func(r *volume.Request) { r.ChangeDetection = volume.DetectByReading },
+		"that lists less": func(r *volume.Request) { r.RotationInterval = time.Hour },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newTimedFixture(t)
+			objects := w.set(100, "s")
+			one, all := lists(w.asServicePrincipal(objects[0])), first("other", lists(w.asServicePrincipal(objects[1:]...)))
+			other(&all)
+			w.later(time.Hour)
+			w.fetch(all)
+			w.fetch(first("one", one))
+			for range 2 {
+				if _, c := w.refreshed("one", one); c != (cost{0, 1}) {
+					t.Errorf("%+v, want one object", c)
+				}
+			}
+		})
+	}
+}

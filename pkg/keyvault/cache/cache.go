@@ -107,6 +107,7 @@ type entry[V Value] struct {
 	interval time.Duration // the longest of the volumes that use it
 	departed bool          // the last of these volumes is gone
 	limited  bool          // their vault limits the requests of the node
+	lister   time.Time     // when a volume that lists has last asked for it
 
 	value  V         // zero if nothing is known, or the last answer was a refusal
 	read   time.Time // when value was requested
@@ -147,8 +148,7 @@ func (c *Cache[V]) find(key Key, d Demand) (Result[V], bool) {
 		return Result[V]{}, false
 	}
 	now := c.options.Now()
-	e.use(d, now)
-	c.recent.MoveToFront(e.element)
+	c.use(e, d, now)
 	switch {
 	case c.serves(e, d, now):
 		return e.result(e.current(d)), true
@@ -157,10 +157,6 @@ func (c *Cache[V]) find(key Key, d Demand) (Result[V], bool) {
 	default:
 		return Result[V]{}, false
 	}
-}
-
-func (e *entry[V]) use(d Demand, now time.Time) {
-	e.used, e.interval, e.departed, e.limited = now, max(e.interval, d.Interval), false, d.Limited
 }
 
 // serves reports whether the value is fresh enough.
@@ -245,8 +241,7 @@ func (c *Cache[V]) Store(key Key, d Demand, r Result[V]) {
 		c.entries[key] = e
 		c.bytes += e.bytes
 	}
-	e.use(d, now)
-	c.recent.MoveToFront(e.element)
+	c.use(e, d, now)
 	if before := latest(e.read, e.tried); r.At.Before(before) && !before.After(now) {
 		return // a newer result is known
 	}

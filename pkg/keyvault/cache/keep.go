@@ -51,13 +51,16 @@ func (c *Cache[V]) Keep(key Key, d Demand, value V, at time.Time) (r Result[V], 
 	return r, ok && r.Failure == nil
 }
 
-// Rotating counts the matching objects that volumes refresh: those with a value, without the pinned versions.
-func (c *Cache[V]) Rotating(match func(Key) bool) (count int) {
+// Rotating counts the matching objects that volumes with [Demand.Listed] refresh at least as often as every interval: those with
+// a value, without the pinned versions.
+func (c *Cache[V]) Rotating(interval time.Duration, match func(Key) bool) (count int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := c.options.Now()
 	var none V
 	for key, e := range c.entries {
-		if key.Version == "" && e.interval > 0 && e.value != none && match(key) {
+		rotates := e.interval > 0 && e.interval <= interval && younger(now.Sub(e.lister), e.interval+CallTime)
+		if rotates && key.Version == "" && e.value != none && match(key) {
 			count++
 		}
 	}

@@ -135,29 +135,46 @@ func TestAReadAcrossAList(t *testing.T) {
 	}
 }
 
-// Only what volumes refresh counts.
+// Only what volumes that list refresh counts, and as often.
 func TestRotating(t *testing.T) {
 	t.Parallel()
 	cache, clock := newCache(t, Options{})
-	store := func(name string, interval time.Duration, value text) {
+	store := func(name string, d Demand, value text) {
 		key := latestKey
 		key.Name = name
-		cache.Store(key, Demand{Interval: interval}, Result[text]{Value: value, At: clock.now})
+		cache.Store(key, d, Result[text]{Value: value, At: clock.now})
 	}
-	store("a", time.Minute, "v")
-	store("b", time.Minute, "v")
-	store("never refreshed", 0, "v")
-	store("refused", time.Minute, "")
-	cache.Store(pinnedKey, Demand{Interval: time.Minute}, Result[text]{Value: "v", At: clock.now})
+	listed := Demand{Interval: time.Minute, Listed: true}
+	store("a", listed, "v")
+	store("b", listed, "v")
+	store("never refreshed", Demand{Listed: true}, "v")
+	store("refreshed less often", Demand{Interval: time.Hour, Listed: true}, "v")
+	store("read", Demand{Interval: time.Minute}, "v")
+	store("refused", listed, "")
+	cache.Store(pinnedKey, listed, Result[text]{Value: "v", At: clock.now})
 	all := func(Key) bool { return true }
-	if got := cache.Rotating(all); got != 2 {
+	if got := cache.Rotating(time.Minute, all); got != 2 {
 		t.Errorf("%d, want 2", got)
 	}
-	if got := cache.Rotating(func(key Key) bool { return key.Name == "a" }); got != 1 {
+	if got := cache.Rotating(time.Hour, all); got != 3 {
+		t.Errorf("%d in an hour, want 3", got)
+	}
+	if got := cache.Rotating(time.Minute, func(key Key) bool { return key.Name == "a" }); got != 1 {
 		t.Errorf("%d, want 1", got)
 	}
+	clock.pass(time.Minute + CallTime)
+	a := latestKey
+	a.Name = "a"
+	cache.Find(a, Demand{Interval: time.Minute})
+	if got := cache.Rotating(time.Minute, all); got != 0 {
+		t.Errorf("%d after the volumes that list, want 0", got)
+	}
+	cache.Find(a, listed)
+	if got := cache.Rotating(time.Minute, all); got != 1 {
+		t.Errorf("%d with a volume that lists, want 1", got)
+	}
 	cache.Depart(func(any) bool { return true })
-	if got := cache.Rotating(all); got != 0 {
+	if got := cache.Rotating(time.Minute, all); got != 0 {
 		t.Errorf("%d after the last volume, want 0", got)
 	}
 }

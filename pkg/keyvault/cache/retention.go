@@ -2,6 +2,15 @@ package cache
 
 import "time"
 
+// use records that a volume asks for an entry. The caller holds c.mu.
+func (c *Cache[V]) use(e *entry[V], d Demand, now time.Time) {
+	e.used, e.interval, e.departed, e.limited = now, max(e.interval, d.Interval), false, d.Limited
+	if d.Listed {
+		e.lister = now
+	}
+	c.recent.MoveToFront(e.element)
+}
+
 // Revoke removes each value whose key and tenant match, because its identity was refused.
 func (c *Cache[V]) Revoke(match func(key Key, tenant string) bool) {
 	c.mu.Lock()
