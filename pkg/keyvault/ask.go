@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -26,6 +27,7 @@ type waitFor = func(name string, s cache.Service)
 type value struct {
 	*vault.Value
 	*decoded
+	saved atomic.Int64 // objects that this list has shown to be unchanged
 }
 
 // target is what a fetch reads.
@@ -145,7 +147,7 @@ func token(ctx context.Context, c azcore.TokenCredential) error {
 // valueOf reuses the decoded certificate of an unchanged value.
 func (f *fetch) valueOf(key cache.Key, read *vault.Value) *value {
 	if last, ok := f.cache.Last(key); ok && last.sameContent(read) {
-		return &value{read, last.decoded}
+		return &value{Value: read, decoded: last.decoded}
 	}
-	return &value{read, &decoded{}}
+	return &value{Value: read, decoded: &decoded{}}
 }

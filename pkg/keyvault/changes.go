@@ -38,10 +38,7 @@ func (f *fetch) changed(ctx context.Context, reads []*read) []*read {
 				left = slices.DeleteFunc(left, func(c *candidate) bool { return c.entries > 0 }) // have changed
 			}
 		}
-		if list, at, ok := f.list(ctx, request, len(left)); ok {
-			left = f.keepUnchanged(ctx, left, list.Names, list.Stamps, at)
-		}
-		groups[request] = left
+		f.list(ctx, request, left)
 	}
 	return slices.DeleteFunc(slices.Clone(reads), func(r *read) bool { return !r.at.IsZero() })
 }
@@ -95,29 +92,29 @@ func (f *fetch) keepUnchanged(ctx context.Context, all []*candidate, names []str
 	return left
 }
 
-// list returns the list of a vault's secrets or certificates, if it costs less than reading: fewer pages than objects that
-// volumes of this node look for in it, as this identity and as often. The volumes of a node share a list like an object.
-func (f *fetch) list(ctx context.Context, of vault.Request, wanted int) (list *value, at time.Time, ok bool) {
-	if wanted == 0 {
-		return nil, at, false
-	}
+// list answers the reads that the list of a vault's secrets or certificates shows to be unchanged. The volumes of a node share
+// a list like an object.
+func (f *fetch) list(ctx context.Context, of vault.Request, wanted []*candidate) {
 	request, object := vault.ChangesOf(of.Vault, of.Interface)
 	r := &read{request: request, objects: []*volume.Object{&object}}
 	key := f.cacheKey(r)
-	wanted = max(wanted, f.cache.Rotating(f.RotationInterval, func(k cache.Key) bool {
-		return k.Identity == key.Identity && k.Vault == of.Vault && k.Interface == of.Interface
-	}))
-	r.pages = min(wanted-1, vault.MaxChangePages)
-	if r.pages == 0 || !f.unlisted.allows(key, f.now()) {
-		return nil, at, false
+	if r.pages = f.pages(of, len(wanted)); r.pages == 0 || !f.unlisted.allows(key, f.now()) {
+		return
+	}
+	if last, ok := f.cache.Last(key); ok && last.saved.Load() < int64(last.Pages) {
+		if _, current := f.cache.Find(key, f.demandOf(r)); !current {
+			f.unlist(key, "the last list has cost more requests than it has saved")
+			last.saved.Store(int64(last.Pages)) // so that it counts once
+			return
+		}
 	}
 	done, err := f.mayRead(ctx, of.Vault)
 	if err != nil { // the reads will say so
-		return nil, at, false
+		return
 	}
 	defer done()
 	if !f.proven(of.Vault) && f.prove(ctx, r) != nil {
-		return nil, at, false
+		return
 	}
 	result, _ := f.get(ctx, r, azure.TryTimeout)
 	switch {
@@ -125,18 +122,37 @@ func (f *fetch) list(ctx context.Context, of vault.Request, wanted int) (list *v
 		if f.unlisted.add(key, f.now()) {
 			f.logger.Error(f.explain(ctx, object, result.Failure), "changes are not listed; all objects are read")
 		}
-		return nil, at, false
+		return
 	case result.Failure != nil:
-		return nil, at, false
+		return
 	case result.Value.Long:
-		if f.unlisted.add(key, f.now()) {
-			f.logger.Info("changes are not listed; all objects are read", "vault", of.Vault, "interface", of.Interface,
-				"reason", "the vault has more pages of them than this node reads of them as this identity", "pages", r.pages)
-		}
-		return nil, at, false
+		f.unlist(key, "the vault has more pages of them than this node looks for of them as this identity")
+		return
 	}
-	f.unlisted.remove(key)
-	return result.Value, result.At, true
+	left := f.keepUnchanged(ctx, wanted, result.Value.Names, result.Value.Stamps, result.At)
+	if result.Value.saved.Add(int64(len(wanted)-len(left))) >= int64(result.Value.Pages) {
+		f.unlisted.remove(key)
+	}
+}
+
+// pages returns how many pages of a list cost less than reading: fewer than the objects that volumes of this node look for in
+// it, as this identity and as often. 0 means that the list costs more.
+func (f *fetch) pages(of vault.Request, wanted int) int {
+	if wanted == 0 {
+		return 0
+	}
+	all := f.cache.Rotating(f.RotationInterval, func(k cache.Key) bool {
+		return k.Identity == any(f.identity) && k.Vault == of.Vault && k.Interface == of.Interface
+	})
+	return min(max(wanted, all)-1, vault.MaxChangePages)
+}
+
+// unlist stops listing for an hour, and logs why if that is new.
+func (f *fetch) unlist(key cache.Key, reason string) {
+	if f.unlisted.add(key, f.now()) {
+		f.logger.Info("changes are not listed; all objects are read", "vault", key.Vault,
+			"interface", strings.TrimPrefix(key.Interface, vault.Changes), "reason", reason)
+	}
 }
 
 // forbidden reports whether a vault refuses because of a right, and not because of a login.

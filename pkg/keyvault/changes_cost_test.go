@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
@@ -84,4 +85,34 @@ func TestOthersDoNotMakeAListWorthIt(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A list that saves less than its pages is tried once in an hour, however long its entries stay in memory.
+func TestAListThatSavesNothing(t *testing.T) {
+	t.Parallel()
+	w := newTimedFixture(t, func(o *keyvault.Options) { o.LastKnownGood = 24 * time.Hour })
+	r := lists(w.asServicePrincipal(w.set(40, "s")...))
+	w.settle("volume", r)
+	stop := w.inject(devcloud.Fault{
+		Service: devcloud.ServiceVault, Kind: "secrets/list", Action: devcloud.Malformed,
+		Text: `{"value":[` + entry("shop.vault.azure.net", "s00000", 1) + `],"nextLink":null}`,
+	})
+	pages := 0
+	for until := w.now().Add(time.Hour); w.now().Before(until); {
+		_, c := w.refreshed("volume", r)
+		pages += c.Lists
+		if c.Gets != 40 {
+			t.Fatalf("%+v", c)
+		}
+	}
+	if pages != 1 {
+		t.Errorf("%d pages in an hour, want 1", pages)
+	}
+	stop()
+	for until := w.now().Add(time.Hour); w.now().Before(until); {
+		if _, c := w.refreshed("volume", r); c == (cost{2, 0}) {
+			return
+		}
+	}
+	t.Error("not listed again in an hour")
 }

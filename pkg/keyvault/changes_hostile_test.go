@@ -174,15 +174,10 @@ func TestListedValuesAreNotRead(t *testing.T) {
 // A selection's own list is enough. What a volume pins is not read, as without lists; keys and versions are read.
 func TestListsAndOtherObjects(t *testing.T) {
 	t.Parallel()
-	w := newTimedFixture(t)
-	w.set(40, "app-")
-	w.set(40, "z-other-")
-	_, err := w.vault.SetKey("sign", devcloud.KeyOptions{})
-	w.must(err)
 	key := only(allParts("sign"), volume.PartPublicKey)
 	key.Kind = volume.KindKey
 	pinned := secret("app-00001")
-	pinned.Version, pinned.Outputs[0].Path = w.vault.SetSecret("app-00001", "v", devcloud.SecretOptions{}), "pinned"
+	pinned.Version, pinned.Outputs[0].Path = oldVersion, "pinned"
 	for name, test := range map[string]struct {
 		objects []volume.Object
 		want    cost
@@ -194,12 +189,21 @@ func TestListsAndOtherObjects(t *testing.T) {
 		"pinned":                  {[]volume.Object{pinned}, cost{}, 0},
 		"a key, and five secrets": {append(secrets("app-0000", 5), key), cost{4, 0}, 1},
 	} {
-		r := lists(w.asServicePrincipal(test.objects...))
-		w.settle(name, r)
-		files, c := w.refreshed(name, r)
-		if c != test.want || w.Count(devcloud.CountKey{Kind: "keys/get", Status: 200}) != test.keys || len(files) == 0 {
-			t.Errorf("%s: %d files, %+v, want %+v", name, len(files), c, test.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newTimedFixture(t)
+			w.set(40, "app-")
+			w.set(40, "z-other-")
+			w.vault.SetSecret(pinned.Name, "v", devcloud.SecretOptions{Version: oldVersion})
+			_, err := w.vault.SetKey("sign", devcloud.KeyOptions{})
+			w.must(err)
+			r := lists(w.asServicePrincipal(test.objects...))
+			w.settle("volume", r)
+			files, c := w.refreshed("volume", r)
+			if c != test.want || w.Count(devcloud.CountKey{Kind: "keys/get", Status: 200}) != test.keys || len(files) == 0 {
+				t.Errorf("%d files, %+v, want %+v", len(files), c, test.want)
+			}
+		})
 	}
 }
 

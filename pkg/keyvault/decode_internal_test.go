@@ -159,7 +159,7 @@ func TestOneDecodingForAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	newValue := func() *value {
-		return &value{&vault.Value{Secret: volume.NewSecret(content), ContentType: "application/x-pem-file"}, &decoded{}}
+		return &value{Value: &vault.Value{Secret: volume.NewSecret(content), ContentType: "application/x-pem-file"}, decoded: &decoded{}}
 	}
 	d, v := newTestDecoders(4), newValue()
 	bundles := make([]*certificate.Bundle, 50)

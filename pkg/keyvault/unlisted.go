@@ -8,7 +8,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
 )
 
-// listAgain is how long nothing is listed after a list that was refused, or that was too long to be worth it.
+// listAgain is how long nothing is listed after a list that was refused, too long to be worth it, or saved less than it cost.
 const listAgain = time.Hour
 
 // unlisted are the lists that are of no use at present, by identity, vault and interface.
@@ -36,7 +36,7 @@ func (u *unlisted) add(key cache.Key, now time.Time) (news bool) {
 	return !known
 }
 
-// remove records that a list was of use.
+// remove records that a list has saved what it cost.
 func (u *unlisted) remove(key cache.Key) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -37,15 +37,17 @@ func (v *Vaults) Changes(ctx context.Context, credential azcore.TokenCredential,
 		return nil, at, azure.ErrStrange
 	}
 	found = &Value{}
-	read := 0
 	err = v.pages(ctx, r.Vault, func(ctx context.Context) (next *string, err error) {
 		next, err = page(ctx, found)
-		read++
+		if err != nil {
+			return next, err
+		}
+		found.Pages++
 		more := next != nil && *next != ""
-		if err == nil && (more && read >= pages || len(found.Names) > maxChanges) {
+		if more && found.Pages >= pages || len(found.Names) > maxChanges {
 			found, next = &Value{Long: true}, nil
 		}
-		return next, err
+		return next, nil
 	})
 	return found, at, err
 }

@@ -33,6 +33,7 @@ type Value struct {
 
 	Stamp  Stamp   // of the object
 	Stamps []Stamp // of a list, for each of the Names; not of a history
+	Pages  int     // of a list for changes
 	Long   bool    // a list for changes has more pages than are worth it, and no Names
 }
 
