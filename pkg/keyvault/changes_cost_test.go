@@ -1,6 +1,7 @@
 package keyvault_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -115,4 +116,24 @@ func TestAListThatSavesNothing(t *testing.T) {
 		}
 	}
 	t.Error("not listed again in an hour")
+}
+
+// A read that failed without a refusal leaves the value that it was to replace, and a list that shows it keeps it.
+func TestAFailedReadBeforeAList(t *testing.T) {
+	t.Parallel()
+	w := newTimedFixture(t)
+	objects := w.set(10, "s")
+	listing, reading := lists(w.asServicePrincipal(objects...)), w.asServicePrincipal(objects[0])
+	w.settle("listing", listing)
+	w.fetch(first("reading", reading))
+	w.later(interval + 10*time.Second)
+	w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Kind: "secrets/get", Action: devcloud.Reset})
+	if _, err := w.client.Fetch(t.Context(), refresh("reading", reading)); !errors.Is(err, volume.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	w.ResetCounts()
+	files := w.fetch(refresh("listing", listing))
+	if c := w.cost(); len(files) != 10 || c != (cost{1, 0}) {
+		t.Errorf("%d files, %+v", len(files), c)
+	}
 }

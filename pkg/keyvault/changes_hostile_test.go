@@ -1,6 +1,7 @@
 package keyvault_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -249,5 +250,37 @@ func TestAListThatHangs(t *testing.T) {
 	}()
 	if files, c := w.refreshed("volume", r); len(files) != 10 || c != (cost{0, 10}) {
 		t.Errorf("%d files, %+v", len(files), c)
+	}
+}
+
+// An identity that may list and no longer get is told at the next full read, or as soon as a new volume of it is refused. The
+// error is that of reading. While the vault cannot be reached, a new volume gets what lists have shown, and not longer.
+func TestListsWithoutTheRightToGet(t *testing.T) {
+	t.Parallel()
+	const goodFor = time.Hour
+	w := newTimedFixture(t, func(o *keyvault.Options) { o.LastKnownGood = goodFor })
+	r := lists(w.asServicePrincipal(w.set(10, "s")...))
+	w.settle("volume", r)
+	w.vault.Deny(clientID, devcloud.SecretsGet)
+	for range 60 { // two hours
+		if files, c := w.refreshed("volume", r); len(files) != 10 || c != (cost{1, 0}) {
+			t.Fatalf("%d files, %+v", len(files), c)
+		}
+	}
+	reading := r
+	reading.ChangeDetection = volume.DetectByReading
+	down := w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Reset})
+	if files := w.fetch(first("in an outage", r)); len(files) != 10 {
+		t.Errorf("%d files in an outage", len(files))
+	}
+	down()
+	w.later(time.Minute)
+	_, want := w.client.Fetch(t.Context(), first("new", reading))
+	if !errors.Is(want, volume.ErrDenied) {
+		t.Fatalf("a new volume: %v", want)
+	}
+	w.later(interval + 10*time.Second)
+	if _, err := w.client.Fetch(t.Context(), refresh("volume", r)); errorText(err) != errorText(want) {
+		t.Errorf("%v, want %v", err, want)
 	}
 }
