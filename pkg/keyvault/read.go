@@ -55,7 +55,7 @@ func (f *fetch) cached(ctx context.Context, reads []*read) (left []*read) {
 func (f *fetch) spread(ctx context.Context, reads []*read) bool {
 	var wait time.Duration
 	for _, r := range reads {
-		wait = max(wait, f.cache.Due(f.cacheKey(r), f.RotationInterval, min(f.RotationInterval/20, longestSpread)))
+		wait = max(wait, f.cache.Due(f.cacheKey(r), f.demandOf(r), min(f.RotationInterval/20, longestSpread)))
 	}
 	if !f.Refresh || wait == 0 {
 		return false

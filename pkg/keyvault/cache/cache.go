@@ -215,14 +215,14 @@ func (c *Cache[V]) Paused(key Key) *Failure {
 // Due returns how long a refresh waits before it fetches an object again. An object is due at a random time up to
 // spread after its interval, so that nodes which began together do not stay together. The time is the same for all
 // volumes of this node, so that the first one fetches for all.
-func (c *Cache[V]) Due(key Key, interval, spread time.Duration) (wait time.Duration) {
+func (c *Cache[V]) Due(key Key, d Demand, spread time.Duration) (wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.entries[key]
 	if !ok || e.listed.IsZero() {
 		return 0
 	}
-	over := c.options.Now().Sub(e.listed) - interval
+	over := c.options.Now().Sub(e.current(d)) - d.Interval
 	if over < 0 {
 		return 0
 	}

@@ -224,26 +224,26 @@ func TestDue(t *testing.T) {
 	waits := map[time.Duration]bool{}
 	for range 100 {
 		cache, clock := newCache(t, Options{})
-		if wait := cache.Due(latestKey, interval, spread); wait != 0 {
+		if wait := cache.Due(latestKey, Demand{Refresh: true, Interval: interval}, spread); wait != 0 {
 			t.Fatalf("what is not known is due in %v", wait)
 		}
 		cache.Store(latestKey, Demand{}, Result[text]{Value: "v", At: clock.now})
 		clock.pass(interval - 1)
-		if wait := cache.Due(latestKey, interval, spread); wait != 0 {
+		if wait := cache.Due(latestKey, Demand{Refresh: true, Interval: interval}, spread); wait != 0 {
 			t.Fatalf("%v before the interval is over", wait)
 		}
 		clock.pass(1)
-		wait := cache.Due(latestKey, interval, spread)
+		wait := cache.Due(latestKey, Demand{Refresh: true, Interval: interval}, spread)
 		if wait < 0 || wait >= spread {
 			t.Fatalf("due in %v, want at most %v", wait, spread)
 		}
 		waits[wait] = true
 		clock.pass(wait / 2)
-		if later := cache.Due(latestKey, interval, spread); later != wait-wait/2 {
+		if later := cache.Due(latestKey, Demand{Refresh: true, Interval: interval}, spread); later != wait-wait/2 {
 			t.Fatalf("due in %v, and %v later in %v", wait, wait/2, later)
 		}
 		clock.pass(spread)
-		if wait := cache.Due(latestKey, interval, spread); wait != 0 {
+		if wait := cache.Due(latestKey, Demand{Refresh: true, Interval: interval}, spread); wait != 0 {
 			t.Fatalf("overdue, and due in %v", wait)
 		}
 	}

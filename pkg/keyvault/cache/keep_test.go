@@ -135,6 +135,25 @@ func TestAReadAcrossAList(t *testing.T) {
 	}
 }
 
+// A list does not end the random delay of a volume that reads.
+func TestDueAfterAList(t *testing.T) {
+	t.Parallel()
+	cache, clock := newCache(t, Options{})
+	lists := listedRefresh(time.Time{})
+	reads := lists
+	reads.Listed = false
+	cache.Store(latestKey, lists, Result[text]{Value: "v", At: clock.now})
+	clock.pass(time.Minute)
+	before := cache.Due(latestKey, reads, time.Minute)
+	cache.Keep(latestKey, lists, "v", clock.now)
+	if got := cache.Due(latestKey, reads, time.Minute); got != before || before == 0 {
+		t.Errorf("waits %v after a list, want %v", got, before)
+	}
+	if got := cache.Due(latestKey, lists, time.Minute); got != 0 {
+		t.Errorf("a volume that lists waits %v", got)
+	}
+}
+
 // Only what volumes that list refresh counts, and as often.
 func TestRotating(t *testing.T) {
 	t.Parallel()
