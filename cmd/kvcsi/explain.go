@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -144,11 +146,15 @@ func (a *asked) settings(ctx context.Context, node string) (o renderOptions, rul
 		a.miss("the policy and the flags of the driver are not known, so the defaults are shown", err)
 		return o, rules
 	}
-	d := drivers[0]
-	for _, other := range drivers {
-		if other.Pod.Spec.NodeName == node {
-			d = other
+	d, there := drivers[node]
+	if !there {
+		some := slices.Min(slices.Collect(maps.Keys(drivers)))
+		d = drivers[some]
+		why := errors.New("no pod of the driver is on the node " + node)
+		if node == "" {
+			why = errors.New("the pod has no node yet")
 		}
+		a.miss("the flags and the policy are those of the driver on the node "+some, why)
 	}
 	o.cloud = d.Flag("cloud", o.cloud)
 	o.authority, o.suffix = d.Flag("authority-host", ""), d.Flag("vault-dns-suffix", "")

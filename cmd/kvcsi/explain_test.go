@@ -61,7 +61,7 @@ func TestExplain(t *testing.T) {
 				f.pods = append([]object{driverPod("x", "n1", "--driver-name=other.example.com")}, f.pods[2:]...)
 			},
 			head + "  policy    not known\n" + mount,
-			"kubectl kvcsi explain: the policy and the flags of the driver are not known, so the defaults are shown: there is no pod of the driver", 0,
+			"kubectl kvcsi explain: the policy and the flags of the driver are not known, so the defaults are shown: there is no privileged pod of the driver", 0,
 		},
 		"no events": {
 			func(f *fakeCluster) { f.denied = func(_, what, _ string) bool { return what == "events" } },

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -97,19 +98,34 @@ func (a *asked) sayMissing() {
 // chartNamespace is where docs/install.md installs the driver.
 const chartNamespace = "keyvault-csi"
 
-// drivers returns the driver's pods. Without the right to list the pods of all namespaces it looks into one.
-func (a *asked) drivers(ctx context.Context) ([]cluster.Driver, error) {
+// drivers returns the pod of the driver on each node. Without the right to list the pods of all namespaces it looks into one.
+func (a *asked) drivers(ctx context.Context) (map[string]cluster.Driver, error) {
 	drivers, err := a.Drivers(ctx, a.driverNamespace, a.driver)
 	where := a.driverNamespace
 	if errors.Is(err, cluster.ErrForbidden) && a.driverNamespace == "" {
 		where = chartNamespace
 		drivers, err = a.Drivers(ctx, where, a.driver)
 	}
-	if err == nil && len(drivers) == 0 {
-		err = fmt.Errorf("there is no pod of the driver %s in %s (label app.kubernetes.io/component=csi-driver); "+
-			"is it installed, and are --driver and --driver-namespace right?", a.driver, cmp.Or(where, "any namespace"))
+	if err != nil {
+		return nil, err
 	}
-	return drivers, err
+	namespaces, nodes := map[string]bool{}, map[string]cluster.Driver{}
+	for _, d := range drivers {
+		namespaces[d.Pod.Metadata.Namespace] = true
+		node := d.Pod.Spec.NodeName
+		if other, twice := nodes[node]; node != "" && (!twice || d.Stays(other)) {
+			nodes[node] = d
+		}
+	}
+	switch {
+	case len(nodes) == 0:
+		return nil, fmt.Errorf("there is no privileged pod of the driver %s in %s (label app.kubernetes.io/component=csi-driver); "+
+			"is it installed, and are --driver and --driver-namespace right?", a.driver, cmp.Or(where, "any namespace"))
+	case len(namespaces) > 1:
+		return nil, fmt.Errorf("privileged pods of the driver %s are in the namespaces %s; name the right one with --driver-namespace",
+			a.driver, strings.Join(slices.Sorted(maps.Keys(namespaces)), " and "))
+	}
+	return nodes, nil
 }
 
 // pod reads one pod, and names others if there is none.

@@ -34,13 +34,14 @@ func secretsVolume() object {
 func driverPod(name, node string, args ...string) object {
 	return object{
 		"kind": "Pod", "apiVersion": "v1",
-		"metadata": object{"namespace": "keyvault-csi", "name": name, "uid": name, "labels": object{"app.kubernetes.io/component": "csi-driver"}},
+		"metadata": object{"namespace": "keyvault-csi", "name": name, "uid": name, "creationTimestamp": now(), "labels": object{"app.kubernetes.io/component": "csi-driver"}},
 		"spec": object{
 			"nodeName": node,
 			"containers": []object{{
 				"name": "driver", "args": append([]string{"--endpoint=unix:///csi/csi.sock", "--kubelet-root=/var/lib/kubelet"}, args...),
-				"ports":        []object{{"name": "http", "containerPort": 9808}},
-				"volumeMounts": []object{{"name": "policy", "mountPath": "/etc/keyvault-csi/policy"}},
+				"securityContext": object{"privileged": true},
+				"ports":           []object{{"name": "http", "containerPort": 9808}},
+				"volumeMounts":    []object{{"name": "policy", "mountPath": "/etc/keyvault-csi/policy"}},
 			}},
 			"volumes": []object{{"name": "policy", "configMap": object{"name": "rules", "items": []object{{"key": "policy.yaml", "path": "policy.yaml"}}}}},
 		},

@@ -252,9 +252,9 @@ func (a *asked) askDrivers(ctx context.Context, pods []cluster.Pod) map[string]n
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	failed := map[string]error{}
-	for _, d := range drivers {
-		node := d.Pod.Spec.NodeName
-		if !wanted[node] {
+	for node := range wanted {
+		d, there := drivers[node]
+		if !there {
 			continue
 		}
 		group.Go(func() error {

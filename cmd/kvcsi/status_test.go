@@ -120,7 +120,7 @@ func TestStatusWithFewRights(t *testing.T) {
 		},
 		"no driver": {
 			nil, func(f *fakeCluster) { f.pods = f.pods[2:] }, without(shopRows()),
-			[]string{lost + ": there is no pod of the driver keyvault-csi.io in any namespace (label app.kubernetes.io/component=csi-driver); " +
+			[]string{lost + ": there is no privileged pod of the driver keyvault-csi.io in any namespace (label app.kubernetes.io/component=csi-driver); " +
 				"is it installed, and are --driver and --driver-namespace right?"}, 1,
 		},
 		"no driver on a node": {

@@ -14,6 +14,7 @@ import (
 type Pod struct {
 	Metadata struct {
 		Name, Namespace, UID string
+		CreationTimestamp    time.Time
 		DeletionTimestamp    *time.Time
 	}
 	Spec struct {
@@ -31,7 +32,8 @@ type Container struct {
 		Name          string
 		ContainerPort int
 	}
-	VolumeMounts []struct{ Name, MountPath string }
+	VolumeMounts    []struct{ Name, MountPath string }
+	SecurityContext struct{ Privileged bool }
 }
 
 // Volume is a volume of a pod: inline CSI, or a ConfigMap.
@@ -168,7 +170,8 @@ type Driver struct {
 // driverLabel is on the pods of the chart, whatever it is called.
 const driverLabel = "app.kubernetes.io/component=csi-driver"
 
-// Drivers lists the pods of a driver by the label of the chart and the driver's name, in one namespace or in all.
+// Drivers lists the pods of a driver by the label of the chart and the driver's name, in one namespace or in all. Everyone who may create
+// pods can copy both. The driver is privileged because of its mounts, and who may create privileged pods is the owner of the node anyway.
 func (c *Client) Drivers(ctx context.Context, namespace, name string) ([]Driver, error) {
 	pods, err := c.Pods(ctx, namespace, driverLabel)
 	if err != nil {
@@ -177,7 +180,7 @@ func (c *Client) Drivers(ctx context.Context, namespace, name string) ([]Driver,
 	var drivers []Driver
 	for _, p := range pods {
 		for _, container := range p.Spec.Containers {
-			if d, ok := driverOf(p, container); ok && d.Flag("driver-name", "keyvault-csi.io") == name && !p.Ended() {
+			if d, ok := driverOf(p, container); ok && container.SecurityContext.Privileged && d.Flag("driver-name", "keyvault-csi.io") == name && !p.Ended() {
 				drivers = append(drivers, d)
 			}
 		}
@@ -201,6 +204,15 @@ func driverOf(p Pod, container Container) (d Driver, ok bool) {
 	d.file = func(name string) (configMap, key string) { return configMapOf(p, container, name) }
 	_, hasSocket := d.args["kubelet-root"]
 	return d, hasSocket
+}
+
+// Stays reports whether this pod is the one that stays on its node while the other one is replaced.
+func (d Driver) Stays(other Driver) bool {
+	mine, theirs := d.Pod.Metadata, other.Pod.Metadata
+	if deleted := mine.DeletionTimestamp != nil; deleted != (theirs.DeletionTimestamp != nil) {
+		return !deleted
+	}
+	return mine.CreationTimestamp.After(theirs.CreationTimestamp)
 }
 
 // Flag is a flag of the driver.
