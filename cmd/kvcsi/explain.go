@@ -74,7 +74,7 @@ func (a *asked) explainPod(ctx context.Context, p cluster.Pod) (exitCode int, er
 			v.Problems = append(v.Problems, migrate.VolumeProblem{Text: "holds the placeholder " + v.Filled[0] + ", which nothing has replaced"})
 		}
 		for _, problem := range v.Problems {
-			fmt.Fprintf(a.stdout, "  problem   %s\n", problem.Text)
+			fmt.Fprintf(a.stdout, "  problem   %s\n", volume.OneLine(problem.Text, volume.MaxText))
 			exitCode = exitError
 		}
 		if len(v.Problems) == 0 {
@@ -95,7 +95,8 @@ func (a *asked) explainPod(ctx context.Context, p cluster.Pod) (exitCode int, er
 	return exitCode, nil
 }
 
-// volumesOf validates the volumes of a pod as render does: the same fields as a manifest.
+// volumesOf validates the volumes of a pod as render does: the same fields as a manifest. YAML refuses some characters that JSON does not
+// escape.
 func volumesOf(p cluster.Pod, driver string, defaults volume.Defaults) ([]migrate.Volume, error) {
 	type object = map[string]any
 	var all []object
@@ -111,7 +112,7 @@ func volumesOf(p cluster.Pod, driver string, defaults volume.Defaults) ([]migrat
 	if err != nil {
 		return nil, err
 	}
-	return migrate.Volumes([]migrate.File{{Name: p.Metadata.Name, Data: manifest}}, defaults)
+	return migrate.Volumes([]migrate.File{{Name: p.Metadata.Name, Data: []byte(escapeControls(string(manifest)))}}, defaults)
 }
 
 // showPlan prints the requests to the vaults.

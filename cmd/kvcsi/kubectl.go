@@ -82,7 +82,7 @@ func (k *kubeCommand) connect() (*asked, error) {
 
 // miss notes what the answer lacks, once.
 func (a *asked) miss(what string, err error) {
-	line := what + ": " + strings.Join(strings.Fields(err.Error()), " ")
+	line := what + ": " + volume.OneLine(err.Error(), volume.MaxText)
 	if !slices.Contains(a.missing, line) {
 		a.missing = append(a.missing, line)
 	}

@@ -76,9 +76,9 @@ func run(ctx context.Context, program string, args []string, stdin io.Reader, st
 	case "render":
 		do = runRender
 	case "explain":
-		do = runExplain
+		do, stdout, stderr = runExplain, terminal{stdout}, terminal{stderr}
 	case "status":
-		do = runStatus
+		do, stdout, stderr = runStatus, terminal{stdout}, terminal{stderr}
 	case "version", "--version":
 		fmt.Fprintln(stdout, "kvcsi", buildVersion())
 		return exitOK

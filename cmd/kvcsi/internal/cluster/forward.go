@@ -73,6 +73,12 @@ func (c *Client) Volumes(ctx context.Context, d Driver) (l Listing, err error) {
 	if err := json.Unmarshal(body, &l); err != nil {
 		return l, fmt.Errorf("its answer cannot be read: %w", err)
 	}
+	for i, v := range l.Volumes {
+		l.Volumes[i].Message = oneLine(v.Message)
+		for j, c := range v.Certificates {
+			v.Certificates[j].File = oneLine(c.File)
+		}
+	}
 	return l, nil
 }
 
