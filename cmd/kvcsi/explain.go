@@ -65,6 +65,9 @@ func (a *asked) explainPod(ctx context.Context, p cluster.Pod) (exitCode int, er
 		return exitError, err
 	}
 	failures, err := a.failures(ctx, p.Metadata.Namespace)
+	if ctx.Err() != nil {
+		return exitError, errInterrupted
+	}
 	if err != nil {
 		a.miss("no failed mounts are shown", err)
 	}

@@ -68,6 +68,9 @@ func (k *kubeCommand) parse(text string) (exitCode int, err error) {
 	return parsed, nil
 }
 
+// errInterrupted replaces an answer that is not complete because of Ctrl-C.
+var errInterrupted = errors.New("interrupted")
+
 // asked is what a cluster has said, and what it may not say.
 type asked struct {
 	*cluster.Client

@@ -94,6 +94,9 @@ func runStatus(ctx context.Context, c command) (exitCode int, err error) {
 		return exitError, err
 	}
 	volumes := a.status(ctx, namespace, pods)
+	if ctx.Err() != nil {
+		return exitError, errInterrupted
+	}
 	if *format == "json" {
 		err = writeStatusJSON(c.stdout, volumes, a.missing)
 	} else {
