@@ -79,6 +79,7 @@ func (f *Flags) Connect() (*Client, error) {
 	config.GroupVersion = &schema.GroupVersion{Version: "v1"}
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	config.UserAgent = "kvcsi"
+	config.QPS, config.Burst = 50, 300 // as kubectl; the API server protects itself
 	if config.Timeout == 0 {
 		config.Timeout = requestTimeout
 	}
