@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -181,6 +183,12 @@ func TestKubeErrors(t *testing.T) {
 	locked := newShop(t)
 	locked.denied = func(_, what, _ string) bool { return what == "pods" }
 	nobody := writeKubeconfig(t, "https://127.0.0.1:1", nil)
+	noPlugin := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(noPlugin, []byte(`{clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}], current-context: x,
+  contexts: [{name: x, context: {cluster: c, user: u}}],
+  users: [{name: u, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: no-such-login, interactiveMode: Never}}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, tc := range map[string]struct {
 		kubeconfig string
 		args       []string
@@ -191,6 +199,7 @@ func TestKubeErrors(t *testing.T) {
 		"no context":    {config, []string{"status", "--context", "x"}, 1, `kubectl kvcsi status: the kubeconfig cannot be used: context "x" does not exist` + "\n"},
 		"no cluster":    {nobody, []string{"status"}, 1, "kubectl kvcsi status: the pods cannot be listed: the API server https://127.0.0.1:1 does not answer: dial tcp 127.0.0.1:1: connect: connection refused; kubectl config current-context says which cluster is asked\n"},
 		"no login":      {config, []string{"status", "--token", "x"}, 1, "kubectl kvcsi status: the pods cannot be listed: the API server https://127.0.0.1"},
+		"no plugin":     {noPlugin, []string{"status"}, 1, "kubectl kvcsi status: the pods cannot be listed: the login at the API server https://127.0.0.1:1 fails: getting credentials: exec: executable no-such-login not found It looks like "},
 		"no right":      {locked.start(t), []string{"status"}, 1, `kubectl kvcsi status: the pods cannot be listed: forbidden: pods "" is forbidden: User "jane" cannot list`},
 		"no pod":        {config, []string{"explain", "freshx"}, 1, "kubectl kvcsi explain: there is no pod freshx in the namespace shop; there are fresh-6c9f7b-x2x4z, old-0, failing-0\n"},
 		"a pod of another ReplicaSet": {

@@ -135,7 +135,11 @@ func (c *Client) explain(err error) error {
 		if urlError, ok := errors.AsType[*url.Error](err); ok {
 			err = urlError.Err // without the request
 		}
-		return fmt.Errorf("the API server %s does not answer: %w; kubectl config current-context says which cluster is asked", c.config.Host, err)
+		text := oneLine(err.Error()) // that of a credential plugin has several
+		if strings.HasPrefix(text, "getting credentials: ") {
+			return fmt.Errorf("the login at the API server %s fails: %s", c.config.Host, text)
+		}
+		return fmt.Errorf("the API server %s does not answer: %s; kubectl config current-context says which cluster is asked", c.config.Host, text)
 	}
 	message := oneLine(status.Status().Message)
 	switch status.Status().Code {
