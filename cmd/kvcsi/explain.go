@@ -90,7 +90,7 @@ func (a *asked) explainPod(ctx context.Context, p cluster.Pod) (exitCode int, er
 				exitCode = exitError
 			}
 		}
-		if e, failed := failures[p.Metadata.UID+"/"+v.Name]; failed {
+		if e, failed := failures[p.VolumeKey(v.Name)]; failed {
 			_, why := e.FailedMount()
 			fmt.Fprintf(a.stdout, "  last failed mount, %s\n    %s\n", e.Time().UTC().Format("2006-01-02 15:04:05 UTC"), why)
 		}

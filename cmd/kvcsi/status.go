@@ -26,7 +26,7 @@ States:
   stale      no refresh for too long; the pod keeps its files
   degraded   refreshed, but incomplete or changed by another process; the message says what
   failed     not mounted; the message is the error of the last event
-  waiting    not mounted yet, without an error
+  waiting    not mounted, without an error: not yet, or not any more
   unseen     not yet seen by the driver since its start; the kubelet calls it every 60 to 90 seconds
   unknown    a right is missing, or the driver of the node does not answer; standard error says which
 
@@ -159,7 +159,7 @@ func (a *asked) status(ctx context.Context, namespace string, pods []cluster.Pod
 	}
 	for _, p := range pods {
 		for _, v := range p.VolumesOf(a.driver) {
-			volumes = append(volumes, statusOf(p, v.Name, nodes[p.Spec.NodeName], failures[p.Metadata.UID+"/"+v.Name]))
+			volumes = append(volumes, statusOf(p, v.Name, nodes[p.Spec.NodeName], failures[p.VolumeKey(v.Name)]))
 		}
 	}
 	slices.SortStableFunc(volumes, func(x, y volumeStatus) int {
@@ -184,6 +184,8 @@ func statusOf(p cluster.Pod, name string, node nodeAnswer, failure cluster.Event
 		v.State = stateOf(listed.Reason)
 	case why != "" && !mounted:
 		v.State, v.Message = stateFailed, why
+	case p.Ended() || p.Metadata.DeletionTimestamp != nil:
+		v.State, v.Message = stateWaiting, "the pod ends or has ended"
 	case p.Spec.NodeName == "":
 		v.State, v.Message = stateWaiting, "the pod has no node yet"
 	case !node.answered:
@@ -209,15 +211,13 @@ func stateOf(reason string) string {
 	return stateDegraded
 }
 
-// failures returns the last FailedMount event of each volume, by UID/VOLUME.
+// failures returns the last FailedMount event of each volume, by its key.
 func (a *asked) failures(ctx context.Context, namespace string) (map[string]cluster.Event, error) {
 	events, err := a.FailedMounts(ctx, namespace)
 	last := map[string]cluster.Event{}
 	for _, e := range events {
-		volume, _ := e.FailedMount()
-		key := e.InvolvedObject.UID + "/" + volume
-		if before, ok := last[key]; volume != "" && (!ok || !e.Time().Before(before.Time())) {
-			last[key] = e
+		if before, ok := last[e.Key()]; !ok || !e.Time().Before(before.Time()) {
+			last[e.Key()] = e
 		}
 	}
 	return last, err

@@ -226,6 +226,33 @@ func TestKubeErrors(t *testing.T) {
 	}
 }
 
+// An event counts for the pod of its own namespace only: everyone who may create events can write the UID of any pod into one.
+func TestEventsOfAnotherNamespace(t *testing.T) {
+	t.Parallel()
+	f := newShop(t)
+	f.events = []object{failedMount("tenant", "starting-0", "secrets", "a lie", now())}
+	_, stdout, stderr := kube(t, f.start(t), "status", "-A")
+	if strings.Contains(stdout, "a lie") || stderr != "" {
+		t.Errorf("%s\n%s", stderr, stdout)
+	}
+}
+
+// A pod that ends or has ended has no volumes for the driver to see.
+func TestStatusOfPodsThatEnd(t *testing.T) {
+	t.Parallel()
+	f := newShop(t)
+	ending := appPod("shop", "ending-0", "n1", "Running", secretsVolume())
+	metadata(ending)["deletionTimestamp"] = now()
+	f.pods = append(f.pods, ending)
+	code, stdout, stderr := kube(t, f.start(t), "status", "done-0", "ending-0")
+	want := [][]string{
+		shopRows()[0], {"done-0", "secrets", "waiting", "-", "-", "the pod ends or has ended"}, {"ending-0", "secrets", "waiting", "-", "-", "the pod ends or has ended"},
+	}
+	if diff := cmp.Diff(want, rows(stdout)); diff != "" || code != 0 || stderr != "" {
+		t.Errorf("exit %d, stderr %q, stdout (-want +got):\n%s", code, stderr, diff)
+	}
+}
+
 // The program calls itself what the user has typed.
 func TestProgramName(t *testing.T) {
 	t.Parallel()

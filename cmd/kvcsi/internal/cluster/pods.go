@@ -77,6 +77,11 @@ func (p Pod) VolumeID(volume string) string {
 	return fmt.Sprintf("csi-%x", sha256.Sum256([]byte(p.Metadata.UID+volume)))
 }
 
+// VolumeKey names a volume of the pod in the cluster.
+func (p Pod) VolumeKey(volume string) string {
+	return p.Metadata.Namespace + "/" + p.Metadata.UID + "/" + volume
+}
+
 // namespaced is the path of a resource; an empty namespace means all.
 func namespaced(namespace, resource string) string {
 	if namespace == "" {
@@ -138,6 +143,12 @@ func (e Event) FailedMount() (volume, why string) {
 		_, why, _ = strings.Cut(rest, " : ")
 	}
 	return quoted, oneLine(why)
+}
+
+// Key names the volume that could not be mounted, as [Pod.VolumeKey] does. The API server checks the namespace, and not the UID.
+func (e Event) Key() string {
+	volume, _ := e.FailedMount()
+	return e.InvolvedObject.Namespace + "/" + e.InvolvedObject.UID + "/" + volume
 }
 
 // FailedMounts lists the events of pods with the reason FailedMount.
