@@ -26,7 +26,8 @@ no Secret: what only the Secret of nodePublishSecretRef has, such as a client id
 
 Usage: %[1]s POD [-n NAMESPACE]
 
-Exit code: 0 if every volume is valid and allowed, 1 if one is not, or if the cluster cannot be asked, 2 for a wrong command line.
+Exit code: 0 if every volume is valid and allowed (also if the policy is not known), 1 if one is not, or if the cluster cannot be asked, 2
+for a wrong command line.
 `
 
 // runExplain explains the volumes of one pod.
@@ -84,7 +85,7 @@ func (a *asked) explainPod(ctx context.Context, p cluster.Pod) (exitCode int, er
 			v.Request.Pod = volume.Pod{
 				Name: p.Metadata.Name, Namespace: p.Metadata.Namespace, UID: p.Metadata.UID, ServiceAccount: p.Spec.ServiceAccountName,
 			}
-			showRequest(v, a.stdout)
+			showRequest(v, p.Spec.SecurityContext.FSGroup != nil, a.stdout)
 			showPlan(keyvault.Plan(v.Request), a)
 			if !a.showPolicy(rules, v.Request) {
 				exitCode = exitError

@@ -141,3 +141,22 @@ func TestExplainObjects(t *testing.T) {
 		t.Errorf("exit %d, %q\n%s", code, stderr, stdout)
 	}
 }
+
+// With an fsGroup the driver writes other modes, except where the attributes have one.
+func TestExplainFSGroup(t *testing.T) {
+	t.Parallel()
+	f := newShop(t)
+	pod := appPod("shop", "group-0", "n1", "Running", secretsVolume(), csiVolume("objects", "keyvault-csi.io", object{
+		"vault": "shop", "clientID": "11111111-2222-3333-4444-555555555555", "objects": "- {secret: a}\n- {secret: b, mode: '0400'}\n",
+	}))
+	pod["spec"].(object)["securityContext"] = object{"fsGroup": 0}
+	f.pods = append(f.pods, pod)
+	code, stdout, stderr := kube(t, f.start(t), "explain", "group-0")
+	for _, want := range []string{
+		"  2750  certs_keys/\n  0640  secrets/db-password  value of", "  0640  a  value of shop.vault.azure.net secret a\n  0400  b  value of shop.vault.azure.net secret b\n",
+	} {
+		if code != 0 || stderr != "" || !strings.Contains(stdout, want) {
+			t.Errorf("exit %d, %q, want %q in\n%s", code, stderr, want, stdout)
+		}
+	}
+}

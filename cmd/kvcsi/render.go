@@ -121,35 +121,36 @@ func render(volumes []migrate.Volume, show func(migrate.Volume) error, stderr io
 // showVolume prints the identity and the files of a volume, including those that depend on what the vault holds.
 func showVolume(v migrate.Volume, stdout io.Writer) {
 	fmt.Fprintf(stdout, "%s:%d: %s, volume %s\n", v.File, v.Line, v.Object, v.Name)
-	showRequest(v, stdout)
+	showRequest(v, false, stdout)
 }
 
-// showRequest prints what showVolume does below the name of the volume.
-func showRequest(v migrate.Volume, stdout io.Writer) {
+// showRequest prints what showVolume does below the name of the volume. fsGroup means that the pod has one.
+func showRequest(v migrate.Volume, fsGroup bool, stdout io.Writer) {
+	fileMode, folderMode := defaultModes(fsGroup)
 	fmt.Fprintf(stdout, "  identity  %s\n", identityLine(v.Request.Identity))
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
 	for _, folder := range v.Request.Folders {
-		fmt.Fprintf(table, "  0755\t%s/\n", folder)
+		fmt.Fprintf(table, "  %04o\t%s/\n", folderMode, folder)
 	}
 	var last *volume.ValueFile
 	for _, o := range v.Request.Objects {
 		if o.In != nil && o.In != last {
-			fmt.Fprintf(table, "  %04o\t%s\t%s file of\n", permissions(o.In.Mode), o.In.Path, o.In.Format)
+			fmt.Fprintf(table, "  %04o\t%s\t%s file of\n", cmp.Or(o.In.Mode, fileMode), o.In.Path, o.In.Format)
 		}
 		last = o.In
-		showObject(o, table)
+		showObject(o, fileMode, table)
 	}
 	for _, m := range v.Request.Manifests {
 		with := "their versions"
 		if m.Tags {
 			with += " and tags"
 		}
-		fmt.Fprintf(table, "  %04o\t%s\tmanifest of the objects above, with %s\n", permissions(m.Mode), m.Path, with)
+		fmt.Fprintf(table, "  %04o\t%s\tmanifest of the objects above, with %s\n", cmp.Or(m.Mode, fileMode), m.Path, with)
 	}
 	_ = table.Flush() // an error of stdout cannot be shown better
 }
 
-func showObject(o volume.Object, table io.Writer) {
+func showObject(o volume.Object, fileMode fs.FileMode, table io.Writer) {
 	of := o // the object of the outputs
 	show := func(outputs []volume.Output, condition string) {
 		for _, output := range outputs {
@@ -165,7 +166,7 @@ func showObject(o volume.Object, table io.Writer) {
 				fmt.Fprintf(table, "  \t\t  %s: %s%s\n", of.Entry, what, condition)
 				continue
 			}
-			fmt.Fprintf(table, "  %04o\t%s\t%s%s\n", permissions(output.Mode), output.Path, what, condition)
+			fmt.Fprintf(table, "  %04o\t%s\t%s%s\n", cmp.Or(output.Mode, fileMode), output.Path, what, condition)
 		}
 	}
 	if o.Optional {
@@ -216,8 +217,13 @@ func tags(wanted map[string]string) string {
 	return strings.Join(all, ", ")
 }
 
-// permissions returns the mode of a file without an fsGroup. With one, files are 0640 and folders 2750.
-func permissions(mode fs.FileMode) fs.FileMode { return cmp.Or(mode, 0o644) }
+// defaultModes are what stat(1) shows of the files and folders without a mode of their own.
+func defaultModes(fsGroup bool) (file, folder fs.FileMode) {
+	if fsGroup {
+		return 0o640, 0o2750
+	}
+	return 0o644, 0o755
+}
 
 func identityLine(id volume.Identity) string {
 	parts := []string{string(id.Kind)}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -63,12 +64,13 @@ func showContent(ctx context.Context, v migrate.Volume, from fetcher, reveal boo
 	}
 	fmt.Fprintf(stdout, "%s:%d: %s, volume %s\n", v.File, v.Line, v.Object, v.Name)
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
+	fileMode, folderMode := defaultModes(false)
 	for _, folder := range content.Folders {
-		fmt.Fprintf(table, "  0755\t%s/\n", folder)
+		fmt.Fprintf(table, "  %04o\t%s/\n", folderMode, folder)
 	}
 	for _, file := range content.Files {
 		value := file.Data.Reveal()
-		fmt.Fprintf(table, "  %04o\t%s\t%d bytes\tsha256:%x\n", permissions(file.Mode), file.Path, len(value), sha256.Sum256(value))
+		fmt.Fprintf(table, "  %04o\t%s\t%d bytes\tsha256:%x\n", cmp.Or(file.Mode, fileMode), file.Path, len(value), sha256.Sum256(value))
 	}
 	_ = table.Flush() // an error of stdout cannot be shown better
 	showVersions(content, stdout)

@@ -19,6 +19,7 @@ type Pod struct {
 	}
 	Spec struct {
 		NodeName, ServiceAccountName string
+		SecurityContext              struct{ FSGroup *int64 }
 		Containers                   []Container
 		Volumes                      []Volume
 	}
