@@ -109,6 +109,9 @@ func (a *asked) drivers(ctx context.Context) (map[string]cluster.Driver, error) 
 		where = chartNamespace
 		drivers, err = a.Drivers(ctx, where, a.driver)
 	}
+	if errors.Is(err, cluster.ErrForbidden) && where == chartNamespace {
+		err = fmt.Errorf("%w; --driver-namespace names another one", err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -115,7 +115,7 @@ func TestStatusWithFewRights(t *testing.T) {
 		},
 		"no pods of the driver": {
 			func(_, what, ns string) bool { return what == "pods" && ns != "shop" }, nil, without(shopRows()),
-			[]string{lost + ": " + fmt.Sprintf(forbidden, "pods", "", "list", "pods", "keyvault-csi")}, 1,
+			[]string{lost + ": " + fmt.Sprintf(forbidden, "pods", "", "list", "pods", "keyvault-csi") + "; --driver-namespace names another one"}, 1,
 		},
 		"pods of two namespaces": {
 			func(_, what, ns string) bool { return what == "pods" && ns == "" }, nil, shopRows(), nil, 1,
