@@ -21,10 +21,8 @@ const maxAnswer = 64 << 20
 
 // Listing is what the driver of a node says about its volumes.
 type Listing struct {
-	Driver, Node string
-	Now          time.Time // by the clock of the node
-	LeftOut      int
-	Volumes      []ListedVolume
+	Now     time.Time // by the clock of the node
+	Volumes []ListedVolume
 }
 
 // ListedVolume is one volume; docs/reference.md explains the fields.
