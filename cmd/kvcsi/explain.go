@@ -204,13 +204,20 @@ func (a *asked) rules(ctx context.Context, d cluster.Driver) (rules policyRules,
 
 // flow writes a rule in one line.
 func flow(rule yaml.Node) string {
+	dropComments(&rule)
 	rule.Style = yaml.FlowStyle
-	rule.HeadComment, rule.LineComment, rule.FootComment = "", "", ""
 	text, err := yaml.Marshal(&rule)
 	if err != nil {
 		return ""
 	}
 	return strings.Join(strings.Fields(string(text)), " ")
+}
+
+func dropComments(node *yaml.Node) {
+	node.HeadComment, node.LineComment, node.FootComment = "", "", ""
+	for _, child := range node.Content {
+		dropComments(child)
+	}
 }
 
 // showPolicy prints the decision for each vault, and reports whether the volume may be mounted, as far as that is known.

@@ -47,6 +47,14 @@ func TestExplain(t *testing.T) {
 				"https://shop.vault.azure.net: rules[0] denies it; the operator must change that rule, or put before it one such as " +
 				`{namespaces: ["shop"], serviceAccounts: ["web"], identities: [workload], clientIDs: ["11111111-2222-3333-4444-555555555555"], vaults: ["https://shop.vault.azure.net"]}` + "\n" + mount, "", 1,
 		},
+		"a rule with comments and block style": {
+			func(f *fakeCluster) {
+				f.configMaps["keyvault-csi/rules/policy.yaml"] = "rules:\n# before\n- # of the rule\n  namespaces: # of the key\n  # above\n  - shop # of the shop\n  # below\n" +
+					"  identities: [workload] # of Entra ID\n  serviceAccounts: ['*', \"web\"]\n"
+			},
+			head + "  policy    of the ConfigMap keyvault-csi/rules\n" +
+				"    https://shop.vault.azure.net: allowed: rules[0] {namespaces: [shop], identities: [workload], serviceAccounts: ['*', \"web\"]}\n" + mount, "", 0,
+		},
 		"no policy file": {
 			func(f *fakeCluster) { f.pods[0] = driverPod("driver-1", "n1") },
 			head + "  policy    of the driver, which has no policy file\n    https://shop.vault.azure.net: allowed: rules[0]\n" + mount, "", 0,
