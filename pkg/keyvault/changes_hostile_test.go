@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -232,21 +231,14 @@ func TestAThrottledListOfChanges(t *testing.T) {
 // A list that does not answer delays a refresh by the timeout of one request, and the objects are read.
 func TestAListThatHangs(t *testing.T) {
 	t.Parallel()
-	patience := make(chan time.Time)
-	w := newTimedFixture(t, func(o *keyvault.Options) {
-		o.After = func(d time.Duration) <-chan time.Time {
-			if d == azure.TryTimeout {
-				return patience
-			}
-			return time.After(d)
-		}
-	})
+	ends := make(chan time.Time)
+	w := newTimedFixture(t, patience(ends))
 	r := lists(w.asServicePrincipal(w.set(10, "s")...))
 	w.settle("volume", r)
 	w.inject(devcloud.Fault{Service: devcloud.ServiceVault, Kind: "secrets/list", Action: devcloud.Hang})
 	go func() {
 		_ = w.Wait(t.Context(), devcloud.CountKey{Kind: "secrets/list"}, 1)
-		close(patience)
+		close(ends)
 	}()
 	if files, c := w.refreshed("volume", r); len(files) != 10 || c != (cost{0, 10}) {
 		t.Errorf("%d files, %+v", len(files), c)
