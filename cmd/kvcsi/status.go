@@ -159,7 +159,7 @@ func (a *asked) status(ctx context.Context, namespace string, pods []cluster.Pod
 	}
 	for _, p := range pods {
 		for _, v := range p.VolumesOf(a.driver) {
-			volumes = append(volumes, statusOf(p, v.Name, nodes[p.Spec.NodeName], failures[p.VolumeKey(v.Name)]))
+			volumes = append(volumes, statusOf(p, v.Name, nodes[p.Spec.NodeName], failures))
 		}
 	}
 	slices.SortStableFunc(volumes, func(x, y volumeStatus) int {
@@ -168,11 +168,12 @@ func (a *asked) status(ctx context.Context, namespace string, pods []cluster.Pod
 	return volumes
 }
 
-// statusOf decides on the state of one volume. What the driver says counts more than an event, which may be of before.
-func statusOf(p cluster.Pod, name string, node nodeAnswer, failure cluster.Event) volumeStatus {
+// statusOf decides on the state of one volume. What the driver says counts more than an event, which may be of before. Without the events
+// nobody knows whether a volume that is not mounted has failed.
+func statusOf(p cluster.Pod, name string, node nodeAnswer, failures map[string]cluster.Event) volumeStatus {
 	v := volumeStatus{Namespace: p.Metadata.Namespace, Pod: p.Metadata.Name, Volume: name, Node: p.Spec.NodeName, now: node.now}
 	listed, seen := node.volumes[p.VolumeID(name)]
-	_, why := failure.FailedMount()
+	_, why := failures[p.VolumeKey(name)].FailedMount()
 	mounted := p.Status.Phase == "Running"
 	switch {
 	case seen:
@@ -192,6 +193,8 @@ func statusOf(p cluster.Pod, name string, node nodeAnswer, failure cluster.Event
 		v.State = stateUnknown
 	case mounted:
 		v.State, v.Message = stateUnseen, unseenMessage
+	case failures == nil:
+		v.State = stateUnknown
 	default:
 		v.State = stateWaiting
 	}
@@ -211,16 +214,19 @@ func stateOf(reason string) string {
 	return stateDegraded
 }
 
-// failures returns the last FailedMount event of each volume, by its key.
+// failures returns the last FailedMount event of each volume, by its key; nil if it returns an error.
 func (a *asked) failures(ctx context.Context, namespace string) (map[string]cluster.Event, error) {
 	events, err := a.FailedMounts(ctx, namespace)
+	if err != nil {
+		return nil, err
+	}
 	last := map[string]cluster.Event{}
 	for _, e := range events {
 		if before, ok := last[e.Key()]; !ok || !e.Time().Before(before.Time()) {
 			last[e.Key()] = e
 		}
 	}
-	return last, err
+	return last, nil
 }
 
 // nodeAnswer is what the driver of a node says.

@@ -96,7 +96,8 @@ func TestStatusWithFewRights(t *testing.T) {
 		return append([][]string{rows[0]}, less...)
 	}
 	noEvents := slices.Clone(shopRows())
-	noEvents[1] = []string{"broken-0", "secrets", "waiting", "-", "-"}
+	noEvents[1] = []string{"broken-0", "secrets", "unknown", "-", "-"}
+	noEvents[7] = []string{"starting-0", "secrets", "unknown", "-", "-"}
 	for name, tc := range map[string]struct {
 		denied func(verb, what, ns string) bool
 		change func(*fakeCluster)

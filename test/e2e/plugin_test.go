@@ -111,7 +111,7 @@ func (e *env) testPluginRights(t *testing.T, check func(user string, command []s
 	check(user, []string{"explain", pod}, 0, "policy    not known")
 	apply(t, rights)
 	run(t, "kubectl", "patch", "role", "keyvault-csi-status", "--namespace", namespace, "--type=json", `--patch=[{"op":"remove","path":"/rules/1"}]`)
-	check(user, status, 0, "fresh", "waiting", "no errors of mounts are shown: forbidden: ", `cannot list resource "events"`)
+	check(user, status, 0, "fresh", "unknown", "no errors of mounts are shown: forbidden: ", `cannot list resource "events"`)
 	run(t, "kubectl", "patch", "role", "keyvault-csi-status", "--namespace", driverNamespace, "--type=json", `--patch=[{"op":"remove","path":"/rules/1"}]`)
 	check(user, status, 0, "unknown", "ports of the driver's pods cannot be forwarded (create and get on pods/portforward): forbidden: ")
 }
