@@ -116,7 +116,7 @@ func (f *fetch) list(ctx context.Context, of vault.Request, wanted []*candidate)
 	if !f.proven(of.Vault) && f.prove(ctx, r) != nil {
 		return
 	}
-	result, _ := f.get(ctx, r, azure.TryTimeout)
+	result, _ := f.get(f.requestContext(ctx, r), r, azure.TryTimeout)
 	switch {
 	case result.Failure != nil && forbidden(result.Failure):
 		if f.unlisted.add(key, f.now()) {
