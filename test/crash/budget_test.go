@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
@@ -114,7 +115,7 @@ func burst(t *testing.T, n *node.Node) (burstPods []*pod) {
 	burstPods = make([]*pod, len(errs))
 	for i := range burstPods {
 		burstPods[i] = newPod(n, fmt.Sprint("burst", i), budgetFiles, budgetSize)
-		all.Go(func() { errs[i] = publishInTurn(t, n, burstPods[i]) })
+		all.Go(func() { errs[i] = publishInTurn(t, n, burstPods[i], endedForOthers) })
 	}
 	all.Wait()
 	for i, p := range burstPods {
@@ -123,13 +124,18 @@ func burst(t *testing.T, n *node.Node) (burstPods []*pod) {
 	return burstPods
 }
 
-// publishInTurn repeats a call, as the kubelet does, that the daemon has ended for other large volumes, because on a busy machine its
-// vault was slow.
-func publishInTurn(t *testing.T, n *node.Node, p *pod) error {
+// On a slow machine the daemon ends a call whose vault is slow for other large volumes, or has no memory for it in its time.
+const (
+	endedForOthers = "other large volumes waited for it"
+	waitedForOther = "waiting for memory of the driver that other volumes hold"
+)
+
+// publishInTurn repeats a call that ends with one of these texts, as the kubelet does.
+func publishInTurn(t *testing.T, n *node.Node, p *pod, texts ...string) error {
 	t.Helper()
-	for {
-		err := n.Publish(t.Context(), p.Volume)
-		if !strings.Contains(status.Convert(err).Message(), "other large volumes waited for it") {
+	for ctx := suite.Context(t); ; {
+		err := n.Publish(ctx, p.Volume)
+		if !slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(status.Convert(err).Message(), text) }) {
 			return err
 		}
 	}
@@ -143,7 +149,7 @@ func refreshAll(t *testing.T, n *node.Node, pods []*pod) {
 	for i, p := range pods {
 		n.Age(t, p.Volume, stale)
 		p.change(n)
-		all.Go(func() { errs[i] = publishInTurn(t, n, p) })
+		all.Go(func() { errs[i] = publishInTurn(t, n, p, endedForOthers, waitedForOther) })
 	}
 	all.Wait()
 	for i, p := range pods {
