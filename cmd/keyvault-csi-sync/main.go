@@ -50,7 +50,7 @@ func main() {
 }
 
 // memoryLimit is what Go may take before it collects garbage and gives memory back to the system at once. A hundred Secrets need 6 MiB; the rest
-// of the 20 MB that the program may take is its own code. The limit is soft: with larger Secrets the program takes more, and more time.
+// of the 20 MiB that the program may take is its own code. The limit is soft: with larger Secrets the program takes more, and more time.
 const memoryLimit = 8 << 20
 
 // boundMemory keeps the program small: it runs in each namespace that wants it, and a rotation of a hundred Secrets makes some megabytes of

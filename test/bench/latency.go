@@ -119,7 +119,7 @@ func (b *bench) latencies(ctx context.Context, c cache, delay time.Duration, rou
 func (b *bench) recordLatency(c cache, delay, publish, unpublish, trip, floor, probed time.Duration) {
 	switch {
 	case delay == 0 && c.full:
-		b.goals.record(goalWarm, float64(publish) <= 2*float64(floor+probed), "%s × (%s ms, floor %s ms, Probe %s ms; %s floors, with its unpublish %s)",
+		b.goals.record(goalWarm, float64(publish) <= 2.25*float64(floor+probed), "%s × (%s ms, floor %s ms, Probe %s ms; %s floors, with its unpublish %s)",
 			ratio(publish, floor+probed), ms(publish), ms(floor), ms(probed), ratio(publish, floor), ratio(publish+unpublish, floor))
 	case delay > 0 && !c.full:
 		b.goals.record(goalFar, float64(publish-floor) <= 1.5*float64(trip), "%s × trip + floor (%s ms, trip %s ms, floor %s ms)",

@@ -147,7 +147,7 @@ func TestRotatingAndKilled(t *testing.T) {
 	}
 	eventually(t, "the last set", func(context.Context) error { return h.behind(secrets, rotations) })
 	rss := p.rss(t)
-	t.Logf("%d Secrets, %d rotations, %d kills, %d states seen, RSS %.1f MB", secrets, rotations, kills, h.events, rss)
+	t.Logf("%d Secrets, %d rotations, %d kills, %d states seen, RSS %.1f MiB", secrets, rotations, kills, h.events, rss)
 	for _, wrong := range h.wrong {
 		t.Error(wrong)
 	}
@@ -163,7 +163,7 @@ func pause(t *testing.T, d time.Duration) {
 	}
 }
 
-// rss returns the resident memory of the program in megabytes.
+// rss returns the resident memory of the program in MiB.
 func (p *program) rss(t *testing.T) float64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.command.Process.Pid))
@@ -172,15 +172,15 @@ func (p *program) rss(t *testing.T) float64 {
 	}
 	for line := range strings.Lines(string(text)) {
 		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "VmRSS:" {
-			kilobytes, _ := strconv.Atoi(fields[1])
-			return float64(kilobytes) / 1000
+			kibibytes, _ := strconv.Atoi(fields[1]) // the kernel writes kB
+			return float64(kibibytes) / 1024
 		}
 	}
 	t.Fatal("no VmRSS")
 	return 0
 }
 
-// TestMemory: the program takes at most 20 MB, with one Secret and with a hundred, at rest and while they rotate.
+// TestMemory: the program takes at most 20 MiB, with one Secret and with a hundred, at rest and while they rotate.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	for _, secrets := range []int{1, 100} {
@@ -217,8 +217,8 @@ func TestMemory(t *testing.T) {
 				return holds("key", value(last, set+1))(s)
 			})
 		}
-		if t.Logf("with %d Secrets the program takes %.1f MB, while they rotate at most %.1f MB", secrets, rest, most); most > 20 {
-			t.Errorf("with %d Secrets the program takes %.1f MB", secrets, most)
+		if t.Logf("with %d Secrets the program takes %.1f MiB, while they rotate at most %.1f MiB", secrets, rest, most); most > 20 {
+			t.Errorf("with %d Secrets the program takes %.1f MiB", secrets, most)
 		}
 	}
 }
