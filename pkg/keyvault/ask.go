@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/decode"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -22,13 +22,6 @@ import (
 const unknownKeyPause = time.Second
 
 type waitFor = func(name string, s cache.Service)
-
-// value is what a vault returned for an object, with its decoded certificate.
-type value struct {
-	*vault.Value
-	*decoded
-	saved atomic.Int64 // objects that this list has shown to be unchanged
-}
 
 // target is what a fetch reads.
 type target struct {
@@ -149,5 +142,5 @@ func (f *fetch) valueOf(key cache.Key, read *vault.Value) *value {
 	if last, ok := f.cache.Last(key); ok && last.sameContent(read) {
 		return &value{Value: read, decoded: last.decoded}
 	}
-	return &value{Value: read, decoded: &decoded{}}
+	return &value{Value: read, decoded: &decode.Certificate{}}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/decode"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 )
@@ -74,7 +75,7 @@ type Client struct {
 	vaults   *vault.Vaults
 	logins   *login.Logins
 	cache    *cache.Cache[*value]
-	decoders *decoders
+	decoders *decode.Decoders
 	volumes  *volumes
 	unlisted *unlisted
 	logger   klog.Logger
@@ -98,7 +99,7 @@ func New(o Options) (*Client, error) {
 		cloud: o.Cloud, now: o.Now, after: o.After, random: o.Random, lastKnownGood: o.LastKnownGood,
 		sender:   azure.NewSender(o.Proxy, o.RootCAs, o.Logger),
 		metadata: azure.NewMetadataSender(login.MetadataDial, o.Logger),
-		decoders: newDecoders(),
+		decoders: decode.New(),
 		volumes:  newVolumes(),
 		unlisted: newUnlisted(),
 		logger:   o.Logger,
@@ -122,7 +123,7 @@ func (c *Client) connect(o Options) (err error) {
 	}
 	c.logins, err = login.New(login.Options{
 		Cloud: o.Cloud, Sender: c.sender, Metadata: c.metadata, Credential: o.Credential,
-		ClusterFile: o.ClusterFile, ReadFile: o.ReadFile, ParseCertificate: c.decoders.clientCertificate, Now: o.Now, After: o.After, Random: o.Random,
+		ClusterFile: o.ClusterFile, ReadFile: o.ReadFile, ParseCertificate: c.decoders.ClientCertificate, Now: o.Now, After: o.After, Random: o.Random,
 	}, o.Metrics)
 	if err != nil {
 		return err

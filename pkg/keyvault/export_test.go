@@ -23,4 +23,4 @@ func (c *Client) Waiting() int { return c.cache.Waiting() }
 func (c *Client) Known() (logins, pods int) { return c.logins.Known() }
 
 // Decodings counts the decodings that have begun.
-func (c *Client) Decodings() int { return int(c.decoders.begun.Load()) }
+func (c *Client) Decodings() int { return int(c.decoders.Begun.Load()) }

@@ -34,7 +34,7 @@ func (f *fetch) protect(ctx context.Context, objects []volume.Object, outputs []
 func (f *fetch) pfx(ctx context.Context, o volume.Object, bundle *certificate.Bundle, password volume.Secret) (data []byte, err error) {
 	if o.Password == nil {
 		if !bundle.HasPFX(o.ChainOrder) {
-			err = f.decoders.run(ctx, f.Pod.Namespace, func() error {
+			err = f.decoders.Run(ctx, f.Pod.Namespace, func() error {
 				_, err := bundle.Part(volume.PartPFX, o.ChainOrder, o.KeyFormat)
 				return err
 			})
@@ -49,7 +49,7 @@ func (f *fetch) pfx(ctx context.Context, o volume.Object, bundle *certificate.Bu
 		return data, nil
 	}
 	made := make(chan []byte, 1) // the work may outlive the call
-	err = f.decoders.run(ctx, f.Pod.Namespace, func() error {
+	err = f.decoders.Run(ctx, f.Pod.Namespace, func() error {
 		data, err := bundle.Protect(o.ChainOrder, p)
 		made <- data
 		return err

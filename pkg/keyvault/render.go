@@ -176,7 +176,7 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value, with extr
 func (f *fetch) certificatePart(
 	ctx context.Context, o volume.Object, v *value, part volume.Part, password volume.Secret, done *rendered,
 ) (data []byte, err error) {
-	bundle, err := f.decoders.split(ctx, f.Pod.Namespace, v)
+	bundle, err := f.bundle(ctx, v)
 	switch {
 	case err != nil:
 	case part == volume.PartPFX:
@@ -199,6 +199,14 @@ func (f *fetch) certificatePart(
 	default:
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s %w", label(o), err)
 	}
+}
+
+// bundle returns the parts of a certificate.
+func (f *fetch) bundle(ctx context.Context, v *value) (*certificate.Bundle, error) {
+	if v.DER != nil {
+		return certificate.FromDER(v.DER), nil
+	}
+	return f.decoders.Split(ctx, f.Pod.Namespace, v.decoded, v.ContentType, v.Secret.Reveal())
 }
 
 // publicKey returns the PEM of a key.

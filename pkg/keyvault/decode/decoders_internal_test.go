@@ -1,4 +1,4 @@
-package keyvault
+package decode
 
 import (
 	"context"
@@ -13,18 +13,16 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/certificate"
-	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
-	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-func newTestDecoders(slots int) *decoders {
-	d := newDecoders()
+func newTestDecoders(slots int) *Decoders {
+	d := New()
 	d.node = semaphore.NewWeighted(int64(slots))
 	return d
 }
 
 // unused checks, in a synctest bubble, that every slot was released.
-func (d *decoders) unused(t *testing.T, slots int) {
+func (d *Decoders) unused(t *testing.T, slots int) {
 	t.Helper()
 	synctest.Wait()
 	d.mu.Lock()
@@ -56,7 +54,7 @@ func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 				var callers sync.WaitGroup
 				run := func(namespace string, by time.Duration) {
 					callers.Go(func() {
-						if err := d.run(t.Context(), namespace, works); err != nil {
+						if err := d.Run(t.Context(), namespace, works); err != nil {
 							t.Error(err)
 						}
 						if took := time.Since(began); took > by {
@@ -82,24 +80,24 @@ func TestNamespacesDoNotWaitForEachOther(t *testing.T) {
 // of other namespaces wait only if there is no other slot.
 func TestAGivenUpDecodingKeepsItsSlot(t *testing.T) {
 	t.Parallel()
-	for slots, wait := range map[int]time.Duration{1: time.Hour - decodeTimeout, 2: 0} {
+	for slots, wait := range map[int]time.Duration{1: time.Hour - timeout, 2: 0} {
 		synctest.Test(t, func(t *testing.T) {
 			d := newTestDecoders(slots)
 			began := time.Now()
-			err := d.run(t.Context(), "slow", func() error { <-time.After(time.Hour); return nil })
-			if took := time.Since(began); !errors.Is(err, errGivenUp) || took != decodeTimeout {
-				t.Errorf("%v after %v, want %v after %v", err, took, errGivenUp, decodeTimeout)
+			err := d.Run(t.Context(), "slow", func() error { <-time.After(time.Hour); return nil })
+			if took := time.Since(began); !errors.Is(err, errGivenUp) || took != timeout {
+				t.Errorf("%v after %v, want %v after %v", err, took, errGivenUp, timeout)
 			}
 			var callers sync.WaitGroup
 			callers.Go(func() {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
-				if err := d.run(ctx, "slow", works); !errors.Is(err, context.DeadlineExceeded) {
+				if err := d.Run(ctx, "slow", works); !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("%v, want %v", err, context.DeadlineExceeded)
 				}
 			})
 			began = time.Now()
-			if err := d.run(t.Context(), "other", works); err != nil || time.Since(began) != wait+time.Second {
+			if err := d.Run(t.Context(), "other", works); err != nil || time.Since(began) != wait+time.Second {
 				t.Errorf("%d slots: %v after %v, want a wait of %v", slots, err, time.Since(began), wait)
 			}
 			callers.Wait()
@@ -119,7 +117,7 @@ func TestCancelledCallersTakeNoSlot(t *testing.T) {
 		var callers sync.WaitGroup
 		run := func(ctx context.Context, namespace string, want error, by time.Duration) {
 			callers.Go(func() {
-				if err := d.run(ctx, namespace, works); !errors.Is(err, want) || time.Since(began) > by {
+				if err := d.Run(ctx, namespace, works); !errors.Is(err, want) || time.Since(began) > by {
 					t.Errorf("%s: %v after %v, want %v after %v", namespace, err, time.Since(began), want, by)
 				}
 			})
@@ -145,7 +143,7 @@ func TestADecodingThatPanics(t *testing.T) {
 	t.Parallel()
 	d := newTestDecoders(1)
 	for range 2 {
-		if err := d.run(t.Context(), "shop", func() error { panic("the key") }); !errors.Is(err, errUnreadable) {
+		if err := d.Run(t.Context(), "shop", func() error { panic("the key") }); !errors.Is(err, errUnreadable) {
 			t.Errorf("%v, want %v", err, errUnreadable)
 		}
 	}
@@ -154,20 +152,21 @@ func TestADecodingThatPanics(t *testing.T) {
 // A value is decoded once for any number of concurrent callers. Another value is decoded separately.
 func TestOneDecodingForAll(t *testing.T) {
 	t.Parallel()
-	content, err := os.ReadFile("certificate/testdata/pem/rsa-2048.pem")
+	content, err := os.ReadFile("../certificate/testdata/pem/rsa-2048.pem")
 	if err != nil {
 		t.Fatal(err)
 	}
-	newValue := func() *value {
-		return &value{Value: &vault.Value{Secret: volume.NewSecret(content), ContentType: "application/x-pem-file"}, decoded: &decoded{}}
+	d := newTestDecoders(4)
+	split := func(known *Certificate) (*certificate.Bundle, error) {
+		return d.Split(t.Context(), "shop", known, "application/x-pem-file", content)
 	}
-	d, v := newTestDecoders(4), newValue()
+	var known Certificate
 	bundles := make([]*certificate.Bundle, 50)
 	var callers sync.WaitGroup
 	for i := range bundles {
 		callers.Go(func() {
 			var err error
-			if bundles[i], err = d.split(t.Context(), "shop", v); err != nil {
+			if bundles[i], err = split(&known); err != nil {
 				t.Error(err)
 			}
 		})
@@ -178,7 +177,7 @@ func TestOneDecodingForAll(t *testing.T) {
 			t.Fatal("more than one was made")
 		}
 	}
-	if other, err := d.split(t.Context(), "shop", newValue()); err != nil || other == bundles[0] {
+	if other, err := split(&Certificate{}); err != nil || other == bundles[0] {
 		t.Errorf("another value has the same bundle: %t, %v", other == bundles[0], err)
 	}
 }
@@ -188,7 +187,7 @@ func TestTheResultOfAGivenUpDecoding(t *testing.T) {
 	t.Parallel()
 	for _, result := range []error{nil, errors.New("cannot be used")} {
 		synctest.Test(t, func(t *testing.T) {
-			d, known := newTestDecoders(1), &decoded{}
+			d, known := newTestDecoders(1), &Certificate{}
 			begun := 0
 			decode := func() error {
 				bundle, err := d.once(t.Context(), "shop", known, func() (*certificate.Bundle, error) {
@@ -206,8 +205,8 @@ func TestTheResultOfAGivenUpDecoding(t *testing.T) {
 			}
 			began := time.Now()
 			for range 3 {
-				if err := decode(); !errors.Is(err, errGivenUp) || time.Since(began) != decodeTimeout {
-					t.Errorf("%v after %v, want %v after %v", err, time.Since(began), errGivenUp, decodeTimeout)
+				if err := decode(); !errors.Is(err, errGivenUp) || time.Since(began) != timeout {
+					t.Errorf("%v after %v, want %v after %v", err, time.Since(began), errGivenUp, timeout)
 				}
 			}
 			<-time.After(time.Minute)
