@@ -16,6 +16,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/decode"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/mounted"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 )
 
@@ -76,7 +77,7 @@ type Client struct {
 	logins   *login.Logins
 	cache    *cache.Cache[*value]
 	decoders *decode.Decoders
-	volumes  *volumes
+	volumes  *mounted.Volumes
 	unlisted *unlisted
 	logger   klog.Logger
 }
@@ -100,7 +101,7 @@ func New(o Options) (*Client, error) {
 		sender:   azure.NewSender(o.Proxy, o.RootCAs, o.Logger),
 		metadata: azure.NewMetadataSender(login.MetadataDial, o.Logger),
 		decoders: decode.New(),
-		volumes:  newVolumes(),
+		volumes:  mounted.New(),
 		unlisted: newUnlisted(),
 		logger:   o.Logger,
 	}
@@ -142,7 +143,7 @@ func (c *Client) connect(o Options) (err error) {
 func (c *Client) Tidy() (bytes int) {
 	c.logins.Tidy()
 	c.vaults.Tidy()
-	c.volumes.tidy(c.now())
+	c.volumes.Tidy(c.now())
 	c.unlisted.tidy(c.now())
 	return c.cache.Tidy()
 }
@@ -151,4 +152,39 @@ func (c *Client) Tidy() (bytes int) {
 func (c *Client) CloseIdleConnections() {
 	c.sender.HTTP.CloseIdleConnections()
 	c.metadata.HTTP.CloseIdleConnections()
+}
+
+// hold stores the state of a volume that has an id.
+func (c *Client) hold(f *fetch, reads []*read) {
+	if f.Volume == "" {
+		return
+	}
+	now := mounted.Volume{Owner: f.owner, Vaults: f.vaults}
+	for _, r := range reads {
+		if r.at.After(now.Newest) {
+			now.Newest = r.at
+		}
+		if !r.notAfter.IsZero() {
+			now.Certificates = append(now.Certificates, mounted.Certificate{
+				Vault: r.request.Vault, Name: r.request.Name, NotAfter: r.notAfter, Gap: len(r.gaps) > 0,
+			})
+		}
+	}
+	c.logins.Hold(now.Owner)
+	c.vaults.Use(now.Vaults)
+	c.release(c.volumes.Replace(f.Volume, now))
+}
+
+// Forget drops the state of a volume that is unmounted. With its last volume, the proof of a pod ends.
+func (c *Client) Forget(volume string) { c.release(c.volumes.Remove(volume)) }
+
+// release undoes hold.
+func (c *Client) release(before mounted.Volume, known bool) {
+	if !known {
+		return
+	}
+	c.vaults.Release(before.Vaults)
+	if last := c.logins.Release(before.Owner); last {
+		c.cache.Depart(func(identity any) bool { return sameIdentity(identity, before.Owner.Key) })
+	}
 }

@@ -121,10 +121,14 @@ func (c *Client) newFetch(r volume.Request) *fetch {
 	f.vaults = r.Vaults()
 	f.shares = c.sharesOf(f.vaults)
 	if !r.Refresh && r.Volume != "" {
-		f.demand.Begun = c.volumes.begin(r.Volume, c.now(), len(f.shares) > 0)
+		keep := time.Duration(0)
+		if len(f.shares) > 0 {
+			keep = cache.LateTime
+		}
+		f.demand.Begun = c.volumes.Begin(r.Volume, c.now(), keep)
 	}
 	if !r.Poll {
-		f.demand.Since = c.volumes.newest(r.Volume)
+		f.demand.Since = c.volumes.Newest(r.Volume)
 	}
 	f.identity = unique.Make(identity{Key: f.key})
 	return f

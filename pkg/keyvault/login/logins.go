@@ -166,11 +166,11 @@ func (l *Logins) Of(r volume.Request, tenant string) (*Login, error) {
 // Proven reports whether an owner may share the values that its identity has read from vaults of a tenant. It is
 // false only for a pod that has not proven itself to its workload identity.
 func (l *Logins) Proven(o Owner, tenant string) bool {
-	if l.options.Credential != nil || o.key.kind != volume.Workload {
+	if l.options.Credential != nil || o.Key.kind != volume.Workload {
 		return true
 	}
 	l.mu.Lock()
-	known, ok := l.known[o.key.InTenant(tenant)]
+	known, ok := l.known[o.Key.InTenant(tenant)]
 	if ok {
 		known.used = l.options.Now()
 	}
@@ -180,7 +180,7 @@ func (l *Logins) Proven(o Owner, tenant string) bool {
 
 // Owner is a pod with an identity of one of its volumes.
 type Owner struct {
-	key Key
+	Key Key // in the tenant of the vault
 	pod pod
 }
 
@@ -191,10 +191,10 @@ func (l *Logins) OwnerOf(r volume.Request) Owner { return Owner{l.KeyOf(r).InTen
 func (l *Logins) Hold(o Owner) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.owners[o.key] == nil {
-		l.owners[o.key] = map[pod]int{}
+	if l.owners[o.Key] == nil {
+		l.owners[o.Key] = map[pod]int{}
 	}
-	l.owners[o.key][o.pod]++
+	l.owners[o.Key][o.pod]++
 }
 
 // Release undoes Hold. With its last volume, the proof of a pod ends. last reports whether the identity has no volume
@@ -202,20 +202,20 @@ func (l *Logins) Hold(o Owner) {
 func (l *Logins) Release(o Owner) (last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	pods := l.owners[o.key]
+	pods := l.owners[o.Key]
 	if pods[o.pod]--; pods[o.pod] > 0 {
 		return false
 	}
 	delete(pods, o.pod)
 	for key, login := range l.known {
-		if key.InTenant("") == o.key {
+		if key.InTenant("") == o.Key {
 			login.proofs.drop(o.pod)
 		}
 	}
 	if len(pods) > 0 {
 		return false
 	}
-	delete(l.owners, o.key)
+	delete(l.owners, o.Key)
 	return true
 }
 
