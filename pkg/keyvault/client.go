@@ -164,10 +164,8 @@ func (c *Client) hold(f *fetch, reads []*read) {
 		if r.at.After(now.Newest) {
 			now.Newest = r.at
 		}
-		if !r.notAfter.IsZero() {
-			now.Certificates = append(now.Certificates, mounted.Certificate{
-				Vault: r.request.Vault, Name: r.request.Name, NotAfter: r.notAfter, Gap: len(r.gaps) > 0,
-			})
+		if end, gap := f.set.Certificate(r.objects[0]); !end.IsZero() {
+			now.Certificates = append(now.Certificates, mounted.Certificate{Vault: r.request.Vault, Name: r.request.Name, NotAfter: end, Gap: gap})
 		}
 	}
 	c.logins.Hold(now.Owner)

@@ -7,7 +7,7 @@
 //  2. vault plans the distinct requests of the objects (reads.go),
 //  3. cache answers from the recent reads of the same identity, or lets one caller fetch for all (read.go),
 //  4. login obtains the token, and vault reads with it (ask.go),
-//  5. certificate decodes the secret of a certificate through decode, and the values become files (render.go),
+//  5. certificate decodes the secret of a certificate through decode, and files makes the files,
 //  6. a failure becomes a sentinel error of package volume (explain.go).
 //
 // The package does not know CSI, mounts, or the machine. It reads neither files nor environment variables: [Options]

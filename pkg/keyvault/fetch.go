@@ -2,14 +2,12 @@ package keyvault
 
 import (
 	"context"
-	"maps"
 	"slices"
-	"strings"
-	"sync/atomic"
 	"time"
 	"unique"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/files"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -44,9 +42,7 @@ type fetch struct {
 	vaults    []string
 	shares    map[string]share // of vaults that limit the requests of the node
 	lists     []*read          // that have ended
-	bytes     atomic.Int64     // of the files so far
-	files     atomic.Int64
-	described atomic.Int64 // bytes of tags for the manifests so far
+	set       *files.Set
 }
 
 // Fetch reads every object of the request and returns the volume's complete content, or the first error in the order
@@ -75,38 +71,24 @@ func (c *Client) Fetch(ctx context.Context, r volume.Request) (volume.Content, e
 		return volume.Content{}, err
 	}
 	f.lists = lists
-	reads, outputs := plan(objects)
+	reads := plan(objects)
+	f.set = files.New(r, objects, c.decoders)
 	if err := f.run(ctx, reads); err != nil {
 		return volume.Content{}, err
 	}
-	if err := f.protect(ctx, objects, outputs); err != nil {
-		return volume.Content{}, err
-	}
-	content := volume.Content{Folders: r.Folders, Versions: f.versionsOf(objects, outputs), Expiries: expiriesOf(objects, outputs)}
 	reads = append(lists, reads...)
-	for _, r := range reads {
-		content.Notes = append(content.Notes, r.notes...)
-		content.Gaps = append(content.Gaps, r.gaps...)
+	current, read, outage := ageOf(reads, r.Refresh)
+	if outage == nil {
+		outage = f.late(ctx, reads)
 	}
-	content.Fetched, content.Read, content.Outage = ageOf(reads, r.Refresh)
-	if content.Outage == nil {
-		content.Outage = f.late(ctx, reads)
+	if current.IsZero() { // no object has an age
+		current, read = f.began, f.began
 	}
-	if content.Fetched.IsZero() { // no object has an age
-		content.Fetched, content.Read = f.began, f.began
-	}
-	composed, err := f.compose(ctx, objects, outputs)
+	content, err := f.set.Content(ctx, current)
 	if err != nil {
 		return volume.Content{}, err
 	}
-	manifests, err := f.manifests(ctx, content)
-	if err != nil {
-		return volume.Content{}, err
-	}
-	content.Files, err = f.filesOf(objects, outputs, composed, manifests)
-	if err != nil {
-		return volume.Content{}, err
-	}
+	content.Read, content.Outage = read, outage
 	c.hold(f, reads)
 	return content, nil
 }
@@ -210,40 +192,6 @@ func (f *fetch) expand(ctx context.Context) (lists []*read, objects []volume.Obj
 		}
 	}
 	return lists, objects, nil
-}
-
-// filesOf returns the files of all objects, those of several values, and the manifests, ordered by path. If objects may write
-// the same path, the last one wins.
-func (f *fetch) filesOf(objects []volume.Object, outputs []output, composed []composedFile, manifests []volume.File) ([]volume.File, error) {
-	tree := volume.NewTree(f.Folders)
-	byPath := make(map[string]volume.File, len(objects))
-	for i, object := range objects {
-		o := outputs[i]
-		if o.read.absent || object.In != nil {
-			continue // absent are only optional objects; otherwise run would have failed
-		}
-		for _, file := range o.read.files[o.index] {
-			if err := tree.Add(file.Path, object); err != nil {
-				return nil, err
-			}
-			byPath[file.Path] = file
-		}
-	}
-	for _, c := range composed {
-		if err := tree.Add(c.file.Path, c.of.Object()); err != nil {
-			return nil, err
-		}
-		byPath[c.file.Path] = c.file
-	}
-	for i, file := range manifests {
-		if err := tree.Add(file.Path, volume.Object{Source: f.Manifests[i].Source}); err != nil {
-			return nil, err
-		}
-		byPath[file.Path] = file
-	}
-	files := slices.AppendSeq(make([]volume.File, 0, len(byPath)), maps.Values(byPath))
-	slices.SortFunc(files, func(a, b volume.File) int { return strings.Compare(a.Path, b.Path) })
-	return files, nil
 }
 
 // ageOf returns when the oldest object was last known to be current, when the oldest was read, and the first outage. In a

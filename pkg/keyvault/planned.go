@@ -25,8 +25,7 @@ func Plan(r volume.Request) (all []Planned) {
 		}
 	}
 	for _, some := range [][]volume.Object{lists, objects} {
-		reads, _ := plan(some)
-		for _, read := range reads {
+		for _, read := range plan(some) {
 			planned := Planned{URL: read.request.URL(), List: read.object().IsList(), Optional: read.optional}
 			for _, object := range read.objects {
 				if !slices.Contains(planned.Objects, object.Source) {

@@ -172,3 +172,16 @@ func (f *fetch) prove(ctx context.Context, r *read) *cache.Failure {
 		return result
 	}).Failure
 }
+
+// accept takes a value: the names of a list, or the files of the objects. What is absent has none.
+func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) error {
+	r.at, r.read = from.At, from.Read
+	switch {
+	case from.Value == nil:
+		return nil
+	case r.object().IsList():
+		r.names, r.stamps = from.Value.Names, from.Value.Stamps
+		return nil
+	}
+	return f.set.Add(ctx, r.objects, from.Value.forFiles())
+}

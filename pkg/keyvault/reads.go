@@ -25,39 +25,22 @@ type read struct {
 	optional bool             // every object is
 	pages    int              // of a list for changes, at most; 0 for anything else
 
-	at       time.Time         // just before the request to the vault, or to a later list that shows no change
-	read     time.Time         // just before the request to the vault
-	absent   bool              // there is no such object, or it is disabled or not issued yet
-	names    []string          // of a list, or the versions of a history
-	stamps   []vault.Stamp     // of a list, for each name
-	version  string            // of the object
-	expires  time.Time         // the same; zero if it does not expire
-	tags     map[string]string // the same; only if a manifest has them
-	password *volume.Secret    // of PKCS#12 files; nil if it is none
-	value    *value            // for the objects whose files need a password
-	files    [][]volume.File   // of each object
-	notAfter time.Time         // of a certificate
-	notes    []string          // of the objects
-	gaps     []string          // in their chains
-	reserved bool              // the throttle of the vault has a turn for it
-	outage   error             // why the files are of the last known value
+	at       time.Time     // just before the request to the vault, or to a later list that shows no change
+	read     time.Time     // just before the request to the vault
+	names    []string      // of a list, or the versions of a history
+	stamps   []vault.Stamp // of a list, for each name
+	reserved bool          // the throttle of the vault has a turn for it
+	outage   error         // why the files are of the last known value
 	err      error
 }
 
 func (r *read) object() volume.Object { return *r.objects[r.named] }
 
-// output locates the files of an object: at an index of a read.
-type output struct {
-	read     *read
-	index    int
-	password *read // of its PKCS#12 file; nil if that has none
-}
-
-// plan returns the distinct reads in the order in which the objects first need them, and the output of each object.
-func plan(objects []volume.Object) (reads []*read, outputs []output) {
+// plan returns the distinct reads in the order in which the objects first need them.
+func plan(objects []volume.Object) (reads []*read) {
 	known := make(map[vault.Request]*read, len(objects))
-	reads, outputs = make([]*read, 0, len(objects)), make([]output, 0, len(objects))
-	add := func(object *volume.Object) (*read, int) {
+	reads = make([]*read, 0, len(objects))
+	add := func(object *volume.Object) {
 		request := vault.RequestOf(*object)
 		r, ok := known[request]
 		if !ok {
@@ -69,18 +52,14 @@ func plan(objects []volume.Object) (reads []*read, outputs []output) {
 			r.named, r.optional = len(r.objects), false // its absence is the error
 		}
 		r.objects = append(r.objects, object)
-		return r, len(r.objects) - 1
 	}
 	for i := range objects {
-		var o output
-		o.read, o.index = add(&objects[i])
-		if objects[i].Password != nil {
-			o.password, _ = add(objects[i].Password)
-			o.password.password = &volume.Secret{}
+		add(&objects[i])
+		if password := objects[i].Password; password != nil {
+			add(password)
 		}
-		outputs = append(outputs, o)
 	}
-	return reads, outputs
+	return reads
 }
 
 // run does the reads that the cache cannot answer, with limited concurrency. A failure cancels the later reads, but

@@ -6,6 +6,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/certificate"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/decode"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/files"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 )
 
@@ -14,6 +15,21 @@ type value struct {
 	*vault.Value
 	decoded *decode.Certificate
 	saved   atomic.Int64 // objects that this list has shown to be unchanged
+}
+
+// forFiles returns what files are made of.
+func (v *value) forFiles() *files.Value {
+	of := &files.Value{
+		Secret: v.Secret, ContentType: v.ContentType, Backs: v.Backs, Tags: v.Tags, Expires: v.Expires, Version: v.Version,
+		DER: v.DER, Decoded: v.decoded, Size: v.Size(),
+	}
+	if k := v.Key; k != nil && k.Kty != nil {
+		of.Key = certificate.JSONWebKey{Type: string(*k.Kty), N: k.N, E: k.E, X: k.X, Y: k.Y}
+		if k.Crv != nil {
+			of.Key.Curve = string(*k.Crv)
+		}
+	}
+	return of
 }
 
 // sameContent reports whether another value decodes to the same certificate.

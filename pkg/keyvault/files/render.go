@@ -1,4 +1,4 @@
-package keyvault
+package files
 
 import (
 	"context"
@@ -10,97 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/certificate"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/values"
-	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
-
-// accept makes the files of a read from its value, and keeps only them: a certificate may be many times as large as
-// the file that a volume needs. An optional object that is absent has no files.
-func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) error {
-	r.at, r.read = from.At, from.Read
-	switch {
-	case from.Value == nil:
-		r.absent = true
-		return nil
-	case r.object().IsList():
-		r.names, r.stamps = from.Value.Names, from.Value.Stamps
-		return nil
-	}
-	r.version = from.Value.Version
-	if r.password != nil {
-		*r.password = from.Value.Secret
-	}
-	if err := f.describe(ctx, r, from.Value); err != nil {
-		return err
-	}
-	r.files = make([][]volume.File, len(r.objects))
-	with := extras{fields: fieldsOf(r.objects, from.Value)}
-	for i, object := range r.objects {
-		if object.Password != nil { // its own read may not have ended
-			r.value = from.Value
-			continue
-		}
-		if err := f.acceptObject(ctx, r, i, from.Value, with); err != nil {
-			return err
-		}
-	}
-	if r.value != nil {
-		return f.reserve(ctx, int64(r.value.Size()))
-	}
-	return nil
-}
-
-// acceptObject makes the files of one object of a read.
-func (f *fetch) acceptObject(ctx context.Context, r *read, index int, v *value, with extras) error {
-	object := r.objects[index]
-	done, err := f.render(ctx, *object, v, with)
-	if object.KeyIfExportable && errors.Is(err, certificate.ErrNoKey) {
-		public := *object
-		public.Split = slices.DeleteFunc(slices.Clone(public.Split), volume.Output.HoldsKey)
-		done, err = f.render(ctx, public, v, with)
-		r.notes = append(r.notes, label(*object)+" has a key that is not exportable: its certificate is there, without the key")
-	}
-	if err != nil {
-		return err
-	}
-	files := len(done.files)
-	if object.In != nil {
-		files = 0 // they are entries of a file
-	}
-	if err := f.count(ctx, sizeOf(done.files)-done.counted, files); err != nil {
-		return err
-	}
-	r.files[index] = done.files
-	if !done.notAfter.IsZero() {
-		r.notAfter = done.notAfter
-	}
-	if done.gap != nil {
-		r.gaps = append(r.gaps, fmt.Sprintf("%s %v", label(*object), done.gap))
-	}
-	return nil
-}
-
-func sizeOf(files []volume.File) (bytes int64) {
-	for _, file := range files {
-		bytes += int64(len(file.Data.Reveal()))
-	}
-	return bytes
-}
-
-// keep counts files against the limits of the volume and the memory of the node.
-func (f *fetch) keep(ctx context.Context, files []volume.File) error {
-	return f.count(ctx, sizeOf(files), len(files))
-}
-
-func (f *fetch) count(ctx context.Context, bytes int64, files int) error {
-	if err := f.Limits.Check(f.bytes.Add(bytes), int(f.files.Add(int64(files)))); err != nil {
-		return err
-	}
-	return f.reserve(ctx, bytes)
-}
 
 // label is the beginning of an error about the content of an object.
 func label(o volume.Object) string {
@@ -126,7 +39,7 @@ type extras struct {
 }
 
 // render makes the files of an object.
-func (f *fetch) render(ctx context.Context, o volume.Object, v *value, with extras) (done rendered, err error) {
+func (s *Set) render(ctx context.Context, o volume.Object, v *Value, with extras) (done rendered, err error) {
 	outputs := o.Outputs
 	if o.Kind == volume.KindSecret {
 		switch {
@@ -145,7 +58,7 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value, with extr
 		var data []byte
 		switch output.Part {
 		case volume.PartValue:
-			data, err = decodeValue(o, v.Value)
+			data, err = decodeValue(o, v)
 		case volume.PartField:
 			data, err = with.fields.of(o, output.Pointer)
 			if o.Optional && errors.Is(err, values.ErrNoField) {
@@ -153,16 +66,16 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value, with extr
 			}
 			if err == nil { // one by one: the fields of an object may be many times as large as its value
 				done.counted += int64(len(data))
-				err = f.count(ctx, int64(len(data)), 0)
+				err = s.count(ctx, int64(len(data)), 0)
 			}
 		case volume.PartPEMOrValue:
-			data, err = f.pemOrValue(ctx, o, v, &done)
+			data, err = s.pemOrValue(ctx, o, v, &done)
 		case volume.PartCertBlocks, volume.PartOtherBlocks:
-			data, err = f.blocks(ctx, o, v, output.Part, &done)
+			data, err = s.blocks(ctx, o, v, output.Part, &done)
 		case volume.PartPublicKey:
-			data, err = publicKey(o, v.Value)
+			data, err = publicKey(o, v)
 		default:
-			data, err = f.certificatePart(ctx, o, v, output.Part, with.password, &done)
+			data, err = s.certificatePart(ctx, o, v, output.Part, with.password, &done)
 		}
 		if err != nil {
 			return rendered{}, err
@@ -173,14 +86,14 @@ func (f *fetch) render(ctx context.Context, o volume.Object, v *value, with extr
 }
 
 // certificatePart returns the bytes of one output of a certificate, and notes the end of its validity and a gap.
-func (f *fetch) certificatePart(
-	ctx context.Context, o volume.Object, v *value, part volume.Part, password volume.Secret, done *rendered,
+func (s *Set) certificatePart(
+	ctx context.Context, o volume.Object, v *Value, part volume.Part, password volume.Secret, done *rendered,
 ) (data []byte, err error) {
-	bundle, err := f.bundle(ctx, v)
+	bundle, err := s.bundle(ctx, v)
 	switch {
 	case err != nil:
 	case part == volume.PartPFX:
-		data, err = f.pfx(ctx, o, bundle, password)
+		data, err = s.pfx(ctx, o, bundle, password)
 	default:
 		data, err = bundle.Part(part, o.ChainOrder, o.KeyFormat)
 	}
@@ -202,23 +115,16 @@ func (f *fetch) certificatePart(
 }
 
 // bundle returns the parts of a certificate.
-func (f *fetch) bundle(ctx context.Context, v *value) (*certificate.Bundle, error) {
+func (s *Set) bundle(ctx context.Context, v *Value) (*certificate.Bundle, error) {
 	if v.DER != nil {
 		return certificate.FromDER(v.DER), nil
 	}
-	return f.decoders.Split(ctx, f.Pod.Namespace, v.decoded, v.ContentType, v.Secret.Reveal())
+	return s.decoders.Split(ctx, s.request.Pod.Namespace, v.Decoded, v.ContentType, v.Secret.Reveal())
 }
 
 // publicKey returns the PEM of a key.
-func publicKey(o volume.Object, v *vault.Value) ([]byte, error) {
-	var key certificate.JSONWebKey
-	if v.Key != nil && v.Key.Kty != nil {
-		key = certificate.JSONWebKey{Type: string(*v.Key.Kty), N: v.Key.N, E: v.Key.E, X: v.Key.X, Y: v.Key.Y}
-		if v.Key.Crv != nil {
-			key.Curve = string(*v.Key.Crv)
-		}
-	}
-	data, err := certificate.PublicKeyPEM(key)
+func publicKey(o volume.Object, v *Value) ([]byte, error) {
+	data, err := certificate.PublicKeyPEM(v.Key)
 	if err != nil {
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s %v", label(o), err)
 	}
@@ -227,29 +133,29 @@ func publicKey(o volume.Object, v *vault.Value) ([]byte, error) {
 
 // pemOrValue returns the PEM of a certificate of PKCS#12, or else the value. As in the Azure provider of the Secrets Store
 // CSI Driver, the encoding is of what is written: no PEM is base64 text or hexadecimal digits.
-func (f *fetch) pemOrValue(ctx context.Context, o volume.Object, v *value, done *rendered) (data []byte, err error) {
+func (s *Set) pemOrValue(ctx context.Context, o volume.Object, v *Value, done *rendered) (data []byte, err error) {
 	if !v.Backs || !certificate.IsPFX(v.ContentType) {
-		return decodeValue(o, v.Value)
+		return decodeValue(o, v)
 	}
 	if o.Encoding != "" && o.Encoding != volume.UTF8 {
 		return nil, volume.Errorf(volume.ErrPrecondition, "%s backs a certificate, which is written as PEM and is not %s; "+
 			"leave the encoding out, or ask for its PFX (objectFormat: pfx)", label(o), o.Encoding)
 	}
-	return f.certificatePart(ctx, o, v, volume.PartPEMOrValue, volume.Secret{}, done)
+	return s.certificatePart(ctx, o, v, volume.PartPEMOrValue, volume.Secret{}, done)
 }
 
 // blocks returns some blocks of the PEM in the outputs. A PKCS#12 file that is an output itself has none.
-func (f *fetch) blocks(ctx context.Context, o volume.Object, v *value, part volume.Part, done *rendered) (data []byte, err error) {
+func (s *Set) blocks(ctx context.Context, o volume.Object, v *Value, part volume.Part, done *rendered) (data []byte, err error) {
 	data = v.Secret.Reveal()
 	asPEM := slices.ContainsFunc(o.Outputs, func(o volume.Output) bool { return o.Part == volume.PartPEMOrValue })
 	if asPEM && certificate.IsPFX(v.ContentType) {
-		data, err = f.certificatePart(ctx, o, v, volume.PartPEMOrValue, volume.Secret{}, done)
+		data, err = s.certificatePart(ctx, o, v, volume.PartPEMOrValue, volume.Secret{}, done)
 	}
 	return certificate.Blocks(data, part == volume.PartCertBlocks), err
 }
 
 // decodeValue decodes a secret's value. The error names the encoding, never the value.
-func decodeValue(o volume.Object, v *vault.Value) (data []byte, err error) {
+func decodeValue(o volume.Object, v *Value) (data []byte, err error) {
 	encoding := o.Encoding
 	if o.HonourEncodingTag && v.Tags["file-encoding"] == "base64" {
 		encoding = volume.Base64

@@ -1,4 +1,4 @@
-package keyvault
+package files
 
 import (
 	"context"
@@ -9,32 +9,34 @@ import (
 
 // protect makes the files of the objects whose PKCS#12 file has a password. It runs after all reads, because the password is
 // one of them: so a volume never has a file with another version of the password than the one that it has beside it.
-func (f *fetch) protect(ctx context.Context, objects []volume.Object, outputs []output) error {
-	for i, object := range objects {
-		o := outputs[i]
-		if object.Password == nil || o.read.absent {
+func (s *Set) protect(ctx context.Context) error {
+	for i, object := range s.objects {
+		o, there := s.made[&s.objects[i]]
+		if object.Password == nil || !there {
 			continue
 		}
-		if o.password.absent {
+		from, there := s.made[object.Password]
+		if !there {
 			return volume.Errorf(volume.ErrNotFound, "%s: the certificate is there and its password is not, or is disabled; create or enable it",
 				label(*object.Password))
 		}
-		password, err := certificate.Password(*o.password.password)
+		password, err := certificate.Password(from.password)
 		if err != nil {
 			return volume.Errorf(volume.ErrPrecondition, "%s %w", label(*object.Password), err)
 		}
-		if err := f.acceptObject(ctx, o.read, o.index, o.read.value, extras{password: password}); err != nil {
+		if o.files, err = s.filesOf(ctx, &s.objects[i], o.source, o.value, extras{password: password}); err != nil {
 			return err
 		}
+		s.made[&s.objects[i]] = o
 	}
 	return nil
 }
 
 // pfx returns the PKCS#12 file of a certificate, with slow key derivations if it has to be made.
-func (f *fetch) pfx(ctx context.Context, o volume.Object, bundle *certificate.Bundle, password volume.Secret) (data []byte, err error) {
+func (s *Set) pfx(ctx context.Context, o volume.Object, bundle *certificate.Bundle, password volume.Secret) (data []byte, err error) {
 	if o.Password == nil {
 		if !bundle.HasPFX(o.ChainOrder) {
-			err = f.decoders.Run(ctx, f.Pod.Namespace, func() error {
+			err = s.decoders.Run(ctx, s.request.Pod.Namespace, func() error {
 				_, err := bundle.Part(volume.PartPFX, o.ChainOrder, o.KeyFormat)
 				return err
 			})
@@ -49,7 +51,7 @@ func (f *fetch) pfx(ctx context.Context, o volume.Object, bundle *certificate.Bu
 		return data, nil
 	}
 	made := make(chan []byte, 1) // the work may outlive the call
-	err = f.decoders.Run(ctx, f.Pod.Namespace, func() error {
+	err = s.decoders.Run(ctx, s.request.Pod.Namespace, func() error {
 		data, err := bundle.Protect(o.ChainOrder, p)
 		made <- data
 		return err

@@ -1,4 +1,4 @@
-package keyvault
+package files
 
 import (
 	"cmp"
@@ -8,16 +8,16 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// expiriesOf returns when the certificates of the objects end, the soonest first.
-func expiriesOf(objects []volume.Object, outputs []output) (expiries []volume.Expiry) {
-	for i, object := range objects {
-		o := outputs[i]
-		if o.read.notAfter.IsZero() || o.read.absent {
+// expiries returns when the certificates of the objects end, the soonest first.
+func (s *Set) expiries() (expiries []volume.Expiry) {
+	for i, object := range s.objects {
+		o, there := s.made[&s.objects[i]]
+		if !there || o.notAfter.IsZero() {
 			continue
 		}
-		if file := certificateFile(object, o.read.files[o.index]); file != "" {
+		if file := certificateFile(object, o.files); file != "" {
 			// The path is a part of the text of the pod, which must not stay in memory for it.
-			expiries = append(expiries, volume.Expiry{File: strings.Clone(file), NotAfter: o.read.notAfter})
+			expiries = append(expiries, volume.Expiry{File: strings.Clone(file), NotAfter: o.notAfter})
 		}
 	}
 	slices.SortFunc(expiries, func(a, b volume.Expiry) int {

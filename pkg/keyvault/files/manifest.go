@@ -1,4 +1,4 @@
-package keyvault
+package files
 
 import (
 	"bytes"
@@ -10,58 +10,57 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// describe notes what the manifests say about an object beside its version. Tags count against the limits while they are read:
+// describe notes the tags that the manifests say of an object. They count against the limits while they are read:
 // those of thousands of objects are larger than a volume.
-func (f *fetch) describe(ctx context.Context, r *read, v *value) error {
-	r.expires = v.Expires
-	if len(v.Tags) == 0 || !slices.ContainsFunc(f.Manifests, func(m volume.Manifest) bool { return m.Tags }) {
+func (s *Set) describe(ctx context.Context, from *source, v *Value) error {
+	if len(v.Tags) == 0 || !slices.ContainsFunc(s.request.Manifests, func(m volume.Manifest) bool { return m.Tags }) {
 		return nil
 	}
-	r.tags = v.Tags
+	from.tags = v.Tags
 	var size int64
 	for name, tag := range v.Tags {
 		size += int64(len(name) + len(tag))
 	}
-	if err := f.Limits.Check(f.described.Add(size), 0); err != nil {
+	if err := s.request.Limits.Check(s.described.Add(size), 0); err != nil {
 		return err
 	}
-	return f.reserve(ctx, size)
+	return s.reserve(ctx, size)
 }
 
-// versionsOf returns the versions of the objects that are asked for.
-func (f *fetch) versionsOf(objects []volume.Object, outputs []output) (versions []volume.Version) {
-	for i, object := range objects {
-		o := outputs[i]
+// versions returns the versions of the objects that are asked for.
+func (s *Set) versions() (versions []volume.Version) {
+	for i, object := range s.objects {
+		o, there := s.made[&s.objects[i]]
 		switch {
-		case !f.AllVersions && (object.ID == "" || o.read.absent):
+		case !s.request.AllVersions && (object.ID == "" || !there):
 			continue
-		case o.read.absent && f.isSelected(object): // it has gone since the list
+		case !there && s.isSelected(object): // it has gone since the list
 			continue
 		}
-		v := versionOf(object, o.read)
-		if !o.read.absent {
-			for _, file := range o.read.files[o.index] {
-				v.Paths = append(v.Paths, file.Path)
-			}
+		v := versionOf(object, o.source)
+		for _, file := range o.files {
+			v.Paths = append(v.Paths, file.Path)
 		}
 		versions = append(versions, v)
-		if f.AllVersions && object.Password != nil {
-			versions = append(versions, versionOf(*object.Password, o.password))
+		if s.request.AllVersions && object.Password != nil {
+			versions = append(versions, versionOf(*object.Password, s.made[object.Password].source))
 		}
 	}
 	return versions
 }
 
 // isSelected reports whether an object is one of a selection.
-func (f *fetch) isSelected(object volume.Object) bool {
-	return slices.ContainsFunc(f.Objects, func(o volume.Object) bool { return o.Selection != nil && o.Source == object.Source })
+func (s *Set) isSelected(object volume.Object) bool {
+	return slices.ContainsFunc(s.request.Objects, func(o volume.Object) bool { return o.Selection != nil && o.Source == object.Source })
 }
 
-func versionOf(o volume.Object, r *read) volume.Version {
-	return volume.Version{
-		ID: o.ID, Source: o.Source, Kind: o.Kind, Vault: o.Vault, Name: o.Name,
-		Version: r.version, Expires: r.expires, NotAfter: r.notAfter, Tags: r.tags, Absent: r.absent,
+// versionOf returns the version of an object, which is absent if from is nil.
+func versionOf(o volume.Object, from *source) volume.Version {
+	v := volume.Version{ID: o.ID, Source: o.Source, Kind: o.Kind, Vault: o.Vault, Name: o.Name, Absent: from == nil}
+	if from != nil {
+		v.Version, v.Expires, v.NotAfter, v.Tags = from.version, from.expires, from.notAfter, from.tags
 	}
+	return v
 }
 
 // manifestFile is the JSON of a manifest. Fetched is its first field, see manifestTime.
@@ -84,8 +83,8 @@ type manifestObject struct {
 }
 
 // manifests returns the files of the manifests, in their order.
-func (f *fetch) manifests(ctx context.Context, c volume.Content) (files []volume.File, err error) {
-	for _, m := range f.Manifests {
+func (s *Set) manifests(ctx context.Context, c volume.Content) (files []volume.File, err error) {
+	for _, m := range s.request.Manifests {
 		data, err := manifestOf(c, m.Tags)
 		if err != nil {
 			return nil, err
@@ -95,7 +94,7 @@ func (f *fetch) manifests(ctx context.Context, c volume.Content) (files []volume
 			Keeps: func(there []byte) bool { return sameManifest(there, data) },
 		})
 	}
-	return files, f.keep(ctx, files)
+	return files, s.count(ctx, sizeOf(files), len(files))
 }
 
 func manifestOf(c volume.Content, tags bool) ([]byte, error) {
