@@ -17,6 +17,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/decode"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/mounted"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/reads"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 )
 
@@ -65,21 +66,17 @@ type Options struct {
 // Client reads from the vaults of one cloud. It is safe for concurrent use. It has no timer, and no goroutine between
 // fetches. [Client.Tidy] drops unused logins and values; so does later use of the client.
 type Client struct {
-	cloud         azure.Cloud
-	now           func() time.Time
-	random        func() float64
-	after         func(time.Duration) <-chan time.Time
-	lastKnownGood time.Duration
+	cloud azure.Cloud
+	now   func() time.Time
 
 	sender   *azure.Sender
 	metadata *azure.Sender
 	vaults   *vault.Vaults
 	logins   *login.Logins
-	cache    *cache.Cache[*value]
+	cache    *cache.Cache[*reads.Value]
 	decoders *decode.Decoders
 	volumes  *mounted.Volumes
-	unlisted *unlisted
-	logger   klog.Logger
+	reads    *reads.Client
 }
 
 // New makes a client. It sends no request before the first [Client.Fetch].
@@ -97,13 +94,11 @@ func New(o Options) (*Client, error) {
 		o.After = time.After
 	}
 	c := &Client{
-		cloud: o.Cloud, now: o.Now, after: o.After, random: o.Random, lastKnownGood: o.LastKnownGood,
+		cloud: o.Cloud, now: o.Now,
 		sender:   azure.NewSender(o.Proxy, o.RootCAs, o.Logger),
 		metadata: azure.NewMetadataSender(login.MetadataDial, o.Logger),
 		decoders: decode.New(),
 		volumes:  mounted.New(),
-		unlisted: newUnlisted(),
-		logger:   o.Logger,
 	}
 	if o.Transport != nil {
 		c.sender.HTTP.Transport = o.Transport
@@ -129,11 +124,18 @@ func (c *Client) connect(o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	c.cache, err = cache.New[*value](cache.Options{
+	c.cache, err = cache.New[*reads.Value](cache.Options{
 		MountMaxAge: o.MountMaxAge, LastKnownGood: o.LastKnownGood, Bytes: o.CacheBytes, Now: o.Now, After: o.After, Random: o.Random,
 	}, o.Metrics)
-	if err != nil || o.Metrics == nil {
+	if err != nil {
 		return err
+	}
+	c.reads = reads.New(reads.Options{
+		Cloud: o.Cloud, Vaults: c.vaults, Logins: c.logins, Cache: c.cache, LastKnownGood: o.LastKnownGood,
+		Now: o.Now, After: o.After, Random: o.Random, Logger: o.Logger,
+	})
+	if o.Metrics == nil {
+		return nil
 	}
 	return o.Metrics.Register(c.volumes)
 }
@@ -144,7 +146,7 @@ func (c *Client) Tidy() (bytes int) {
 	c.logins.Tidy()
 	c.vaults.Tidy()
 	c.volumes.Tidy(c.now())
-	c.unlisted.tidy(c.now())
+	c.reads.Tidy()
 	return c.cache.Tidy()
 }
 
@@ -152,37 +154,4 @@ func (c *Client) Tidy() (bytes int) {
 func (c *Client) CloseIdleConnections() {
 	c.sender.HTTP.CloseIdleConnections()
 	c.metadata.HTTP.CloseIdleConnections()
-}
-
-// hold stores the state of a volume that has an id.
-func (c *Client) hold(f *fetch, reads []*read) {
-	if f.Volume == "" {
-		return
-	}
-	now := mounted.Volume{Owner: f.owner, Vaults: f.vaults}
-	for _, r := range reads {
-		if r.at.After(now.Newest) {
-			now.Newest = r.at
-		}
-		if end, gap := f.set.Certificate(r.objects[0]); !end.IsZero() {
-			now.Certificates = append(now.Certificates, mounted.Certificate{Vault: r.request.Vault, Name: r.request.Name, NotAfter: end, Gap: gap})
-		}
-	}
-	c.logins.Hold(now.Owner)
-	c.vaults.Use(now.Vaults)
-	c.release(c.volumes.Replace(f.Volume, now))
-}
-
-// Forget drops the state of a volume that is unmounted. With its last volume, the proof of a pod ends.
-func (c *Client) Forget(volume string) { c.release(c.volumes.Remove(volume)) }
-
-// release undoes hold.
-func (c *Client) release(before mounted.Volume, known bool) {
-	if !known {
-		return
-	}
-	c.vaults.Release(before.Vaults)
-	if last := c.logins.Release(before.Owner); last {
-		c.cache.Depart(func(identity any) bool { return sameIdentity(identity, before.Owner.Key) })
-	}
 }

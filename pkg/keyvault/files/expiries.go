@@ -4,9 +4,27 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
+
+// Certificate is one that was read for the files of a set.
+type Certificate struct {
+	Vault, Name string // of its object
+	NotAfter    time.Time
+	Gap         bool // in the chain of a file
+}
+
+// Certificates returns the certificates that were decoded for the files, each once, in the order of the objects.
+func (s *Set) Certificates() (certificates []Certificate) {
+	for _, from := range s.sources() {
+		if !from.notAfter.IsZero() {
+			certificates = append(certificates, Certificate{from.of.Vault, from.of.Name, from.notAfter, len(from.gaps) > 0})
+		}
+	}
+	return certificates
+}
 
 // expiries returns when the certificates of the objects end, the soonest first.
 func (s *Set) expiries() (expiries []volume.Expiry) {

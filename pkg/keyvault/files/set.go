@@ -55,6 +55,7 @@ type output struct {
 
 // source is what is known of one value.
 type source struct {
+	of       *volume.Object // the first that needs it
 	version  string
 	expires  time.Time
 	tags     map[string]string // only if a manifest has them
@@ -80,7 +81,7 @@ func New(r volume.Request, objects []volume.Object, decoders *decode.Decoders) *
 // file that a volume needs. The objects are elements of those of [New], or their passwords. Those that are never added are
 // absent and have no files. Add is safe for concurrent use.
 func (s *Set) Add(ctx context.Context, objects []*volume.Object, v *Value) error {
-	from := &source{version: v.Version, expires: v.Expires}
+	from := &source{of: objects[0], version: v.Version, expires: v.Expires}
 	if err := s.describe(ctx, from, v); err != nil {
 		return err
 	}
@@ -160,15 +161,6 @@ func (s *Set) reserve(ctx context.Context, bytes int64) error {
 		return nil
 	}
 	return s.request.Memory.Hold(ctx, bytes)
-}
-
-// Certificate returns the end of the validity of the certificate that an object is read from, and whether its chain has a gap.
-// The end is zero if no file needs a certificate.
-func (s *Set) Certificate(object *volume.Object) (notAfter time.Time, gap bool) {
-	if o, ok := s.made[object]; ok {
-		return o.notAfter, len(o.gaps) > 0
-	}
-	return time.Time{}, false
 }
 
 // Content returns the content of the volume when every value was added. fetched is the time of its oldest value, which the

@@ -1,4 +1,4 @@
-package keyvault
+package reads
 
 import (
 	"cmp"
@@ -44,7 +44,7 @@ func vaultTenantOf(f *cache.Failure) string {
 }
 
 // loginFailure returns the failure of a login; l is nil if there is none.
-func (f *fetch) loginFailure(l *login.Login, err error, tenant, vaultTenant string) *cache.Failure {
+func (f *Fetch) loginFailure(l *login.Login, err error, tenant, vaultTenant string) *cache.Failure {
 	if l != nil && errors.Is(err, context.DeadlineExceeded) {
 		if reason := l.Throttle().Throttled(); reason != nil {
 			err = reason
@@ -54,7 +54,7 @@ func (f *fetch) loginFailure(l *login.Login, err error, tenant, vaultTenant stri
 }
 
 // vaultFailure returns the failure of a request to a vault.
-func (f *fetch) vaultFailure(o volume.Object, err error, tenant, vaultTenant string) *cache.Failure {
+func (f *Fetch) vaultFailure(o volume.Object, err error, tenant, vaultTenant string) *cache.Failure {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = azure.NewUnreached(hostOf(o.Vault), err)
 		if reason := f.Client.vaults.Throttle(o.Vault).Throttled(); reason != nil {
@@ -68,7 +68,7 @@ func (f *fetch) vaultFailure(o volume.Object, err error, tenant, vaultTenant str
 }
 
 // subject is the beginning of every error: `secrets[0]: secret "a" of https://v.vault.azure.net as workload 1111-...`.
-func (f *fetch) subject(o volume.Object) string {
+func (f *Fetch) subject(o volume.Object) string {
 	what := fmt.Sprintf("%s %q", o.Kind, o.Name)
 	switch {
 	case o.Kind == volume.KindSelection:
@@ -86,7 +86,7 @@ func (f *fetch) subject(o volume.Object) string {
 }
 
 // explain returns the error of an object as one line.
-func (f *fetch) explain(ctx context.Context, o volume.Object, failure *cache.Failure) error {
+func (f *Fetch) explain(ctx context.Context, o volume.Object, failure *cache.Failure) error {
 	var (
 		err         = failure.Err
 		about       = f.subject(o)
@@ -133,7 +133,7 @@ func (f *fetch) explain(ctx context.Context, o volume.Object, failure *cache.Fai
 }
 
 // explainOwn does the same for the errors of this program.
-func (f *fetch) explainOwn(about, asked string, err error) error {
+func (f *Fetch) explainOwn(about, asked string, err error) error {
 	switch {
 	case errors.Is(err, vault.ErrChallenge):
 		return volume.Errorf(volume.ErrUnavailable, "%s: the vault gave no readable challenge (HTTP 401, WWW-Authenticate); is this a key vault of %s?", about, f.cloud.Name)

@@ -1,4 +1,4 @@
-package keyvault
+package reads
 
 import (
 	"context"
@@ -42,7 +42,7 @@ func (c *Client) sharesOf(vaults []string) (shares map[string]share) {
 }
 
 // oldestFirst orders the reads of a refresh by the age of what is known, so that no object is always the one that waits.
-func (f *fetch) oldestFirst(reads []*read) {
+func (f *Fetch) oldestFirst(reads []*read) {
 	if !f.Refresh || len(f.shares) == 0 {
 		return
 	}
@@ -55,7 +55,7 @@ func (f *fetch) oldestFirst(reads []*read) {
 }
 
 // lowestRate is that of the vault with the smallest share; 0 means that there is no limit.
-func (f *fetch) lowestRate() (rate float64) {
+func (f *Fetch) lowestRate() (rate float64) {
 	for _, s := range f.shares {
 		if rate == 0 || s.rate < rate {
 			rate = s.rate
@@ -65,7 +65,7 @@ func (f *fetch) lowestRate() (rate float64) {
 }
 
 // concurrency is how many objects of the volume are read at the same time. More would only wait.
-func (f *fetch) concurrency() int {
+func (f *Fetch) concurrency() int {
 	if rate := f.lowestRate(); rate > 0 {
 		return min(perVolume, int(rate)+1)
 	}
@@ -75,7 +75,7 @@ func (f *fetch) concurrency() int {
 // mountTimeout bounds a first mount that cannot read everything in its time. The kubelet's pauses between its calls are the same on all
 // nodes, and double. If nodes that started together also ended their calls together, the vault would be idle in the pauses. So each
 // call ends at a random time. What it has read is kept for the next call.
-func (f *fetch) mountTimeout(ctx context.Context, reads int) (context.Context, context.CancelFunc) {
+func (f *Fetch) mountTimeout(ctx context.Context, reads int) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	rate := f.lowestRate()
 	if f.Refresh || !ok || rate == 0 {
@@ -89,7 +89,7 @@ func (f *fetch) mountTimeout(ctx context.Context, reads int) (context.Context, c
 }
 
 // requestContext marks the requests of a refresh, which first mounts overtake.
-func (f *fetch) requestContext(ctx context.Context, r *read) context.Context {
+func (f *Fetch) requestContext(ctx context.Context, r *read) context.Context {
 	if !f.Refresh {
 		return ctx
 	}
@@ -101,7 +101,7 @@ func (f *fetch) requestContext(ctx context.Context, r *read) context.Context {
 
 // untilLater returns the value that an object keeps if a refresh leaves it for a later call, because the node has used its share of the
 // vault.
-func (f *fetch) untilLater(r *read) (last cache.Result[*value], known bool) {
+func (f *Fetch) untilLater(r *read) (last cache.Result[*Value], known bool) {
 	if _, limited := f.shares[r.request.Vault]; !f.Refresh || !limited {
 		return last, false
 	}
@@ -109,19 +109,19 @@ func (f *fetch) untilLater(r *read) (last cache.Result[*value], known bool) {
 }
 
 // isLate reports whether an answer of that time is older than the interval because of the share of the node.
-func (f *fetch) isLate(r *read, at time.Time) bool {
+func (f *Fetch) isLate(r *read, at time.Time) bool {
 	_, limited := f.shares[r.request.Vault]
 	return limited && f.Refresh && f.RotationInterval > 0 && r.request.Version == "" && f.now().Sub(at) >= f.RotationInterval
 }
 
 // mayRefresh reports whether a refresh may send a request that could wait for a later call.
-func (f *fetch) mayRefresh(r *read) bool {
+func (f *Fetch) mayRefresh(r *read) bool {
 	return f.now().Sub(f.began) < refreshTime && f.Client.vaults.Throttle(r.request.Vault).Reserve()
 }
 
 // late returns why objects of a refresh are older than the interval; nil if none is. The error is always about the same object, although
 // others may be late each time.
-func (f *fetch) late(ctx context.Context, reads []*read) error {
+func (f *Fetch) late(ctx context.Context, reads []*read) error {
 	for _, r := range reads {
 		if f.isLate(r, r.at) {
 			first := slices.IndexFunc(reads, func(other *read) bool { return other.request.Vault == r.request.Vault })

@@ -1,4 +1,4 @@
-package keyvault
+package reads
 
 import (
 	"cmp"
@@ -17,12 +17,12 @@ import (
 // it, for up to two minutes.
 const longestSpread = 10 * time.Second
 
-func (f *fetch) cacheKey(r *read) cache.Key {
+func (f *Fetch) cacheKey(r *read) cache.Key {
 	return cache.Key{Identity: f.identity, Vault: r.request.Vault, Interface: r.request.Interface, Name: r.request.Name, Version: r.request.Version}
 }
 
-func (f *fetch) demandOf(r *read) cache.Demand {
-	demand := f.demand
+func (f *Fetch) demandOf(r *read) cache.Demand {
+	demand := f.Demand
 	demand.Optional = r.optional
 	if s, limited := f.shares[r.request.Vault]; limited {
 		demand.Limited, demand.Late = true, s.late
@@ -31,9 +31,9 @@ func (f *fetch) demandOf(r *read) cache.Demand {
 }
 
 // cached answers reads from the cache, and returns the reads that are left.
-func (f *fetch) cached(ctx context.Context, reads []*read) (left []*read) {
+func (f *Fetch) cached(ctx context.Context, reads []*read) (left []*read) {
 	for _, r := range reads {
-		known, ok := cache.Result[*value]{}, false
+		known, ok := cache.Result[*Value]{}, false
 		if f.proven(r.request.Vault) {
 			known, ok = f.cache.Find(f.cacheKey(r), f.demandOf(r))
 		}
@@ -52,7 +52,7 @@ func (f *fetch) cached(ctx context.Context, reads []*read) (left []*read) {
 }
 
 // spread waits until the objects of a refresh are due, and reports whether it waited.
-func (f *fetch) spread(ctx context.Context, reads []*read) bool {
+func (f *Fetch) spread(ctx context.Context, reads []*read) bool {
 	var wait time.Duration
 	for _, r := range reads {
 		wait = max(wait, f.cache.Due(f.cacheKey(r), f.demandOf(r), min(f.RotationInterval/20, longestSpread)))
@@ -69,7 +69,7 @@ func (f *fetch) spread(ctx context.Context, reads []*read) bool {
 
 // read answers one read: from the cache, from a fetch that it starts or joins, or with the last known value if there
 // is an outage and the operator allows it.
-func (f *fetch) read(ctx context.Context, r *read) error {
+func (f *Fetch) read(ctx context.Context, r *read) error {
 	object := r.object()
 	if !f.proven(r.request.Vault) {
 		if failure := f.prove(ctx, r); failure != nil {
@@ -105,16 +105,16 @@ func (f *fetch) read(ctx context.Context, r *read) error {
 }
 
 // get answers a read of a pod that has proven itself: from the cache, or from a fetch that it starts or joins.
-func (f *fetch) get(ctx context.Context, r *read, patience time.Duration) (cache.Result[*value], cache.Outcome) {
+func (f *Fetch) get(ctx context.Context, r *read, patience time.Duration) (cache.Result[*Value], cache.Outcome) {
 	key, t := f.cacheKey(r), target{r.request, r.object(), r.pages}
-	return f.cache.Get(ctx, key, f.demandOf(r), patience, func(ctx context.Context, waitFor waitFor) (result cache.Result[*value]) {
+	return f.cache.Get(ctx, key, f.demandOf(r), patience, func(ctx context.Context, waitFor waitFor) (result cache.Result[*Value]) {
 		began := f.now()
 		err := azure.Guarded(func() error { // a panic fails one object and does not end the process
 			result = f.ask(login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request), waitFor, t, key)
 			return nil
 		})
 		if err != nil {
-			return cache.Result[*value]{At: began, Failure: &cache.Failure{Err: err, Asked: theVault}}
+			return cache.Result[*Value]{At: began, Failure: &cache.Failure{Err: err, Asked: theVault}}
 		}
 		return result
 	})
@@ -122,15 +122,15 @@ func (f *fetch) get(ctx context.Context, r *read, patience time.Duration) (cache
 
 // lastKnown returns the value for a first mount while the vault cannot be reached. There is none for a pod that has
 // not proven itself, whichever service cannot be reached.
-func (f *fetch) lastKnown(r *read) (cache.Result[*value], bool) {
+func (f *Fetch) lastKnown(r *read) (cache.Result[*Value], bool) {
 	if f.Refresh || f.lastKnownGood == 0 || !f.proven(r.request.Vault) {
-		return cache.Result[*value]{}, false
+		return cache.Result[*Value]{}, false
 	}
-	return f.cache.LastKnown(f.cacheKey(r), f.demand)
+	return f.cache.LastKnown(f.cacheKey(r), f.Demand)
 }
 
 // tenant returns the tenant to log in to for a vault; empty if it is not known.
-func (f *fetch) tenant(vault string) string {
+func (f *Fetch) tenant(vault string) string {
 	if f.Identity.TenantID != "" {
 		return f.Identity.TenantID
 	}
@@ -139,22 +139,22 @@ func (f *fetch) tenant(vault string) string {
 }
 
 // proven reports whether the pod may share the values that its identity has read from a vault.
-func (f *fetch) proven(vault string) bool { return f.logins.Proven(f.owner, f.tenant(vault)) }
+func (f *Fetch) proven(vault string) bool { return f.logins.Proven(f.Owner, f.tenant(vault)) }
 
 // prove asks Entra ID to verify the pod's own assertion. Its failure does not affect the reads of other pods. Only
 // the failure of a vault that does not name its tenant is stored for all.
-func (f *fetch) prove(ctx context.Context, r *read) *cache.Failure {
+func (f *Fetch) prove(ctx context.Context, r *read) *cache.Failure {
 	key := f.cacheKey(r)
 	if known := f.cache.Paused(key); known != nil && vaultTenantOf(known) == "" {
 		return known
 	}
-	return f.cache.Alone(ctx, func(ctx context.Context, waitFor waitFor) (result cache.Result[*value]) {
+	return f.cache.Alone(ctx, func(ctx context.Context, waitFor waitFor) (result cache.Result[*Value]) {
 		ctx = login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request)
 		began := f.now()
 		waitFor(theVault, f.Client.vaults.Throttle(r.request.Vault))
 		vaultTenant, err := f.Client.vaults.Challenge(ctx, r.request)
 		if err != nil {
-			result = cache.Result[*value]{At: began, Failure: f.vaultFailure(r.object(), err, "", "")}
+			result = cache.Result[*Value]{At: began, Failure: f.vaultFailure(r.object(), err, "", "")}
 			if ctx.Err() == nil {
 				f.cache.Store(key, f.demandOf(r), result)
 			}
@@ -173,8 +173,8 @@ func (f *fetch) prove(ctx context.Context, r *read) *cache.Failure {
 	}).Failure
 }
 
-// accept takes a value: the names of a list, or the files of the objects. What is absent has none.
-func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) error {
+// accept takes a value: the names of a list, or what the caller takes. What is absent has no value.
+func (f *Fetch) accept(ctx context.Context, r *read, from cache.Result[*Value]) error {
 	r.at, r.read = from.At, from.Read
 	switch {
 	case from.Value == nil:
@@ -183,5 +183,5 @@ func (f *fetch) accept(ctx context.Context, r *read, from cache.Result[*value]) 
 		r.names, r.stamps = from.Value.Names, from.Value.Stamps
 		return nil
 	}
-	return f.set.Add(ctx, r.objects, from.Value.forFiles())
+	return f.take(ctx, r.objects, from.Value)
 }

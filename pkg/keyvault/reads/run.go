@@ -1,71 +1,31 @@
-package keyvault
+package reads
 
 import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
-	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/vault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 // perVolume bounds the concurrent reads of one volume.
 const perVolume = 16
 
-// read is one request to a vault on behalf of one or several objects.
-type read struct {
-	request  vault.Request
-	objects  []*volume.Object // that need it
-	named    int              // index of the object that errors name
-	optional bool             // every object is
-	pages    int              // of a list for changes, at most; 0 for anything else
-
-	at       time.Time     // just before the request to the vault, or to a later list that shows no change
-	read     time.Time     // just before the request to the vault
-	names    []string      // of a list, or the versions of a history
-	stamps   []vault.Stamp // of a list, for each name
-	reserved bool          // the throttle of the vault has a turn for it
-	outage   error         // why the files are of the last known value
-	err      error
-}
-
-func (r *read) object() volume.Object { return *r.objects[r.named] }
-
-// plan returns the distinct reads in the order in which the objects first need them.
-func plan(objects []volume.Object) (reads []*read) {
-	known := make(map[vault.Request]*read, len(objects))
-	reads = make([]*read, 0, len(objects))
-	add := func(object *volume.Object) {
-		request := vault.RequestOf(*object)
-		r, ok := known[request]
-		if !ok {
-			r = &read{request: request, optional: true}
-			known[request] = r
-			reads = append(reads, r)
-		}
-		if r.optional && !object.Optional {
-			r.named, r.optional = len(r.objects), false // its absence is the error
-		}
-		r.objects = append(r.objects, object)
-	}
-	for i := range objects {
-		add(&objects[i])
-		if password := objects[i].Password; password != nil {
-			add(password)
-		}
-	}
-	return reads
+// Run reads the objects, each distinct request once, and passes the values to take. Those that are absent are optional; they
+// have no value. The error is of the first object that failed.
+func (f *Fetch) Run(ctx context.Context, objects []volume.Object, take Take) error {
+	f.reads, f.take = plan(objects), take
+	return f.run(ctx, f.reads)
 }
 
 // run does the reads that the cache cannot answer, with limited concurrency. A failure cancels the later reads, but
 // not the earlier ones. So the error is always of the first failing read in the order of the objects. Only a volume
 // that is too large cancels all reads.
-func (f *fetch) run(ctx context.Context, reads []*read) error {
+func (f *Fetch) run(ctx context.Context, reads []*read) error {
 	left := f.cached(ctx, reads)
 	if f.spread(ctx, left) {
 		left = f.cached(ctx, left)
@@ -145,7 +105,7 @@ func (u *running) end(i int, failed bool) {
 
 // guardedRead turns a panic into the error of one object. It runs in its own goroutine, where a panic would end the
 // process.
-func (f *fetch) guardedRead(ctx context.Context, r *read) error {
+func (f *Fetch) guardedRead(ctx context.Context, r *read) error {
 	err := azure.Guarded(func() error { return f.read(ctx, r) })
 	if errors.Is(err, azure.ErrPanic) {
 		return f.explain(ctx, r.object(), &cache.Failure{Err: err, Asked: theVault})
@@ -169,7 +129,7 @@ func firstError(reads []*read) error {
 }
 
 // mayRead asks the memory limit of the node for one more read.
-func (f *fetch) mayRead(ctx context.Context, vault string) (done func(), err error) {
+func (f *Fetch) mayRead(ctx context.Context, vault string) (done func(), err error) {
 	if f.Memory == nil {
 		return func() {}, nil
 	}
@@ -177,7 +137,7 @@ func (f *fetch) mayRead(ctx context.Context, vault string) (done func(), err err
 }
 
 // reserve counts bytes against the node's memory limit.
-func (f *fetch) reserve(ctx context.Context, bytes int64) error {
+func (f *Fetch) reserve(ctx context.Context, bytes int64) error {
 	if f.Memory == nil {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package keyvault
+package reads
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 // candidate is a read of a refresh whose last value may still be current.
 type candidate struct {
 	*read
-	last    *value
+	last    *Value
 	entries int  // in the list
 	same    bool // the last of them has the stamp of the last value
 }
@@ -25,8 +25,8 @@ type candidate struct {
 // changed lists what may still be current, answers the reads that the lists show to be unchanged, and returns the others in
 // their order: what has changed, is not in the list, or must be read for another reason. A list that fails is no error: the
 // objects are then read.
-func (f *fetch) changed(ctx context.Context, reads []*read) []*read {
-	if !f.Refresh || !f.demand.Listed {
+func (f *Fetch) changed(ctx context.Context, reads []*read) []*read {
+	if !f.Refresh || !f.Demand.Listed {
 		return reads
 	}
 	groups, order := f.candidates(reads)
@@ -44,7 +44,7 @@ func (f *fetch) changed(ctx context.Context, reads []*read) []*read {
 }
 
 // candidates returns the reads with a value that a list can confirm, by vault and interface, and these in their order.
-func (f *fetch) candidates(reads []*read) (groups map[vault.Request][]*candidate, order []vault.Request) {
+func (f *Fetch) candidates(reads []*read) (groups map[vault.Request][]*candidate, order []vault.Request) {
 	groups = map[vault.Request][]*candidate{}
 	for _, r := range reads {
 		if r.request.Version != "" || r.request.Interface != vault.Secrets && r.request.Interface != vault.Certificates {
@@ -65,7 +65,7 @@ func (f *fetch) candidates(reads []*read) (groups map[vault.Request][]*candidate
 
 // keepUnchanged answers the reads that a list shows to be unchanged, and returns the others. An object that is listed twice may have
 // changed between two pages.
-func (f *fetch) keepUnchanged(ctx context.Context, all []*candidate, names []string, stamps []vault.Stamp, at time.Time) (left []*candidate) {
+func (f *Fetch) keepUnchanged(ctx context.Context, all []*candidate, names []string, stamps []vault.Stamp, at time.Time) (left []*candidate) {
 	byName := make(map[string]*candidate, len(all))
 	for _, c := range all {
 		c.entries = 0
@@ -78,7 +78,7 @@ func (f *fetch) keepUnchanged(ctx context.Context, all []*candidate, names []str
 		}
 	}
 	for _, c := range all {
-		known, ok := cache.Result[*value]{}, false
+		known, ok := cache.Result[*Value]{}, false
 		if c.entries == 1 && c.same && f.proven(c.request.Vault) {
 			known, ok = f.cache.Keep(f.cacheKey(c.read), f.demandOf(c.read), c.last, at)
 		}
@@ -94,7 +94,7 @@ func (f *fetch) keepUnchanged(ctx context.Context, all []*candidate, names []str
 
 // list answers the reads that the list of a vault's secrets or certificates shows to be unchanged. The volumes of a node share
 // a list like an object.
-func (f *fetch) list(ctx context.Context, of vault.Request, wanted []*candidate) {
+func (f *Fetch) list(ctx context.Context, of vault.Request, wanted []*candidate) {
 	request, object := vault.ChangesOf(of.Vault, of.Interface)
 	r := &read{request: request, objects: []*volume.Object{&object}}
 	key := f.cacheKey(r)
@@ -137,7 +137,7 @@ func (f *fetch) list(ctx context.Context, of vault.Request, wanted []*candidate)
 
 // pages returns how many pages of a list cost less than reading: fewer than the objects that volumes of this node look for in
 // it, as this identity and as often. 0 means that the list costs more.
-func (f *fetch) pages(of vault.Request, wanted int) int {
+func (f *Fetch) pages(of vault.Request, wanted int) int {
 	if wanted == 0 {
 		return 0
 	}
@@ -148,7 +148,7 @@ func (f *fetch) pages(of vault.Request, wanted int) int {
 }
 
 // unlist stops listing for an hour, and logs why if that is new.
-func (f *fetch) unlist(key cache.Key, reason string) {
+func (f *Fetch) unlist(key cache.Key, reason string) {
 	if f.unlisted.add(key, f.now()) {
 		f.logger.Info("changes are not listed; all objects are read", "vault", key.Vault,
 			"interface", strings.TrimPrefix(key.Interface, vault.Changes), "reason", reason)

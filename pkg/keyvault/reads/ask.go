@@ -1,4 +1,4 @@
-package keyvault
+package reads
 
 import (
 	"cmp"
@@ -34,13 +34,13 @@ type target struct {
 // service for a token. It runs for all callers that want the same object as the same identity. It renews a refused
 // token once: the token may have been revoked, or the vault's clock may be ahead. If the vault refuses the new token
 // too, that is the result.
-func (f *fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Key) cache.Result[*value] {
+func (f *Fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Key) cache.Result[*Value] {
 	o := t.object
 	at := f.now()
 	waitFor(theVault, f.Client.vaults.Throttle(o.Vault))
 	vaultTenant, err := f.Client.vaults.Challenge(ctx, t.Request)
 	if err != nil {
-		return cache.Result[*value]{At: at, Failure: f.vaultFailure(o, err, "", "")}
+		return cache.Result[*Value]{At: at, Failure: f.vaultFailure(o, err, "", "")}
 	}
 	tenant := cmp.Or(f.Identity.TenantID, vaultTenant)
 	for retried := false; ; retried = true {
@@ -58,7 +58,7 @@ func (f *fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Ke
 		waitFor(theVault, f.Client.vaults.Throttle(o.Vault))
 		read, asked, err := f.readFrom(ctx, l, t)
 		if err == nil {
-			return cache.Result[*value]{Value: f.valueOf(key, read), At: asked, Tenant: tenant}
+			return cache.Result[*Value]{Value: f.valueOf(key, read), At: asked, Tenant: tenant}
 		}
 		answer, answered := errors.AsType[*azure.Answer](err)
 		switch {
@@ -74,12 +74,12 @@ func (f *fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Ke
 			}
 			f.revoke(func(key cache.Key, _ string) bool { return key.Vault == o.Vault })
 		}
-		return cache.Result[*value]{At: at, Failure: f.vaultFailure(o, err, tenant, vaultTenant)}
+		return cache.Result[*Value]{At: at, Failure: f.vaultFailure(o, err, tenant, vaultTenant)}
 	}
 }
 
 // readFrom reads an object from its vault, a second time if the vault does not know the key of the token.
-func (f *fetch) readFrom(ctx context.Context, l *login.Login, t target) (read *vault.Value, asked time.Time, err error) {
+func (f *Fetch) readFrom(ctx context.Context, l *login.Login, t target) (read *vault.Value, asked time.Time, err error) {
 	once := func() (*vault.Value, time.Time, error) {
 		if t.pages > 0 {
 			return f.Client.vaults.Changes(ctx, l, t.Request, t.pages)
@@ -100,17 +100,17 @@ func (f *fetch) readFrom(ctx context.Context, l *login.Login, t target) (read *v
 
 // loginRefused removes the cached values that the identity has read from all vaults of the tenant, if the login is
 // refused and did not merely fail.
-func (f *fetch) loginRefused(at time.Time, failure *cache.Failure, tenant string) cache.Result[*value] {
+func (f *Fetch) loginRefused(at time.Time, failure *cache.Failure, tenant string) cache.Result[*Value] {
 	if failure.Refused {
 		f.revoke(func(_ cache.Key, of string) bool {
 			return login.ServiceOf(f.Identity) == azure.Metadata || of == tenant
 		})
 	}
-	return cache.Result[*value]{At: at, Failure: failure}
+	return cache.Result[*Value]{At: at, Failure: failure}
 }
 
 // revoke removes the cached values of the identity that match.
-func (f *fetch) revoke(match func(key cache.Key, tenant string) bool) {
+func (f *Fetch) revoke(match func(key cache.Key, tenant string) bool) {
 	f.cache.Revoke(func(key cache.Key, tenant string) bool {
 		return sameIdentity(key.Identity, f.key) && match(key, tenant)
 	})
@@ -118,7 +118,7 @@ func (f *fetch) revoke(match func(key cache.Key, tenant string) bool) {
 
 // logIn waits for a token of the identity that the policy has permitted. The SDK's clients would request the token
 // themselves, but they ignore ctx while they wait.
-func (f *fetch) logIn(ctx context.Context, l *login.Login) error {
+func (f *Fetch) logIn(ctx context.Context, l *login.Login) error {
 	if err := l.Prove(ctx); err != nil {
 		return err
 	}
@@ -138,9 +138,9 @@ func token(ctx context.Context, c azcore.TokenCredential) error {
 }
 
 // valueOf reuses the decoded certificate of an unchanged value.
-func (f *fetch) valueOf(key cache.Key, read *vault.Value) *value {
+func (f *Fetch) valueOf(key cache.Key, read *vault.Value) *Value {
 	if last, ok := f.cache.Last(key); ok && last.sameContent(read) {
-		return &value{Value: read, decoded: last.decoded}
+		return &Value{Value: read, Decoded: last.Decoded}
 	}
-	return &value{Value: read, decoded: &decode.Certificate{}}
+	return &Value{Value: read, Decoded: &decode.Certificate{}}
 }
