@@ -165,16 +165,21 @@ func TestAPasswordBeforeAndAfter(t *testing.T) {
 			`the certificate is there and its password is not, or is disabled; create or enable it`},
 	} {
 		objects := []volume.Object{certificate}
-		r := volume.Request{Objects: objects, AllVersions: true}
+		held := &largest{}
+		r := volume.Request{Objects: objects, AllVersions: true, Memory: held}
 		set := files.New(r, objects, decode.New())
 		for _, name := range test.order {
 			of, v := &objects[0], pem(t, "rsa-2048.pem")
+			v.Size = 1 << 20
 			if name == "p" {
 				of, v = objects[0].Password, text("the password")
 			}
 			if err := set.Add(t.Context(), []*volume.Object{of}, v); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if want := slices.Contains(test.order, "web"); held.bytes >= 1<<20 != want {
+			t.Errorf("%v: %d bytes are held; does the certificate wait for its password: %t", test.order, held.bytes, want)
 		}
 		content, err := set.Content(t.Context(), fetched)
 		if test.want != "" {

@@ -100,11 +100,11 @@ func TestCertificates(t *testing.T) {
 		var got []string
 		for _, family := range families {
 			for _, m := range family.GetMetric() {
-				line := strings.TrimPrefix(family.GetName(), "keyvault_csi_")
+				words := []string{strings.TrimPrefix(family.GetName(), "keyvault_csi_")}
 				for _, label := range m.GetLabel() {
-					line += " " + label.GetValue()
+					words = append(words, label.GetValue())
 				}
-				got = append(got, fmt.Sprintf("%s %.0f", line, m.GetGauge().GetValue()))
+				got = append(got, fmt.Sprintf("%s %.0f", strings.Join(words, " "), m.GetGauge().GetValue()))
 			}
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
