@@ -76,8 +76,8 @@ func (c *Client) begin(r volume.Request, vaults []string) *reads.Fetch {
 }
 
 // valueOf returns what files are made of.
-func valueOf(v *reads.Value) *files.Value {
-	value := &files.Value{
+func valueOf(v *reads.Value) files.Value {
+	value := files.Value{
 		Secret: v.Secret, ContentType: v.ContentType, Backs: v.Backs, Tags: v.Tags, Expires: v.Expires, Version: v.Version,
 		DER: v.DER, Decoded: v.Decoded, Size: v.Size(),
 	}

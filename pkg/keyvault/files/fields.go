@@ -25,10 +25,10 @@ type foundField struct {
 }
 
 // fieldsOf returns nil if no object needs a field, as in nearly all volumes.
-func fieldsOf(objects []*volume.Object, v *Value) *fields {
+func fieldsOf(objects []*volume.Object, value volume.Secret) *fields {
 	for _, object := range objects {
 		if slices.ContainsFunc(object.Outputs, func(o volume.Output) bool { return o.Part == volume.PartField }) {
-			return &fields{objects: objects, value: v.Secret}
+			return &fields{objects: objects, value: value}
 		}
 	}
 	return nil

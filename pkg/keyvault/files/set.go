@@ -35,8 +35,8 @@ type Value struct {
 // Set are the files of one volume while they are made.
 type Set struct {
 	request   volume.Request
-	objects   []volume.Object // of the request, with those that its lists have selected
-	passwords map[*volume.Object]bool
+	objects   []volume.Object        // of the request, with those that its lists have selected
+	passwords map[*volume.Object]int // of these objects: the index of the first that has it
 	decoders  *decode.Decoders
 
 	mu   sync.Mutex
@@ -68,44 +68,49 @@ type source struct {
 
 // New makes an empty set for the objects of a request, which include those that its lists have selected.
 func New(r volume.Request, objects []volume.Object, decoders *decode.Decoders) *Set {
-	s := &Set{request: r, objects: objects, decoders: decoders, passwords: map[*volume.Object]bool{}, made: make(map[*volume.Object]output, len(objects))}
+	s := &Set{request: r, objects: objects, decoders: decoders, made: make(map[*volume.Object]output, len(objects))}
 	for i := range objects {
-		if password := objects[i].Password; password != nil {
-			s.passwords[password] = true
+		password := objects[i].Password
+		if password == nil {
+			continue
+		}
+		if s.passwords == nil {
+			s.passwords = map[*volume.Object]int{}
+		}
+		if _, known := s.passwords[password]; !known {
+			s.passwords[password] = i
 		}
 	}
 	return s
 }
 
 // Add makes the files of the objects that need a value, and keeps only them: a certificate may be many times as large as the
-// file that a volume needs. The objects are elements of those of [New], or their passwords. Those that are never added are
-// absent and have no files. Add is safe for concurrent use.
-func (s *Set) Add(ctx context.Context, objects []*volume.Object, v *Value) error {
+// file that a volume needs. The objects are elements of those of [New], or their passwords, in the order of the former. Those
+// that are never added are absent and have no files. Add is safe for concurrent use.
+func (s *Set) Add(ctx context.Context, objects []*volume.Object, v Value) error {
 	from := &source{of: objects[0], version: v.Version, expires: v.Expires}
-	if err := s.describe(ctx, from, v); err != nil {
+	if err := s.describe(ctx, from, &v); err != nil {
 		return err
 	}
-	made := make([]output, len(objects))
-	with := extras{fields: fieldsOf(objects, v)}
-	for i, object := range objects {
-		made[i].source = from
-		if s.passwords[object] {
+	with := extras{fields: fieldsOf(objects, v.Secret)}
+	for _, object := range objects {
+		if _, ok := s.passwords[object]; ok {
 			from.password = v.Secret
 		}
+		var files []volume.File
 		if object.Password != nil { // it may not be read yet
-			from.value = v
-			continue
+			held := v // not &v, so that other values need no memory of their own
+			from.value = &held
+		} else {
+			var err error
+			if files, err = s.filesOf(ctx, object, from, &v, with); err != nil {
+				return err
+			}
 		}
-		var err error
-		if made[i].files, err = s.filesOf(ctx, object, from, v, with); err != nil {
-			return err
-		}
+		s.mu.Lock()
+		s.made[object] = output{from, files}
+		s.mu.Unlock()
 	}
-	s.mu.Lock()
-	for i, object := range objects {
-		s.made[object] = made[i]
-	}
-	s.mu.Unlock()
 	if from.value != nil {
 		return s.reserve(ctx, int64(v.Size))
 	}
@@ -188,16 +193,14 @@ func (s *Set) Content(ctx context.Context, fetched time.Time) (volume.Content, e
 
 // sources returns the values in the order in which the objects need them.
 func (s *Set) sources() (all []*source) {
-	known := make(map[*source]bool, len(s.made))
 	add := func(object *volume.Object) {
-		if from := s.made[object].source; from != nil && !known[from] {
-			known[from] = true
+		if from := s.made[object].source; from != nil && from.of == object {
 			all = append(all, from)
 		}
 	}
 	for i := range s.objects {
 		add(&s.objects[i])
-		if password := s.objects[i].Password; password != nil {
+		if password := s.objects[i].Password; password != nil && s.passwords[password] == i {
 			add(password)
 		}
 	}

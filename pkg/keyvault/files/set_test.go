@@ -66,7 +66,7 @@ func contentOf(t *testing.T, r volume.Request, secrets map[string]string) (volum
 		if !ok {
 			continue
 		}
-		v := &files.Value{Secret: volume.NewSecret([]byte(value)), Decoded: &decode.Certificate{}}
+		v := files.Value{Secret: volume.NewSecret([]byte(value)), Decoded: &decode.Certificate{}}
 		if err := set.Add(t.Context(), needed[name], v); err != nil {
 			return volume.Content{}, err
 		}
@@ -83,19 +83,19 @@ func object(kind volume.Kind, name string, part volume.Part) volume.Object {
 }
 
 // pem is a certificate as its secret has it.
-func pem(t *testing.T, file string) *files.Value {
+func pem(t *testing.T, file string) files.Value {
 	t.Helper()
 	content, err := os.ReadFile("../certificate/testdata/pem/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &files.Value{
+	return files.Value{
 		Secret: volume.NewSecret(content), ContentType: "application/x-pem-file", Version: "v1", Backs: true, Decoded: &decode.Certificate{},
 	}
 }
 
-func text(value string) *files.Value {
-	return &files.Value{Secret: volume.NewSecret([]byte(value)), Version: "v1", Decoded: &decode.Certificate{}}
+func text(value string) files.Value {
+	return files.Value{Secret: volume.NewSecret([]byte(value)), Version: "v1", Decoded: &decode.Certificate{}}
 }
 
 // The order in which the values are read, which differs each time, is not that of the files, notes and versions.

@@ -13,7 +13,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// Options of [New]. All but the last are required.
+// Options of [New].
 type Options struct {
 	Cloud         azure.Cloud
 	Vaults        *vault.Vaults
@@ -22,8 +22,8 @@ type Options struct {
 	Now           func() time.Time
 	After         func(time.Duration) <-chan time.Time // timer of that clock
 	Random        func() float64                       // in [0, 1), to keep nodes apart
+	LastKnownGood time.Duration                        // maximum age of a value for a first mount while the vault cannot be reached; 0 means never
 	Logger        klog.Logger                          // has a line for each list that is refused or not worth it
-	LastKnownGood time.Duration                        // maximum age of a value for a first mount while the vault cannot be reached
 }
 
 // Client reads for all volumes of a node. It is safe for concurrent use.

@@ -62,3 +62,11 @@ func (f *Fetch) Expand(ctx context.Context) (objects []volume.Object, err error)
 	}
 	return objects, nil
 }
+
+// reserve counts bytes against the node's memory limit.
+func (f *Fetch) reserve(ctx context.Context, bytes int64) error {
+	if f.Memory == nil {
+		return nil
+	}
+	return f.Memory.Hold(ctx, bytes)
+}

@@ -135,11 +135,3 @@ func (f *Fetch) mayRead(ctx context.Context, vault string) (done func(), err err
 	}
 	return f.Memory.Read(ctx, vault)
 }
-
-// reserve counts bytes against the node's memory limit.
-func (f *Fetch) reserve(ctx context.Context, bytes int64) error {
-	if f.Memory == nil {
-		return nil
-	}
-	return f.Memory.Hold(ctx, bytes)
-}
