@@ -85,8 +85,8 @@ func New(r volume.Request, objects []volume.Object, decoders *decode.Decoders) *
 }
 
 // Add makes the files of the objects that need a value, and keeps only them: a certificate may be many times as large as the
-// file that a volume needs. The objects are elements of those of [New], or their passwords, in the order of the former. Those
-// that are never added are absent and have no files. Add is safe for concurrent use.
+// file that a volume needs. The objects are elements of those of [New] in their order, or passwords of these. Those that are never
+// added are absent and have no files. Add is safe for concurrent use.
 func (s *Set) Add(ctx context.Context, objects []*volume.Object, v Value) error {
 	from := &source{of: objects[0], version: v.Version, expires: v.Expires}
 	if err := s.describe(ctx, from, &v); err != nil {
