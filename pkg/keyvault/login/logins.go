@@ -180,7 +180,7 @@ func (l *Logins) Proven(o Owner, tenant string) bool {
 
 // Owner is a pod with an identity of one of its volumes.
 type Owner struct {
-	Key Key // in the tenant of the vault
+	Key Key // without a tenant: a volume may read vaults of several
 	pod pod
 }
 
