@@ -20,7 +20,7 @@ const (
 	alone = 128
 
 	// At lastRate the share is what the vault has answered in this time, in which it refuses most requests of a very large fleet.
-	measureFor = 45 * time.Second
+	measureFor = 30 * time.Second
 	// measured is enough if the vault stops refusing before.
 	measured = 25 * time.Second
 
@@ -28,12 +28,11 @@ const (
 	doubleAfter = 30 * time.Second
 	enough      = 4
 
-	// gain is the weight of one answer in the mean of the refused part; a refusal lowers the rate by half of that mean.
-	gain = 1.0 / 16
-	// heaviest bounds how many requests one refusal stands for.
-	heaviest = 8
-	// growth of the rate in a second. It is not a part of the rate, so that a small share grows faster than a large one.
-	growth = 5e-6
+	// decrease is the part by which a refusal lowers the rate. A larger one makes unequal shares equal sooner, and equal ones less so.
+	decrease = .12
+	// growth of the rate in a second. It is not a part of the rate, so that a small share grows faster than a large one. With decrease, it
+	// decides how many requests are refused: at a rate of 0.08, about growth / (decrease × 0.08²) = 1 %.
+	growth = 8e-6
 	// certain answers without a refusal show that the vault may have more. Each further one raises the rate by this part. The next refusal
 	// undoes that, unless the rate is far higher by then.
 	certain, further = 400, 1e-3
@@ -77,8 +76,6 @@ type pace struct {
 	took    time.Duration // in this time
 
 	sure float64 // the rate before it was raised by further answers; 0 if it was not
-
-	refusals float64 // mean of the refused part
 }
 
 // limited reports whether there is a limit.
@@ -142,7 +139,6 @@ func (p *pace) answered(now time.Time) {
 		return
 	}
 	p.pass(now)
-	p.refusals *= 1 - gain
 	switch {
 	case p.learning && p.took >= measured && p.counted > 0 && now.Sub(p.lowered) > window+window/2:
 		p.learn(p.measure())
@@ -184,10 +180,7 @@ func (p *pace) refused(now, retry, until time.Time) {
 	case p.learning:
 		p.search(now, retry, answers, share)
 	case answers > 0: // A vault that answers nothing has no share to find.
-		p.refusals += (1 - p.refusals) * gain
-		weight := min(max(p.tokens+float64(p.reserved)+1, 1), heaviest)
-		p.rate *= math.Pow(1-p.refusals/2, weight)
-		p.lowered = now
+		p.rate, p.lowered = p.rate*(1-decrease), now
 	}
 	p.opened, p.answers, p.clean, p.many = until, 0, 0, answers
 	if !p.limited() {
@@ -229,6 +222,6 @@ func (p *pace) search(now, retry time.Time, answers int, share float64) {
 
 func (p *pace) measure() float64 { return min(lastRate, (float64(p.counted)+.4)/p.took.Seconds()) }
 
-func (p *pace) learn(rate float64) { p.rate, p.learning, p.refusals = rate, false, 0 }
+func (p *pace) learn(rate float64) { p.rate, p.learning = rate, false }
 
 func inSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

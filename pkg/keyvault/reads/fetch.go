@@ -23,6 +23,7 @@ type Fetch struct {
 	identity  unique.Handle[identity]
 	principal *volume.Principal // that the policy has permitted; nil where that is not checked
 	began     time.Time
+	readUntil time.Time        // by a refresh, from vaults that limit the requests of the node
 	shares    map[string]share // of vaults that limit the requests of the node
 	lists     []*read          // that have ended
 	reads     []*read          // of the objects
@@ -35,9 +36,10 @@ type Take func(ctx context.Context, objects []*volume.Object, v *Value) error
 // Begin begins a fetch. The vaults are those of the request.
 func (c *Client) Begin(r volume.Request, vaults []string) *Fetch {
 	key := c.logins.KeyOf(r)
+	now := c.now()
 	return &Fetch{
-		Client: c, Request: r, began: c.now(), Owner: c.logins.OwnerOf(r), key: key, identity: unique.Make(identity{Key: key}),
-		shares: c.sharesOf(vaults),
+		Client: c, Request: r, began: now, Owner: c.logins.OwnerOf(r), key: key, identity: unique.Make(identity{Key: key}),
+		shares: c.sharesOf(vaults), readUntil: now.Add(c.refreshTime()),
 		Demand: cache.Demand{
 			Refresh: r.Refresh, Interval: r.RotationInterval, NotBefore: r.NotBefore, Listed: r.ChangeDetection == volume.DetectByListing,
 		},

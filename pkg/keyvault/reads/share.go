@@ -13,8 +13,10 @@ import (
 // does not leave the vault idle.
 const early = .75
 
-// refreshTime is how long a refresh goes on to send requests to a vault that limits them. What is left waits for the next call.
-const refreshTime = 20 * time.Second
+// shortestRefresh and longestRefresh are how long a refresh goes on to send requests to a vault that limits them. What is left waits for the
+// next call. The time is random: the kubelet repeats a call that answers Unavailable after exactly 122 s, so the calls of nodes that were
+// refused together would come together again, and exceed the limit again.
+const shortestRefresh, longestRefresh = 10 * time.Second, 30 * time.Second
 
 // halfCall is half the mean time between two calls of the kubelet for a volume. An object is read at the call that is next to its time.
 const halfCall = 37 * time.Second
@@ -114,9 +116,13 @@ func (f *Fetch) isLate(r *read, at time.Time) bool {
 	return limited && f.Refresh && f.RotationInterval > 0 && r.request.Version == "" && f.now().Sub(at) >= f.RotationInterval
 }
 
+func (c *Client) refreshTime() time.Duration {
+	return shortestRefresh + time.Duration(c.random()*float64(longestRefresh-shortestRefresh))
+}
+
 // mayRefresh reports whether a refresh may send a request that could wait for a later call.
 func (f *Fetch) mayRefresh(r *read) bool {
-	return f.now().Sub(f.began) < refreshTime && f.Client.vaults.Throttle(r.request.Vault).Reserve()
+	return f.now().Before(f.readUntil) && f.Client.vaults.Throttle(r.request.Vault).Reserve()
 }
 
 // late returns why objects of a refresh are older than the interval; nil if none is. The error is always about the same object, although
