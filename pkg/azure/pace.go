@@ -19,10 +19,9 @@ const (
 	// A node that had so many answers in a window needs no limit: it shares the vault with few, and its bursts are refused once in a window.
 	alone = 128
 
-	// At lastRate the share is what the vault has answered in this time, in which it refuses most requests of a very large fleet.
+	// At lastRate the share is what the vault has answered in this time, in which it refuses most requests of a very large fleet. A shorter time
+	// is enough if the vault stops refusing before.
 	measureFor = 30 * time.Second
-	// measured is enough if the vault stops refusing before.
-	measured = 25 * time.Second
 
 	// After a vault that refused everything, the rate doubles after this time without a refusal, in which there were enough answers.
 	doubleAfter = 30 * time.Second
@@ -140,7 +139,7 @@ func (p *pace) answered(now time.Time) {
 	}
 	p.pass(now)
 	switch {
-	case p.learning && p.took >= measured && p.counted > 0 && now.Sub(p.lowered) > window+window/2:
+	case p.learning && p.counted > 0 && now.Sub(p.lowered) > window+window/2:
 		p.learn(p.measure())
 	case p.learning && p.took > 0 && p.counted == 0 && p.clean >= enough && now.Sub(p.lowered) > doubleAfter:
 		p.rate, p.clean, p.lowered = 2*p.rate, 0, now // the vault had refused everything

@@ -9,7 +9,7 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// fields are the fields of a JSON value that the objects of a read need. The value is parsed once for all of them.
+// fields are the fields of a JSON value that its objects need. The value is parsed once for all of them.
 type fields struct {
 	objects []*volume.Object
 	value   volume.Secret

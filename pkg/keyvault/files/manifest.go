@@ -63,7 +63,7 @@ func versionOf(o volume.Object, from *source) volume.Version {
 	return v
 }
 
-// manifestFile is the JSON of a manifest. Fetched is its first field, see manifestTime.
+// manifestFile is the JSON of a manifest. Fetched is its first field, see sameManifest.
 type manifestFile struct {
 	Fetched string           `json:"fetched"`
 	Objects []manifestObject `json:"objects"`

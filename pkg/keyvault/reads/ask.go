@@ -37,8 +37,8 @@ type target struct {
 func (f *Fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Key) cache.Result[*Value] {
 	o := t.object
 	at := f.now()
-	waitFor(theVault, f.Client.vaults.Throttle(o.Vault))
-	vaultTenant, err := f.Client.vaults.Challenge(ctx, t.Request)
+	waitFor(theVault, f.vaults.Throttle(o.Vault))
+	vaultTenant, err := f.vaults.Challenge(ctx, t.Request)
 	if err != nil {
 		return cache.Result[*Value]{At: at, Failure: f.vaultFailure(o, err, "", "")}
 	}
@@ -55,7 +55,7 @@ func (f *Fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Ke
 		if err != nil {
 			return f.loginRefused(at, f.loginFailure(l, err, tenant, vaultTenant), tenant)
 		}
-		waitFor(theVault, f.Client.vaults.Throttle(o.Vault))
+		waitFor(theVault, f.vaults.Throttle(o.Vault))
 		read, asked, err := f.readFrom(ctx, l, t)
 		if err == nil {
 			return cache.Result[*Value]{Value: f.valueOf(key, read), At: asked, Tenant: tenant}
@@ -66,7 +66,7 @@ func (f *Fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Ke
 			return f.loginRefused(at, f.loginFailure(l, err, tenant, vaultTenant), tenant)
 		case answered && answer.Status == http.StatusUnauthorized && !answer.Unavailable():
 			l.Reject()
-			if now, ok := f.Client.vaults.Tenant(o.Vault); ok {
+			if now, ok := f.vaults.Tenant(o.Vault); ok {
 				vaultTenant = now
 			}
 			if held && !retried {
@@ -82,9 +82,9 @@ func (f *Fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Ke
 func (f *Fetch) readFrom(ctx context.Context, l *login.Login, t target) (read *vault.Value, asked time.Time, err error) {
 	once := func() (*vault.Value, time.Time, error) {
 		if t.pages > 0 {
-			return f.Client.vaults.Changes(ctx, l, t.Request, t.pages)
+			return f.vaults.Changes(ctx, l, t.Request, t.pages)
 		}
-		return f.Client.vaults.Read(ctx, l, t.object, f.Limits.Files)
+		return f.vaults.Read(ctx, l, t.object, f.Limits.Files)
 	}
 	read, asked, err = once()
 	if answer, ok := errors.AsType[*azure.Answer](err); !ok || !answer.UnknownKey() {

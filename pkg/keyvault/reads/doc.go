@@ -17,5 +17,5 @@
 // Values go to [Take] as soon as they are read, and are not kept: only the cache keeps them (value.go).
 //
 // How a value stays fresh, package cache knows; how an identity logs in, login; what a request is, vault. This package does not
-// know what becomes of a value: no files, and of certificates only that equal values share what is decoded.
+// know what becomes of a value: no files, and of certificates only which contents are one, and that equal values share what is decoded.
 package reads

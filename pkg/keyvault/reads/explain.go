@@ -57,7 +57,7 @@ func (f *Fetch) loginFailure(l *login.Login, err error, tenant, vaultTenant stri
 func (f *Fetch) vaultFailure(o volume.Object, err error, tenant, vaultTenant string) *cache.Failure {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = azure.NewUnreached(hostOf(o.Vault), err)
-		if reason := f.Client.vaults.Throttle(o.Vault).Throttled(); reason != nil {
+		if reason := f.vaults.Throttle(o.Vault).Throttled(); reason != nil {
 			err = reason
 		}
 	}

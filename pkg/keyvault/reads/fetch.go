@@ -23,9 +23,9 @@ type Fetch struct {
 	identity  unique.Handle[identity]
 	principal *volume.Principal // that the policy has permitted; nil where that is not checked
 	began     time.Time
-	readUntil time.Time        // by a refresh, from vaults that limit the requests of the node
+	readUntil time.Time        // by a refresh that a vault limits; zero before its first read
 	shares    map[string]share // of vaults that limit the requests of the node
-	lists     []*read          // that have ended
+	lists     []*read          // of the request
 	reads     []*read          // of the objects
 	take      Take
 }
@@ -36,10 +36,9 @@ type Take func(ctx context.Context, objects []*volume.Object, v *Value) error
 // Begin begins a fetch. The vaults are those of the request.
 func (c *Client) Begin(r volume.Request, vaults []string) *Fetch {
 	key := c.logins.KeyOf(r)
-	now := c.now()
 	return &Fetch{
-		Client: c, Request: r, began: now, Owner: c.logins.OwnerOf(r), key: key, identity: unique.Make(identity{Key: key}),
-		shares: c.sharesOf(vaults), readUntil: now.Add(c.refreshTime()),
+		Client: c, Request: r, began: c.now(), Owner: c.logins.OwnerOf(r), key: key, identity: unique.Make(identity{Key: key}),
+		shares: c.sharesOf(vaults),
 		Demand: cache.Demand{
 			Refresh: r.Refresh, Interval: r.RotationInterval, NotBefore: r.NotBefore, Listed: r.ChangeDetection == volume.DetectByListing,
 		},
@@ -53,7 +52,7 @@ func (f *Fetch) Limited() bool { return len(f.shares) > 0 }
 // to that identity: cached values must be of it, and so must new ones. A login of the metadata service that has had a
 // token keeps its identity, even if the service cannot be reached.
 func (f *Fetch) CheckPolicy(ctx context.Context) error {
-	if f.Request.Permit == nil || len(f.Objects) == 0 {
+	if f.Permit == nil || len(f.Objects) == 0 {
 		return nil
 	}
 	principal := volume.Principal{ClientID: f.Identity.ClientID} // its secret proves it
@@ -69,7 +68,7 @@ func (f *Fetch) CheckPolicy(ctx context.Context) error {
 		}
 		principal, _ = l.Principal()
 	}
-	if err := f.Request.Permit(principal); err != nil {
+	if err := f.Permit(principal); err != nil {
 		return err
 	}
 	f.principal, f.identity = &principal, unique.Make(identity{f.key, principal})

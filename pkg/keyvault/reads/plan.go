@@ -21,7 +21,7 @@ type read struct {
 	names    []string      // of a list, or the versions of a history
 	stamps   []vault.Stamp // of a list, for each name
 	reserved bool          // the throttle of the vault has a turn for it
-	outage   error         // why the files are of the last known value
+	outage   error         // why the value is the last known one
 	err      error
 }
 
@@ -53,7 +53,7 @@ func plan(objects []volume.Object) (reads []*read) {
 	return reads
 }
 
-// Planned is one request of [Fetch.Run] to a vault.
+// Planned is one request of [Fetch.Expand] or [Fetch.Run] to a vault.
 type Planned struct {
 	URL      string   // without the query
 	List     bool     // of names or versions: each that matches is then read

@@ -104,13 +104,21 @@ func (f *Fetch) read(ctx context.Context, r *read) error {
 	return f.accept(ctx, r, result)
 }
 
+// shared is f without what only its caller needs. Others may wait for a read of f after the caller has given up: then nothing may hold
+// the files that the caller has made, which are not counted any more.
+func (f *Fetch) shared() *Fetch {
+	s := *f
+	s.lists, s.reads, s.take = nil, nil, nil
+	return &s
+}
+
 // get answers a read of a pod that has proven itself: from the cache, or from a fetch that it starts or joins.
 func (f *Fetch) get(ctx context.Context, r *read, patience time.Duration) (cache.Result[*Value], cache.Outcome) {
-	key, t := f.cacheKey(r), target{r.request, r.object(), r.pages}
+	key, t, shared := f.cacheKey(r), target{r.request, r.object(), r.pages}, f.shared()
 	return f.cache.Get(ctx, key, f.demandOf(r), patience, func(ctx context.Context, waitFor waitFor) (result cache.Result[*Value]) {
-		began := f.now()
+		began := shared.now()
 		err := azure.Guarded(func() error { // a panic fails one object and does not end the process
-			result = f.ask(login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request), waitFor, t, key)
+			result = shared.ask(login.WithProver(azure.WithNamespace(ctx, shared.Pod.Namespace), shared.Request), waitFor, t, key)
 			return nil
 		})
 		if err != nil {
@@ -134,7 +142,7 @@ func (f *Fetch) tenant(vault string) string {
 	if f.Identity.TenantID != "" {
 		return f.Identity.TenantID
 	}
-	tenant, _ := f.Client.vaults.Tenant(vault)
+	tenant, _ := f.vaults.Tenant(vault)
 	return tenant
 }
 
@@ -151,8 +159,8 @@ func (f *Fetch) prove(ctx context.Context, r *read) *cache.Failure {
 	return f.cache.Alone(ctx, func(ctx context.Context, waitFor waitFor) (result cache.Result[*Value]) {
 		ctx = login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request)
 		began := f.now()
-		waitFor(theVault, f.Client.vaults.Throttle(r.request.Vault))
-		vaultTenant, err := f.Client.vaults.Challenge(ctx, r.request)
+		waitFor(theVault, f.vaults.Throttle(r.request.Vault))
+		vaultTenant, err := f.vaults.Challenge(ctx, r.request)
 		if err != nil {
 			result = cache.Result[*Value]{At: began, Failure: f.vaultFailure(r.object(), err, "", "")}
 			if ctx.Err() == nil {

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
+	"weak"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -36,6 +39,8 @@ var began = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 // vaultOf answers with the secrets that it has, by name, and counts the requests.
 type vaultOf struct {
 	secrets map[string]string
+	slow    string        // the secret that it answers only after ready is closed
+	ready   chan struct{} // the same
 
 	mu    sync.Mutex
 	asked map[string]int
@@ -63,6 +68,9 @@ func (v *vaultOf) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		slices.Sort(items)
 		return respond(http.StatusOK, `{"value":[`+strings.Join(items, ",")+`],"nextLink":null}`, "Content-Type", "application/json")
+	}
+	if name == v.slow {
+		<-v.ready
 	}
 	value, ok := v.secrets[name]
 	if !ok {
@@ -246,4 +254,45 @@ func TestAges(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
 	}
+}
+
+// A read that goes on for others after the caller that began it has given up does not hold what that caller has made of its values, nor its
+// objects: they are not counted any more.
+func TestAReadForOthersHoldsNothingOfItsFirstCaller(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		v := &vaultOf{secrets: map[string]string{"a": "of a", "slow": "of slow"}, slow: "slow", ready: make(chan struct{})}
+		c := newClient(t, v, func() time.Time { return began })
+		type made [1 << 10]byte
+		run := func(ctx context.Context) (files weak.Pointer[made], object weak.Pointer[volume.Object], ended chan error) {
+			r, mine := request(secret("0", "a", false), secret("1", "slow", false)), &made{}
+			f := c.Begin(r, r.Vaults())
+			objects := slices.Clone(r.Objects)
+			ended = make(chan error, 1)
+			go func() {
+				ended <- f.Run(ctx, objects, func(context.Context, []*volume.Object, *reads.Value) error {
+					mine[0]++
+					return nil
+				})
+			}()
+			synctest.Wait()
+			return weak.Make(mine), weak.Make(&objects[0]), ended
+		}
+		ctx, giveUp := context.WithCancel(t.Context())
+		files, object, first := run(ctx)
+		_, _, second := run(t.Context())
+		giveUp()
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("the first caller: %v", err)
+		}
+		synctest.Wait()
+		runtime.GC()
+		if files.Value() != nil || object.Value() != nil {
+			t.Errorf("files of the first caller are in memory: %v; its objects: %v", files.Value() != nil, object.Value() != nil)
+		}
+		close(v.ready)
+		if err := <-second; err != nil || v.asked["slow"] != 1 {
+			t.Errorf("the second caller: %v; the object was read %d times, want 1", err, v.asked["slow"])
+		}
+	})
 }

@@ -30,6 +30,7 @@ func (f *Fetch) run(ctx context.Context, reads []*read) error {
 	if f.spread(ctx, left) {
 		left = f.cached(ctx, left)
 	}
+	f.limitTime()
 	left = f.changed(ctx, left)
 	if err := firstError(reads); errors.Is(err, volume.ErrTooLarge) {
 		return err

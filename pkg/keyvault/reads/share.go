@@ -116,13 +116,16 @@ func (f *Fetch) isLate(r *read, at time.Time) bool {
 	return limited && f.Refresh && f.RotationInterval > 0 && r.request.Version == "" && f.now().Sub(at) >= f.RotationInterval
 }
 
-func (c *Client) refreshTime() time.Duration {
-	return shortestRefresh + time.Duration(c.random()*float64(longestRefresh-shortestRefresh))
+// limitTime begins the time of a refresh that a vault limits, after the wait that spreads refreshes.
+func (f *Fetch) limitTime() {
+	if f.Refresh && f.Limited() && f.readUntil.IsZero() {
+		f.readUntil = f.now().Add(shortestRefresh + time.Duration(f.random()*float64(longestRefresh-shortestRefresh)))
+	}
 }
 
 // mayRefresh reports whether a refresh may send a request that could wait for a later call.
 func (f *Fetch) mayRefresh(r *read) bool {
-	return f.now().Before(f.readUntil) && f.Client.vaults.Throttle(r.request.Vault).Reserve()
+	return f.now().Before(f.readUntil) && f.vaults.Throttle(r.request.Vault).Reserve()
 }
 
 // late returns why objects of a refresh are older than the interval; nil if none is. The error is always about the same object, although
@@ -131,7 +134,7 @@ func (f *Fetch) late(ctx context.Context, reads []*read) error {
 	for _, r := range reads {
 		if f.isLate(r, r.at) {
 			first := slices.IndexFunc(reads, func(other *read) bool { return other.request.Vault == r.request.Vault })
-			reason := f.Client.vaults.Throttle(r.request.Vault).Reason()
+			reason := f.vaults.Throttle(r.request.Vault).Reason()
 			return f.explain(ctx, reads[first].object(), f.vaultFailure(reads[first].object(), reason, "", ""))
 		}
 	}
