@@ -33,13 +33,13 @@ func TestBelowTheLimit(t *testing.T) {
 	suite.Verdict(t, "100 nodes below the limit: the last mounted after %s, the oldest object %s", fleet.At(r.Mounts, 0, 1), fleet.At(r.Ages, 0, 1))
 }
 
-// The short form of 5,000 nodes: 100 nodes at a vault with a fiftieth of the limit, so that each has the same share. The bounds are the goals
-// of docs/performance.md and a fifth more. In small windows chance counts for more, so that the refused part is 2.3 % and not below 2 %.
+// The short form of 5,000 nodes: 200 nodes at a vault with a twenty-fifth of the limit, so that each has the same share. The bounds are the
+// goals of docs/performance.md and a fifth more. In small windows chance counts for more, so that the refused part is 2.3 % and not below 2 %.
 func TestAboveTheLimit(t *testing.T) {
 	t.Parallel()
 	s := fleet.Scenario{
-		Name: "5,000 nodes, scaled to 100", Nodes: 100, Objects: 100, Identities: 2, Limit: fleet.Limit / 50,
-		Length: 75 * time.Minute, Rotation: 50 * time.Minute, Seed: 1,
+		Name: "5,000 nodes, scaled to 200", Nodes: 200, Objects: 100, Identities: 2, Limit: fleet.Limit / 25,
+		Length: time.Hour, Rotation: 40 * time.Minute, Seed: 1,
 	}
 	r := simulate(t, s)
 	t.Logf("\n%s%s", fleet.Head, r.Row())
@@ -56,8 +56,8 @@ func TestAboveTheLimit(t *testing.T) {
 	if most := fleet.At(r.Mounts, r.Missing, .99); most < 0 || most.Seconds() > 3*more*r.Ideal().Seconds() {
 		t.Errorf("99 %% of the volumes were mounted after %s, ideal are %s", most, r.Ideal())
 	}
-	// The goal of 1.5 times the ideal is not met, see docs/performance.md.
-	if oldest := fleet.At(r.Ages, 0, .99); oldest.Seconds() > 2.5*more*r.Ideal().Seconds() {
+	// The goal of 1.5 times the ideal is not met, see docs/performance.md; it is about twice the ideal.
+	if oldest := fleet.At(r.Ages, 0, .99); oldest.Seconds() > 2*more*r.Ideal().Seconds() {
 		t.Errorf("an object was %s old, ideal are %s", oldest, r.Ideal())
 	}
 	suite.Verdict(t, "5,000 nodes with 100 objects at a vault, scaled: %.0f %% of its limit used, %.1f %% refused, fairness %.2f",
