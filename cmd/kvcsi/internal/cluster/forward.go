@@ -56,7 +56,7 @@ func (c *Client) Volumes(ctx context.Context, d Driver) (l Listing, err error) {
 	}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
-		return l, err
+		return l, withoutHTTP(err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/streaming/pkg/httpstream"
@@ -38,33 +39,55 @@ func openPort(connection httpstream.Connection, port int) (net.Conn, error) {
 		_ = connection.Close()
 		return nil, fmt.Errorf("forward a port: %w", err)
 	}
-	c := &portConn{data: data, connection: connection, problem: make(chan string, 1)}
+	problem := make(chan string, 1)
 	go func() {
 		text, _ := io.ReadAll(io.LimitReader(problems, 4<<10))
-		c.problem <- string(text)
-		close(c.problem)
+		problem <- string(text)
 	}()
-	return c, nil
+	return &portConn{data: data, connection: connection, problem: sync.OnceValue(func() string { return <-problem })}, nil
+}
+
+// portError is what the kubelet says about a port that it cannot forward.
+type portError string
+
+func (e portError) Error() string { return "forward a port: " + string(e) }
+
+// withoutHTTP returns the error of the kubelet alone. net/http puts words of its own in front if the connection ends before the request
+// is written, which depends on the speed of both.
+func withoutHTTP(err error) error {
+	if problem, ok := errors.AsType[portError](err); ok {
+		return problem
+	}
+	return err
 }
 
 // portConn is a forwarded connection. Closing it ends its reads; it has no deadlines.
 type portConn struct {
 	data       httpstream.Stream
 	connection httpstream.Connection
-	problem    chan string // of the kubelet, once; empty if there was none
+	problem    func() string // of the kubelet; empty if there was none
 }
 
 func (c *portConn) Read(p []byte) (int, error) {
 	n, err := c.data.Read(p)
-	if err != nil {
-		if problem := <-c.problem; problem != "" {
-			err = errors.New("forward a port: " + oneLine(problem))
-		}
-	}
-	return n, err
+	return n, c.explain(err)
 }
 
-func (c *portConn) Write(p []byte) (int, error) { return c.data.Write(p) }
+func (c *portConn) Write(p []byte) (int, error) {
+	n, err := c.data.Write(p)
+	return n, c.explain(err)
+}
+
+// explain replaces the end of the connection by what the kubelet says about it.
+func (c *portConn) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if problem := c.problem(); problem != "" {
+		return portError(oneLine(problem))
+	}
+	return err
+}
 
 func (c *portConn) Close() error { return c.connection.Close() }
 
