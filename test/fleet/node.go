@@ -3,7 +3,6 @@ package fleet
 import (
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -96,16 +96,16 @@ func (n *node) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (n *node) answer(req *http.Request) *http.Response {
 	if req.Header.Get("Authorization") == "" {
-		return response(req, http.StatusUnauthorized, "", "Www-Authenticate",
+		return suite.Response(req, http.StatusUnauthorized, "", "Www-Authenticate",
 			`Bearer authorization="https://login.microsoftonline.com/11111111-0000-0000-0000-000000000001", resource="https://vault.azure.net"`)
 	}
 	now := time.Now()
 	ok, after := n.vault.Take(now)
 	switch {
 	case !ok && after == 0:
-		return response(req, http.StatusTooManyRequests, "", "Content-Type", "application/json")
+		return suite.Response(req, http.StatusTooManyRequests, "", "Content-Type", "application/json")
 	case !ok:
-		return response(req, http.StatusTooManyRequests, "", "Retry-After", strconv.Itoa(int(after/time.Second)))
+		return suite.Response(req, http.StatusTooManyRequests, "", "Retry-After", strconv.Itoa(int(after/time.Second)))
 	}
 	if now.Sub(n.vault.Began) >= Settle {
 		n.good.Add(1)
@@ -115,15 +115,8 @@ func (n *node) answer(req *http.Request) *http.Response {
 	if changed := n.record.changed; !changed.IsZero() && !now.Before(changed) && strings.HasSuffix(name, "-0") {
 		value = newValue
 	}
-	return response(req, http.StatusOK,
+	return suite.Response(req, http.StatusOK,
 		`{"value":"`+value+`","id":"`+vaultURL+`/secrets/`+name+`/9d90276b377b4d9ea10763c153a2f015"}`, "Content-Type", "application/json")
-}
-
-func response(req *http.Request, status int, body, name, value string) *http.Response {
-	return &http.Response{
-		Status: strconv.Itoa(status) + " " + http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{name: {value}}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: req,
-	}
 }
 
 // token is a login that has its token.

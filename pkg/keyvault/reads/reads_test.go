@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"runtime"
 	"slices"
@@ -20,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/klog/v2"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
@@ -48,10 +48,7 @@ type vaultOf struct {
 
 func (v *vaultOf) RoundTrip(req *http.Request) (*http.Response, error) {
 	respond := func(status int, body, name, value string) (*http.Response, error) {
-		return &http.Response{
-			StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{name: {value}},
-			Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)), Request: req,
-		}, nil
+		return suite.Response(req, status, body, name, value), nil
 	}
 	if req.Header.Get("Authorization") == "" {
 		return respond(http.StatusUnauthorized, "", "Www-Authenticate",
