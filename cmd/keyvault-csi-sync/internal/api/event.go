@@ -3,9 +3,11 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/rest"
 
 	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/secret"
@@ -19,7 +21,7 @@ type Event struct {
 	Reason, Text string
 }
 
-// Emit creates the event.
+// Emit creates an event of that time, which is a part of its name: an event whose answer was lost is not created twice.
 func (c *Client) Emit(ctx context.Context, e Event, now time.Time) error {
 	kind := "Normal"
 	if e.Warning {
@@ -39,7 +41,15 @@ func (c *Client) Emit(ctx context.Context, e Event, now time.Time) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	return c.events(c.rest.Post()).Body(body).Do(ctx).Error()
+	err = c.events(c.rest.Post()).Body(body).Do(ctx).Error()
+	if apierrors.IsAlreadyExists(err) {
+		return nil
+	}
+	var status apierrors.APIStatus
+	if errors.As(err, &status) { // its message can be that of a webhook
+		return fmt.Errorf("create events: the API server answers %d %s", status.Status().Code, status.Status().Reason)
+	}
+	return err
 }
 
 func (c *Client) events(r *rest.Request) *rest.Request {

@@ -130,13 +130,6 @@ func (s *Syncer) report(ctx context.Context, e *entry, name, reason, text string
 	s.emit(ctx, api.Event{Secret: name, UID: e.uid, Warning: true, Reason: reason, Text: text})
 }
 
-// emit creates an event. Without it there is still the log.
-func (s *Syncer) emit(ctx context.Context, e api.Event) {
-	if err := s.API.Emit(ctx, e, s.Clock.Now()); err != nil {
-		s.Log.Debug("an event could not be created", "secret", e.Secret, "reason", e.Reason)
-	}
-}
-
 func reasonOf(err error) string {
 	if refused, ok := errors.AsType[*api.RefusedError](err); ok {
 		return refused.Reason

@@ -63,6 +63,7 @@ type Syncer struct {
 	pruneAt time.Time
 	away    backoff
 	awayTil time.Time
+	events  events
 
 	changes chan api.Change
 	watches map[string]context.CancelFunc
@@ -138,6 +139,9 @@ func (s *Syncer) pause() time.Duration {
 	if s.prune && s.pruneAt.Before(next) {
 		next = s.pruneAt
 	}
+	if len(s.events.waiting) > 0 && s.events.due.Before(next) {
+		next = s.events.due
+	}
 	if s.awayTil.After(next) {
 		next = s.awayTil
 	}
@@ -163,6 +167,7 @@ func (s *Syncer) work(ctx context.Context) {
 			return
 		}
 	}
+	s.emitWaiting(ctx)
 	if s.away.pause > 0 {
 		s.Log.Info("the API server answers again")
 		s.away.reset()
