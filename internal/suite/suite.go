@@ -26,6 +26,23 @@ func Rounds(short, long int) int {
 	return short
 }
 
+// StepsVariable selects a part of the steps for tests that interrupt a call at each of its system calls: "2/3" is every third step from the
+// second on. Emulated machines are slow, so each of the kernels takes another part.
+const StepsVariable = "KEYVAULT_CSI_STEPS"
+
+// Steps are the first step and the distance of the next ones: 1 and 1 unless StepsVariable says otherwise.
+func Steps(t testing.TB) (first, distance int) {
+	t.Helper()
+	value := os.Getenv(StepsVariable)
+	if value == "" {
+		return 1, 1
+	}
+	if _, err := fmt.Sscanf(value, "%d/%d", &first, &distance); err != nil || first < 1 || first > distance {
+		t.Fatalf("%s is %q, want for example 2/3", StepsVariable, value)
+	}
+	return first, distance
+}
+
 // Verdict logs in one line what a suite did and found. `make test` prints the line also when the suite has passed:
 //
 //	suite.Verdict(t, "kill -9: %d kills, %d calls in flight, every volume whole or absent", kills, calls)
