@@ -54,3 +54,30 @@ func TestPackage(t *testing.T) {
 		})
 	}
 }
+
+// A cache that was moved, for example with its clone, is used where it is now.
+func TestPackageOfAMovedCache(t *testing.T) {
+	t.Parallel()
+	programs, parent := t.TempDir(), t.TempDir()
+	texts := map[string]string{
+		"apt-get":   "case $* in *download*) touch package_1_amd64.deb ;; esac",
+		"apt-cache": `grep -q "Dir::State \"${APT_CONFIG%/conf}\"" "$APT_CONFIG" || exit 1; echo linux-image-6.1.0-50-cloud-amd64`,
+	}
+	for program, text := range texts {
+		if err := os.WriteFile(filepath.Join(programs, program), []byte("#!/usr/bin/env bash\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, cache := range []string{"first", "second"} {
+		if cache == "second" {
+			if err := os.Rename(filepath.Join(parent, "first"), filepath.Join(parent, cache)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		command := exec.CommandContext(t.Context(), "./package", filepath.Join(parent, cache), "amd64", "kernel", "6.1")
+		command.Env = append(os.Environ(), "PATH="+programs+":"+os.Getenv("PATH"))
+		if out, err := command.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", cache, err, out)
+		}
+	}
+}
