@@ -34,14 +34,7 @@ func TestPackage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			programs, cache := t.TempDir(), t.TempDir()
-			for program, text := range map[string]string{"apt-get": test.get, "apt-cache": test.cache} {
-				if err := os.WriteFile(filepath.Join(programs, program), []byte("#!/usr/bin/env bash\n"+text+"\n"), 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
-			command := exec.CommandContext(t.Context(), "./package", cache, "amd64", "kernel", test.line)
-			command.Env = append(os.Environ(), "PATH="+programs+":"+os.Getenv("PATH"))
+			command := packageWith(t, test.get, test.cache)(t.TempDir(), test.line)
 			var out, errs strings.Builder
 			command.Stdout, command.Stderr = &out, &errs
 			_ = command.Run() // its code is compared
@@ -58,26 +51,33 @@ func TestPackage(t *testing.T) {
 // A cache that was moved, for example with its clone, is used where it is now.
 func TestPackageOfAMovedCache(t *testing.T) {
 	t.Parallel()
-	programs, parent := t.TempDir(), t.TempDir()
-	texts := map[string]string{
-		"apt-get":   "case $* in *download*) touch package_1_amd64.deb ;; esac",
-		"apt-cache": `grep -q "Dir::State \"${APT_CONFIG%/conf}\"" "$APT_CONFIG" || exit 1; echo linux-image-6.1.0-50-cloud-amd64`,
+	run := packageWith(t, "case $* in *download*) touch package_1_amd64.deb ;; esac",
+		`grep -q "Dir::State \"${APT_CONFIG%/conf}\"" "$APT_CONFIG" || exit 1; echo linux-image-6.1.0-50-cloud-amd64`)
+	parent := t.TempDir()
+	first, second := filepath.Join(parent, "first"), filepath.Join(parent, "second")
+	if out, err := run(first, "6.1").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-	for program, text := range texts {
+	if err := os.Rename(first, second); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(second, "6.1").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// packageWith returns the command test/vm/package for a kernel of amd64, with an apt whose programs are these shell scripts.
+func packageWith(t *testing.T, get, cache string) func(folder, line string) *exec.Cmd {
+	t.Helper()
+	programs := t.TempDir()
+	for program, text := range map[string]string{"apt-get": get, "apt-cache": cache} {
 		if err := os.WriteFile(filepath.Join(programs, program), []byte("#!/usr/bin/env bash\n"+text+"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, cache := range []string{"first", "second"} {
-		if cache == "second" {
-			if err := os.Rename(filepath.Join(parent, "first"), filepath.Join(parent, cache)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		command := exec.CommandContext(t.Context(), "./package", filepath.Join(parent, cache), "amd64", "kernel", "6.1")
+	return func(folder, line string) *exec.Cmd {
+		command := exec.CommandContext(t.Context(), "./package", folder, "amd64", "kernel", line)
 		command.Env = append(os.Environ(), "PATH="+programs+":"+os.Getenv("PATH"))
-		if out, err := command.CombinedOutput(); err != nil {
-			t.Errorf("%s: %v: %s", cache, err, out)
-		}
+		return command
 	}
 }
