@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,7 +31,7 @@ func (c *Client) Emit(ctx context.Context, e Event, now time.Time) error {
 	at := now.UTC().Format(time.RFC3339)
 	body, err := json.Marshal(map[string]any{
 		"apiVersion": "v1", "kind": "Event",
-		"metadata":       map[string]any{"name": fmt.Sprintf("%s.%x", e.Secret, now.UnixNano()), "namespace": c.namespace},
+		"metadata":       map[string]any{"name": eventName(e.Secret, now), "namespace": c.namespace},
 		"involvedObject": map[string]any{"apiVersion": "v1", "kind": "Secret", "name": e.Secret, "namespace": c.namespace, "uid": e.UID},
 		"type":           kind, "reason": e.Reason, "message": e.Text,
 		"source":         map[string]any{"component": secret.FieldManager},
@@ -51,6 +52,15 @@ func (c *Client) Emit(ctx context.Context, e Event, now time.Time) error {
 	}
 	return err
 }
+
+// eventName is the name of the Secret, cut so that it fits into a name of Kubernetes, with the time.
+func eventName(secret string, at time.Time) string {
+	end := fmt.Sprintf(".%x", at.UnixNano())
+	return strings.TrimRight(secret[:min(len(secret), longestName-len(end))], "-.") + end
+}
+
+// longestName is that of a DNS subdomain, which most objects of Kubernetes have as their name (RFC 1123).
+const longestName = 253
 
 func (c *Client) events(r *rest.Request) *rest.Request {
 	return r.Namespace(c.namespace).Resource("events").MaxRetries(0)

@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/api"
 	"github.com/keyvault-csi/keyvault-csi/cmd/keyvault-csi-sync/internal/secret"
@@ -98,26 +99,35 @@ func (s *Syncer) apply(ctx context.Context, e *entry, live *secret.Secret, d sec
 // pruneAll deletes what this keyvault-csi-sync made and the configuration does not name any more.
 func (s *Syncer) pruneAll(ctx context.Context) error {
 	kept, err := s.API.List(ctx, s.Name)
+	var refused []string // one that a policy protects must not keep the others
 	for _, m := range kept {
 		if s.entries[m.Name] != nil || !m.MadeBy(s.Name) || m.DeletionTimestamp != "" {
 			continue
 		}
-		if err = s.API.Delete(ctx, m); err != nil {
-			break
+		failure := s.API.Delete(ctx, m)
+		if errors.Is(failure, api.ErrAway) {
+			return failure
+		}
+		if failure != nil {
+			refused = append(refused, m.Name+": "+failure.Error())
+			continue
 		}
 		s.Log.Info("deleted a Secret that the configuration does not name any more", "secret", m.Name)
 		s.emit(ctx, api.Event{Secret: m.Name, UID: m.UID, Reason: "Pruned", Text: "the configuration does not name it any more, and says prune: true"})
 	}
-	if err == nil {
+	switch {
+	case errors.Is(err, api.ErrAway):
+		return err
+	case err != nil:
+		refused = []string{err.Error()}
+	case len(refused) == 0:
 		s.prune = false
 		s.pruning.reset()
 		return nil
 	}
-	if !errors.Is(err, api.ErrAway) {
-		s.pruneAt = s.Clock.Now().Add(s.pruning.next(longestPause))
-		s.Log.Warn("Secrets that the configuration does not name any more could not be deleted", "error", err.Error())
-	}
-	return err
+	s.pruneAt = s.Clock.Now().Add(s.pruning.next(longestPause))
+	s.Log.Warn("Secrets that the configuration does not name any more could not be deleted", "error", strings.Join(refused, "; "))
+	return nil
 }
 
 // report logs what is wrong with a Secret, and makes it an event, unless that was the last report about it.

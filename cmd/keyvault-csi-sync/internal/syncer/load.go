@@ -132,9 +132,11 @@ func (s *Syncer) startWatches(ctx context.Context, running *sync.WaitGroup) {
 func (s *Syncer) watch(ctx context.Context, name string) {
 	var pause backoff
 	since := "" // the resource version up to which nothing was missed
+	why := ""   // the refusal that was reported last
 	for ctx.Err() == nil {
 		err := s.API.Watch(ctx, name, since, func(c api.Change) {
 			pause.reset()
+			s.watchFails("")
 			if since = c.ResourceVersion; c.Bookmark {
 				return
 			}
@@ -149,7 +151,12 @@ func (s *Syncer) watch(ctx context.Context, name string) {
 		longest := longestAway
 		if isRefused(err) { // by the Role
 			longest = longestPause
-			s.Log.Warn("a Secret cannot be watched: that it was deleted or changed is noticed at the next start only", "secret", name, "error", err.Error())
+			if text := err.Error(); text != why {
+				why = text
+				s.Log.Warn("a Secret cannot be watched; that it was deleted or changed is noticed when it can", "secret", name, "error", text)
+			}
+		} else if errors.Is(err, api.ErrAway) && pause.pause >= lasting && ctx.Err() == nil {
+			s.watchFails(err.Error())
 		}
 		timer := s.Clock.NewTimer(pause.next(longest))
 		select {
@@ -157,5 +164,17 @@ func (s *Syncer) watch(ctx context.Context, name string) {
 		case <-timer.C():
 		}
 		timer.Stop()
+	}
+}
+
+// watchFails reports once that the API server does not answer the watches, which have the same error for all Secrets. The empty text is the
+// end of that.
+func (s *Syncer) watchFails(text string) {
+	s.mu.Lock()
+	changed := s.watchWhy != text
+	s.watchWhy = text
+	s.mu.Unlock()
+	if changed && text != "" {
+		s.Log.Warn("the Secrets cannot be watched; that one was deleted or changed is noticed when they can", "error", text)
 	}
 }

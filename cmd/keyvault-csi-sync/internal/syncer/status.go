@@ -14,7 +14,7 @@ type Status struct {
 	Version time.Time
 	// ConfigBroken is true if the configuration on disk is not valid; the last valid one is in force.
 	ConfigBroken bool
-	// Beat is the last time that the loop ran.
+	// Beat is the last time that the loop ran, or had brought a Secret up to date.
 	Beat time.Time
 }
 
@@ -38,6 +38,13 @@ func (s *Syncer) publish() {
 	defer s.mu.Unlock()
 	status.Success = s.status.Success
 	s.status = status
+}
+
+// alive is called after each Secret: the first run writes all, which can take minutes.
+func (s *Syncer) alive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status.Beat = s.Clock.Now()
 }
 
 func (s *Syncer) succeeded() {

@@ -63,13 +63,15 @@ type Syncer struct {
 	pruneAt time.Time
 	away    backoff
 	awayTil time.Time
+	awayWhy string // the error that was reported last
 	events  events
 
 	changes chan api.Change
 	watches map[string]context.CancelFunc
 
-	mu     sync.Mutex
-	status Status
+	mu       sync.Mutex
+	status   Status
+	watchWhy string // the error of the watches that was reported last
 }
 
 // limit bounds the files of all Secrets together, so that three copies of them fit into the memory limit of the chart. A volume of the
@@ -87,7 +89,7 @@ func New(o Options) *Syncer {
 	}
 	return &Syncer{
 		Options: o, entries: map[string]*entry{}, watches: map[string]context.CancelFunc{},
-		changes: make(chan api.Change),
+		changes: make(chan api.Change), status: Status{Beat: o.Clock.Now()},
 	}
 }
 
@@ -161,6 +163,7 @@ func (s *Syncer) work(ctx context.Context) {
 		if err := s.keep(ctx, e); s.isAway(ctx, err) {
 			return
 		}
+		s.alive()
 	}
 	if s.prune && !s.pruneAt.After(s.Clock.Now()) {
 		if s.isAway(ctx, s.pruneAll(ctx)) {
@@ -171,6 +174,7 @@ func (s *Syncer) work(ctx context.Context) {
 	if s.away.pause > 0 {
 		s.Log.Info("the API server answers again")
 		s.away.reset()
+		s.awayWhy = ""
 	}
 }
 
@@ -182,9 +186,9 @@ func (s *Syncer) isAway(ctx context.Context, err error) bool {
 	if !errors.Is(err, api.ErrAway) {
 		return false
 	}
-	first := s.away.pause == 0
 	s.awayTil = s.Clock.Now().Add(max(s.away.next(longestAway), api.RetryAfter(err)))
-	if first {
+	if s.awayWhy != err.Error() {
+		s.awayWhy = err.Error()
 		s.Log.Warn("the API server is away; the Secrets stay as they are, and are written when it answers", "error", err.Error())
 	}
 	return true

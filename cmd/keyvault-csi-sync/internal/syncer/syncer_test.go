@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,18 +24,21 @@ import (
 
 // server is an API server that fails with err. What field managers do is tested with a real one.
 type server struct {
-	mu       sync.Mutex
-	err      error // of Get
-	gets     int
-	eventErr error    // of Emit
-	emitted  []string // each attempt
-	live     map[string]secret.Secret
-	writes   int
-	reads    atomic.Int64 // of the configuration
-	meddle   bool         // somebody changes each Secret as soon as it was written
-	log      io.Writer    // of the Syncer; none by default
-	reports  chan func(api.Change)
-	watch    func(ctx context.Context, since string, report func(api.Change)) error // instead of one that never ends
+	mu        sync.Mutex
+	err       error // of Get
+	gets      int
+	eventErr  error    // of Emit
+	emitted   []string // each attempt
+	live      map[string]secret.Secret
+	writes    int
+	reads     atomic.Int64 // of the configuration
+	meddle    bool         // somebody changes each Secret as soon as it was written
+	log       io.Writer    // of the Syncer; none by default
+	reports   chan func(api.Change)
+	kept      []secret.Metadata // what List returns
+	protected map[string]error  // of Delete, by name
+	deleted   []string
+	watch     func(ctx context.Context, since string, report func(api.Change)) error // instead of one that never ends
 }
 
 func (s *server) Get(_ context.Context, name string) (*secret.Secret, error) {
@@ -58,7 +60,7 @@ func (s *server) Apply(_ context.Context, m secret.Secret, _ bool) (*secret.Secr
 	defer s.mu.Unlock()
 	s.writes++
 	m.Metadata.UID, m.Metadata.ResourceVersion = "uid", fmt.Sprint(s.writes)
-	m.Metadata.ManagedFields = []secret.ManagedField{{Manager: secret.FieldManager, Operation: "Apply", FieldsV1: []byte(`{"f:data": {"f:key": {}}}`)}}
+	m.Metadata.ManagedFields = applied()
 	s.live[m.Metadata.Name] = m
 	if s.meddle {
 		changed := m
@@ -78,14 +80,26 @@ func (s *server) Watch(ctx context.Context, _, since string, report func(api.Cha
 	if s.watch != nil {
 		return s.watch(ctx, since, report)
 	}
-	s.reports <- report
-	<-ctx.Done()
+	select {
+	case s.reports <- report:
+		<-ctx.Done()
+	case <-ctx.Done():
+	}
 	return nil
 }
 
 func (*server) Release(_ context.Context, m secret.Secret) (*secret.Secret, error) { return &m, nil }
-func (*server) List(context.Context, string) ([]secret.Metadata, error)            { return nil, nil }
-func (*server) Delete(context.Context, secret.Metadata) error                      { return nil }
+
+func (s *server) List(context.Context, string) ([]secret.Metadata, error) { return slices.Clone(s.kept), nil }
+
+func (s *server) Delete(_ context.Context, m secret.Metadata) error {
+	if err := s.protected[m.Name]; err != nil {
+		return err
+	}
+	s.deleted = append(s.deleted, m.Name)
+	s.kept = slices.DeleteFunc(s.kept, func(k secret.Metadata) bool { return k.Name == m.Name })
+	return nil
+}
 
 func (s *server) Emit(_ context.Context, e api.Event, at time.Time) error {
 	s.mu.Lock()
@@ -98,6 +112,11 @@ func (s *server) count() (gets, writes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.gets, s.writes
+}
+
+// applied are the managed fields of a Secret that the Syncer has written.
+func applied() []secret.ManagedField {
+	return []secret.ManagedField{{Manager: secret.FieldManager, Operation: "Apply", FieldsV1: []byte(`{"f:data": {"f:key": {}}}`)}}
 }
 
 // start runs a Syncer for one Secret, in a bubble of synctest, whose time is fake.
@@ -170,45 +189,6 @@ func TestPausesWhileAway(t *testing.T) {
 			t.Errorf("at rest the API server was asked after %v seconds", asked)
 		}
 	})
-}
-
-// A Role that is applied together with the pod takes effect some seconds later. The event that was refused meanwhile is created then, with
-// its first time; if the right stays missing, the attempts end.
-func TestAnEventIsTriedAgain(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		allowed          int // after so many seconds
-		least, most, log int
-	}{
-		"at once": {0, 1, 1, 0},
-		"soon":    {10, 3, 8, 0},
-		"never":   {1 << 30, 10, 40, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				var log bytes.Buffer
-				s := &server{log: &log, eventErr: errors.New("events is forbidden")}
-				if test.allowed == 0 {
-					s.eventErr = nil
-				}
-				startWith(t, s, "secrets: [{name: db, data: {key: not-there}}]")
-				pass(s, min(test.allowed, 600))
-				s.mu.Lock()
-				s.eventErr = nil
-				s.mu.Unlock()
-				pass(s, 600)
-				attempts := len(s.emitted)
-				if attempts < test.least || attempts > test.most || len(slices.Compact(s.emitted)) != 1 || !strings.HasPrefix(s.emitted[0], "InvalidValue ") {
-					t.Errorf("%d attempts, want %d to %d: %q", attempts, test.least, test.most, s.emitted)
-				}
-				const given = `msg="an event could not be created" secret=db reason=InvalidValue error="events is forbidden"`
-				if lines := strings.Count(log.String(), given); lines != test.log {
-					t.Errorf("the log has %d lines %q, want %d:\n%s", lines, given, test.log, &log)
-				}
-			})
-		})
-	}
 }
 
 // A Secret that somebody else keeps changing is written ever more rarely.
