@@ -88,6 +88,7 @@ type Driver struct {
 	service service // beside CSI
 
 	registration atomic.Pointer[registration] // nil until the kubelet has called
+	offering     atomic.Bool                  // the registration socket must be there
 	grace        time.Duration
 	after        func(time.Duration) <-chan time.Time
 }

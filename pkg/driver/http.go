@@ -44,10 +44,10 @@ func (d *Driver) httpServer() *http.Server {
 
 // alive returns what a restart can repair.
 func (d *Driver) alive(ctx context.Context) error {
-	if err := d.probe(ctx); !errors.Is(err, errNotOurs) {
+	if err := d.probe(ctx); err != nil && !errors.Is(err, errNotOurs) {
 		return err
 	}
-	return nil
+	return d.offered()
 }
 
 func (d *Driver) ready(ctx context.Context) error {
@@ -58,6 +58,9 @@ func (d *Driver) ready(ctx context.Context) error {
 		case status.refused != "":
 			return errors.New(status.refused)
 		}
+	}
+	if err := d.offered(); err != nil {
+		return err
 	}
 	return d.probe(ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"google.golang.org/grpc"
@@ -74,6 +75,8 @@ func (s *registrationServer) offer(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	defer drain(server, registrationGrace)
+	s.driver.offering.Store(true)
+	defer s.driver.offering.Store(false)
 
 	var retry <-chan time.Time
 	for {
@@ -95,6 +98,18 @@ func (s *registrationServer) offer(ctx context.Context) error {
 			retry, s.pause = s.driver.after(s.pause), min(2*s.pause, longestPause)
 		}
 	}
+}
+
+// offered returns an error if somebody has removed the registration socket. The kubelet then takes the driver away, and no new pod gets a
+// volume. A restart makes the socket again.
+func (d *Driver) offered() error {
+	if !d.offering.Load() {
+		return nil
+	}
+	if _, err := os.Lstat(d.config.RegistrationSocket); err != nil {
+		return fmt.Errorf("the registration socket was removed: %w", err)
+	}
+	return nil
 }
 
 func (s *registrationServer) refused() bool { return s.driver.registration.Load().refused != "" }

@@ -82,6 +82,16 @@ func TestRegistration(t *testing.T) {
 				get(t, h.http+"/readyz", http.StatusOK)
 			}
 
+			if err := os.Remove(h.config.RegistrationSocket); err != nil {
+				t.Fatal(err)
+			}
+			removed := "the registration socket was removed: lstat " + h.config.RegistrationSocket + ": no such file or directory\n"
+			for _, path := range []string{"/healthz", "/readyz"} {
+				if got := get(t, h.http+path, http.StatusServiceUnavailable); got != removed {
+					t.Errorf("without the registration socket %s = %q, want %q", path, got, removed)
+				}
+			}
+
 			if err := h.stop(); err != nil {
 				t.Errorf("Run = %v, want nil", err)
 			}
