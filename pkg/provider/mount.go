@@ -2,9 +2,11 @@ package provider
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -60,11 +62,18 @@ func (s *Server) Mount(ctx context.Context, req *v1alpha1.MountRequest) (respons
 		request.Volume, request.Refresh, request.Poll, request.RotationInterval = volumeID, c.refresh, true, s.interval
 		return request, err
 	}
+	var lacks [sha256.Size]byte
 	err = s.pipeline.Run(ctx, c.attributes, c.secrets, parse, func(ctx context.Context, content volume.Content) error {
-		switch logger := klog.FromContext(ctx); {
-		case !c.refresh:
-			logFirst(logger, content)
-		case before.failure != target{}.failure:
+		lacks = lackOf(content)
+		logger := klog.FromContext(ctx)
+		changed, none := lacks != before.lacks, target{}
+		if changed {
+			logLack(logger, content)
+		}
+		switch {
+		case !c.refresh && content.Outage == nil:
+			logger.Info("volume of a SecretProviderClass answered")
+		case c.refresh && (before.failure != none.failure || changed && lacks == none.lacks):
 			logger.Info("volume of a SecretProviderClass answered again")
 		}
 		response = answer(content)
@@ -72,7 +81,7 @@ func (s *Server) Mount(ctx context.Context, req *v1alpha1.MountRequest) (respons
 	})
 	switch {
 	case err == nil:
-		s.targets.answered(c.target)
+		s.targets.answered(c.target, lacks)
 	case !c.refresh:
 		s.pipeline.Forget(volumeID)
 	}
@@ -103,8 +112,20 @@ func answer(content volume.Content) *v1alpha1.MountResponse {
 	return response
 }
 
-// logFirst logs the first mount of a volume and what its content lacks. The polls after it say the same each time.
-func logFirst(logger klog.Logger, content volume.Content) {
+// lackOf returns the digest of what the content lacks, and zero if it is whole.
+func lackOf(content volume.Content) (digest [sha256.Size]byte) {
+	text := strings.Join(append(slices.Clone(content.Notes), content.Gaps...), "\n")
+	if content.Outage != nil {
+		text += "\n" + content.Outage.Error()
+	}
+	if text == "" {
+		return digest
+	}
+	return sha256.Sum256([]byte(text))
+}
+
+// logLack logs what the content lacks. The polls after it say the same each time.
+func logLack(logger klog.Logger, content volume.Content) {
 	if content.Outage != nil {
 		reason := "the files are the last that this node saw: " + content.Outage.Error()
 		logger.Error(errors.New(oneLine(reason)), "volume of a SecretProviderClass answered without the vault")
@@ -117,7 +138,6 @@ func logFirst(logger klog.Logger, content volume.Content) {
 		logger.Error(nil, "volume has an incomplete chain of certificates; many clients do not accept it",
 			"reason", oneLine(strings.Join(content.Gaps, "; ")))
 	}
-	logger.Info("volume of a SecretProviderClass answered")
 }
 
 func oneLine(text string) string { return volume.OneLine(text, volume.MaxText) }

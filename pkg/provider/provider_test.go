@@ -239,15 +239,17 @@ func TestForget(t *testing.T) {
 }
 
 // From 1.6 on the Secrets Store CSI Driver names no versions when it polls. A failure is repeated if the call before failed with the same
-// text, and the log says that it is over.
+// text, and the log says that it is over. What the files lack is logged when it changes.
 func TestPolls(t *testing.T) {
 	t.Parallel()
 	p, log := &pipeline{}, &strings.Builder{}
 	s := newServer(t, p)
 	logger := funcr.New(func(_, args string) { fmt.Fprintln(log, args) }, funcr.Options{})
 	down, denied := volume.Errorf(volume.ErrUnavailable, "down"), volume.Errorf(volume.ErrDenied, "denied")
+	gap, missing, late := volume.Content{Gaps: []string{"web: no issuer"}}, volume.Content{Notes: []string{"no b"}}, volume.Content{Outage: down}
 	for i, step := range []struct {
 		err      error
+		content  volume.Content
 		refresh  bool
 		repeated bool
 		log      string
@@ -260,10 +262,17 @@ func TestPolls(t *testing.T) {
 		{err: down, refresh: true},
 		{err: down, refresh: true, repeated: true},
 		{refresh: true, log: `"volume of a SecretProviderClass answered again"`},
+		{content: gap, refresh: true, log: `"volume has an incomplete chain of certificates; many clients do not accept it" "error"=null "reason"="web: no issuer"`},
+		{content: gap, refresh: true},
+		{content: missing, refresh: true, log: `"volume lacks files" "objects"=1 "reason"="no b"`},
+		{content: late, refresh: true, log: `"volume of a SecretProviderClass answered without the vault"`},
+		{content: late, refresh: true},
+		{refresh: true, log: `"volume of a SecretProviderClass answered again"`},
+		{refresh: true},
 		{err: down, refresh: true},
 	} {
 		log.Reset()
-		p.err, p.forgotten = step.err, nil
+		p.err, p.content, p.forgotten = step.err, step.content, nil
 		_, err := s.Mount(klog.NewContext(t.Context(), logger), request())
 		if !errors.Is(err, step.err) {
 			t.Fatalf("call %d: %v, want %v", i, err, step.err)

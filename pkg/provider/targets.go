@@ -25,6 +25,7 @@ type target struct {
 	seen     time.Time         // the last call
 	answered bool              // a call had files for an answer
 	failure  [sha256.Size]byte // the digest of the last call's error; zero if there was none
+	lacks    [sha256.Size]byte // the digest of what the last answer lacked; zero if it was whole
 }
 
 // see notes a call, and returns what was known before.
@@ -38,11 +39,11 @@ func (t *targets) see(path string) (before target) {
 	return before
 }
 
-// answered notes that a call had files for an answer.
-func (t *targets) answered(path string) {
+// answered notes that a call had files for an answer, and what they lacked.
+func (t *targets) answered(path string, lacks [sha256.Size]byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.known[path] = target{seen: t.now(), answered: true}
+	t.known[path] = target{seen: t.now(), answered: true, lacks: lacks}
 }
 
 // fail notes that a call failed, and reports whether the call before failed with the same text.
