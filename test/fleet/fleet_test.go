@@ -77,6 +77,25 @@ func TestPollingAboveTheLimit(t *testing.T) {
 	}
 }
 
+// What happens to the fleet happens to the one that polls too: each event makes another row.
+func TestPollingMeetsTheEvents(t *testing.T) {
+	t.Parallel()
+	calm := fleet.Scenario{Nodes: 10, Objects: 20, Identities: 2, Limit: 40, Length: 10 * time.Minute, Seed: 1} // polls take long
+	outage, upgrade, other := calm, calm, calm
+	outage.Outage, outage.OutageOf = 3*time.Minute, 5*time.Minute
+	upgrade.Upgrade, upgrade.Rollout = 2*time.Minute, 2*time.Minute
+	other.Others = .8
+	row := calm.Poll().Row()
+	for name, s := range map[string]fleet.Scenario{"outage": outage, "upgrade": upgrade, "others": other} {
+		if s.Poll().Row() == row {
+			t.Errorf("with the event %s the row is the same: %s", name, row)
+		}
+	}
+	if got, without := fleet.At(outage.Poll().Ages, 0, 1), fleet.At(calm.Poll().Ages, 0, 1); got == without {
+		t.Errorf("the oldest object is %s old with and without the outage", got)
+	}
+}
+
 // TestFleets prints the table of docs/performance.md.
 func TestFleets(t *testing.T) {
 	out := os.Getenv("KEYVAULT_CSI_FLEET_OUT")

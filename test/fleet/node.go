@@ -37,7 +37,7 @@ type node struct {
 	mu     sync.Mutex
 	random *rand.Rand
 	client *keyvault.Client
-	down   time.Time    // of the network, until then
+	down   func() bool  // reports whether the node is cut off
 	good   atomic.Int64 // answered requests
 }
 
@@ -65,13 +65,6 @@ func (n *node) fetcher() fetcher {
 	return n.client
 }
 
-// cut ends the node's connection to the vault until a time.
-func (n *node) cut(until time.Time) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.down = until
-}
-
 type unreachable struct{}
 
 func (unreachable) Error() string { return "the zone is down" }
@@ -79,9 +72,9 @@ func (unreachable) Error() string { return "the zone is down" }
 // RoundTrip implements http.RoundTripper: the way to the vault, its answer, and the way back.
 func (n *node) RoundTrip(req *http.Request) (*http.Response, error) {
 	n.mu.Lock()
-	trip, down := leastTrip+rand64(n.random, moreTrip), time.Now().Before(n.down)
+	trip := leastTrip + rand64(n.random, moreTrip)
 	n.mu.Unlock()
-	if down {
+	if n.down() {
 		return nil, unreachable{}
 	}
 	if !sleep(req.Context(), trip/2) {

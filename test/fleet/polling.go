@@ -23,14 +23,24 @@ func (s Scenario) Poll() *Report {
 	var queue polls
 	for i := range s.Nodes {
 		start := rand64(random, max(s.Over, time.Second))
+		upgrade := s.Length
+		if s.Upgrade > 0 {
+			upgrade = s.Upgrade + rand64(random, s.Rollout)
+		}
 		for range s.Identities {
-			queue = append(queue, &poll{node: i, at: start, asked: start, wait: firstRetry})
+			queue = append(queue, &poll{node: i, at: start, asked: start, wait: firstRetry, upgrade: upgrade})
 		}
 	}
 	heap.Init(&queue)
 	for queue.Len() > 0 && queue[0].at < s.Length {
 		p := queue[0]
-		ok, after := vault.Take(began.Add(p.at))
+		if p.at >= p.upgrade { // it holds no values, so only the poll under way is lost
+			p.read, p.retried, p.upgrade = 0, 0, s.Length
+		}
+		ok, after := false, time.Duration(0)
+		if !s.down(p.node, p.at) {
+			ok, after = vault.Take(began.Add(p.at))
+		}
 		p.step(s, r, ok, after, random)
 		heap.Fix(&queue, 0)
 	}
@@ -52,6 +62,7 @@ func (s Scenario) Poll() *Report {
 type poll struct {
 	node, read, retried int
 	at, asked, wait     time.Duration // of the next request; of the first call; the next pause of the kubelet
+	upgrade             time.Duration // when the driver of its node is replaced
 	began, held         time.Duration // of the poll under way; of the poll that the files are from, 0 if there are none
 }
 

@@ -35,6 +35,11 @@ func (s Scenario) vault(began time.Time) *Vault {
 	return &Vault{Began: began, RetryAfter: !s.NoRetryAfter, Others: s.Others, Limit: s.Limit, Subscription: s.Subscription}
 }
 
+// down reports whether a node is cut off at that time from the start: each third is in the zone.
+func (s Scenario) down(node int, at time.Duration) bool {
+	return s.Outage > 0 && node%3 == 0 && at >= s.Outage && at < s.Outage+s.OutageOf
+}
+
 // Run simulates the scenario. It must run in a bubble of testing/synctest, because it takes Length.
 func (s Scenario) Run() (*Report, error) {
 	cloud, err := azure.CloudByName("AzurePublicCloud", "", "")
@@ -54,7 +59,7 @@ func (s Scenario) Run() (*Report, error) {
 	nodes, volumes := make([]*node, s.Nodes), requests(s.Objects, s.Identities)
 	for i := range nodes {
 		random := func(stream int) *rand.Rand { return rand.New(rand.NewPCG(s.Seed, uint64(i<<8+stream))) } //nolint:gosec // G404, G115: a simulation
-		n := &node{vault: vault, record: all, random: random(0)}
+		n := &node{vault: vault, record: all, random: random(0), down: func() bool { return s.down(i, time.Since(began)) }}
 		if err := n.upgrade(cloud); err != nil {
 			return nil, err
 		}
@@ -73,13 +78,6 @@ func (s Scenario) Run() (*Report, error) {
 					all.mu.Lock()
 					defer all.mu.Unlock()
 					err = errors.Join(err, failed)
-				}
-			})
-		}
-		if s.Outage > 0 && i%3 == 0 {
-			group.Go(func() {
-				if sleep(ctx, s.Outage) {
-					n.cut(time.Now().Add(s.OutageOf))
 				}
 			})
 		}
