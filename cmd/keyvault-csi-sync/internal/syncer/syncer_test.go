@@ -90,7 +90,9 @@ func (s *server) Watch(ctx context.Context, _, since string, report func(api.Cha
 
 func (*server) Release(_ context.Context, m secret.Secret) (*secret.Secret, error) { return &m, nil }
 
-func (s *server) List(context.Context, string) ([]secret.Metadata, error) { return slices.Clone(s.kept), nil }
+func (s *server) List(context.Context, string) ([]secret.Metadata, error) {
+	return slices.Clone(s.kept), nil
+}
 
 func (s *server) Delete(_ context.Context, m secret.Metadata) error {
 	if err := s.protected[m.Name]; err != nil {
