@@ -22,13 +22,11 @@ type Attempt struct {
 
 type attemptKey struct{}
 
-func attemptOf(ctx context.Context) *Attempt {
+// AttemptOf returns the attempt of a context, for [Reduce]; nil outside of [Throttle.Do].
+func AttemptOf(ctx context.Context) *Attempt {
 	a, _ := ctx.Value(attemptKey{}).(*Attempt)
 	return a
 }
-
-// AttemptOf returns the attempt of a context, for [Reduce]; nil outside of [Throttle.Do].
-func AttemptOf(ctx context.Context) *Attempt { return attemptOf(ctx) }
 
 // blocked returns the reason not to send a request now; nil if it can be sent.
 func (a *Attempt) blocked() error {

@@ -14,7 +14,7 @@ import (
 // throttledAnswer is what the transport records of a 429 with a Retry-After in seconds.
 func throttledAnswer(ctx context.Context, seconds string) {
 	req := &http.Request{URL: &url.URL{Scheme: "https", Host: "login.example.com"}}
-	attemptOf(ctx).record(req, &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {seconds}}}, nil)
+	AttemptOf(ctx).record(req, &http.Response{StatusCode: http.StatusTooManyRequests, Header: http.Header{"Retry-After": {seconds}}}, nil)
 }
 
 func isThrottled(t *testing.T, what string, err error) {
@@ -42,7 +42,7 @@ func TestTheReasonOfAClosedThrottle(t *testing.T) {
 				return nil
 			}))
 			req := &http.Request{URL: &url.URL{Host: "login.example.com"}}
-			attemptOf(ctx).record(req, nil, io.ErrUnexpectedEOF)
+			AttemptOf(ctx).record(req, nil, io.ErrUnexpectedEOF)
 			return io.ErrUnexpectedEOF
 		})
 		isThrottled(t, "the call whose answer breaks", err)
@@ -68,12 +68,12 @@ func TestACallThatSendsNothing(t *testing.T) {
 		throttle := NewThrottle(Entra, 16, time.Now, time.After, nil)
 		err := throttle.Do(t.Context(), time.Second, func(ctx context.Context) error {
 			req := &http.Request{URL: &url.URL{Host: "login.example.com"}}
-			attemptOf(ctx).record(req, &http.Response{StatusCode: http.StatusOK}, nil)
+			AttemptOf(ctx).record(req, &http.Response{StatusCode: http.StatusOK}, nil)
 			isThrottled(t, "another call", throttle.Do(t.Context(), time.Second, func(ctx context.Context) error {
 				throttledAnswer(ctx, "60")
 				return &Answer{Service: Entra, Status: http.StatusTooManyRequests}
 			}))
-			isThrottled(t, "a request through the closed throttle", attemptOf(ctx).blocked())
+			isThrottled(t, "a request through the closed throttle", AttemptOf(ctx).blocked())
 			return errors.New("the SDK keeps the text alone")
 		})
 		isThrottled(t, "the call that was cut off", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -43,14 +44,9 @@ func (a *Answer) Error() string {
 
 // Has reports whether the service named one of the codes.
 func (a *Answer) Has(codes ...string) bool {
-	for _, code := range codes {
-		for _, known := range a.Codes {
-			if strings.EqualFold(known, code) {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(a.Codes, func(known string) bool {
+		return slices.ContainsFunc(codes, func(code string) bool { return strings.EqualFold(known, code) })
+	})
 }
 
 // Mentions reports whether the message contains the words, which must be in lower case.
@@ -139,16 +135,11 @@ var (
 // Refused reports whether a reduced error is final until the configuration changes. It is false if the service could
 // not answer.
 func Refused(err error) bool {
-	var answer *Answer
-	var own *Own
-	switch {
-	case errors.As(err, &answer):
+	if answer, ok := errors.AsType[*Answer](err); ok {
 		return !answer.Unavailable()
-	case errors.As(err, &own):
-		return !own.Transient
-	default:
-		return false
 	}
+	own, ok := errors.AsType[*Own](err)
+	return ok && !own.Transient
 }
 
 // Guarded runs a call into the SDK, which panics on some answers. It drops the value of a panic, which may hold a

@@ -19,8 +19,6 @@ func WithReserved(ctx context.Context) context.Context {
 	return context.WithValue(ctx, reservedKey{}, true)
 }
 
-func isReserved(ctx context.Context) bool { return ctx.Value(reservedKey{}) != nil }
-
 // line is the order of the requests that wait for the pace of a throttle, whose lock guards it.
 type line struct{ mounts, refreshes []*ticket }
 

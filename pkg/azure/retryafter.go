@@ -1,7 +1,6 @@
 package azure
 
 import (
-	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"time"
@@ -41,9 +40,6 @@ func retriable(status int) bool {
 func backOff(consecutive int) time.Duration {
 	return min(firstBackOff<<min(consecutive-1, 10), lastBackOff)
 }
-
-// Jitter is a random part of d. It needs no secure randomness: it only spreads the nodes.
-func Jitter(d time.Duration) time.Duration { return rand.N(max(d, 1)) } //nolint:gosec // G404: see above
 
 // retryAfter reads the pause that the service wants: milliseconds in Azure's headers, seconds or a date in the header
 // of RFC 9110, section 10.2.3. A date is relative to the date of the answer, so that the clock of the node does not

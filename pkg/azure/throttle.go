@@ -56,7 +56,7 @@ func NewThrottle(
 // closed for longer than patience; or the error of ctx.
 func (t *Throttle) Do(ctx context.Context, patience time.Duration, call func(context.Context) error) error {
 	end := t.now().Add(patience)
-	for reserved := isReserved(ctx); ; reserved = false {
+	for reserved := ctx.Value(reservedKey{}) != nil; ; reserved = false {
 		a, err := t.enter(ctx, end, reserved)
 		if err != nil {
 			return err

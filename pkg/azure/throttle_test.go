@@ -53,7 +53,7 @@ func (v *limitedVault) answer() *http.Response {
 
 // call does what the transport does: it sends the request if it may be sent, and records the answer.
 func (v *limitedVault) call(ctx context.Context) error {
-	if reason := attemptOf(ctx).blocked(); reason != nil {
+	if reason := AttemptOf(ctx).blocked(); reason != nil {
 		return reason
 	}
 	running := v.running.Add(1)
@@ -75,7 +75,7 @@ func responseOf(status int, header http.Header) *http.Response {
 
 // recorded records a response in the attempt of a call, and returns the error of the call.
 func recorded(ctx context.Context, resp *http.Response) error {
-	attemptOf(ctx).record(resp.Request, resp, nil)
+	AttemptOf(ctx).record(resp.Request, resp, nil)
 	if resp.StatusCode == http.StatusOK {
 		return nil
 	}
@@ -252,7 +252,7 @@ func TestGivingUpTheWait(t *testing.T) {
 					case <-time.After(10 * time.Millisecond):
 						return nil
 					case <-ctx.Done():
-						attemptOf(ctx).record(responseOf(0, nil).Request, nil, ctx.Err())
+						AttemptOf(ctx).record(responseOf(0, nil).Request, nil, ctx.Err())
 						return ctx.Err()
 					}
 				})

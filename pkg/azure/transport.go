@@ -108,10 +108,7 @@ func Retries(longest time.Duration) policy.RetryOptions {
 	return policy.RetryOptions{
 		MaxRetries: 2, TryTimeout: TryTimeout, RetryDelay: RetryDelay, MaxRetryDelay: longest,
 		ShouldRetry: func(resp *http.Response, err error) bool {
-			if err != nil {
-				return true // final errors have the type final
-			}
-			return retriable(resp.StatusCode) && !Throttles(resp)
+			return err != nil || retriable(resp.StatusCode) && !Throttles(resp) // final errors have the type final
 		},
 	}
 }
@@ -122,7 +119,7 @@ func (s *Sender) Do(req *http.Request) (*http.Response, error) {
 	if req.URL.Scheme != "https" && !s.Plain {
 		return nil, Final(errors.New("only https is spoken"))
 	}
-	attempt := attemptOf(req.Context())
+	attempt := AttemptOf(req.Context())
 	if reason := attempt.blocked(); reason != nil {
 		return nil, Final(reason)
 	}
@@ -152,7 +149,7 @@ type boundedBody struct {
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
-	attempt := attemptOf(b.req.Context())
+	attempt := AttemptOf(b.req.Context())
 	if b.left < 0 {
 		attempt.record(b.req, nil, errBodyTooLarge)
 		return 0, Final(errBodyTooLarge)

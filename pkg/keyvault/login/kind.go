@@ -1,6 +1,7 @@
 package login
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -82,11 +83,7 @@ func (l *Logins) Identify(r volume.Request) (volume.Request, error) {
 
 // Describe names an identity in an error: "workload 1111-...".
 func Describe(id volume.Identity) string {
-	name := id.ClientID
-	if name == "" {
-		name = id.ObjectID + id.ResourceID
-	}
-	return strings.TrimSuffix(string(id.Kind)+" "+name, " ")
+	return strings.TrimSuffix(string(id.Kind)+" "+cmp.Or(id.ClientID, id.ObjectID+id.ResourceID), " ")
 }
 
 var (

@@ -44,24 +44,17 @@ var ErrAnotherAnswers = &azure.Own{Err: errors.New("another identity answers tha
 type metadataService struct{ pipeline runtime.Pipeline }
 
 func newMetadataService(s *azure.Sender) *metadataService {
+	retry := azure.Retries(MetadataDial)
+	retry.MaxRetries = 3
+	usual := retry.ShouldRetry
+	retry.ShouldRetry = func(resp *http.Response, err error) bool {
+		updating := func(status int) bool { return status == http.StatusNotFound || status == http.StatusGone }
+		return usual(resp, err) || updating(resp.StatusCode) && !azure.Throttles(resp)
+	}
 	return &metadataService{runtime.NewPipeline("keyvault", "", runtime.PipelineOptions{}, &policy.ClientOptions{
 		Telemetry: policy.TelemetryOptions{ApplicationID: azure.ApplicationID},
 		Transport: s,
-		Retry: policy.RetryOptions{
-			MaxRetries: 3, TryTimeout: azure.TryTimeout, RetryDelay: azure.RetryDelay, MaxRetryDelay: MetadataDial,
-			ShouldRetry: func(resp *http.Response, err error) bool {
-				if err != nil || azure.Throttles(resp) {
-					return err != nil
-				}
-				switch resp.StatusCode {
-				case http.StatusNotFound, http.StatusGone, // during an update of the service
-					http.StatusRequestTimeout, http.StatusInternalServerError, http.StatusBadGateway,
-					http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-					return true
-				}
-				return false
-			},
-		},
+		Retry:     retry,
 	})}
 }
 

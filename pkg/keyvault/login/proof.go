@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"time"
@@ -96,7 +97,7 @@ func (p *proofs) record(who pod, err error) {
 	case azure.Refused(err):
 		p.pods[who] = &proof{refused: pausedFailure{err, now.Add(refusedPause)}, used: now}
 	default:
-		p.down = pausedFailure{err, now.Add(failedPause + azure.Jitter(failedSpread))}
+		p.down = pausedFailure{err, now.Add(failedPause + rand.N(failedSpread))} //nolint:gosec // G404: it only spreads the nodes
 	}
 }
 
