@@ -120,6 +120,12 @@ type entry[V Value] struct {
 	paused  time.Time // until then failure is the answer
 }
 
+// has reports whether a value is known. A nil entry has none.
+func (e *entry[V]) has() bool {
+	var none V
+	return e != nil && e.value != none
+}
+
 // New makes an empty cache. It registers its metrics if r is not nil.
 func New[V Value](o Options, r prometheus.Registerer) (*Cache[V], error) {
 	if o.Bytes == 0 {
@@ -161,9 +167,8 @@ func (c *Cache[V]) find(key Key, d Demand) (Result[V], bool) {
 
 // serves reports whether the value is fresh enough.
 func (c *Cache[V]) serves(e *entry[V], d Demand, now time.Time) bool {
-	var none V
 	switch {
-	case e.value == none || d.excludes(e.read, now):
+	case !e.has() || d.excludes(e.read, now):
 		return false
 	case !d.Refresh:
 		return younger(now.Sub(e.read), c.options.MountMaxAge) || d.tried(e.read, now)

@@ -24,11 +24,9 @@ func (e *entry[V]) result(at time.Time) Result[V] {
 func (c *Cache[V]) Held(key Key, d Demand) (value V, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var none V
-	e, known := c.entries[key]
-	now := c.options.Now()
-	if !known || e.value == none || d.excludes(e.read, now) || !younger(now.Sub(e.read), e.fullRead()) {
-		return none, false
+	e, now := c.entries[key], c.options.Now()
+	if !e.has() || d.excludes(e.read, now) || !younger(now.Sub(e.read), e.fullRead()) {
+		return value, false
 	}
 	return e.value, true
 }
@@ -57,10 +55,9 @@ func (c *Cache[V]) Rotating(interval time.Duration, match func(Key) bool) (count
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.options.Now()
-	var none V
 	for key, e := range c.entries {
 		rotates := e.interval > 0 && e.interval <= interval && younger(now.Sub(e.lister), e.interval+CallTime)
-		if rotates && key.Version == "" && e.value != none && match(key) {
+		if rotates && key.Version == "" && e.has() && match(key) {
 			count++
 		}
 	}

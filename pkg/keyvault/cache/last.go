@@ -15,10 +15,8 @@ func (c *Cache[V]) Late(key Key, d Demand) (Result[V], bool) {
 func (c *Cache[V]) last(key Key, d Demand, limit time.Duration) (Result[V], bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var none V
-	e, ok := c.entries[key]
-	now := c.options.Now()
-	if !ok || e.value == none || !younger(now.Sub(e.listed), limit) || d.excludes(e.read, now) {
+	e, now := c.entries[key], c.options.Now()
+	if !e.has() || !younger(now.Sub(e.listed), limit) || d.excludes(e.read, now) {
 		return Result[V]{}, false
 	}
 	return e.result(e.listed), true
@@ -28,9 +26,9 @@ func (c *Cache[V]) last(key Key, d Demand, limit time.Duration) (Result[V], bool
 func (c *Cache[V]) Last(key Key) (value V, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var none V
-	if e, known := c.entries[key]; known {
-		value = e.value
+	e := c.entries[key]
+	if !e.has() {
+		return value, false
 	}
-	return value, value != none
+	return e.value, true
 }

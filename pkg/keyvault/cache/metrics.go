@@ -54,7 +54,5 @@ func (m metrics) register(r prometheus.Registerer, size func() int) error {
 	}, func() float64 { return float64(size()) })))
 }
 
-func (m metrics) count(o Outcome) { m.requests.WithLabelValues(string(o)).Inc() }
-
 // Count counts a request of a volume after [Cache.Get].
-func (c *Cache[V]) Count(o Outcome) { c.metrics.count(o) }
+func (c *Cache[V]) Count(o Outcome) { c.metrics.requests.WithLabelValues(string(o)).Inc() }

@@ -47,7 +47,6 @@ func (c *Cache[V]) Tidy() (bytes int) {
 // sweep applies the retention rule. The caller holds c.mu.
 func (c *Cache[V]) sweep(now time.Time) {
 	c.swept = now
-	var none V
 	for _, e := range c.entries {
 		keep := max(c.options.MountMaxAge, c.options.LastKnownGood)
 		if !e.departed {
@@ -60,10 +59,10 @@ func (c *Cache[V]) sweep(now time.Time) {
 		if e.key.Version != "" {
 			since = latest(since, e.used)
 		}
-		if e.value != none && !younger(now.Sub(since), keep) {
+		if e.has() && !younger(now.Sub(since), keep) {
 			c.clear(e)
 		}
-		if e.value == none && !younger(now.Sub(latest(e.tried, e.used)), keep) {
+		if !e.has() && !younger(now.Sub(latest(e.tried, e.used)), keep) {
 			c.drop(e)
 		}
 	}

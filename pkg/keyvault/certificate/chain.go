@@ -74,7 +74,11 @@ func publicKeyBits(der []byte) []byte {
 // Key Vault writes a PFX from the root to the leaf; an imported one may have any order. If the public key is not known, the
 // id of the key decides. Without an id, the first certificate is the leaf. Without a key, the names decide.
 func (c *contents) leafFirst() (from int, err error) {
-	switch public := c.public(); {
+	var public []byte // of the private key; nil if it is not known
+	if c.key != nil {
+		public = c.key.public()
+	}
+	switch {
 	case c.key == nil:
 		from = lowest(c.certs)
 	case public != nil:
@@ -90,14 +94,6 @@ func (c *contents) leafFirst() (from int, err error) {
 	leaf := c.certs[from]
 	c.certs = slices.Insert(slices.Delete(c.certs, from, from+1), 0, leaf)
 	return from, nil
-}
-
-// public returns the public key of the private key, or nil if there is none or it is not known.
-func (c *contents) public() []byte {
-	if c.key == nil {
-		return nil
-	}
-	return c.key.public()
 }
 
 // lowest returns the index of the leaf by the names of the certificates, where there is no key: the first that has

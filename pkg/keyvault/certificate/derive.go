@@ -12,7 +12,6 @@ import (
 	"encoding/asn1"
 	"hash"
 	"slices"
-	"unicode/utf16"
 )
 
 // maxIterations bounds the total iterations of the key derivations in one attempt to read a file. An attempt has
@@ -30,12 +29,8 @@ type deriver struct {
 }
 
 func newDeriver(password []byte) *deriver {
-	runes := []rune(string(password)) // invalid UTF-8 becomes U+FFFD, as in go-pkcs12
-	d := &deriver{text: string(runes), left: maxIterations}
-	for _, unit := range append(utf16.Encode(runes), 0) {
-		d.bmp = append(d.bmp, byte(unit>>8), byte(unit)) //nolint:gosec // G115: its two halves
-	}
-	return d
+	text := string([]rune(string(password))) // invalid UTF-8 becomes U+FFFD, as in go-pkcs12
+	return &deriver{text: text, bmp: append(bmp(text), 0, 0), left: maxIterations}
 }
 
 // spend counts iterations before they are made.

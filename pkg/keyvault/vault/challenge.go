@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -57,10 +58,7 @@ func (v *Vaults) Challenge(ctx context.Context, r Request) (tenant string, err e
 
 // askChallenge sends a request without a token, so that the vault answers 401. The sender reads the challenge.
 func (v *Vaults) askChallenge(ctx context.Context, r Request) error {
-	version := v.options.APIVersion
-	if version == "" {
-		version = "7.4"
-	}
+	version := cmp.Or(v.options.APIVersion, "7.4")
 	options := v.clientOptions(r.Vault)
 	options.APIVersion = ""
 	pipeline := runtime.NewPipeline("keyvault", "", runtime.PipelineOptions{}, &options)
@@ -125,11 +123,7 @@ func parameters(header string) map[string]string {
 // another resource is malformed too: the vault must not get a token for it.
 func parseChallenge(header, suffix string) (tenant string, err error) {
 	found := parameters(header)
-	authority := found["authorization"]
-	if authority == "" {
-		authority = found["authorization_uri"]
-	}
-	u, err := url.Parse(authority)
+	u, err := url.Parse(cmp.Or(found["authorization"], found["authorization_uri"]))
 	if err != nil || u.Scheme != "https" {
 		return "", ErrChallenge
 	}
@@ -137,11 +131,7 @@ func parseChallenge(header, suffix string) (tenant string, err error) {
 	if !tenantName.MatchString(tenant) {
 		return "", ErrChallenge
 	}
-	resource := found["resource"]
-	if resource == "" {
-		resource = strings.TrimSuffix(found["scope"], "/.default")
-	}
-	r, err := url.Parse(resource)
+	r, err := url.Parse(cmp.Or(found["resource"], strings.TrimSuffix(found["scope"], "/.default")))
 	if err != nil || !strings.EqualFold(r.Scheme, "https") || !strings.EqualFold(r.Host, suffix) || strings.Trim(r.Path, "/") != "" {
 		return "", ErrChallenge
 	}

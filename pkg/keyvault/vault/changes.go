@@ -67,7 +67,7 @@ func (v *Vaults) changePages(credential azcore.TokenCredential, r Request) (page
 				if !ok {
 					return nil, azure.ErrStrange
 				}
-				to.add(name, certificateStamp(r.Vault, *item))
+				to.add(name, listedStamp(r.Vault, item.ID, shownCertificate(item.Attributes, item.Tags, item.X509Thumbprint)))
 			}
 			return resp.NextLink, err
 		}, err
@@ -87,25 +87,9 @@ func (v *Value) add(name string, stamp Stamp) {
 	v.Names, v.Stamps = append(v.Names, strings.Clone(name)), append(v.Stamps, stamp)
 }
 
-// secretStamp returns the stamp of a list's entry; none if the entry is of another vault.
-func secretStamp(vault string, s azsecrets.SecretProperties) Stamp {
-	if !isOf(vault, s.ID) {
-		return Stamp{}
-	}
-	return shownSecret(s.Attributes, s.ContentType, s.Tags).stamp()
-}
-
 func shownSecret(attributes *azsecrets.SecretAttributes, contentType *string, tags map[string]*string) shown {
 	a := deref(attributes)
 	return shown{a.Enabled, a.Created, a.Updated, a.NotBefore, a.Expires, contentType, tags, nil}
-}
-
-// certificateStamp does the same for a certificate.
-func certificateStamp(vault string, c azcertificates.CertificateProperties) Stamp {
-	if !isOf(vault, c.ID) {
-		return Stamp{}
-	}
-	return shownCertificate(c.Attributes, c.Tags, c.X509Thumbprint).stamp()
 }
 
 func shownCertificate(attributes *azcertificates.CertificateAttributes, tags map[string]*string, thumbprint []byte) shown {

@@ -73,7 +73,7 @@ func (v *Value) addMatching(o volume.Object, page []*azsecrets.SecretProperties)
 		}
 		disabled := item.Attributes != nil && item.Attributes.Enabled != nil && !*item.Attributes.Enabled
 		if !disabled && matches(o.Selection, name, item.Tags) {
-			v.add(name, secretStamp(o.Vault, *item))
+			v.add(name, listedStamp(o.Vault, item.ID, shownSecret(item.Attributes, item.ContentType, item.Tags)))
 		}
 	}
 	return nil

@@ -96,15 +96,11 @@ func (v *Vaults) secret(ctx context.Context, credential azcore.TokenCredential, 
 	if resp.Value == nil {
 		return nil, ErrNoValue
 	}
-	value := &Value{
-		Secret: volume.NewSecret([]byte(*resp.Value)), Version: version, Backs: resp.KID != nil,
+	return &Value{
+		Secret: volume.NewSecret([]byte(*resp.Value)), Version: version, ContentType: deref(resp.ContentType), Backs: resp.KID != nil,
 		Tags: tagsOf(resp.Tags), Expires: deref(deref(resp.Attributes).Expires),
 		Stamp: shownSecret(resp.Attributes, resp.ContentType, resp.Tags).readStamp(answer),
-	}
-	if resp.ContentType != nil {
-		value.ContentType = *resp.ContentType
-	}
-	return value, nil
+	}, nil
 }
 
 func tagsOf(tags map[string]*string) map[string]string {

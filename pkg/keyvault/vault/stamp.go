@@ -60,11 +60,11 @@ func (s shown) readStamp(answer *http.Response) Stamp {
 	return s.stamp()
 }
 
-// isOf reports whether an identifier names the vault.
-func isOf[ID ~string](vault string, id *ID) bool {
-	if id == nil {
-		return false
+// listedStamp returns the stamp of a list's entry; none if its identifier names another vault.
+func listedStamp[ID ~string](vault string, id *ID, s shown) Stamp {
+	u, err := url.Parse(string(deref(id)))
+	if err != nil || !strings.EqualFold("https://"+strings.TrimSuffix(u.Host, ":443"), vault) {
+		return Stamp{}
 	}
-	u, err := url.Parse(string(*id))
-	return err == nil && strings.EqualFold("https://"+strings.TrimSuffix(u.Host, ":443"), vault)
+	return s.stamp()
 }
