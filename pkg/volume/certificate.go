@@ -17,10 +17,7 @@ func (m *mapping) certificate(o *Object, order ChainOrder) {
 	o.ChainOrder = order
 	o.KeyFormat = choice(m, "keyFormat", PKCS8, PKCS1, SEC1)
 	o.RequireChain = m.boolean("requireChain")
-	o.Outputs = m.certificateFiles()
-	if o.Outputs == nil {
-		o.Outputs = []Output{{Part: PartChain, Path: o.Name + ".crt"}, {Part: PartKey, Path: o.Name + ".key"}}
-	}
+	o.Outputs = m.certificateFiles(Output{Part: PartChain, Path: o.Name + ".crt"}, Output{Part: PartKey, Path: o.Name + ".key"})
 }
 
 // publicCertificate reads a certificate that comes from the certificates interface, which has the leaf alone. A chain is
@@ -35,18 +32,18 @@ func (m *mapping) publicCertificate(o *Object) {
 			m.problem(name, "does not go with source: certificate, which has the leaf alone and no CAs")
 		}
 	}
-	o.Outputs = m.certificateFiles()
-	if o.Outputs == nil {
-		o.Outputs = []Output{{Part: PartCert, Path: o.Name + ".crt"}}
-	}
+	o.Outputs = m.certificateFiles(Output{Part: PartCert, Path: o.Name + ".crt"})
 }
 
-// certificateFiles returns the files that have a path, in the order of the parts.
-func (m *mapping) certificateFiles() (outputs []Output) {
+// certificateFiles returns the files that have a path, in the order of the parts. If none has, it returns the others.
+func (m *mapping) certificateFiles(others ...Output) (outputs []Output) {
 	for _, part := range []Part{PartChain, PartKey, PartCert, PartCA, PartPEM, PartPFX} {
 		if field := string(part); m.fields[field] != nil { // the fields are named for the parts
 			outputs = append(outputs, Output{Part: part, Path: m.path(field, "")})
 		}
+	}
+	if outputs == nil {
+		return others
 	}
 	return outputs
 }
@@ -71,7 +68,7 @@ func (m *mapping) pfxPassword(o *Object) {
 		return
 	}
 	o.PFXProfile = choice(m, "pfxProfile", PFXModern, PFXLegacy)
-	f := m.parser.yamlMapping(m.source+".pfxPassword", node)
+	f := m.parser.yamlMapping(m.source+".pfxPassword", node, maxFields)
 	if f == nil {
 		return
 	}

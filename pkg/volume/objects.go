@@ -55,7 +55,7 @@ func (p *parser) structured(objects []Object) []Object {
 
 // object reads one entry: an object, or those of a file of values. The result is valid only if no problem was reported.
 func (p *parser) object(source string, node *yaml.Node) []Object {
-	m := p.yamlMapping(source, node)
+	m := p.yamlMapping(source, node, maxFields)
 	if m == nil {
 		return nil
 	}
@@ -205,7 +205,7 @@ func (m *mapping) selection(o Object, mode fs.FileMode) *Selection {
 	if path := m.path("path", ""); path != "" {
 		folder = path + "/"
 	}
-	if f := m.parser.yamlMapping(m.source+".secrets", m.fields["secrets"]); f != nil {
+	if f := m.parser.yamlMapping(m.source+".secrets", m.fields["secrets"], maxFields); f != nil {
 		f.unknown([]string{"prefix", "tags"})
 		prefix, ok := f.text("prefix")
 		if ok && !ValidName(prefix) {
@@ -239,7 +239,7 @@ func (m *mapping) tags() map[string]string {
 	if node == nil {
 		return nil
 	}
-	t := m.parser.yamlMapping(m.source+".tags", node)
+	t := m.parser.yamlMapping(m.source+".tags", node, maxFields)
 	if t == nil {
 		return nil
 	}

@@ -43,43 +43,35 @@ func NewParser(defaults Defaults) *Parser {
 
 // Parse does what the function [Parse] does.
 func (all *Parser) Parse(attributes, secrets map[string]string) (Request, error) {
-	p := &parser{attributes: attributes, secrets: secrets, defaults: all.defaults, last: &all.last}
-	if p.tooLarge() {
-		return Request{}, p.err()
-	}
-	r := p.request()
-	r.ChangeDetection = p.changeDetection()
-	r.Objects, r.Folders = p.objects()
-	r.Manifests, r.AllVersions = p.manifests, len(p.manifests) > 0
-	p.checkPaths(r)
-	if err := p.err(); err != nil {
-		return Request{}, err
-	}
-	return r, nil
+	return all.parse(attributes, secrets, true)
 }
 
 // ParseIdentity is [Parser.Parse] for callers that have a list of objects of their own: it reads the pod, the identity and
 // the durations, and leaves the objects out.
 func (all *Parser) ParseIdentity(attributes, secrets map[string]string) (Request, error) {
+	return all.parse(attributes, secrets, false)
+}
+
+func (all *Parser) parse(attributes, secrets map[string]string, withObjects bool) (Request, error) {
 	p := &parser{attributes: attributes, secrets: secrets, defaults: all.defaults, last: &all.last}
 	if p.tooLarge() {
 		return Request{}, p.err()
 	}
-	r := p.request()
-	if err := p.err(); err != nil {
-		return Request{}, err
-	}
-	return r, nil
-}
-
-// request reads everything but the objects.
-func (p *parser) request() Request {
 	p.unknown()
 	r := Request{Pod: p.pod()}
 	r.Identity = p.identity(r.Pod)
 	r.RotationInterval = p.rotationInterval(p.defaults.RotationInterval)
 	r.Timeout = p.timeout()
-	return r
+	if withObjects {
+		r.ChangeDetection = p.changeDetection()
+		r.Objects, r.Folders = p.objects()
+		r.Manifests, r.AllVersions = p.manifests, len(p.manifests) > 0
+		p.checkPaths(r)
+	}
+	if err := p.err(); err != nil {
+		return Request{}, err
+	}
+	return r, nil
 }
 
 // RotationInterval reads only [AttributeRotationInterval], so that a republish can be answered without a full Parse.

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"io/fs"
 	"slices"
 	"time"
@@ -175,6 +176,14 @@ type Object struct {
 
 	// ID names the object in [Content.Versions]; empty if its version is not asked for.
 	ID string
+}
+
+// Hold counts bytes against Memory, if that is limited.
+func (r Request) Hold(ctx context.Context, bytes int64) error {
+	if r.Memory == nil {
+		return nil
+	}
+	return r.Memory.Hold(ctx, bytes)
 }
 
 // Vaults returns each vault of the request once, in the order of the objects, with the vaults of their passwords.

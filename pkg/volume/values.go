@@ -25,7 +25,7 @@ func (m *mapping) values(name string) (outputs []Output) {
 			m.problem(other, "does not go with fields, which names all files of the secret")
 		}
 	}
-	f := m.parser.yamlMappingOf(m.source+".fields", m.fields["fields"], MaxEntries)
+	f := m.parser.yamlMapping(m.source+".fields", m.fields["fields"], MaxEntries)
 	if f == nil || !f.mayHold("", len(f.names)) {
 		return nil
 	}
@@ -114,7 +114,7 @@ func (m *mapping) entries(file *ValueFile, list []*yaml.Node) (objects []Object)
 	}
 	named := make(map[string]string, len(list)) // sources of entries, by name
 	for i, node := range list {
-		e := m.parser.yamlMapping(at(m.source+".from", i), node)
+		e := m.parser.yamlMapping(at(m.source+".from", i), node, maxFields)
 		if e == nil {
 			continue
 		}

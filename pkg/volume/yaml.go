@@ -123,13 +123,8 @@ type mapping struct {
 // maxFields is far more than any mapping needs.
 const maxFields = 64
 
-// yamlMapping reads a mapping. It returns nil if the node is not a mapping or has too many fields.
-func (p *parser) yamlMapping(source string, node *yaml.Node) *mapping {
-	return p.yamlMappingOf(source, node, maxFields)
-}
-
-// yamlMappingOf reads a mapping of up to most fields.
-func (p *parser) yamlMappingOf(source string, node *yaml.Node, most int) *mapping {
+// yamlMapping reads a mapping of up to most fields. It returns nil if the node is not a mapping or has more.
+func (p *parser) yamlMapping(source string, node *yaml.Node, most int) *mapping {
 	m := &mapping{parser: p, source: source, node: node, fields: make(map[string]*yaml.Node)}
 	switch {
 	case node.Kind != yaml.MappingNode || node.ShortTag() != "!!map":

@@ -24,7 +24,7 @@ func (s *Set) describe(ctx context.Context, from *source, v *Value) error {
 	if err := s.request.Limits.Check(s.described.Add(size), 0); err != nil {
 		return err
 	}
-	return s.reserve(ctx, size)
+	return s.request.Hold(ctx, size)
 }
 
 // versions returns the versions of the objects that are asked for.

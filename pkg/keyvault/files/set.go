@@ -112,7 +112,7 @@ func (s *Set) Add(ctx context.Context, objects []*volume.Object, v Value) error 
 		s.mu.Unlock()
 	}
 	if from.value != nil {
-		return s.reserve(ctx, int64(v.Size))
+		return s.request.Hold(ctx, int64(v.Size))
 	}
 	return nil
 }
@@ -157,15 +157,7 @@ func (s *Set) count(ctx context.Context, bytes int64, files int) error {
 	if err := s.request.Limits.Check(s.bytes.Add(bytes), int(s.files.Add(int64(files)))); err != nil {
 		return err
 	}
-	return s.reserve(ctx, bytes)
-}
-
-// reserve counts bytes against the memory of the node.
-func (s *Set) reserve(ctx context.Context, bytes int64) error {
-	if s.request.Memory == nil {
-		return nil
-	}
-	return s.request.Memory.Hold(ctx, bytes)
+	return s.request.Hold(ctx, bytes)
 }
 
 // Content returns the content of the volume when every value was added. fetched is the time of its oldest value, which the

@@ -47,7 +47,7 @@ func (f *Fetch) Expand(ctx context.Context) (objects []volume.Object, err error)
 		} else if err := f.Limits.Check(0, len(objects)-entries+len(names)); err != nil {
 			return nil, err
 		}
-		if err := f.reserve(ctx, int64(len(names))*objectBytes); err != nil {
+		if err := f.Hold(ctx, int64(len(names))*objectBytes); err != nil {
 			return nil, err
 		}
 		for i, name := range names {
@@ -61,12 +61,4 @@ func (f *Fetch) Expand(ctx context.Context) (objects []volume.Object, err error)
 		}
 	}
 	return objects, nil
-}
-
-// reserve counts bytes against the node's memory limit.
-func (f *Fetch) reserve(ctx context.Context, bytes int64) error {
-	if f.Memory == nil {
-		return nil
-	}
-	return f.Memory.Hold(ctx, bytes)
 }
