@@ -14,7 +14,7 @@ type Decision struct {
 func (p *Policy) Decisions(r volume.Request) (all []Decision) {
 	for _, vault := range vaults(r) {
 		index, open := p.decide(r, vault, nil)
-		all = append(all, Decision{vault, index, index >= 0 && !p.rules[index].deny(), open})
+		all = append(all, Decision{vault, index, index >= 0 && !p.rules[index].deny(), len(open) > 0})
 	}
 	return all
 }

@@ -66,7 +66,7 @@ func (p *Policy) judge(r volume.Request, who *volume.Principal) (depends bool, e
 		index, open := p.decide(r, vault, who)
 		switch {
 		case index >= 0 && !p.rules[index].deny(): // the rules before it that may match allow it too: see rule.check
-		case open:
+		case len(open) > 0:
 			depends = true
 		default:
 			return false, p.refusal(r, vault, who, index)
@@ -76,8 +76,8 @@ func (p *Policy) judge(r volume.Request, who *volume.Principal) (depends bool, e
 }
 
 // decide returns the index of the first rule that matches, or -1. While who is nil the identity in the token is not known
-// yet; open means that a rule before the index may match too.
-func (p *Policy) decide(r volume.Request, vault string, who *volume.Principal) (index int, open bool) {
+// yet; open are the rules before the index that may match too.
+func (p *Policy) decide(r volume.Request, vault string, who *volume.Principal) (index int, open []rule) {
 	for i, rule := range p.rules {
 		if !rule.covers(r, vault) {
 			continue
@@ -86,7 +86,9 @@ func (p *Policy) decide(r volume.Request, vault string, who *volume.Principal) (
 		if matches {
 			return i, open
 		}
-		open = open || !known
+		if !known {
+			open = append(open, rule)
+		}
 	}
 	return -1, open
 }

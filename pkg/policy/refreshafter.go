@@ -50,17 +50,10 @@ func (p *Policy) deciding(r volume.Request) (rules []rule) {
 		return rules
 	}
 	for _, vault := range vaults(r) {
-		for _, rule := range p.rules {
-			if !rule.covers(r, vault) {
-				continue
-			}
-			matches, known := rule.identifies(r.Identity, nil)
-			if matches || !known {
-				rules = append(rules, rule)
-			}
-			if matches {
-				break
-			}
+		index, open := p.decide(r, vault, nil)
+		rules = append(rules, open...)
+		if index >= 0 {
+			rules = append(rules, p.rules[index])
 		}
 	}
 	return rules

@@ -34,20 +34,11 @@ type Entry struct {
 // Decode reads the parameter objects: YAML with the key array, a list of texts, of which each is YAML again. It does not check
 // the values of fields. The problem concerns the whole list.
 func Decode(text string) (list List, problem string) {
-	root, more, problem := parse(text)
+	fields, unknown, problem := parse(text)
 	if problem != "" {
 		return List{}, problem
 	}
-	if more {
-		list.Unknown = append(list.Unknown, secondDocument)
-	}
-	if root == nil {
-		return list, ""
-	}
-	fields, problem := mapping(root)
-	if problem != "" {
-		return List{}, problem
-	}
+	list.Unknown = unknown
 	for _, f := range fields {
 		if f.name != "array" {
 			list.Unknown = append(list.Unknown, f.name)
@@ -88,25 +79,18 @@ func decodeEntry(node *yaml.Node) (e Entry) {
 		e.Problem = &volume.Problem{Field: field, Text: text}
 		return e
 	}
+	var fields []field
+	var problem string
 	e.Mapping = node.Kind == yaml.MappingNode
-	if !e.Mapping {
+	if e.Mapping {
+		fields, problem = mapping(node)
+	} else {
 		text, ok := scalar(node)
 		if !ok {
 			return fail("", "is not a text")
 		}
-		root, more, problem := parse(text)
-		if problem != "" {
-			return fail("", problem)
-		}
-		if more {
-			e.Unknown = append(e.Unknown, secondDocument)
-		}
-		if root == nil {
-			return e
-		}
-		node = root
+		fields, e.Unknown, problem = parse(text)
 	}
-	fields, problem := mapping(node)
 	if problem != "" {
 		return fail("", problem)
 	}
@@ -137,21 +121,24 @@ func decodeEntry(node *yaml.Node) (e Entry) {
 	return e
 }
 
-// parse returns the root of the first YAML document, or nil if there is none. Of several, the provider reads the first.
-func parse(text string) (root *yaml.Node, more bool, problem string) {
+// parse returns the pairs of the first YAML document; none if there is no document. Of several, the provider reads the first:
+// unknown is then what stands for the others.
+func parse(text string) (fields []field, unknown []string, problem string) {
 	if volume.TooManyNodes(text) {
-		return nil, false, fmt.Sprintf("is too large, at most %d entries", volume.MaxEntries)
+		return nil, nil, fmt.Sprintf("is too large, at most %d entries", volume.MaxEntries)
 	}
 	var document, second yaml.Node
 	decoder := yaml.NewDecoder(strings.NewReader(text))
 	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
-		return nil, false, "is not YAML"
+		return nil, nil, "is not YAML"
 	}
-	more = !errors.Is(decoder.Decode(&second), io.EOF)
-	if document.IsZero() || isNull(document.Content[0]) {
-		return nil, more, ""
+	if !errors.Is(decoder.Decode(&second), io.EOF) {
+		unknown = []string{secondDocument}
 	}
-	return document.Content[0], more, ""
+	if !document.IsZero() && !isNull(document.Content[0]) {
+		fields, problem = mapping(document.Content[0])
+	}
+	return fields, unknown, problem
 }
 
 // secondDocument stands for what is after the first document in a list of names without effect.

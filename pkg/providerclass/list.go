@@ -62,12 +62,7 @@ const maxProblems = 1000
 // accepts reports the problems of an entry.
 func (r *reader) accepts(source string, e Entry) bool {
 	before := len(r.problems)
-	within := func(field string) string {
-		if field == "" {
-			return source
-		}
-		return source + "." + field
-	}
+	within := func(field string) string { return strings.TrimSuffix(source+"."+field, ".") } // field may be empty
 	switch {
 	case e.Problem != nil:
 		r.problem(within(e.Problem.Field), "%s", e.Problem.Text)

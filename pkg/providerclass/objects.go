@@ -1,6 +1,7 @@
 package providerclass
 
 import (
+	"cmp"
 	"io/fs"
 	"path"
 	"slices"
@@ -90,10 +91,7 @@ func (o Object) mode() (mode fs.FileMode, ok bool) {
 // Normal returns the object in the form in which equal objects have equal fields. The alias is the path of the file, or
 // of the folder of a history. The version "latest" is the latest: to the provider it is the name of a version, which no vault has.
 func (o Object) Normal() Object {
-	if o.Alias == "" {
-		o.Alias = o.Name
-	}
-	o.Alias = path.Clean(o.Alias) // as the Secrets Store CSI Driver writes it
+	o.Alias = path.Clean(cmp.Or(o.Alias, o.Name)) // as the Secrets Store CSI Driver writes it
 	if strings.EqualFold(o.Version, "latest") {
 		o.Version = ""
 	}
