@@ -99,8 +99,7 @@ func (m *mounter) reconfigure(fd int, options ...string) error {
 // writableVolume is a volume that can be written to until the function that got it returns.
 type writableVolume struct {
 	*os.Root
-	fd      int // of the root (O_PATH)
-	mounter *mounter
+	fd int // of the root (O_PATH)
 }
 
 // open calls fn with the root of a writable mount.
@@ -110,7 +109,7 @@ func (m *mounter) open(fd int, fn func(*writableVolume) error) error {
 		return wrap("open the root of the tmpfs", cause(err))
 	}
 	defer func() { _ = root.Close() }()
-	return fn(&writableVolume{Root: root, fd: fd, mounter: m})
+	return fn(&writableVolume{Root: root, fd: fd})
 }
 
 // write makes the superblock at t writable, calls fn, and makes it read-only again. lockErr says why the latter failed. It writes through a
@@ -134,16 +133,6 @@ func (m *mounter) write(ctx context.Context, t *target, fn func(*writableVolume)
 // lock makes the superblock read-only.
 func (m *mounter) lock(ctx context.Context, fd int) error {
 	return whileBusy(ctx, func() error { return m.reconfigure(fd, "ro") })
-}
-
-// grow makes the tmpfs at least that large.
-func (w *writableVolume) grow(want capacity) error {
-	have, _, err := statfs(w.fd)
-	if err != nil || have.bytes >= want.bytes && have.inodes >= want.inodes {
-		return err
-	}
-	want = capacity{bytes: max(have.bytes, want.bytes), inodes: max(have.inodes, want.inodes)}
-	return w.mounter.reconfigure(w.fd, append([]string{"rw"}, want.options()...)...)
 }
 
 // busyTries bounds how long EBUSY is waited for: a tenth of a second.

@@ -117,17 +117,13 @@ func (s *Store) newSet(c volume.Content, group *uint32) (*set, error) {
 	return n, nil
 }
 
-// keepable returns the paths of the files that may keep other bytes, see [volume.File.Keeps]; nil if there are none.
+// keepable returns the paths of the files that may keep other bytes, see [volume.File.Keeps].
 func (n *set) keepable() map[string][]byte {
-	var paths map[string][]byte
+	paths := map[string][]byte{}
 	for _, e := range n.entries {
-		if e.keeps == nil {
-			continue
+		if e.keeps != nil {
+			paths[e.path] = nil
 		}
-		if paths == nil {
-			paths = map[string][]byte{}
-		}
-		paths[e.path] = nil
 	}
 	return paths
 }

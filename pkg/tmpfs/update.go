@@ -164,15 +164,19 @@ func (u *update) install(ctx context.Context, w *writableVolume) error {
 // makeSpace makes the tmpfs large enough for one more set. Removed files that a container keeps open need memory too, so what is used counts,
 // up to the size of two sets: a pod that leaks descriptors must not make its volume grow without end.
 func (u *update) makeSpace(w *writableVolume, sets int) error {
-	_, used, err := statfs(w.fd)
+	have, used, err := statfs(w.fd)
 	if err != nil {
 		return err
 	}
 	least, most, one := u.capacityFor(sets+1), u.capacityFor(sets+3), u.capacityFor(1)
-	return w.grow(capacity{
-		bytes:  min(max(least.bytes, used.bytes+one.bytes), most.bytes),
-		inodes: min(max(least.inodes, used.inodes+one.inodes), most.inodes),
-	})
+	want := capacity{
+		bytes:  max(have.bytes, min(max(least.bytes, used.bytes+one.bytes), most.bytes)),
+		inodes: max(have.inodes, min(max(least.inodes, used.inodes+one.inodes), most.inodes)),
+	}
+	if want == have {
+		return nil
+	}
+	return u.mounter.reconfigure(w.fd, append([]string{"rw"}, want.options()...)...)
 }
 
 // cleanUp removes what neither the current set nor a container needs, and returns the sets that are left. A failure is only logged: the next

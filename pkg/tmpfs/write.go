@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,11 +32,8 @@ func isSet(name string) bool {
 // setName returns the name of a new set. It sorts behind all existing ones, even if the clock was stepped back.
 func setName(now time.Time, existing []string) string {
 	name := now.UTC().Format(setLayout)
-	if len(existing) == 0 {
-		return name
-	}
-	if last := slices.Max(existing); name <= last {
-		if t, err := time.Parse(setLayout, last); err == nil {
+	for _, set := range existing {
+		if t, err := time.Parse(setLayout, set); err == nil && name <= set {
 			name = t.Add(time.Nanosecond).Format(setLayout)
 		}
 	}
