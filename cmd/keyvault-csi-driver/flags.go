@@ -42,9 +42,6 @@ var errUsage = errors.New("see --help")
 
 const defaultDriverName = "keyvault-csi.io"
 
-// minRotationInterval is below the kubelet's own interval of 60 to 90 s; less could only be a mistake of units.
-const minRotationInterval = 30 * time.Second
-
 func parseFlags(args []string, stderr io.Writer) (options, error) {
 	var o options
 	fs := o.flags()
@@ -136,8 +133,8 @@ func (o *options) check() (err error) {
 		{slices.Contains(identities, d.Defaults.Identity), "default-identity", fmt.Sprintf("%q is neither cluster nor managed", d.Defaults.Identity)},
 		{o.policyFile == "" || absolute(o.policyFile), "policy-file", fmt.Sprintf("%q is not an absolute path", o.policyFile)},
 		{
-			d.Defaults.RotationInterval == 0 || d.Defaults.RotationInterval >= minRotationInterval,
-			"rotation-interval", fmt.Sprintf("%s is less than %s (0 = never)", d.Defaults.RotationInterval, minRotationInterval),
+			d.Defaults.RotationInterval == 0 || d.Defaults.RotationInterval >= volume.MinRotationInterval,
+			"rotation-interval", fmt.Sprintf("%s is less than %s (0 = never)", d.Defaults.RotationInterval, volume.MinRotationInterval),
 		},
 		{
 			d.Defaults.ChangeDetection == volume.DetectByReading || d.Defaults.ChangeDetection == volume.DetectByListing,

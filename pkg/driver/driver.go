@@ -87,8 +87,8 @@ type Driver struct {
 
 	service service // beside CSI
 
-	registration atomic.Pointer[registration] // nil until the kubelet has called
-	offering     atomic.Bool                  // the registration socket must be there
+	registration atomic.Pointer[string] // why the kubelet refused last, on one line; empty if it did not; nil until it has called
+	offering     atomic.Bool            // the registration socket must be there
 	grace        time.Duration
 	after        func(time.Duration) <-chan time.Time
 }

@@ -80,11 +80,10 @@ func (n *nodeServer) NodeGetVolumeHealth(_ context.Context, req *csi.NodeGetVolu
 
 // countVolumes counts the volumes that are stale, or that are not.
 func (n *nodeServer) countVolumes(stale bool) (count int) {
-	n.volumes.Range(func(_, health any) bool {
+	for _, health := range n.volumes.Range {
 		if (health.(volumeHealth).reason == reasonStale) == stale {
 			count++
 		}
-		return true
-	})
+	}
 	return count
 }

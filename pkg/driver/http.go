@@ -52,11 +52,11 @@ func (d *Driver) alive(ctx context.Context) error {
 
 func (d *Driver) ready(ctx context.Context) error {
 	if d.config.RegistrationSocket != "" {
-		switch status := d.registration.Load(); {
-		case status == nil:
+		switch refusal := d.registration.Load(); {
+		case refusal == nil:
 			return errors.New("the kubelet has not registered the driver yet")
-		case status.refused != "":
-			return errors.New(status.refused)
+		case *refusal != "":
+			return errors.New(*refusal)
 		}
 	}
 	if err := d.offered(); err != nil {

@@ -49,19 +49,22 @@ func newMetrics(version string, n *nodeServer, registry *prometheus.Registry) (*
 	for _, result := range []string{rotationChanged, rotationUnchanged, rotationFailed, rotationLate} {
 		m.rotations.WithLabelValues(result) // an alert on a rate needs the series before the first failure
 	}
-	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name:        "keyvault_csi_build_info",
-		Help:        "Always 1; the labels describe the build.",
-		ConstLabels: prometheus.Labels{"version": version, "go": runtime.Version()},
-	}, func() float64 { return 1 })
-
+	gauge := func(name, help string, labels prometheus.Labels, value func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 { return float64(value()) })
+	}
+	volumes := func(state string, stale bool) prometheus.Collector {
+		return gauge("keyvault_csi_volumes",
+			"Volumes that the kubelet has called for since the start; stale are those that could not be refreshed for longer than is tolerated.",
+			prometheus.Labels{"state": state}, func() int { return n.countVolumes(stale) })
+	}
 	for _, c := range []prometheus.Collector{
-		m.operations, m.rotations, m.tampered, m.writable, m.refusals, build,
-		volumesGauge("fresh", func() int { return n.countVolumes(false) }), volumesGauge("stale", func() int { return n.countVolumes(true) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "keyvault_csi_volumes_before_refresh_after",
-			Help: "Volumes that the kubelet has called for since the start, with files that were fetched before a refreshAfter of the policy about them.",
-		}, func() float64 { return float64(n.countBefore()) }),
+		m.operations, m.rotations, m.tampered, m.writable, m.refusals,
+		gauge("keyvault_csi_build_info", "Always 1; the labels describe the build.",
+			prometheus.Labels{"version": version, "go": runtime.Version()}, func() int { return 1 }),
+		volumes("fresh", false), volumes("stale", true),
+		gauge("keyvault_csi_volumes_before_refresh_after",
+			"Volumes that the kubelet has called for since the start, with files that were fetched before a refreshAfter of the policy about them.",
+			nil, n.countBefore),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := registry.Register(c); err != nil {
@@ -69,12 +72,4 @@ func newMetrics(version string, n *nodeServer, registry *prometheus.Registry) (*
 		}
 	}
 	return m, nil
-}
-
-func volumesGauge(state string, count func() int) prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name:        "keyvault_csi_volumes",
-		Help:        "Volumes that the kubelet has called for since the start; stale are those that could not be refreshed for longer than is tolerated.",
-		ConstLabels: prometheus.Labels{"state": state},
-	}, func() float64 { return float64(count()) })
 }

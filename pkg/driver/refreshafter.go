@@ -95,11 +95,10 @@ func subjectOf(r volume.Request) *volume.Request {
 
 // countBefore counts the volumes whose sets the policy wants to be fetched again.
 func (n *nodeServer) countBefore() (count int) {
-	n.sets.Range(func(_, set any) bool {
+	for _, set := range n.sets.Range {
 		if set.(knownSet).before(n.config.Policy, n.now()) {
 			count++
 		}
-		return true
-	})
+	}
 	return count
 }

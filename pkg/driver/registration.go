@@ -23,11 +23,6 @@ const (
 	firstPause, longestPause = 5 * time.Second, 2 * time.Minute
 )
 
-// registration is what the kubelet said last.
-type registration struct {
-	refused string // the reason, on one line; empty if it has registered the driver
-}
-
 // registrationServer answers the kubelet's plugin watcher.
 type registrationServer struct {
 	registerapi.UnimplementedRegistrationServer
@@ -112,7 +107,7 @@ func (d *Driver) offered() error {
 	return nil
 }
 
-func (s *registrationServer) refused() bool { return s.driver.registration.Load().refused != "" }
+func (s *registrationServer) refused() bool { return *s.driver.registration.Load() != "" }
 
 func (s *registrationServer) GetInfo(context.Context, *registerapi.InfoRequest) (*registerapi.PluginInfo, error) {
 	return &registerapi.PluginInfo{
@@ -125,17 +120,17 @@ func (s *registrationServer) GetInfo(context.Context, *registerapi.InfoRequest) 
 
 // NotifyRegistrationStatus follows each GetInfo. A kubelet that restarts calls both again.
 func (s *registrationServer) NotifyRegistrationStatus(_ context.Context, req *registerapi.RegistrationStatus) (*registerapi.RegistrationStatusResponse, error) {
-	status := registration{}
+	refusal := ""
 	if !req.GetPluginRegistered() {
-		status.refused = fmt.Sprintf("the kubelet refused to register %s: %s", s.driver.config.Name, oneLine(req.GetError()))
+		refusal = fmt.Sprintf("the kubelet refused to register %s: %s", s.driver.config.Name, oneLine(req.GetError()))
 		s.driver.node.metrics.refusals.Inc()
 	}
-	before := s.driver.registration.Swap(&status)
+	before := s.driver.registration.Swap(&refusal)
 	switch {
-	case status.refused == "":
+	case refusal == "":
 		s.logger.Info("the kubelet has registered the driver")
-	case before == nil || *before != status:
-		s.logger.Error(errors.New(status.refused), "not registered; the driver offers itself again")
+	case before == nil || *before != refusal:
+		s.logger.Error(errors.New(refusal), "not registered; the driver offers itself again")
 	}
 	select {
 	case s.changed <- struct{}{}:

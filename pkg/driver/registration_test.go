@@ -218,7 +218,7 @@ func TestRegisteredWhenThePauseEnds(t *testing.T) {
 	h.start(t)
 	k.notify(t, "version not supported")
 	k.wantPause(t, 5*time.Second)
-	h.driver.registration.Store(&registration{}) // and no signal yet
+	h.driver.registration.Store(new(string)) // and no signal yet
 	k.over <- time.Time{}
 	k.notify(t, "version not supported")
 	k.wantPause(t, 5*time.Second) // as after the first refusal

@@ -59,7 +59,7 @@ func (d *Driver) listen(ctx context.Context) (open listeners, err error) {
 	if open.csi, err = listenUnix(ctx, d.socket); err != nil {
 		return open, err
 	}
-	if !d.service.none() {
+	if d.service.Service != nil {
 		if open.service, err = listenUnix(ctx, d.service.socket); err != nil {
 			return open, err
 		}

@@ -56,12 +56,9 @@ func (d *Driver) AddService(socket string, s Service) error {
 	return nil
 }
 
-// none reports whether there is no such service.
-func (s service) none() bool { return s.Service == nil }
-
 // probe asks the service over a new connection. The error is errNotOurs if another program has replaced the socket.
 func (s service) probe(ctx context.Context) error {
-	if s.none() {
+	if s.Service == nil {
 		return nil
 	}
 	ours := false

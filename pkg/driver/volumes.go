@@ -73,10 +73,9 @@ func namesLoopback(host string) bool {
 // writeVolumes writes one volume at a time: thousands of messages are many megabytes.
 func (n *nodeServer) writeVolumes(w io.Writer) error {
 	var ids []string
-	n.volumes.Range(func(id, _ any) bool {
+	for id := range n.volumes.Range {
 		ids = append(ids, id.(string))
-		return true
-	})
+	}
 	slices.Sort(ids)
 	left := max(0, len(ids)-maxListed)
 	head, err := json.Marshal(struct {
