@@ -132,11 +132,10 @@ func (s *Syncer) startWatches(ctx context.Context, running *sync.WaitGroup) {
 func (s *Syncer) watch(ctx context.Context, name string) {
 	var pause backoff
 	since := "" // the resource version up to which nothing was missed
-	why := ""   // the refusal that was reported last
+	why := ""   // the failure that was reported last
 	for ctx.Err() == nil {
 		err := s.API.Watch(ctx, name, since, func(c api.Change) {
 			pause.reset()
-			s.watchFails("")
 			if since = c.ResourceVersion; c.Bookmark {
 				return
 			}
@@ -149,14 +148,14 @@ func (s *Syncer) watch(ctx context.Context, name string) {
 			since = ""
 		}
 		longest := longestAway
-		if isRefused(err) { // by the Role
+		switch {
+		case isRefused(err): // by the Role
 			longest = longestPause
-			if text := err.Error(); text != why {
-				why = text
-				s.Log.Warn("a Secret cannot be watched; that it was deleted or changed is noticed when it can", "secret", name, "error", text)
-			}
-		} else if errors.Is(err, api.ErrAway) && pause.pause >= lasting && ctx.Err() == nil {
+			why = s.reportWatch(name, why, err)
+		case errors.Is(err, api.ErrAway) && pause.pause >= lasting && ctx.Err() == nil:
 			s.watchFails(err.Error())
+		case err == nil:
+			s.watchFails("")
 		}
 		timer := s.Clock.NewTimer(pause.next(longest))
 		select {
@@ -167,8 +166,21 @@ func (s *Syncer) watch(ctx context.Context, name string) {
 	}
 }
 
+// reportWatch logs why a Secret cannot be watched, unless that was logged last. It is not a part of watch, which has a stack for each Secret.
+//
+//go:noinline
+func (s *Syncer) reportWatch(name, last string, err error) string {
+	text := err.Error()
+	if text != last {
+		s.Log.Warn("a Secret cannot be watched; that it was deleted or changed is noticed when it can", "secret", name, "error", text)
+	}
+	return text
+}
+
 // watchFails reports once that the API server does not answer the watches, which have the same error for all Secrets. The empty text is the
 // end of that.
+//
+//go:noinline
 func (s *Syncer) watchFails(text string) {
 	s.mu.Lock()
 	changed := s.watchWhy != text
