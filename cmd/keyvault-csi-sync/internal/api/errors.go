@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -77,7 +78,7 @@ func explain(verb string, err error) error {
 	case err == nil:
 		return nil
 	case !errors.As(err, &status):
-		return &awayError{text: fmt.Sprintf("%s secrets: the API server cannot be reached: %v", verb, unwrapURL(err))}
+		return unreachable(verb, "secrets", err)
 	}
 	s := status.Status()
 	message := s.Message
@@ -143,10 +144,16 @@ func refused(reason, format string, args ...any) error {
 	return &RefusedError{Reason: reason, text: fmt.Sprintf(format, args...)}
 }
 
-// unwrapURL leaves out the address, which the person who reads the log knows.
-func unwrapURL(err error) error {
+// unreachable returns the error of a request without an answer. It leaves out the address, which the person who reads the log knows, and the
+// port of this end, which differs each time: equal failures have equal texts, and are logged once.
+func unreachable(verb, resource string, err error) error {
 	if failed, ok := errors.AsType[*url.Error](err); ok {
-		return failed.Err
+		err = failed.Err
 	}
-	return err
+	if failed, ok := errors.AsType[*net.OpError](err); ok {
+		withoutSource := *failed
+		withoutSource.Source = nil
+		err = &withoutSource
+	}
+	return &awayError{text: fmt.Sprintf("%s %s: the API server cannot be reached: %v", verb, resource, err)}
 }

@@ -43,14 +43,15 @@ func (c *Client) Emit(ctx context.Context, e Event, now time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	err = c.events(c.rest.Post()).Body(body).Do(ctx).Error()
-	if apierrors.IsAlreadyExists(err) {
-		return nil
-	}
 	var status apierrors.APIStatus
-	if errors.As(err, &status) { // its message can be that of a webhook
+	switch {
+	case err == nil, apierrors.IsAlreadyExists(err):
+		return nil
+	case errors.As(err, &status): // its message can be that of a webhook
 		return fmt.Errorf("create events: the API server answers %d %s", status.Status().Code, status.Status().Reason)
+	default:
+		return unreachable("create", "events", err)
 	}
-	return err
 }
 
 // eventName is the name of the Secret, cut so that it fits into a name of Kubernetes, with the time.
