@@ -17,7 +17,7 @@ import (
 )
 
 // sampled is how many mutations the short form makes. With the race detector each takes about 10 ms.
-const sampled = 800
+const sampled = 250
 
 // corpus are the manifests whose fields are changed: all that are YAML.
 func corpus(t *testing.T) (all []*corpusFile) {
