@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
@@ -52,7 +53,8 @@ func (w *fixture) gets() int {
 
 func TestTwoHundredPodsAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newFixture(t, maxAge(time.Hour))
+	registry := prometheus.NewRegistry()
+	w := newFixture(t, maxAge(time.Hour), func(o *keyvault.Options) { o.Metrics = registry })
 	for _, object := range ten() {
 		w.vault.SetSecret(object.Name, "x", devcloud.SecretOptions{})
 	}
@@ -77,8 +79,12 @@ func TestTwoHundredPodsAtOnce(t *testing.T) {
 		"vault secrets/get Unauthorized": 1, "login token OK": 200, "vault secrets/get OK": 10,
 	}
 	got := w.requests()
-	if tokens := got["login token OK"]; tokens > 200 && tokens <= 200+int(repeated.Load()) {
-		want["login token OK"] = tokens // Entra ID has answered a request that the client had given up
+	// On a busy machine the cloud answers requests that the client gave up after azure.TryTimeout and sent again.
+	again := int(repeated.Load()) + unanswered(t, registry)
+	for what, once := range want {
+		if got[what] > once && got[what] <= once+again {
+			want[what] = got[what]
+		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
