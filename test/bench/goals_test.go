@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/internal/mountns"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
+	"github.com/keyvault-csi/keyvault-csi/test/node"
 )
 
 func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
@@ -51,6 +52,27 @@ func TestATinyRun(t *testing.T) {
 	for _, name := range []string{"1 secret", "50 secrets", "1 certificate", "login 20 ms away", "0 again", "with the limit"} {
 		if !strings.Contains(out.String(), name) {
 			t.Errorf("%q is missing in:\n%s", name, out.String())
+		}
+	}
+}
+
+// A build is compared with itself.
+func TestAgainst(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	binary, err := node.DaemonBinary(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := newBench(tiny, &out).against(t.Context(), binary); err != nil {
+		t.Fatalf("%v after:\n%s", err, out.String())
+	}
+	for _, row := range []string{
+		"memory after the start, MiB", "50 secrets, publish p50 ms", "1 certificate, key and chain, unpublish p50 ms",
+		"16 callers, CPU s for 1,000 publish + unpublish",
+	} {
+		if !strings.Contains(out.String(), row) {
+			t.Errorf("%q is missing in:\n%s", row, out.String())
 		}
 	}
 }
@@ -177,6 +199,7 @@ func TestArguments(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"-only first,last", `-only: there is no section "last", only start, latency, calls, first, rotation, throttled, throughput, volumes, provider`},
 		{"-only first -doc some.md", "-doc needs a whole run, without -only"},
+		{"-against old -only first", "-against is a run of its own, without -only, -doc and -svg"},
 	} {
 		if _, err := run(t.Context(), strings.Fields(test.args), io.Discard); err == nil || err.Error() != test.want {
 			t.Errorf("%s: %v, want %s", test.args, err, test.want)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
-	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 	"github.com/keyvault-csi/keyvault-csi/test/node"
@@ -62,13 +61,8 @@ func (b *bench) latencies(ctx context.Context, c cache, delay time.Duration, rou
 		return err
 	}
 	defer n.Close()
-	if _, err := n.Vault.SetCertificate("web-tls", devcloud.CertificateOptions{CommonName: "www.example.com", Intermediates: 1}); err != nil {
+	if err := addFarCertificate(n, delay); err != nil {
 		return err
-	}
-	for _, service := range []devcloud.Service{devcloud.ServiceVault, devcloud.ServiceLogin} {
-		if _, err := n.Cloud.Inject(devcloud.Fault{Action: devcloud.Delay, Service: service, Delay: delay}); err != nil {
-			return err
-		}
 	}
 	t := newTable("ms", "publish p50", "p95", "p99", "unpublish p50", "p95", "p99", "trip", "floor",
 		"publish/(trip+floor)", "publish/floor", "both/floor", "vault req.", "token req.")

@@ -106,6 +106,7 @@ func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err e
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	isQuick := fs.Bool("quick", false, "fewer rounds and smaller numbers: about 30 seconds instead of three to five minutes, and rougher")
 	only := fs.String("only", "", "comma-separated `sections` to run: "+sectionNames())
+	before := fs.String("against", "", "`file` of an earlier build of the daemon: only compare this one with it, alternately")
 	svg := fs.String("svg", "", "`folder` to write plots to, as SVG")
 	doc := fs.String("doc", "", "Markdown `file` to write the goals and the text of the run to, between its markers")
 	fleets := fs.String("fleets", "", "Markdown `file` with the table of make fleet, to write its plots too")
@@ -114,6 +115,9 @@ func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err e
 	}
 	if *doc != "" && *only != "" {
 		return 2, errors.New("-doc needs a whole run, without -only")
+	}
+	if *before != "" && *only+*doc+*svg != "" {
+		return 2, errors.New("-against is a run of its own, without -only, -doc and -svg")
 	}
 	if err := checkSections(*only); err != nil {
 		return 2, err
@@ -133,6 +137,12 @@ func run(ctx context.Context, args []string, out io.Writer) (exitCode int, err e
 		return 1, err
 	}
 	defer remove()
+	if *before != "" {
+		if err := b.against(ctx, *before); err != nil {
+			return 1, fmt.Errorf("against %s: %w", *before, err)
+		}
+		return 0, nil
+	}
 	var text bytes.Buffer
 	b.out = io.MultiWriter(out, &text)
 	if err := b.sections(ctx, *only); err != nil {

@@ -36,7 +36,12 @@ var caches = []cache{
 
 // startNode starts a daemon and a cloud whose vault holds secrets of valueSize.
 func startNode(ctx context.Context, flags ...string) (*node.Node, error) {
-	n, err := node.Start(ctx, node.Options{Flags: flags})
+	return startBuild(ctx, "", flags...)
+}
+
+// startBuild is startNode with the daemon of a file, or with this one if the name is empty.
+func startBuild(ctx context.Context, binary string, flags ...string) (*node.Node, error) {
+	n, err := node.Start(ctx, node.Options{Binary: binary, Flags: flags})
 	if err != nil {
 		return nil, err
 	}

@@ -31,8 +31,9 @@ import (
 
 // Options change what a node starts with.
 type Options struct {
-	Flags []string // appended to the daemon's own
-	Env   []string // appended to the daemon's environment
+	Binary string   // the file of the daemon; empty: that of [DaemonBinary]
+	Flags  []string // appended to the daemon's own
+	Env    []string // appended to the daemon's environment
 
 	Provider bool // serve the Secrets Store CSI Driver too
 
@@ -70,9 +71,11 @@ type Node struct {
 // Start starts a cloud and a daemon beside it, and returns when the daemon answers a Probe.
 // Close ends both.
 func Start(ctx context.Context, o Options) (n *Node, err error) {
-	binary, err := DaemonBinary(ctx)
-	if err != nil {
-		return nil, err
+	binary := o.Binary
+	if binary == "" {
+		if binary, err = DaemonBinary(ctx); err != nil {
+			return nil, err
+		}
 	}
 	// Not the test's own temporary folder: a socket's path may have 107 bytes.
 	dir, err := os.MkdirTemp("", "kvcsi")
