@@ -21,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc"
@@ -87,11 +88,11 @@ func Start(ctx context.Context, o Options) (n *Node, err error) {
 	if err := n.openOutput(); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	defer func() {
+	defer func(n *Node) {
 		if err != nil {
 			n.Close()
 		}
-	}()
+	}(n)
 	if err := n.startCloud(ctx, o.Cloud); err != nil {
 		return nil, err
 	}
@@ -155,7 +156,12 @@ const (
 )
 
 func (n *Node) startCloud(ctx context.Context, o devcloud.Options) error {
+	// A closed listener lives on in a process that this one has just forked, until that calls execve.
 	cloud, err := devcloud.Start(context.WithoutCancel(ctx), o)
+	for deadline := time.Now().Add(time.Minute); errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); {
+		<-time.After(10 * time.Millisecond)
+		cloud, err = devcloud.Start(context.WithoutCancel(ctx), o)
+	}
 	if err != nil {
 		return err
 	}
