@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 )
@@ -175,8 +176,15 @@ func (op operation) notFound() *refusal {
 	}
 }
 
-// pageSize is the largest number of items in one answer of Key Vault.
+// pageSize is the largest number of items in one answer of Key Vault, see [Vault.SetPageSize].
 const pageSize = 25
+
+// SetPageSize changes how many items of a list an answer has at most, for tests of long lists.
+func (v *Vault) SetPageSize(items int) {
+	v.cloud.mu.Lock()
+	defer v.cloud.mu.Unlock()
+	v.pageSize = items
+}
 
 // shortPages are how many items are missing from the pages that begin at an index: the first and the fifth, as in a
 // recorded list. Also a page that is not full may have a next one.
@@ -184,7 +192,7 @@ var shortPages = map[int]int{0: 1, 99: 2}
 
 // page returns one page of a list, with the link to the next. The caller must hold c.mu.
 func (op operation) page() (any, error) {
-	size := pageSize
+	size := op.vault.pageSize
 	if text := op.query.Get("maxresults"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > pageSize {
@@ -192,7 +200,7 @@ func (op operation) page() (any, error) {
 		}
 		size = n
 	}
-	keys, item, err := op.items()
+	items, err := op.items()
 	if err != nil {
 		return nil, err
 	}
@@ -203,56 +211,64 @@ func (op operation) page() (any, error) {
 		if err != nil {
 			return nil, badParameter("The skiptoken is not valid")
 		}
-		start, _ = slices.BinarySearch(keys, string(from))
+		start = sort.Search(items.count, func(i int) bool { return items.key(i) >= string(from) })
 	}
-	end := min(start+size, len(keys))
-	if missing, ok := shortPages[start]; ok && size == pageSize && end < len(keys) {
+	end := min(start+size, items.count)
+	if missing, ok := shortPages[start]; ok && size == pageSize && end < items.count {
 		end -= missing
 	}
 	var next *string
-	if end < len(keys) {
+	if end < items.count {
 		// Key Vault names the port, and encodes nothing.
 		path := strings.TrimPrefix(op.vault.id(op.kind, op.name, op.version), op.vault.URL())
 		link := op.vault.URL() + ":443" + strings.TrimSuffix(path, "/") +
-			"?api-version=" + op.query.Get("api-version") + "&$skiptoken=" + base64.RawURLEncoding.EncodeToString([]byte(keys[end]))
+			"?api-version=" + op.query.Get("api-version") + "&$skiptoken=" + base64.RawURLEncoding.EncodeToString([]byte(items.key(end)))
 		if op.query.Has("maxresults") {
 			link += "&maxresults=" + strconv.Itoa(size)
 		}
 		next = &link
 	}
-	items := make([]any, 0, size)
+	page := make([]any, 0, size)
 	for i := start; i < end; i++ {
-		items = append(items, item(i))
+		page = append(page, items.item(i))
 	}
 	return struct {
 		Value    []any   `json:"value"`
 		NextLink *string `json:"nextLink"`
-	}{items, next}, nil
+	}{page, next}, nil
 }
 
-// items returns the sorted keys of the items of a list, and a function that makes an item: a page has 25 of thousands.
-func (op operation) items() (keys []string, item func(i int) any, err error) {
+// items are those of a list. Functions make them, because a page has 25 of thousands.
+type items struct {
+	count int
+	key   func(i int) string // sorted
+	item  func(i int) any
+}
+
+func (op operation) items() (all items, err error) {
 	if op.name == "" {
 		live := op.vault.live(op.kind)
-		for _, o := range live {
-			keys = append(keys, strings.ToLower(o.name))
-		}
-		return keys, func(i int) any {
-			return op.vault.item(op.kind, op.vault.id(op.kind, live[i].name, ""), live[i].latest())
+		return items{
+			len(live),
+			func(i int) string { return strings.ToLower(live[i].name) },
+			func(i int) any {
+				return op.vault.item(op.kind, op.vault.id(op.kind, live[i].name, ""), live[i].latest())
+			},
 		}, nil
 	}
 	o, _ := op.vault.find(op.kind, op.name, "")
 	switch {
 	case o == nil && op.kind == Certificates: // as recorded
-		return nil, nil, nil
+		return items{}, nil
 	case o == nil:
-		return nil, nil, op.notFound()
+		return items{}, op.notFound()
 	}
-	for i := range o.versions {
-		keys = append(keys, fmt.Sprintf("%09d", i))
-	}
-	return keys, func(i int) any {
-		return op.vault.item(op.kind, op.vault.id(op.kind, o.name, o.versions[i].id), o.versions[i])
+	return items{
+		len(o.versions),
+		func(i int) string { return fmt.Sprintf("%09d", i) },
+		func(i int) any {
+			return op.vault.item(op.kind, op.vault.id(op.kind, o.name, o.versions[i].id), o.versions[i])
+		},
 	}, nil
 }
 

@@ -45,18 +45,17 @@ type VaultOptions struct {
 
 // Vault is one Key Vault. The case of object names does not matter, as in Azure.
 type Vault struct {
-	cloud    *Cloud
-	nation   nation
-	name     string
-	tenant   *tenant
-	rbac     bool
-	firewall bool
-	private  bool
-	ahead    time.Duration               // of the clock, see SetClock
-	shows    ServerCertificate           // see SetServerCertificate
-	objects  map[Kind]map[string]*object // by lower-case name
-	names    map[Kind][]string           // of objects, sorted, because a list of thousands has hundreds of pages
-	grants   map[string]map[Right]bool   // by lower-case client id
+	cloud                   *Cloud
+	nation                  nation
+	name                    string
+	tenant                  *tenant
+	rbac, firewall, private bool
+	pageSize                int
+	ahead                   time.Duration               // of the clock, see SetClock
+	shows                   ServerCertificate           // see SetServerCertificate
+	objects                 map[Kind]map[string]*object // by lower-case name
+	names                   map[Kind][]string           // of objects, sorted, because a list of thousands has hundreds of pages
+	grants                  map[string]map[Right]bool   // by lower-case client id
 }
 
 // object is one name of one kind, with all its versions, oldest first.
@@ -107,7 +106,7 @@ func (c *Cloud) AddVault(name string, opts VaultOptions) (*Vault, error) {
 		return nil, fmt.Errorf("devcloud: vault %s exists already", host)
 	}
 	v := &Vault{
-		cloud: c, nation: n, name: lower, tenant: c.tenant(opts.Tenant), rbac: opts.RBAC,
+		cloud: c, nation: n, name: lower, tenant: c.tenant(opts.Tenant), rbac: opts.RBAC, pageSize: pageSize,
 		objects: map[Kind]map[string]*object{Secrets: {}, Certificates: {}, Keys: {}}, names: map[Kind][]string{},
 		grants: map[string]map[Right]bool{},
 	}
