@@ -143,6 +143,17 @@ func (w *fixture) inject(f devcloud.Fault) (stop func()) {
 	return stop
 }
 
+// fetchAgain repeats a fetch, as the kubelet does, if a busy machine has not answered within azure.TryTimeout.
+func (w *fixture) fetchAgain(r volume.Request) (content volume.Content, attempts int, err error) {
+	for attempts = 1; ; attempts++ {
+		content, err = w.client.Fetch(w.t.Context(), r)
+		if err == nil || !strings.Contains(err.Error(), ": timed out;") {
+			return content, attempts, err
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
 // asServicePrincipal is a request for objects of the vault by the first identity.
 func (w *fixture) asServicePrincipal(objects ...volume.Object) volume.Request {
 	return request(volume.Identity{
