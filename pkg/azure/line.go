@@ -84,10 +84,10 @@ func (l *line) leave(own *ticket) {
 func (t *Throttle) Reserve() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.pace.pass(t.now())
 	if !t.pace.limited() {
 		return true
 	}
-	t.pace.pass(t.now())
 	if len(t.line.mounts) > 0 || t.pace.tokens < 1 {
 		return false
 	}

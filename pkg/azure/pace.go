@@ -98,10 +98,10 @@ func (p *pace) pass(now time.Time) {
 
 // wait returns how long the next request has to wait. A reserved one has its token.
 func (p *pace) wait(now time.Time, reserved bool) time.Duration {
-	if !p.limited() {
+	p.pass(now)
+	if !p.limited() { // the time may have ended the limit
 		return 0
 	}
-	p.pass(now)
 	wait := p.next.Sub(now)
 	if !reserved && p.tokens < .5 {
 		wait = max(wait, inSeconds((1-p.tokens)/p.rate))
@@ -111,10 +111,10 @@ func (p *pace) wait(now time.Time, reserved bool) time.Duration {
 
 // take counts a request that is sent.
 func (p *pace) take(now time.Time, reserved bool) {
+	p.pass(now)
 	if !p.limited() {
 		return
 	}
-	p.pass(now)
 	if reserved {
 		p.reserved = max(p.reserved-1, 0)
 	} else {

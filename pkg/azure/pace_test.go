@@ -164,3 +164,25 @@ func TestMountsGoFirst(t *testing.T) {
 		}
 	})
 }
+
+// The limit can end with the time that has passed before a request: that request does not wait, and a refresh is not left for later.
+func TestTheRequestThatEndsTheLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		limited := func() *Throttle {
+			throttle := NewThrottle(Vault, ConnsPerHost, time.Now, time.After, func() float64 { return .5 })
+			throttle.pace.rate, throttle.pace.lowered, throttle.pace.at = 1, time.Now(), time.Now()
+			return throttle
+		}
+		refresh, mount := limited(), limited()
+		<-time.After(12 * time.Hour)
+		if !refresh.Reserve() || refresh.Rate() != 0 {
+			t.Errorf("a refresh is left for later, at a rate of %g", refresh.Rate())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := mount.Do(ctx, time.Minute, func(context.Context) error { return nil }); err != nil || mount.Rate() != 0 {
+			t.Errorf("a mount: %v, at a rate of %g", err, mount.Rate())
+		}
+	})
+}
