@@ -58,8 +58,8 @@ type Options struct {
 	Random func() float64
 	// Transport replaces the HTTPS connections to vaults and to the authority, for simulations; nil means that there is none.
 	Transport http.RoundTripper
-	// Logger has a line for each list that is refused or not worth it, see [volume.DetectByListing], and one for each request
-	// to a vault at verbosity 4; the zero value discards.
+	// Logger has a line for each list that is refused or not worth it, see [volume.DetectByListing], one for each new reason why
+	// a good token is not renewed, and one for each request to a vault at verbosity 4; the zero value discards.
 	Logger klog.Logger
 }
 
@@ -120,6 +120,7 @@ func (c *Client) connect(o Options) (err error) {
 	c.logins, err = login.New(login.Options{
 		Cloud: o.Cloud, Sender: c.sender, Metadata: c.metadata, Credential: o.Credential,
 		ClusterFile: o.ClusterFile, ReadFile: o.ReadFile, ParseCertificate: c.decoders.ClientCertificate, Now: o.Now, After: o.After, Random: o.Random,
+		Logger: o.Logger,
 	}, o.Metrics)
 	if err != nil {
 		return err

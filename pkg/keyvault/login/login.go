@@ -46,6 +46,7 @@ type Login struct {
 	inner    azcore.TokenCredential
 	now      func() time.Time
 	counted  func(error) // called after each token request, with its reduced error
+	report   func(error) // called for each new reason why a good token is not renewed
 	throttle *azure.Throttle
 	proofs   *proofs // of the pods that share a workload identity
 	requests singleflight.Group
@@ -55,8 +56,9 @@ type Login struct {
 	mu       sync.Mutex
 	token    azcore.AccessToken
 	tried    time.Time
-	failed   error // reduced error of the last request
-	rejected bool  // a vault has refused the token
+	failed   error  // reduced error of the last request
+	reported string // the last reason why a good token was not renewed; empty after a success
+	rejected bool   // a vault has refused the token
 }
 
 func (l *Logins) newLogin(key Key, credential azcore.TokenCredential) *Login {
@@ -68,6 +70,7 @@ func (l *Logins) newLogin(key Key, credential azcore.TokenCredential) *Login {
 		tenant: key.tenant, scopes: []string{l.options.Cloud.Resource() + "/.default"}, host: l.host, service: service,
 		inner: credential, now: l.options.Now,
 		counted:  func(err error) { l.count(key.kind, err) },
+		report:   func(err error) { l.logRenewal(key, err) },
 		throttle: azure.NewThrottle(service, azure.ConnsPerHost, l.options.Now, l.options.After, l.options.Random),
 		proofs:   newProofs(l.options.Now),
 	}
@@ -178,10 +181,14 @@ func (l *Login) start(ctx context.Context, claims string) <-chan singleflight.Re
 		l.mu.Lock()
 		held := claims == "" && l.usable()
 		l.tried, l.failed = l.now(), err
+		news := l.isNews(held, err)
 		if err == nil {
 			l.token = token
 		}
 		l.mu.Unlock()
+		if news {
+			l.report(err)
+		}
 		if who, ok := proverOf(ctx); ok && err == nil {
 			l.proofs.record(who.pod, nil)
 		} else if ok && !held && azure.Refused(err) { // with a good token, only the renewal has failed
@@ -189,6 +196,18 @@ func (l *Login) start(ctx context.Context, claims string) <-chan singleflight.Re
 		}
 		return token, err
 	})
+}
+
+// isNews reports whether a renewal of a good token has failed for another reason than the last one. The caller holds l.mu.
+func (l *Login) isNews(held bool, err error) bool {
+	before := l.reported
+	switch {
+	case err == nil:
+		l.reported = ""
+	case held:
+		l.reported = err.Error()
+	}
+	return l.reported != "" && l.reported != before
 }
 
 // offer takes a token from a pod's proof, if it lasts longer.

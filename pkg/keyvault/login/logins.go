@@ -16,6 +16,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/klog/v2"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -49,6 +50,7 @@ type Options struct {
 	Now              func() time.Time
 	After            func(time.Duration) <-chan time.Time
 	Random           func() float64 // in [0, 1), for jitter; nil means math/rand
+	Logger           klog.Logger    // has a line for each new reason why a good token is not renewed; the zero value discards
 }
 
 // Key decides who may share a token. A client id is not a secret, so it never suffices. The key also has the service
@@ -264,4 +266,11 @@ func (l *Logins) makeRoom() {
 		}
 		delete(l.known, oldest)
 	}
+}
+
+// logRenewal says why a good token is not renewed. No caller waits for the renewal, so no pod reports it.
+func (l *Logins) logRenewal(key Key, err error) {
+	id := volume.Identity{Kind: key.kind, ClientID: key.clientID, ObjectID: key.objectID, ResourceID: key.resourceID}
+	l.options.Logger.Error(err, "a token is not renewed, and used until its end",
+		"identity", Describe(id), "tenant", key.tenant, "namespace", key.namespace, "serviceAccount", key.serviceAccount)
 }
