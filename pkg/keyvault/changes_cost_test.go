@@ -1,10 +1,13 @@
 package keyvault_test
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/klog/v2/textlogger"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
@@ -44,6 +47,29 @@ func TestAListOfManyNames(t *testing.T) {
 	for _, want := range []cost{{1, 10}, {0, 10}} {
 		if files, c := w.refreshed("volume", r); len(files) != 10 || c != want {
 			t.Errorf("%d files, %+v, want %+v", len(files), c, want)
+		}
+	}
+}
+
+// The log says why nothing is listed once for each reason: also that the right to list is there, and the list is not worth it.
+func TestTheReasonForNoListChanges(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	w := newTimedFixture(t, func(o *keyvault.Options) {
+		o.Logger = textlogger.NewLogger(textlogger.NewConfig(textlogger.Output(&log)))
+	})
+	r := lists(w.asServicePrincipal(w.set(3, "s")...))
+	w.set(56, "other")
+	w.settle("volume", r)
+	for i, right := range []func(string, ...devcloud.Right){w.vault.Deny, w.vault.Deny, w.vault.Grant, w.vault.Grant, w.vault.Deny} {
+		right(clientID, devcloud.SecretsList)
+		w.refreshed("volume", r)
+		w.later(time.Hour)
+		w.refreshed("volume", r)
+		refused := strings.Count(log.String(), "the identity may not do secrets/list")
+		long := strings.Count(log.String(), "the vault has more pages")
+		if refused != 1+i/4 || long != min(1, i/2) {
+			t.Fatalf("step %d: %d lines that it is refused, %d that it is too long:\n%s", i, refused, long, &log)
 		}
 	}
 }

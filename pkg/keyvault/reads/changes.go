@@ -119,8 +119,8 @@ func (f *Fetch) list(ctx context.Context, of vault.Request, wanted []*candidate)
 	result, _ := f.get(f.requestContext(ctx, r), r, azure.TryTimeout)
 	switch {
 	case result.Failure != nil && forbidden(result.Failure):
-		if f.unlisted.add(key, f.now()) {
-			f.logger.Error(f.explain(ctx, object, result.Failure), "changes are not listed; all objects are read")
+		if why := f.explain(ctx, object, result.Failure); f.unlisted.add(key, f.now(), why.Error()) {
+			f.logger.Error(why, "changes are not listed; all objects are read")
 		}
 		return
 	case result.Failure != nil:
@@ -149,7 +149,7 @@ func (f *Fetch) pages(of vault.Request, wanted int) int {
 
 // unlist stops listing for an hour, and logs why if that is new.
 func (f *Fetch) unlist(key cache.Key, reason string) {
-	if f.unlisted.add(key, f.now()) {
+	if f.unlisted.add(key, f.now(), reason) {
 		f.logger.Info("changes are not listed; all objects are read", "vault", key.Vault,
 			"interface", strings.TrimPrefix(key.Interface, vault.Changes), "reason", reason)
 	}
