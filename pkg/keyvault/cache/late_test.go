@@ -31,7 +31,7 @@ func TestLate(t *testing.T) {
 	}
 	limited.NotBefore = time.Time{}
 	clock.pass(LateTime - late - 1)
-	if _, known := cache.Late(latestKey, limited); !known || cache.Tidy() != 0 || cache.Used(latestKey.Vault) != 1 {
+	if _, known := cache.Late(latestKey, limited); !known || cache.Tidy() != 0 || cache.Need(latestKey.Vault) != 1/interval.Seconds() {
 		t.Error("the value is gone early")
 	}
 	clock.pass(1)

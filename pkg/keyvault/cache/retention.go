@@ -68,16 +68,17 @@ func (c *Cache[V]) sweep(now time.Time) {
 	}
 }
 
-// Used counts the objects of a vault that volumes use.
-func (c *Cache[V]) Used(vault string) (count int) {
+// Need returns how many requests a second refreshes would send to a vault, with one for each object in its interval. Pinned
+// versions, and objects of volumes without an interval, are not read again.
+func (c *Cache[V]) Need(vault string) (rate float64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for key, e := range c.entries {
-		if key.Vault == vault && !e.departed {
-			count++
+		if key.Vault == vault && key.Version == "" && e.interval > 0 {
+			rate += 1 / e.interval.Seconds()
 		}
 	}
-	return count
+	return rate
 }
 
 // Size is the approximate size of the cache in bytes.

@@ -38,7 +38,7 @@ func (c *Client) Begin(r volume.Request, vaults []string) *Fetch {
 	key := c.logins.KeyOf(r)
 	return &Fetch{
 		Client: c, Request: r, began: c.now(), Owner: c.logins.OwnerOf(r), key: key, identity: unique.Make(identity{Key: key}),
-		shares: c.sharesOf(vaults),
+		shares: c.sharesOf(vaults, r.RotationInterval),
 		Demand: cache.Demand{
 			Refresh: r.Refresh, Interval: r.RotationInterval, NotBefore: r.NotBefore, Listed: r.ChangeDetection == volume.DetectByListing,
 		},

@@ -27,8 +27,9 @@ type share struct {
 	late time.Duration // the age below which an object is not read again
 }
 
-// sharesOf returns the shares in vaults that limit the requests of this node.
-func (c *Client) sharesOf(vaults []string) (shares map[string]share) {
+// sharesOf returns the shares of a volume's refresh in vaults that limit the requests of this node. If the refreshes of all volumes need
+// more than the node may send, all intervals become longer by the same factor.
+func (c *Client) sharesOf(vaults []string, interval time.Duration) (shares map[string]share) {
 	for _, vault := range vaults {
 		rate := c.vaults.Rate(vault)
 		if rate == 0 {
@@ -37,7 +38,7 @@ func (c *Client) sharesOf(vaults []string) (shares map[string]share) {
 		if shares == nil {
 			shares = map[string]share{}
 		}
-		seconds := min(early*float64(c.cache.Used(vault))/rate, cache.LateTime.Seconds())
+		seconds := min(early*c.cache.Need(vault)/rate*interval.Seconds(), cache.LateTime.Seconds())
 		shares[vault] = share{rate, time.Duration(seconds*float64(time.Second)) - halfCall}
 	}
 	return shares
