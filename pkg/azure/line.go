@@ -96,6 +96,16 @@ func (t *Throttle) Reserve() bool {
 	return true
 }
 
+// Return gives back a turn that [Throttle.Reserve] has taken, and for which no request was sent.
+func (t *Throttle) Return() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pace.reserved > 0 { // a refusal has not ended it
+		t.pace.reserved--
+		t.pace.tokens++
+	}
+}
+
 // Reason returns the last answer that closed the throttle; nil if none did.
 func (t *Throttle) Reason() error {
 	t.mu.Lock()

@@ -3,6 +3,7 @@ package keyvault_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,10 +17,6 @@ import (
 func TestObjectsThatAreSeldomRead(t *testing.T) {
 	t.Parallel()
 	const version, interval = "9d90276b377b4d9ea10763c153a2f015", time.Minute
-	public, err := azure.CloudByName("AzurePublicCloud", "", "")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, test := range map[string]struct {
 		version  string
 		interval time.Duration
@@ -31,13 +28,8 @@ func TestObjectsThatAreSeldomRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				client, err := keyvault.New(keyvault.Options{
-					Cloud: public, Credential: givenToken{}, Transport: &smallVault{allowed: 10}, Random: func() float64 { return .5 },
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				others, few := volumeOf(t, client, "others", 200, test.version, test.interval), volumeOf(t, client, "few", 5, "", interval)
+				client := limitedClient(t, &smallVault{allowed: 10})
+				others, few := volumeOf(t, client, "others", "other", 200, test.version, test.interval), volumeOf(t, client, "few", "few", 5, "", interval)
 				mountLimited(t, others)
 				mountLimited(t, few)
 				for i := range 10 {
@@ -60,18 +52,70 @@ func TestObjectsThatAreSeldomRead(t *testing.T) {
 	}
 }
 
-// volumeOf returns what fetches a volume as the kubelet does.
-func volumeOf(t *testing.T, client *keyvault.Client, id string, objects int, version string, interval time.Duration) func(bool) (volume.Content, error) {
+// Volumes that refresh the same objects at the same time read as many as one volume: a request that several wait for takes one turn.
+func TestVolumesTakeOneTurn(t *testing.T) {
+	t.Parallel()
+	readsOf := func(volumes int) (reads int) {
+		synctest.Test(t, func(t *testing.T) {
+			vault := &smallVault{allowed: 10}
+			client := limitedClient(t, vault)
+			var fetches []func(bool) (volume.Content, error)
+			for i := range volumes {
+				fetches = append(fetches, volumeOf(t, client, fmt.Sprint(i), "same", 200, "", time.Minute))
+				mountLimited(t, fetches[i])
+			}
+			before := vault.read()
+			for range 20 {
+				<-time.After(75 * time.Second)
+				var calls sync.WaitGroup
+				for _, fetch := range fetches {
+					calls.Go(func() {
+						if _, err := fetch(true); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				calls.Wait()
+			}
+			reads = vault.read() - before
+		})
+		return reads
+	}
+	if one, many := readsOf(1), readsOf(16); many < one*3/4 {
+		t.Errorf("16 volumes read %d objects in the time in which one reads %d", many, one)
+	}
+}
+
+func limitedClient(t *testing.T, vault *smallVault) *keyvault.Client {
+	t.Helper()
+	public, err := azure.CloudByName("AzurePublicCloud", "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := keyvault.New(keyvault.Options{
+		Cloud: public, Credential: givenToken{}, Transport: vault, Random: func() float64 { return .5 }, MountMaxAge: time.Hour,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// volumeOf returns what fetches a volume as the kubelet does. The names of its objects begin with the prefix.
+func volumeOf(
+	t *testing.T, client *keyvault.Client, id, prefix string, objects int, version string, interval time.Duration,
+) func(refresh bool) (volume.Content, error) {
 	r := request(volume.Identity{Kind: volume.Managed}, nil)
 	r.Volume, r.RotationInterval, r.Limits = id, interval, volume.Limits{Files: 1000, Bytes: 1 << 20}
 	for i := range objects {
-		object := secret(fmt.Sprintf("%s-%d", id, i))
+		object := secret(fmt.Sprintf("%s-%d", prefix, i))
 		object.Version = version
 		r.Objects = append(r.Objects, object)
 	}
 	return func(refresh bool) (volume.Content, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), r.Timeout)
 		defer cancel()
+		r := r
 		r.Refresh = refresh
 		return client.Fetch(ctx, r)
 	}

@@ -23,7 +23,8 @@ import (
 // smallVault answers a number of requests in each window of ten seconds, and refuses the others.
 type smallVault struct {
 	mu            sync.Mutex
-	allowed, used int
+	allowed, used int // in the window
+	answered      int // with a value
 	window        time.Time
 	value         string
 }
@@ -46,9 +47,17 @@ func (v *smallVault) RoundTrip(req *http.Request) (*http.Response, error) {
 		left := v.window.Add(10 * time.Second).Sub(now)
 		return respond(http.StatusTooManyRequests, `{"error":{"code":"Throttled"}}`, "Retry-After", fmt.Sprint(int(left/time.Second)+1))
 	}
+	v.answered++
 	name := strings.Trim(strings.TrimPrefix(req.URL.Path, "/secrets/"), "/")
 	return respond(http.StatusOK, `{"value":"`+v.value+`","id":"https://shop.vault.azure.net/secrets/`+name+`/9d90276b377b4d9ea10763c153a2f015"}`,
 		"Content-Type", "application/json")
+}
+
+// read returns how many values it has answered with.
+func (v *smallVault) read() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.answered
 }
 
 type givenToken struct{}

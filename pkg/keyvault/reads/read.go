@@ -88,6 +88,9 @@ func (f *Fetch) read(ctx context.Context, r *read) error {
 		patience = azure.TryTimeout
 	}
 	result, outcome := f.get(ctx, r, patience)
+	if r.reserved && outcome != cache.Miss { // the request was another's
+		f.vaults.Throttle(r.request.Vault).Return()
+	}
 	defer func() { f.cache.Count(outcome) }()
 	if failure := result.Failure; failure != nil && !(r.optional && failure.Absent) {
 		err := f.explain(ctx, object, failure)
