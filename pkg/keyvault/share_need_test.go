@@ -86,6 +86,32 @@ func TestVolumesTakeOneTurn(t *testing.T) {
 	}
 }
 
+// Optional objects that are absent wait for their turn as the others do: a refresh does not wait for them until it fails.
+func TestAbsentObjectsWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		vault := &smallVault{allowed: 5}
+		client := limitedClient(t, vault)
+		const objects = 100
+		fetch := volumeOf(t, client, "1", "absent", objects, "", time.Minute)
+		mountLimited(t, fetch)
+		before, late := vault.read(), 0
+		for i := range 20 {
+			<-time.After(75 * time.Second)
+			content, err := fetch(true)
+			if err != nil {
+				t.Errorf("refresh %d: %v", i, err)
+			}
+			if content.Outage != nil {
+				late++
+			}
+		}
+		if reads := vault.read() - before; reads < objects || late == 0 {
+			t.Errorf("%d reads of %d objects, %d refreshes are late", reads, objects, late)
+		}
+	})
+}
+
 func limitedClient(t *testing.T, vault *smallVault) *keyvault.Client {
 	t.Helper()
 	public, err := azure.CloudByName("AzurePublicCloud", "", "")
@@ -109,7 +135,7 @@ func volumeOf(
 	r.Volume, r.RotationInterval, r.Limits = id, interval, volume.Limits{Files: 1000, Bytes: 1 << 20}
 	for i := range objects {
 		object := secret(fmt.Sprintf("%s-%d", prefix, i))
-		object.Version = version
+		object.Version, object.Optional = version, prefix == "absent"
 		r.Objects = append(r.Objects, object)
 	}
 	return func(refresh bool) (volume.Content, error) {

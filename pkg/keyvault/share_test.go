@@ -20,11 +20,12 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// smallVault answers a number of requests in each window of ten seconds, and refuses the others.
+// smallVault answers a number of requests in each window of ten seconds, and refuses the others. It has all secrets but those
+// whose names begin with absent-.
 type smallVault struct {
 	mu            sync.Mutex
 	allowed, used int // in the window
-	answered      int // with a value
+	answered      int // of the vault's life
 	window        time.Time
 	value         string
 }
@@ -49,6 +50,9 @@ func (v *smallVault) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	v.answered++
 	name := strings.Trim(strings.TrimPrefix(req.URL.Path, "/secrets/"), "/")
+	if strings.HasPrefix(name, "absent-") {
+		return respond(http.StatusNotFound, `{"error":{"code":"SecretNotFound"}}`, "Content-Type", "application/json")
+	}
 	return respond(http.StatusOK, `{"value":"`+v.value+`","id":"https://shop.vault.azure.net/secrets/`+name+`/9d90276b377b4d9ea10763c153a2f015"}`,
 		"Content-Type", "application/json")
 }

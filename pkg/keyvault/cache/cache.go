@@ -179,9 +179,17 @@ func (c *Cache[V]) serves(e *entry[V], d Demand, now time.Time) bool {
 	}
 }
 
-// lacks reports whether the known absence of an optional object is fresh enough. A first mount always asks again.
+// lacks reports whether the known absence of an optional object is fresh enough. A first mount asks again, unless it would never
+// end because the vault limits the requests of the node.
 func (c *Cache[V]) lacks(e *entry[V], d Demand, now time.Time) bool {
-	return d.Optional && d.Refresh && e.failure.Absent && d.fresh(e.tried, now)
+	switch {
+	case !d.Optional || !e.failure.Absent || d.excludes(e.tried, now):
+		return false
+	case !d.Refresh:
+		return d.Limited && d.tried(e.tried, now)
+	default:
+		return d.fresh(e.tried, now) || younger(now.Sub(e.tried), d.Late)
+	}
 }
 
 // fresh reports whether an answer of that time is young enough for a refresh, and newer than what the volume has. If only

@@ -7,7 +7,8 @@ func (c *Cache[V]) LastKnown(key Key, d Demand) (Result[V], bool) {
 	return c.last(key, d, c.options.LastKnownGood)
 }
 
-// Late returns the last value of an object for a refresh that the vault's limit leaves no request for now.
+// Late returns the last value of an object, or that an optional one is absent, for a refresh that the vault's limit leaves no
+// request for now.
 func (c *Cache[V]) Late(key Key, d Demand) (Result[V], bool) {
 	return c.last(key, d, LateTime)
 }
@@ -16,10 +17,15 @@ func (c *Cache[V]) last(key Key, d Demand, limit time.Duration) (Result[V], bool
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, now := c.entries[key], c.options.Now()
-	if !e.has() || !younger(now.Sub(e.listed), limit) || d.excludes(e.read, now) {
+	usable := func(read, current time.Time) bool { return younger(now.Sub(current), limit) && !d.excludes(read, now) }
+	switch {
+	case e.has():
+		return e.result(e.listed), usable(e.read, e.listed)
+	case e != nil && d.Optional && e.failure != nil && e.failure.Absent:
+		return Result[V]{At: e.tried, Read: e.tried, Failure: e.failure}, usable(e.tried, e.tried)
+	default:
 		return Result[V]{}, false
 	}
-	return e.result(e.listed), true
 }
 
 // Last returns the last value of any age, to compare the next one with.

@@ -37,7 +37,7 @@ func (f *Fetch) cached(ctx context.Context, reads []*read) (left []*read) {
 		if f.proven(r.request.Vault) {
 			known, ok = f.cache.Find(f.cacheKey(r), f.demandOf(r))
 		}
-		if !ok || known.Failure != nil {
+		if !ok || known.Failure != nil && !(r.optional && known.Failure.Absent) {
 			left = append(left, r)
 			continue
 		}
