@@ -115,6 +115,9 @@ type entry[V Value] struct {
 	tenant string
 	lag    float64 // random, in [0, 1), for each fetch: see Due
 
+	absence *Failure  // that the object is absent; nil if it was not, or is not known
+	absent  time.Time // when that was requested
+
 	failure *Failure // of the last fetch; nil when it succeeded
 	tried   time.Time
 	paused  time.Time // until then failure is the answer
@@ -158,7 +161,9 @@ func (c *Cache[V]) find(key Key, d Demand) (Result[V], bool) {
 	switch {
 	case c.serves(e, d, now):
 		return e.result(e.current(d)), true
-	case e.failure != nil && (now.Before(e.paused) || c.lacks(e, d, now)):
+	case c.lacks(e, d, now):
+		return e.lack(), true
+	case e.failure != nil && now.Before(e.paused):
 		return Result[V]{At: e.tried, Read: e.tried, Failure: e.failure}, true
 	default:
 		return Result[V]{}, false
@@ -183,12 +188,12 @@ func (c *Cache[V]) serves(e *entry[V], d Demand, now time.Time) bool {
 // end because the vault limits the requests of the node.
 func (c *Cache[V]) lacks(e *entry[V], d Demand, now time.Time) bool {
 	switch {
-	case !d.Optional || !e.failure.Absent || d.excludes(e.tried, now):
+	case !d.Optional || e.absence == nil || d.excludes(e.absent, now):
 		return false
 	case !d.Refresh:
-		return d.Limited && d.tried(e.tried, now)
+		return d.Limited && d.tried(e.absent, now)
 	default:
-		return d.fresh(e.tried, now) || younger(now.Sub(e.tried), d.Late)
+		return d.fresh(e.absent, now) || younger(now.Sub(e.absent), d.Late)
 	}
 }
 
@@ -267,6 +272,9 @@ func (c *Cache[V]) Store(key Key, d Demand, r Result[V]) {
 	case r.Failure.Refused:
 		e.paused = now.Add(refusedPause)
 		c.clear(e)
+		if r.Failure.Absent {
+			e.absence, e.absent = r.Failure, r.At
+		}
 	default:
 		e.paused = now.Add(failedPause + time.Duration(c.options.Random()*float64(failedSpread)))
 	}

@@ -2,7 +2,7 @@ package cache
 
 import "time"
 
-// LastKnown returns the last value of an object, if the demand may be satisfied with it in an outage.
+// LastKnown returns the last value of an object, or that an optional one is absent, if the demand may be satisfied with it in an outage.
 func (c *Cache[V]) LastKnown(key Key, d Demand) (Result[V], bool) {
 	return c.last(key, d, c.options.LastKnownGood)
 }
@@ -21,8 +21,8 @@ func (c *Cache[V]) last(key Key, d Demand, limit time.Duration) (Result[V], bool
 	switch {
 	case e.has():
 		return e.result(e.listed), usable(e.read, e.listed)
-	case e != nil && d.Optional && e.failure != nil && e.failure.Absent:
-		return Result[V]{At: e.tried, Read: e.tried, Failure: e.failure}, usable(e.tried, e.tried)
+	case e != nil && d.Optional && e.absence != nil:
+		return e.lack(), usable(e.absent, e.absent)
 	default:
 		return Result[V]{}, false
 	}
@@ -37,4 +37,9 @@ func (c *Cache[V]) Last(key Key) (value V, ok bool) {
 		return value, false
 	}
 	return e.value, true
+}
+
+// lack returns that the object is absent.
+func (e *entry[V]) lack() Result[V] {
+	return Result[V]{At: e.absent, Read: e.absent, Failure: e.absence}
 }

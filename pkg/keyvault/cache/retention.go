@@ -90,16 +90,16 @@ func (c *Cache[V]) Size() int {
 
 // fill sets an entry's value and counts its bytes. The caller holds c.mu.
 func (c *Cache[V]) fill(e *entry[V], value V) {
-	e.value = value
+	e.value, e.absence = value, nil
 	c.bytes += entryBytes + value.Size() - e.bytes
 	e.bytes = entryBytes + value.Size()
 }
 
-// clear removes an entry's value. The caller holds c.mu.
+// clear removes an entry's value, or that there is none. The caller holds c.mu.
 func (c *Cache[V]) clear(e *entry[V]) {
 	var none V
 	c.bytes += entryBytes - e.bytes
-	e.value, e.read, e.listed, e.bytes = none, time.Time{}, time.Time{}, entryBytes
+	e.value, e.absence, e.read, e.listed, e.bytes = none, nil, time.Time{}, time.Time{}, entryBytes
 }
 
 // drop removes an entry. The caller holds c.mu.

@@ -137,7 +137,7 @@ func (f *Fetch) lastKnown(r *read) (cache.Result[*Value], bool) {
 	if f.Refresh || f.lastKnownGood == 0 || !f.proven(r.request.Vault) {
 		return cache.Result[*Value]{}, false
 	}
-	return f.cache.LastKnown(f.cacheKey(r), f.Demand)
+	return f.cache.LastKnown(f.cacheKey(r), f.demandOf(r))
 }
 
 // tenant returns the tenant to log in to for a vault; empty if it is not known.
