@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
@@ -20,10 +21,12 @@ func TestObjectsThatAreSeldomRead(t *testing.T) {
 	for name, test := range map[string]struct {
 		version  string
 		interval time.Duration
+		gone     bool
 	}{
-		"with a version":      {version, interval},
-		"without an interval": {"", 0},
-		"with a long one":     {"", 24 * time.Hour},
+		"with a version":      {version, interval, false},
+		"without an interval": {"", 0, false},
+		"with a long one":     {"", 24 * time.Hour, false},
+		"that are gone":       {"", interval, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -32,9 +35,13 @@ func TestObjectsThatAreSeldomRead(t *testing.T) {
 				others, few := volumeOf(t, client, "others", "other", 200, test.version, test.interval), volumeOf(t, client, "few", "few", 5, "", interval)
 				mountLimited(t, others)
 				mountLimited(t, few)
+				if test.gone {
+					client.Forget("others")
+					<-time.After(interval + cache.CallTime)
+				}
 				for i := range 10 {
 					<-time.After(75 * time.Second)
-					if test.interval == interval {
+					if test.interval == interval && !test.gone {
 						if _, err := others(true); err != nil {
 							t.Fatal(err)
 						}

@@ -25,13 +25,21 @@ func TestLate(t *testing.T) {
 	if _, hit := cache.Find(latestKey, Demand{Limited: true, Late: late}); hit {
 		t.Error("a first mount takes a late value")
 	}
+	clock.pass(interval + CallTime - 1)
+	if need := cache.Need(latestKey.Vault); need != 1/interval.Seconds() {
+		t.Errorf("%g requests a second", need)
+	}
+	clock.pass(1)
+	if need := cache.Need(latestKey.Vault); need != 0 {
+		t.Errorf("%g requests a second for volumes that are gone", need)
+	}
 	limited.NotBefore = clock.now
 	if _, known := cache.Late(latestKey, limited); known {
 		t.Error("a late value is older than NotBefore")
 	}
 	limited.NotBefore = time.Time{}
-	clock.pass(LateTime - late - 1)
-	if _, known := cache.Late(latestKey, limited); !known || cache.Tidy() != 0 || cache.Need(latestKey.Vault) != 1/interval.Seconds() {
+	clock.pass(LateTime - late - (interval + CallTime) - 1)
+	if _, known := cache.Late(latestKey, limited); !known || cache.Tidy() != 0 {
 		t.Error("the value is gone early")
 	}
 	clock.pass(1)

@@ -68,13 +68,14 @@ func (c *Cache[V]) sweep(now time.Time) {
 	}
 }
 
-// Need returns how many requests a second refreshes would send to a vault, with one for each object in its interval. Pinned
-// versions, and objects of volumes without an interval, are not read again.
+// Need returns how many requests a second refreshes would send to a vault, with one for each object in its interval. Not read
+// again are pinned versions, and objects of volumes that are gone or have no interval.
 func (c *Cache[V]) Need(vault string) (rate float64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := c.options.Now()
 	for key, e := range c.entries {
-		if key.Vault == vault && key.Version == "" && e.interval > 0 {
+		if key.Vault == vault && key.Version == "" && e.interval > 0 && younger(now.Sub(e.used), e.interval+CallTime) {
 			rate += 1 / e.interval.Seconds()
 		}
 	}
