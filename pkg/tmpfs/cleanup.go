@@ -70,7 +70,7 @@ func isOpen(parent int, name string, depth int) bool {
 		}
 		fd, err := unix.Openat(int(folder.Fd()), e.Name(), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return false
+			return errors.Is(err, unix.EAGAIN) // a lease of another process
 		}
 		defer func() { _ = unix.Close(fd) }() // which also ends the lease
 		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK)

@@ -214,3 +214,30 @@ func TestDeepSetBesideASubPath(t *testing.T) {
 		t.Errorf("the subPath holds %q", got)
 	}
 }
+
+// A container of the user that owns the files may take a lease on one, also where it cannot write. Then nobody else can open the file at
+// once. That keeps no new set away, and the file counts as open.
+func TestLeasedFile(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, tmpfs.Options{})
+	f.publish(t, content("a", "1", "b", "1"))
+	leased, err := os.Open(filepath.Join(f.target, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = leased.Close() }()
+	if _, err := unix.FcntlInt(leased.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []volume.Outcome{
+		{Changed: true, Tampered: "its files: one that cannot be read, because a process has a lease on it (F_SETLEASE)"}, {Changed: true},
+	} {
+		next := content("a", "2", "b", want.Tampered)
+		if o, err := f.Publish(t.Context(), f.mount(), next); err != nil || o != want {
+			t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
+		}
+		if got := read(t, filepath.Join(f.target, "b")); got != want.Tampered {
+			t.Errorf("b = %q", got)
+		}
+	}
+}
