@@ -1,10 +1,12 @@
 package driver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -28,7 +30,7 @@ func (d *Driver) httpServer() *http.Server {
 		}
 		respond(w, text, d.ready(r.Context()))
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(d.config.Registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", oneAtATime(promhttp.HandlerFor(d.config.Registry, promhttp.HandlerOpts{})))
 	mux.HandleFunc("GET /volumes", d.serveVolumes)
 	return &http.Server{
 		Handler:           mux,
@@ -74,3 +76,30 @@ func respond(w http.ResponseWriter, text string, err error) {
 	}
 	_, _ = fmt.Fprintln(w, text)
 }
+
+// oneAtATime lets the handler make one answer at a time, and sends it when the handler has ended. Making one takes up to a megabyte, most of it
+// for gzip, and every pod of a cluster can ask on [maxConns] connections and not read: the volumes of the node need that memory.
+func oneAtATime(handler http.Handler) http.HandlerFunc {
+	var mu sync.Mutex
+	return func(w http.ResponseWriter, r *http.Request) {
+		made := answer{ResponseWriter: w, code: http.StatusOK}
+		func() {
+			mu.Lock()
+			defer mu.Unlock()
+			handler.ServeHTTP(&made, r)
+		}()
+		w.WriteHeader(made.code)
+		_, _ = w.Write(made.body.Bytes()) // an error means that the client is gone
+	}
+}
+
+// answer keeps what a handler writes.
+type answer struct {
+	http.ResponseWriter // for the headers
+
+	code int
+	body bytes.Buffer
+}
+
+func (a *answer) WriteHeader(code int)        { a.code = code }
+func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -97,4 +99,41 @@ func TestMetricsAreWellNamed(t *testing.T) {
 	if _, err := New(h.config); err == nil || !strings.HasPrefix(err.Error(), "registering metrics: ") {
 		t.Errorf("a second driver on the same registry = %v, want an error", err)
 	}
+}
+
+// A client that does not read its answer keeps the answer in memory, and not the handler: that has 700 KB for gzip alone.
+func TestMetricsAreMadeBeforeTheyAreSent(t *testing.T) {
+	t.Parallel()
+	h := startDriver(t, newFakes())
+	handler := h.driver.httpServer().Handler
+	for _, encoding := range []string{"gzip", "identity"} {
+		w := &sender{ResponseRecorder: httptest.NewRecorder()}
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody)
+		r.Header.Set("Accept-Encoding", encoding)
+		handler.ServeHTTP(w, r)
+		if got := w.Header().Get("Content-Encoding"); w.Code != http.StatusOK || w.Body.Len() == 0 || strings.TrimPrefix(encoding, "identity") != got {
+			t.Errorf("%s: %d, %q, %d bytes", encoding, w.Code, got, w.Body.Len())
+		}
+		if w.inHandler {
+			t.Errorf("%s: the handler waits for the client", encoding)
+		}
+	}
+}
+
+// sender notes whether the handler of the metrics waits for it.
+type sender struct {
+	*httptest.ResponseRecorder
+
+	inHandler bool
+}
+
+func (s *sender) Write(p []byte) (int, error) {
+	pcs := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
+	for more := true; more; {
+		var f runtime.Frame
+		f, more = frames.Next()
+		s.inHandler = s.inHandler || strings.Contains(f.Function, "/promhttp.")
+	}
+	return s.ResponseRecorder.Write(p)
 }
