@@ -74,6 +74,42 @@ func TestConnLimiter(t *testing.T) {
 	})
 }
 
+// One client that opens connections without end cannot close those of others. Else it could keep the kubelet's probe from an answer, and the
+// kubelet would restart the driver.
+func TestConnLimiterSparesOthers(t *testing.T) {
+	t.Parallel()
+	limiter := &connLimiter{}
+	open := func(peer byte) *peerConn {
+		conn := &peerConn{peer: net.IPv4(10, 0, 0, peer)}
+		limiter.track(conn, http.StateNew)
+		return conn
+	}
+	flood := []*peerConn{open(66)}
+	kubelet, prometheus := open(1), open(2)
+	for range 2 * maxConns {
+		flood = append(flood, open(66))
+	}
+	if kubelet.closed || prometheus.closed {
+		t.Error("a connection of another client was closed")
+	}
+	for i, conn := range flood {
+		if want := i < len(flood)-(maxConns-2); conn.closed != want {
+			t.Fatalf("connection %d of %d: closed %t, want %t", i, len(flood), conn.closed, want)
+		}
+	}
+}
+
+// peerConn is a connection of a client.
+type peerConn struct {
+	net.Conn
+
+	peer   net.IP
+	closed bool
+}
+
+func (c *peerConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: c.peer} }
+func (c *peerConn) Close() error         { c.closed = true; return nil }
+
 func isTimeout(err error) bool {
 	timeout, ok := err.(net.Error) //nolint:errorlint // of a connection, as it is
 	return ok && timeout.Timeout()
