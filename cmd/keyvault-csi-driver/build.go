@@ -38,6 +38,7 @@ func newDaemon(o options, logger logr.Logger) (d daemon, err error) {
 	}
 	o.driver.Version = buildVersion()
 	o.driver.Defaults.VaultSuffix, o.driver.Defaults.TokenAudience = o.keyvault.Cloud.VaultSuffix, o.keyvault.Cloud.FederationAudience
+	o.driver.Defaults.CSIDriver = o.driver.Name
 	o.driver.Fetcher, o.driver.Store, o.driver.Registry = d.fetcher, store, registry
 	o.driver.Policy = newPolicy(o.policyFile, registry, logger.WithName("policy"))
 	if d.driver, err = driver.New(o.driver); err != nil {

@@ -69,7 +69,7 @@ func TestRefused(t *testing.T) {
 		"a key of a public part":     {workload("objects", "- {certificate: a, source: certificate, key: b}"), `objects[0].key: does not go with source: certificate, which has no private key`},
 		"a field of a manifest":      {workload("objects", "- {manifest: a, tag: true}"), `objects[0].tag: unknown field, did you mean tags?`},
 		"file and folder":            {workload("objects", "- secret: a\n  path: x\n- secret: b\n  path: x/y"), `objects[1]: writes "x/y", but objects[0] writes the file "x"`},
-		"no token":                   {noToken, `csi.storage.k8s.io/serviceAccount.tokens: the kubelet sent no token for audience "api://AzureADTokenExchange", the CSIDriver object must list it under tokenRequests`},
+		"no token":                   {noToken, `csi.storage.k8s.io/serviceAccount.tokens: the kubelet sent no token for audience "api://AzureADTokenExchange", the CSIDriver object keyvault-csi.io must list it under tokenRequests`},
 		"half a service principal":   {principal, `identity: servicePrincipal needs the key clientsecret or clientcertificate in the Secret of nodePublishSecretRef`},
 		"secret and attribute clash": {disagree, `clientID: differs from the key clientid of the Secret`},
 		"three problems at once":     {workload("secrets", "a b", "vault", "x", "timeout", "-1s"), `timeout: "-1s" must be a Go duration above 0 and up to 110s such as "90s"; vault: "x" is not a vault, want https://NAME.vault.azure.net or NAME (3 to 24 letters, digits and single hyphens, a letter first); secrets[0]: the name "a b" is not 1 to 127 letters, digits and hyphens`},
@@ -123,7 +123,7 @@ func TestACallWithoutPodInfo(t *testing.T) {
 	v.NoPodInfo = true
 	var problems []string
 	for _, key := range []string{"pod.name", "pod.namespace", "pod.uid", "serviceAccount.name"} {
-		problems = append(problems, "csi.storage.k8s.io/"+key+": is missing, the CSIDriver object must have podInfoOnMount: true")
+		problems = append(problems, "csi.storage.k8s.io/"+key+": is missing, the CSIDriver object keyvault-csi.io must have podInfoOnMount: true")
 	}
 	refused(t, n, v, codes.InvalidArgument, strings.Join(problems, "; "))
 }
