@@ -1,6 +1,7 @@
 package tmpfs_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/tmpfs"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -154,5 +156,43 @@ func TestOutageIsWrittenInTheSet(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// A set that was installed and could not be compared is no change by another process, and the next call reports that it is new.
+func TestNewSetThatCannotBeCompared(t *testing.T) { //nolint:paralleltest // it limits the open files of the process
+	var full unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &full); err != nil {
+		t.Fatal(err)
+	}
+	few := full
+	f := newFixture(t, tmpfs.Options{Memory: func() tmpfs.Memory { // asked for before the set is written
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &few)
+		return tmpfs.Memory{}
+	}})
+	deep := strings.Repeat("d/", 30) + "file" // a comparison has all its folders open
+	f.publish(t, content(deep, "1"))
+	free, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	few.Cur = uint64(free.Fd()) + 16
+	_ = free.Close()
+	o, err := f.Publish(t.Context(), f.mount(), content(deep, "2"))
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &full); err != nil {
+		t.Fatal(err)
+	}
+	few = full
+	if !errors.Is(err, unix.EMFILE) || !o.Changed {
+		t.Fatalf("Publish = %+v, %v, want a new set and EMFILE", o, err)
+	}
+	if state, err := f.Inspect(t.Context(), f.target); err != nil || !state.Unverified {
+		t.Errorf("Inspect = %+v, %v, want a set that is due", state, err)
+	}
+	if !f.publish(t, content(deep, "2")) {
+		t.Error("the new set is not reported")
+	}
+	if f.publish(t, content(deep, "2")) {
+		t.Error("the new set is reported again")
 	}
 }

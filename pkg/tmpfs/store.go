@@ -68,6 +68,7 @@ type record struct {
 	verified   bool                        // and was so when the set was last compared or written
 	digest     fingerprint                 // of the set; zero if this process has not compared it
 	unreadable map[fileVersion]contentHash // files that this process may not read
+	unreported bool                        // no call without an error has reported the set as a change
 }
 
 // New makes a Store. It finds out which volumes are mounted.
@@ -132,7 +133,8 @@ func (s *Store) verified(ctx context.Context, t *target) bool {
 	}
 	err := s.mounter.lock(ctx, t.fd)
 	if !changed {
-		s.remember(t, record{locked: err == nil, digest: known.digest, unreadable: known.unreadable})
+		known.locked, known.verified = err == nil, false
+		s.remember(t, known)
 	}
 	return false
 }

@@ -46,15 +46,18 @@ func (u *update) run(ctx context.Context) error {
 			return fmt.Errorf("a container has changed %s, and does so again or keeps it from being put right; "+
 				"delete the pod, and set readOnly: true under csi", u.found.tampered)
 		}
-		if err := u.write(ctx); err != nil {
-			u.remember(u.at, record{locked: u.lockErr == nil, digest: u.known.digest, unreadable: u.known.unreadable})
-			return err
+		err := u.write(ctx)
+		if err == nil {
+			if err = u.at.refresh(); err != nil {
+				u.records.Delete(u.at.path) // which set it holds is not known
+				return err
+			}
+			u.found, err = compare(u.at, u.next, u.known)
 		}
-		if err := u.at.refresh(); err != nil {
-			return err
-		}
-		var err error
-		if u.found, err = compare(u.at, u.next, u.known); err != nil {
+		if err != nil {
+			u.remember(u.at, record{
+				locked: u.lockErr == nil, digest: u.known.digest, unreadable: u.known.unreadable, unreported: u.outcome.Changed,
+			})
 			return err
 		}
 		u.found.leftovers = false // containers use them
@@ -67,6 +70,7 @@ func (u *update) run(ctx context.Context) error {
 func (u *update) inspect(ctx context.Context) (err error) {
 	var remembered, changed bool
 	u.known, remembered, changed = u.recordOf(u.at)
+	u.outcome.Changed = u.known.unreported
 	if !u.known.locked {
 		u.lockErr = u.mounter.lock(ctx, u.at.fd)
 	}
