@@ -40,9 +40,13 @@ func (n *nodeServer) publish(ctx context.Context, r publishRequest) error {
 		return n.publishFirst(ctx, r, tolerance)
 	}
 
-	n.volumes.LoadOrStore(r.volumeID, volumeHealth{})
 	r.refresh, r.fetched = true, state.Fetched
 	r.young = !state.Unverified && !state.Outage && (interval == 0 || n.younger(state.Fetched, interval))
+	health := volumeHealth{}
+	if !r.young && !n.younger(state.Fetched, tolerance) {
+		health = notRefreshed("not refreshed since the start of the driver", false)
+	}
+	n.volumes.LoadOrStore(r.volumeID, health)
 	before := n.seeSet(r)
 	if r.young && !before {
 		return nil

@@ -94,6 +94,43 @@ func TestVolumesAreListed(t *testing.T) {
 	check("removed", page())
 }
 
+// A set that was too old already when the driver started is stale until its refresh succeeds, also while the vault is asked.
+func TestOldVolumeAfterARestart(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		interval string
+		reason   string
+	}{{"2m", "Stale"}, {"0", ""}} { // never due: its age is no failure
+		f := newFakes()
+		h := startDriver(t, f, func(c *Config) { c.HTTPAddress = "127.0.0.1:0" })
+		f.sets[h.target()] = f.clock().Add(-72 * time.Hour)
+		asked := ""
+		f.fetch = func(context.Context, volume.Request) (volume.Content, error) {
+			asked = h.volumes(t).reasons()
+			return volume.Content{Fetched: f.clock()}, nil
+		}
+		request := h.request()
+		request.VolumeContext["rotationInterval"] = tc.interval
+		if _, err := h.node.NodePublishVolume(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+		if asked != tc.reason {
+			t.Errorf("interval %s: while the vault is asked the reason is %q, want %q", tc.interval, asked, tc.reason)
+		}
+		if got := h.volumes(t).reasons(); got != "" {
+			t.Errorf("interval %s: then the reason is %q", tc.interval, got)
+		}
+	}
+}
+
+func (p volumesPage) reasons() string {
+	var all []string
+	for _, v := range p.Volumes {
+		all = append(all, v.Reason)
+	}
+	return strings.Join(all, " ")
+}
+
 // A refresh that turns out not to be due keeps the ends of the certificates.
 func TestVolumesKeepTheirExpiries(t *testing.T) {
 	t.Parallel()
