@@ -2,6 +2,8 @@ package tmpfs_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -121,6 +123,26 @@ func TestForgedSetAfterARestart(t *testing.T) {
 				t.Errorf("Publish = %+v, %v, want %+v", o, err, want)
 			}
 		})
+	}
+}
+
+// What a set carries must stay as earlier versions have written it: after an upgrade, another form would make each volume of the node look
+// changed by somebody else.
+func TestFingerprintOfEarlierVersions(t *testing.T) {
+	t.Parallel()
+	if mountns.InUserNamespace() || os.Geteuid() != 0 {
+		t.Skip("what was written is kept in an attribute that takes CAP_SYS_ADMIN of the machine")
+	}
+	f := newFixture(t, tmpfs.Options{})
+	group := uint32(2000)
+	if _, err := f.Publish(t.Context(), volume.Mount{Target: f.target, Group: &group}, content("a", "1", "b/\u00e9", "2")); err != nil {
+		t.Fatal(err)
+	}
+	var digest [sha256.Size]byte
+	n, err := unix.Getxattr(filepath.Join(f.target, "..data"), "trusted.keyvault-csi", digest[:])
+	const want = "79126c206fb5092e3d8a01d22943773e24af3295fd09777aeb18b9b18d2768c2"
+	if got := hex.EncodeToString(digest[:max(n, 0)]); err != nil || got != want {
+		t.Errorf("the set carries %s, %v, want %s", got, err, want)
 	}
 }
 
