@@ -46,12 +46,15 @@ func judge(logger klog.Logger, health, before volumeHealth, content volume.Conte
 	return health
 }
 
-// inspect logs and counts what must never happen: another process wrote into a volume, or still can.
-func (n *nodeServer) inspect(ctx context.Context, outcome volume.Outcome) (health volumeHealth) {
+// inspect logs and counts what must never happen: another process wrote into a volume, or still can. The latter is logged once, because a
+// container can keep something open for days.
+func (n *nodeServer) inspect(ctx context.Context, volumeID string, outcome volume.Outcome) (health volumeHealth) {
 	if outcome.Writable != "" {
 		n.metrics.writable.Inc()
-		klog.FromContext(ctx).Error(nil, "volume is not read-only; the next call of the kubelet tries again", "reason", outcome.Writable)
 		health = volumeHealth{reasonWritable, oneLine(outcome.Writable)}
+		if before, _ := n.volumes.Load(volumeID); before != health {
+			klog.FromContext(ctx).Error(nil, "volume is not read-only; the next call of the kubelet tries again", "reason", outcome.Writable)
+		}
 	}
 	if outcome.Tampered != "" {
 		n.metrics.tampered.Inc()

@@ -63,7 +63,7 @@ func (n *nodeServer) younger(fetched time.Time, limit time.Duration) bool {
 
 func (n *nodeServer) publishFirst(ctx context.Context, r publishRequest, tolerance time.Duration) error {
 	content, outcome, err := n.replace(ctx, r)
-	health := n.inspect(ctx, outcome)
+	health := n.inspect(ctx, r.volumeID, outcome)
 	if err != nil {
 		n.pipeline.Forget(r.volumeID)
 		return err
@@ -90,7 +90,7 @@ func (n *nodeServer) refresh(ctx context.Context, r publishRequest, tolerance ti
 	if errors.Is(err, errYoung) {
 		return nil
 	}
-	health, logger := n.inspect(ctx, outcome), klog.FromContext(ctx)
+	health, logger := n.inspect(ctx, r.volumeID, outcome), klog.FromContext(ctx)
 	switch {
 	case err == nil && content.Outage != nil:
 		if outcome.Changed {
