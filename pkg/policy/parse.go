@@ -164,8 +164,11 @@ func vaultGlob(text string) (string, error) {
 	default:
 		return "", fmt.Errorf("%q does not begin with https:// as every vault does, nor with *", text)
 	}
-	if strings.ContainsAny(host, ":/") {
+	switch {
+	case strings.ContainsAny(host, ":/"):
 		return "", fmt.Errorf("%q has a port or a path, and so matches no vault", text)
+	case isURL && !strings.ContainsAny(host, ".*"):
+		return "", fmt.Errorf("%q has no domain, and so matches no vault; write all of it, such as https://NAME.vault.azure.net", text)
 	}
 	return glob, nil
 }

@@ -282,6 +282,7 @@ func TestParseErrors(t *testing.T) {
 		{"rules: [{effect: deny, namespaces: [a], identities: [workload], vaults: ['https://pay.vault.azure.net:443']}]", `rules[0].vaults[0]: "https://pay.vault.azure.net:443" has a port or a path, and so matches no vault`},
 		{"rules: [{effect: deny, namespaces: [a], identities: [workload], vaults: ['*.vault.azure.net/*']}]", `rules[0].vaults[0]: "*.vault.azure.net/*" has a port or a path, and so matches no vault`},
 		{"rules: [{namespaces: [a], identities: [workload], vaults: [shop]}]", `rules[0].vaults[0]: "shop" does not begin with https:// as every vault does, nor with *`},
+		{"rules: [{effect: deny, namespaces: [a], identities: [workload], vaults: ['https://shop']}]", `rules[0].vaults[0]: "https://shop" has no domain, and so matches no vault; write all of it, such as https://NAME.vault.azure.net`},
 	} {
 		_, err := policy.Parse([]byte(tc.text))
 		if err == nil || err.Error() != tc.want {
