@@ -105,8 +105,8 @@ func (r *rule) check() error {
 		required bool
 		check    func(string) (string, error)
 	}{
-		{"namespaces", r.Namespaces, true, notEmpty},
-		{"serviceAccounts", r.ServiceAccounts, false, notEmpty},
+		{"namespaces", r.Namespaces, true, nameGlob},
+		{"serviceAccounts", r.ServiceAccounts, false, nameGlob},
 		{"identities", r.Identities, true, identityKind},
 		{"clientIDs", r.ClientIDs, false, lowerCase},
 		{"vaults", r.Vaults, false, vaultGlob},
@@ -140,6 +140,14 @@ func notEmpty(text string) (string, error) {
 		return "", errors.New("is empty")
 	}
 	return text, nil
+}
+
+// nameGlob refuses what matches no namespace and no service account, such as namespace/name: a denial would have no effect.
+func nameGlob(text string) (string, error) {
+	if strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-.*") != "" {
+		return "", fmt.Errorf("%q matches no name in Kubernetes, which has lower-case letters, digits, - and . only", text)
+	}
+	return notEmpty(text)
 }
 
 // lowerCase is for GUIDs and Azure's resource ids, which are the same in either case.

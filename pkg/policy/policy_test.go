@@ -282,6 +282,8 @@ func TestParseErrors(t *testing.T) {
 		{"rules: [{effect: deny, namespaces: [a], identities: [workload], vaults: ['https://pay.vault.azure.net:443']}]", `rules[0].vaults[0]: "https://pay.vault.azure.net:443" has a port or a path, and so matches no vault`},
 		{"rules: [{effect: deny, namespaces: [a], identities: [workload], vaults: ['*.vault.azure.net/*']}]", `rules[0].vaults[0]: "*.vault.azure.net/*" has a port or a path, and so matches no vault`},
 		{"rules: [{namespaces: [a], identities: [workload], vaults: [shop]}]", `rules[0].vaults[0]: "shop" does not begin with https:// as every vault does, nor with *`},
+		{"rules: [{effect: deny, namespaces: [a], serviceAccounts: [a/api], identities: [workload]}]", `rules[0].serviceAccounts[0]: "a/api" matches no name in Kubernetes, which has lower-case letters, digits, - and . only`},
+		{"rules: [{effect: deny, namespaces: [Shop], identities: [workload]}]", `rules[0].namespaces[0]: "Shop" matches no name in Kubernetes, which has lower-case letters, digits, - and . only`},
 		{"rules: [{effect: deny, namespaces: [a], identities: [workload], vaults: ['https://shop']}]", `rules[0].vaults[0]: "https://shop" has no domain, and so matches no vault; write all of it, such as https://NAME.vault.azure.net`},
 	} {
 		_, err := policy.Parse([]byte(tc.text))
