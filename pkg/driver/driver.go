@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
@@ -86,6 +87,8 @@ type Driver struct {
 	node   *nodeServer
 
 	service service // beside CSI
+
+	probes singleflight.Group
 
 	registration atomic.Pointer[string] // why the kubelet refused last, on one line; empty if it did not; nil until it has called
 	offering     atomic.Bool            // the registration socket must be there

@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -63,6 +64,35 @@ func TestHTTP(t *testing.T) {
 		if got := get(t, h.http+path, http.StatusServiceUnavailable); !strings.Contains(got, "probing "+h.driver.socket) {
 			t.Errorf("%s = %q, want the reason", path, got)
 		}
+	}
+}
+
+// Requests at the same time share one probe of the sockets, which takes half a millisecond of CPU: every pod of a cluster can send them.
+func TestProbesAreShared(t *testing.T) {
+	t.Parallel()
+	h, e := startExtra(t)
+	const requests = 50
+	asked, release := make(chan struct{}, requests), make(chan struct{})
+	e.probe = func() { asked <- struct{}{}; <-release }
+	handler := h.driver.httpServer().Handler
+	var started, answered sync.WaitGroup
+	for range requests {
+		started.Add(1)
+		answered.Go(func() {
+			started.Done()
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/healthz", http.NoBody))
+			if w.Code != http.StatusOK {
+				t.Errorf("/healthz = %d %s", w.Code, w.Body)
+			}
+		})
+	}
+	started.Wait()
+	<-asked
+	close(release)
+	answered.Wait()
+	if probes := 1 + len(asked); probes > requests/2 {
+		t.Errorf("%d probes for %d requests", probes, requests)
 	}
 }
 

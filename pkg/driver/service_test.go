@@ -53,6 +53,7 @@ func (notReady) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, e
 // extra is its [Service].
 type extra struct {
 	server extraServer
+	probe  func() // called by each probe, if set
 
 	mu       sync.Mutex
 	answered []string
@@ -73,6 +74,9 @@ func (e *extra) Answered(req any, err error) (repeated bool) {
 }
 
 func (e *extra) Probe(ctx context.Context, conn grpc.ClientConnInterface) (ours bool, err error) {
+	if e.probe != nil {
+		e.probe()
+	}
 	response, err := csi.NewIdentityClient(conn).Probe(ctx, &csi.ProbeRequest{})
 	return response.GetReady().GetValue(), err
 }
