@@ -62,11 +62,16 @@ func (n *nodeServer) NodeUnpublishVolume(ctx context.Context, req *csi.NodeUnpub
 	if err := n.config.Store.Unpublish(target); err != nil {
 		return nil, err
 	}
-	n.volumes.Delete(req.GetVolumeId())
-	n.sets.Delete(req.GetVolumeId())
-	n.pipeline.Forget(req.GetVolumeId())
+	n.forget(req.GetVolumeId())
 	klog.FromContext(ctx).Info("volume removed")
 	return &csi.NodeUnpublishVolumeResponse{}, nil
+}
+
+// forget is for a volume that is not mounted.
+func (n *nodeServer) forget(volumeID string) {
+	n.volumes.Delete(volumeID)
+	n.sets.Delete(volumeID)
+	n.pipeline.Forget(volumeID)
 }
 
 // lock reserves a cleaned target for one call. The kubelet starts no second call for a target, but a retry can overlap a

@@ -65,7 +65,7 @@ func (n *nodeServer) publishFirst(ctx context.Context, r publishRequest, toleran
 	content, outcome, err := n.replace(ctx, r)
 	health := n.inspect(ctx, r.volumeID, outcome)
 	if err != nil {
-		n.pipeline.Forget(r.volumeID)
+		n.forget(r.volumeID)
 		return err
 	}
 	logger := klog.FromContext(ctx)

@@ -123,6 +123,23 @@ func TestOldVolumeAfterARestart(t *testing.T) {
 	}
 }
 
+// A volume that somebody has unmounted, and that cannot be mounted again, is not listed as a healthy one.
+func TestVolumeThatIsGone(t *testing.T) {
+	t.Parallel()
+	f := newFakes()
+	h := startDriver(t, f, func(c *Config) { c.HTTPAddress = "127.0.0.1:0" })
+	wantStatus(t, h.publish(t), codes.OK, "")
+	delete(f.sets, h.target())
+	f.fetch = failing(volume.ErrUnavailable, "vault is down")
+	wantStatus(t, h.publish(t), codes.Unavailable, "vault is down")
+	if got := h.volumes(t).Volumes; len(got) != 0 {
+		t.Errorf("the volumes are %+v, want none", got)
+	}
+	if got := h.driver.node.countBefore() + h.driver.node.countVolumes(false); got != 0 {
+		t.Errorf("%d volumes are counted", got)
+	}
+}
+
 func (p volumesPage) reasons() string {
 	var all []string
 	for _, v := range p.Volumes {
