@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -31,6 +32,17 @@ func notRefreshed(message string, usable bool) volumeHealth {
 		return volumeHealth{reasonRefreshFailed, oneLine(message)}
 	}
 	return volumeHealth{reasonStale, oneLine(message)}
+}
+
+// logged reports whether the failure of a call was logged when it was new: that of a refresh, of which every volume of the node has one each
+// minute in an outage.
+func (n *nodeServer) logged(req any, err error) bool {
+	publish, isPublish := req.(*csi.NodePublishVolumeRequest)
+	if !isPublish || err == nil {
+		return false
+	}
+	stored, _ := n.volumes.Load(publish.GetVolumeId())
+	return stored == notRefreshed(status.Convert(err).Message(), false)
 }
 
 // judge returns the health of a set without a failure: that of the publish, or else of its content. It logs a gap in a

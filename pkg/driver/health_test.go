@@ -82,6 +82,9 @@ func TestFailedRefreshIsReported(t *testing.T) {
 		}
 	}
 
+	if got := strings.Count(h.log.String(), "call failed"); got != 0 {
+		t.Errorf("what is logged once is logged %d times more, as a call that failed", got)
+	}
 	if _, err := h.node.NodeUnpublishVolume(t.Context(), h.unpublish()); err != nil {
 		t.Fatal(err)
 	}

@@ -134,7 +134,7 @@ func (d *Driver) serve(ctx context.Context, open listeners) error {
 }
 
 func (d *Driver) csiServer(logger klog.Logger) *grpc.Server {
-	server := newServer(maxStreams, d.intercept(logger, describe, func(any, error) bool { return false }))
+	server := newServer(maxStreams, d.intercept(logger, describe, d.node.logged))
 	csi.RegisterIdentityServer(server, &identityServer{name: d.config.Name, version: d.config.Version})
 	csi.RegisterNodeServer(server, d.node)
 	return server
