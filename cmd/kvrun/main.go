@@ -28,6 +28,8 @@ const (
 const (
 	// settle is how long kvrun waits after a change, because the volumes of a pod change one after the other.
 	settle = 500 * time.Millisecond
+	// again is how long kvrun waits after a read that failed: the cause may be one of the moment, such as a node without open files.
+	again = 10 * time.Second
 	// grace is the time from SIGTERM to SIGKILL. It is the kubelet's default.
 	grace = 30 * time.Second
 )

@@ -63,6 +63,8 @@ type supervisor struct {
 
 	current    set              // the program was started with it, or has got a signal about it
 	settled    <-chan time.Time // after the first of some changes
+	retry      <-chan time.Time // after a read that failed
+	failure    string           // of the last read; it is logged once
 	overdue    <-chan time.Time // when the program has not ended after SIGTERM
 	stopping   bool             // kvrun has sent SIGTERM
 	terminated bool             // somebody else has sent SIGTERM: no restart any more
@@ -94,6 +96,8 @@ func (s *supervisor) run(first set, received signals, changes <-chan error) (exi
 			}
 		case <-s.settled:
 			s.look()
+		case <-s.retry:
+			s.look()
 		case <-s.overdue:
 			s.overdue = nil
 			s.log(fmt.Sprintf("the command has not ended %v after SIGTERM; it gets SIGKILL", grace))
@@ -115,12 +119,18 @@ func (s *supervisor) forward(number syscall.Signal) {
 
 // look reads the files and acts if they have changed.
 func (s *supervisor) look() {
-	s.settled = nil
+	s.settled, s.retry = nil, nil
 	next, err := s.read()
-	switch {
-	case err != nil:
-		s.log(err.Error() + "; the command keeps the values that it has")
+	if err != nil {
+		if s.failure != err.Error() {
+			s.failure = err.Error()
+			s.log(s.failure + "; the command keeps the values that it has")
+		}
+		s.retry = s.after(again)
 		return
+	}
+	s.failure = ""
+	switch {
 	case next.digest == s.current.digest:
 		return
 	}

@@ -69,6 +69,8 @@ func (r *rig) do(step string) {
 		r.changes <- errors.New("/secrets is no longer watched")
 	case "settled":
 		r.timers[settle] <- time.Time{}
+	case "again":
+		r.timers[again] <- time.Time{}
 	case "overdue":
 		r.timers[grace] <- time.Time{}
 	case "signal":
@@ -115,8 +117,13 @@ func TestSupervisor(t *testing.T) {
 		{"there and back", hup, []string{"file 2", "changed", "file 1", "changed", "settled", "exit 0"}, []string{"wait 500ms", "exit 0"}},
 		{"broken, then as before", hup, []string{"file broken", "changed", "settled", "file 1", "changed", "settled", "exit 0"},
 			[]string{
-				"wait 500ms", "/secrets/app.env: line 1: there is no '='; the command keeps the values that it has",
+				"wait 500ms", "/secrets/app.env: line 1: there is no '='; the command keeps the values that it has", "wait 10s",
 				"wait 500ms", "exit 0",
+			}},
+		{"broken for a while, and no change after it", hup, []string{"file broken", "changed", "settled", "again", "file 2", "again", "exit 0"},
+			[]string{
+				"wait 500ms", "/secrets/app.env: line 1: there is no '='; the command keeps the values that it has", "wait 10s", "wait 10s",
+				"the files have changed; the command gets SIGHUP", "SIGHUP", "exit 0",
 			}},
 		{"volume lost", hup, []string{"lost", "signal SIGUSR1", "exit 0"}, []string{"/secrets is no longer watched", "SIGUSR1", "exit 0"}},
 		{"no signal to a program that was told to end", hup, []string{"signal SIGTERM", "file 2", "changed", "settled", "exit 0"},
@@ -136,7 +143,7 @@ func TestSupervisor(t *testing.T) {
 		{"broken during a stop", restart, []string{"file 2", "changed", "settled", "file broken", "changed", "exit 143", "exit 5"},
 			[]string{
 				"wait 500ms", changed, "wait 30s", term, "wait 500ms", "kill the group",
-				"/secrets/app.env: line 1: there is no '='; the command keeps the values that it has", "start 2", "exit 5",
+				"/secrets/app.env: line 1: there is no '='; the command keeps the values that it has", "wait 10s", "start 2", "exit 5",
 			}},
 		{"two restarts", restart, []string{"file 2", "changed", "settled", "exit 0", "file 3", "changed", "settled", "exit 0", "exit 5"},
 			[]string{
@@ -177,7 +184,7 @@ func play(t *testing.T, onChange action, steps []string) []string {
 	t.Helper()
 	r := &rig{
 		forward: make(chan os.Signal), children: make(chan os.Signal), changes: make(chan error),
-		timers: map[time.Duration]chan time.Time{settle: make(chan time.Time), grace: make(chan time.Time)},
+		timers: map[time.Duration]chan time.Time{settle: make(chan time.Time), again: make(chan time.Time), grace: make(chan time.Time)},
 		exits:  make(chan int, 1),
 		did:    make(chan string, 100),
 	}
