@@ -57,6 +57,7 @@ type Syncer struct {
 	missing string // the error of the volume that was reported last
 	set     fileset.Set
 	entries map[string]*entry
+	first   int       // with which Secret of the configuration the next work begins
 	loadAt  time.Time // when the files and the configuration are looked at again
 	prune   bool      // still to be done
 	pruning backoff
@@ -155,12 +156,15 @@ func (s *Syncer) work(ctx context.Context) {
 	if s.Clock.Now().Before(s.awayTil) {
 		return
 	}
-	for _, spec := range s.config.Secrets {
-		e := s.entries[spec.Name]
+	first, count := s.first, len(s.config.Secrets)
+	for i := range count {
+		at := (first + i) % count
+		e := s.entries[s.config.Secrets[at].Name]
 		if !e.valid || e.due.IsZero() || e.due.After(s.Clock.Now()) {
 			continue
 		}
 		if err := s.keep(ctx, e); s.isAway(ctx, err) {
+			s.first = at + 1 // the API server may be away for this one only, such as one that it cannot decrypt
 			return
 		}
 		s.alive()

@@ -129,6 +129,12 @@ func start(t *testing.T, s *server) *syncer.Syncer {
 
 func startWith(t *testing.T, s *server, config string) *syncer.Syncer {
 	t.Helper()
+	return startOn(t, s, s, config)
+}
+
+// startOn runs a Syncer at an API that is the server, or one around it.
+func startOn(t *testing.T, s *server, at syncer.API, config string) *syncer.Syncer {
+	t.Helper()
 	volume := t.TempDir()
 	if err := os.Mkdir(filepath.Join(volume, "..set"), 0o755); err != nil {
 		t.Fatal(err)
@@ -141,7 +147,7 @@ func startWith(t *testing.T, s *server, config string) *syncer.Syncer {
 	}
 	s.live, s.reports = map[string]secret.Secret{}, make(chan func(api.Change), 1)
 	loop := syncer.New(syncer.Options{
-		Name: "web", Volume: volume, API: s, Log: slog.New(slog.NewTextHandler(cmp.Or[io.Writer](s.log, io.Discard), nil)),
+		Name: "web", Volume: volume, API: at, Log: slog.New(slog.NewTextHandler(cmp.Or[io.Writer](s.log, io.Discard), nil)),
 		ReadConfig: func() ([]byte, error) { s.reads.Add(1); return []byte(config), nil },
 	})
 	ctx, cancel := context.WithCancel(t.Context())
