@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/keyvault-csi/keyvault-csi/cmd/kvcsi/internal/cluster"
 )
@@ -20,7 +20,8 @@ type nodeAnswer struct {
 	volumes  map[string]cluster.ListedVolume // by id
 }
 
-// atOnce bounds the forwarded ports.
+// atOnce bounds the drivers that are asked at the same time. One that has not answered after a tenth of its time counts no more, or a thousand
+// that hang would take half an hour.
 const atOnce = 16
 
 // askDrivers asks the drivers of the nodes of the pods.
@@ -42,31 +43,34 @@ func (a *asked) askDrivers(ctx context.Context, pods []cluster.Pod) map[string]n
 		return answers
 	}
 	var mu sync.Mutex
-	var group errgroup.Group
-	group.SetLimit(atOnce)
+	var group sync.WaitGroup
+	slots := semaphore.NewWeighted(atOnce)
 	failed := map[string]error{}
 	for node := range wanted {
 		d, there := drivers[node]
-		if !there {
+		if !there || slots.Acquire(ctx, 1) != nil {
 			continue
 		}
-		group.Go(func() error {
+		leave := sync.OnceFunc(func() { slots.Release(1) })
+		slow := time.AfterFunc(a.Timeout()/10, leave)
+		group.Go(func() {
+			defer leave()
+			defer slow.Stop()
 			listing, err := a.Volumes(ctx, d)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
 				failed[node] = err
-				return nil
+				return
 			}
 			answer := nodeAnswer{true, listing.Now, map[string]cluster.ListedVolume{}}
 			for _, v := range listing.Volumes {
 				answer.volumes[v.ID] = v
 			}
 			answers[node] = answer
-			return nil
 		})
 	}
-	_ = group.Wait() // the errors are in failed
+	group.Wait()
 	for node := range wanted {
 		err := failed[node]
 		switch {

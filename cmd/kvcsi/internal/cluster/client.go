@@ -87,6 +87,9 @@ func (f *Flags) Connect() (*Client, error) {
 	return c, err
 }
 
+// Timeout bounds each request.
+func (c *Client) Timeout() time.Duration { return c.config.Timeout }
+
 // get reads what is at a path of the API, such as "namespaces/shop/pods", into the value.
 func (c *Client) get(ctx context.Context, path string, query url.Values, into any) error {
 	request := c.rest.Get().AbsPath("/api/v1/" + path).MaxRetries(1)
