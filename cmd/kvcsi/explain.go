@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -61,7 +62,7 @@ func (a *asked) explainPod(ctx context.Context, p cluster.Pod) (exitCode int, er
 	if err != nil {
 		return exitError, err
 	}
-	volumes, err := volumesOf(p, a.driver, defaults)
+	volumes, err := volumesOf(p, a.driver, defaults, settings.readWrite)
 	if err != nil {
 		return exitError, err
 	}
@@ -101,12 +102,15 @@ func (a *asked) explainPod(ctx context.Context, p cluster.Pod) (exitCode int, er
 
 // volumesOf validates the volumes of a pod as render does: the same fields as a manifest. YAML refuses some characters that JSON does not
 // escape.
-func volumesOf(p cluster.Pod, driver string, defaults volume.Defaults) ([]migrate.Volume, error) {
+func volumesOf(p cluster.Pod, driver string, defaults volume.Defaults, readWrite bool) ([]migrate.Volume, error) {
 	type object = map[string]any
 	var all []object
 	for _, v := range p.VolumesOf(driver) {
 		csi := *v.CSI
 		csi.Driver = migrate.DriverName // render knows this name only
+		if readWrite {
+			csi.ReadOnly = &readWrite // it does not count
+		}
 		all = append(all, object{"name": v.Name, "csi": csi})
 	}
 	manifest, err := json.Marshal(object{
@@ -164,6 +168,7 @@ func (a *asked) settings(ctx context.Context, node string) (o renderOptions, rul
 	o.cloud = d.Flag("cloud", o.cloud)
 	o.authority, o.suffix = d.Flag("authority-host", ""), d.Flag("vault-dns-suffix", "")
 	o.identityKind = d.Flag("default-identity", "")
+	o.readWrite, _ = strconv.ParseBool(d.Flag("allow-read-write-requests", "false"))
 	rules, err = a.rules(ctx, d)
 	if err != nil {
 		a.miss("the policy is not known", err)

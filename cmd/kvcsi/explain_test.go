@@ -85,6 +85,20 @@ func TestExplain(t *testing.T) {
 			},
 			"https://shop.vault.usgovcloudapi.net: allowed: rules[0]\n" + mount, "", 0,
 		},
+		"without readOnly, of a driver that allows it": {
+			func(f *fakeCluster) {
+				f.pods[0] = driverPod("driver-1", "n1", "--allow-read-write-requests")
+				delete(f.pods[2]["spec"].(object)["volumes"].([]object)[0]["csi"].(object), "readOnly")
+			},
+			head + "  policy    of the driver, which has no policy file\n    https://shop.vault.azure.net: allowed: rules[0]\n" + mount, "", 0,
+		},
+		"without readOnly": {
+			func(f *fakeCluster) {
+				f.pods[0] = driverPod("driver-1", "n1", "--allow-read-write-requests=false")
+				delete(f.pods[2]["spec"].(object)["volumes"].([]object)[0]["csi"].(object), "readOnly")
+			},
+			"Pod shop/fresh-6c9f7b-x2x4z, volume secrets\n  problem   readOnly: is not true, and the driver refuses such volumes; set readOnly: true under csi\n" + mount, "", 1,
+		},
 		"attributes that are wrong": {
 			func(f *fakeCluster) {
 				volume(f, object{"vault": "shop", "secrets": "a", "identity": "workload", "clientID": "11111111-2222-3333-4444-555555555555", "timeOut": "1m"})

@@ -35,6 +35,7 @@ type renderOptions struct {
 	cloud, authority     string
 	suffix, identityKind string
 	fetch, reveal        bool
+	readWrite            bool // the driver's --allow-read-write-requests; of explain only
 }
 
 // runRender checks the volumes and shows them.

@@ -204,9 +204,11 @@ func (c *Client) Drivers(ctx context.Context, namespace, name string) ([]Driver,
 func driverOf(p Pod, container Container) (d Driver, ok bool) {
 	d = Driver{Pod: p, args: map[string]string{}}
 	for _, arg := range container.Args {
-		if name, value, found := strings.Cut(strings.TrimLeft(arg, "-"), "="); found {
-			d.args[name] = value
+		name, value, found := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if !found {
+			value = "true" // a switch
 		}
+		d.args[name] = value
 	}
 	for _, port := range container.Ports {
 		if port.Name == "http" {
