@@ -27,12 +27,27 @@ type field struct {
 func newFields() *fields { return &fields{entries: map[string]field{}, read: map[string]bool{}} }
 
 // add adds the entries of a mapping. They override those of an earlier one.
-func (f *fields) add(o *object, node *yaml.Node, depth int) {
+func (f *fields) add(o *object, node *yaml.Node) {
+	eachPair(node, 0, func(key, value *yaml.Node) {
+		if _, there := f.entries[key.Value]; !there {
+			f.names = append(f.names, key.Value)
+		}
+		entry := field{key: key, value: value, object: o}
+		f.entries[key.Value] = entry
+		if entry.value.Kind != yaml.ScalarNode {
+			f.odd = append(f.odd, entry)
+		}
+	})
+}
+
+// eachPair calls f for each key of a mapping with its value, both without aliases. First come those that are merged in, because the mapping
+// overrides them.
+func eachPair(node *yaml.Node, depth int, f func(key, value *yaml.Node)) {
 	node = resolve(node)
 	if node == nil || node.Kind != yaml.MappingNode || depth > maxMerges {
 		return
 	}
-	for i := 0; i+1 < len(node.Content); i += 2 { // merged entries are overridden by those of the mapping itself
+	for i := 0; i+1 < len(node.Content); i += 2 {
 		if !isMerge(node.Content[i]) {
 			continue
 		}
@@ -41,21 +56,12 @@ func (f *fields) add(o *object, node *yaml.Node, depth int) {
 			merged = list.Content
 		}
 		for _, m := range slices.Backward(merged) {
-			f.add(o, m, depth+1)
+			eachPair(m, depth+1, f)
 		}
 	}
 	for i := 0; i+1 < len(node.Content); i += 2 {
-		key := resolve(node.Content[i])
-		if isMerge(key) {
-			continue
-		}
-		if _, there := f.entries[key.Value]; !there {
-			f.names = append(f.names, key.Value)
-		}
-		entry := field{key: key, value: resolve(node.Content[i+1]), object: o}
-		f.entries[key.Value] = entry
-		if entry.value.Kind != yaml.ScalarNode {
-			f.odd = append(f.odd, entry)
+		if key := resolve(node.Content[i]); !isMerge(key) {
+			f(key, resolve(node.Content[i+1]))
 		}
 	}
 }

@@ -24,8 +24,8 @@ type classReader struct {
 
 func newClassReader(p *plan, c *class, v podVolume, csi *yaml.Node) *classReader {
 	r := &classReader{plan: p, class: c, parameters: newFields(), csi: csi, at: v.node}
-	r.parameters.add(c.object, get(c.node, "spec", "parameters"), 0)
-	r.parameters.add(p.object, get(csi, "volumeAttributes"), 0)
+	r.parameters.add(c.object, get(c.node, "spec", "parameters"))
+	r.parameters.add(p.object, get(csi, "volumeAttributes"))
 	r.parameters.get(attributeClass)
 	return r
 }
@@ -196,7 +196,7 @@ func (r *classReader) ignored() {
 		{get(r.csi, nodeSecret), []string{"name"}, nodeSecret, r.plan.object},
 	} {
 		entries := newFields()
-		entries.add(part.owner, part.node, 0)
+		entries.add(part.owner, part.node)
 		entries.get(part.known...)
 		for _, name := range entries.unread() {
 			r.class.losses++

@@ -88,16 +88,14 @@ func (m *migration) validate(w *workload, v podVolume, csi *yaml.Node, defaults 
 	}
 	attributes := map[string]string{}
 	nodes := map[string]*yaml.Node{}
-	if node := get(csi, "volumeAttributes"); node != nil && node.Kind == yaml.MappingNode {
-		for i := 0; i+1 < len(node.Content); i += 2 {
-			name, value := text1(node.Content[i]), resolve(node.Content[i+1])
-			nodes[name] = value
-			if value.Kind != yaml.ScalarNode || value.ShortTag() != "!!str" {
-				wrong(value.Line, printable(name)+": must be a string, put it in quotes")
-			}
-			attributes[name] = text1(value)
+	eachPair(get(csi, "volumeAttributes"), 0, func(key, value *yaml.Node) {
+		name := text1(key)
+		nodes[name] = value
+		if value.Kind != yaml.ScalarNode || value.ShortTag() != "!!str" {
+			wrong(value.Line, printable(name)+": must be a string, put it in quotes")
 		}
-	}
+		attributes[name] = text1(value)
+	})
 	secrets := map[string]string{}
 	if ref := text1(get(csi, "nodePublishSecretRef", "name")); ref != "" {
 		secrets = m.secretData(w, ref, attributes)
