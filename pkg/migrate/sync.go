@@ -48,6 +48,17 @@ func (r *classReader) planSync(m *migration, s *settings) {
 			taken, taken.node.Line, taken.stream.file.Name, c)
 		return
 	}
+	if placeholder.MatchString(c.name) && len(c.name) > longestSyncName-len(syncSuffix) {
+		r.plan.problem(r.at, "the name of the %s is too long to add %s to it as it stands; give what is applied: helm template . | kvcsi migrate -f -", c, syncSuffix)
+		return
+	}
+	for _, other := range m.classes {
+		if other != c && other.sync != nil && other.syncName() == c.syncName() && other.sameNamespace(c.object) {
+			r.plan.problem(r.at, "the keyvault-csi-sync of the %s in line %d of %s has the name that the one of the %s gets, %s; write a shorter name",
+				other, other.node.Line, other.stream.file.Name, c, printable(c.syncName()))
+			return
+		}
+	}
 	secrets, used := r.syncSecrets()
 	if r.plan.blocked {
 		return
@@ -55,7 +66,7 @@ func (r *classReader) planSync(m *migration, s *settings) {
 	objects := list()
 	for i, node := range r.list {
 		if used[i] {
-			objects.Content = append(objects.Content, node)
+			objects.Content = append(objects.Content, withoutMode(node))
 		}
 	}
 	own := &settings{secretRef: s.secretRef}
@@ -64,6 +75,17 @@ func (r *classReader) planSync(m *migration, s *settings) {
 	}
 	own.set(volume.AttributeObjects, strings.Join(inBlock(objects), "\n")+"\n")
 	c.sync = &syncer{settings: own, whole: s, secrets: secrets}
+}
+
+// withoutMode returns a copy of an object of the class without its mode, which may keep keyvault-csi-sync from its own file: it is not root.
+func withoutMode(object *yaml.Node) *yaml.Node {
+	node := mapping()
+	for i := 0; i+1 < len(object.Content); i += 2 {
+		if object.Content[i].Value != "mode" {
+			node.Content = append(node.Content, object.Content[i], object.Content[i+1])
+		}
+	}
+	return node
 }
 
 // syncSecrets returns the configuration for secretObjects, and the indexes of the objects that it uses.
@@ -159,10 +181,14 @@ func (r *classReader) fileFor(i int, kind, key string) string {
 	return r.found[i].Alias
 }
 
+const (
+	syncSuffix      = "-secrets"
+	longestSyncName = 63 // of a label
+)
+
 // syncName is the name of all objects of the keyvault-csi-sync of a class.
 func (c *class) syncName() string {
-	const suffix, longest = "-secrets", 63
-	return c.name[:min(len(c.name), longest-len(suffix))] + suffix
+	return strings.TrimRight(c.name[:min(len(c.name), longestSyncName-len(syncSuffix))], ".") + syncSuffix
 }
 
 // taken returns an object of the manifests that has the kind and name of one that is to be added.
