@@ -75,6 +75,12 @@ func (m *migration) planAgents(p *plan) {
 		p.problem(found[0].node, "the pod is for Windows nodes, where this driver does not run; it keeps its init container")
 		return
 	}
+	for _, c := range found {
+		if where := m.patchOfAgent(c); where != "" {
+			p.problem(c.node, "%s is patched at %s; %s", c, where, buildAdvice)
+			return
+		}
+	}
 	var agents []*agent
 	for _, c := range found {
 		if a := m.readAgent(p, c); a != nil {

@@ -137,6 +137,7 @@ type migration struct {
 	kustomizations  []*object
 	secrets         []*secretObject
 	secretRefs      []secretRef
+	patches         []containerPatch
 	findings        []Finding
 	migrated        int
 	outcomes        []Workload
@@ -154,6 +155,7 @@ func (m *migration) collect() {
 	for _, s := range m.streams {
 		m.objects = append(m.objects, s.objects()...)
 		for _, document := range s.documents {
+			m.collectPatches(s, document)
 			if root := resolve(document.Content[0]); text1(get(root, "kind")) == "" {
 				m.collectSecretRefs(s, nil, root)
 				if strings.HasPrefix(path.Base(s.file.Name), "kustomization.y") { // its kind may be left out

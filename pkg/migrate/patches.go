@@ -1,0 +1,58 @@
+package migrate
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// containerPatch is a patch of init containers, of kustomize, Flux or Argo CD.
+type containerPatch struct {
+	where string // its file and line
+	node  *yaml.Node
+	name  string // of the container; empty for a JSON patch, which has numbers
+	text  string // of a patch in a text, which may name the container
+}
+
+var (
+	jsonPatchInText  = regexp.MustCompile(`path"?\s*:\s*["']?[^\s"']*/initContainers\b`)
+	mergePatchInText = regexp.MustCompile(`initContainers"?\s*:`)
+)
+
+// collectPatches finds the patches of init containers in a document: containers without an image, operations of JSON patches, and texts
+// with one of both.
+func (m *migration) collectPatches(s *stream, document *yaml.Node) {
+	visit(document.Content[0], func(keys []string, node *yaml.Node) bool {
+		p := containerPatch{where: fmt.Sprintf("%s:%d", s.file.Name, node.Line), node: node}
+		switch name := text1(get(node, "name")); {
+		case last(keys) == lastApplied:
+			return false
+		case node.Kind == yaml.ScalarNode && jsonPatchInText.MatchString(node.Value):
+		case node.Kind == yaml.ScalarNode && mergePatchInText.MatchString(node.Value):
+			p.text = node.Value
+		case get(node, "op") != nil && strings.Contains(text1(get(node, "path")), "/"+initContainers):
+		case len(keys) > 1 && keys[len(keys)-2] == initContainers && name != "" && get(node, "image") == nil &&
+			(get(node, "volumeMounts") == nil || !looksLikeAgent(node)):
+			p.name = name
+		default:
+			return true
+		}
+		m.patches = append(m.patches, p)
+		return true
+	})
+}
+
+// patchOfAgent returns where an init container is patched, or may be. What is migrated would lack what the patch says, and a JSON
+// patch would change another container.
+func (m *migration) patchOfAgent(c container) (where string) {
+	inText := regexp.MustCompile(`name"?\s*:\s*["']?` + regexp.QuoteMeta(c.name) + `\b`)
+	for _, p := range m.patches {
+		numbered := p.name == "" && p.text == ""
+		if p.node != c.node && (numbered || c.name != "" && (p.name == c.name || inText.MatchString(p.text))) {
+			return p.where
+		}
+	}
+	return ""
+}
