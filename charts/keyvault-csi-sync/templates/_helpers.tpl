@@ -27,9 +27,22 @@ app.kubernetes.io/name: {{ include "keyvault-csi-sync.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{- define "keyvault-csi-sync.podLabels" -}}
-{{- with .Values.commonLabels }}
+{{- /* The labels of all objects, but for those that the chart sets: a key that is there twice is no YAML. */ -}}
+{{- define "keyvault-csi-sync.commonLabels" -}}
+{{- with omit (.Values.commonLabels | default dict) "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component"
+  "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
 {{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* The nodes of the pods. */ -}}
+{{- define "keyvault-csi-sync.nodeSelector" -}}
+{{- merge (dict "kubernetes.io/os" "linux") (.Values.nodeSelector | default dict) | toYaml }}
+{{- end }}
+
+{{- define "keyvault-csi-sync.podLabels" -}}
+{{- with include "keyvault-csi-sync.commonLabels" . }}
+{{- . }}
 {{ end -}}
 {{ include "keyvault-csi-sync.selectorLabels" . }}
 app.kubernetes.io/component: secrets

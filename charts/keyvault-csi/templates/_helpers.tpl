@@ -19,10 +19,23 @@ app.kubernetes.io/name: {{ include "keyvault-csi.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* The labels of all objects, but for those that the chart sets: a key that is there twice is no YAML. */ -}}
+{{- define "keyvault-csi.commonLabels" -}}
+{{- with omit (.Values.commonLabels | default dict) "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component"
+  "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart" }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- /* The nodes of the pods. */ -}}
+{{- define "keyvault-csi.nodeSelector" -}}
+{{- merge (dict "kubernetes.io/os" "linux") (.Values.nodeSelector | default dict) | toYaml }}
+{{- end }}
+
 {{- /* Those of the pods: nothing that changes with every version of the chart, or each would restart the drivers. */ -}}
 {{- define "keyvault-csi.podLabels" -}}
-{{- with .Values.commonLabels }}
-{{- toYaml . }}
+{{- with include "keyvault-csi.commonLabels" . }}
+{{- . }}
 {{ end -}}
 {{ include "keyvault-csi.selectorLabels" . }}
 app.kubernetes.io/component: csi-driver
