@@ -81,8 +81,7 @@ func (c *class) syncDeployment(name, image string) *yaml.Node {
 			"capabilities", mapping("drop", words("ALL"))),
 		"volumeMounts", list(mount("secrets", "/secrets"), mount("config", "/etc/keyvault-csi-sync")))
 	spec := mapping("serviceAccountName", name, "automountServiceAccountToken", boolean("true"), "enableServiceLinks", boolean("false"),
-		"securityContext", mapping("runAsNonRoot", boolean("true"), "runAsUser", number("65534"), "runAsGroup", number("65534"),
-			"seccompProfile", mapping("type", "RuntimeDefault")),
+		"securityContext", mapping("runAsNonRoot", boolean("true"), "seccompProfile", mapping("type", "RuntimeDefault")),
 		"containers", list(container),
 		"volumes", list(mapping("name", "secrets", "csi", c.sync.settings.csi()), mapping("name", "config", "configMap", mapping("name", name))))
 	return mapping("replicas", number("1"), "strategy", mapping("type", "Recreate"), "selector", mapping("matchLabels", labels()),

@@ -35,3 +35,25 @@ func TestEachKeyIsThereOnce(t *testing.T) {
 		}
 	}
 }
+
+// The pod of helm test has no right of its own, and on OpenShift a user of its namespace.
+func TestUserOfHelmTest(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, name string, s set) {
+		for _, o := range s.objects {
+			var pod struct {
+				SecurityContext map[string]any `yaml:"securityContext"`
+			}
+			if o.Kind != "Pod" {
+				continue
+			}
+			if err := o.Spec.Decode(&pod); err != nil {
+				t.Fatal(err)
+			}
+			_, named := pod.SecurityContext["runAsUser"]
+			if pod.SecurityContext["runAsNonRoot"] != true || named == (name == "second-driver") {
+				t.Errorf("security context: %v", pod.SecurityContext)
+			}
+		}
+	})
+}

@@ -100,10 +100,9 @@ annotations:
 {{- toYaml (dict "prune" .Values.prune "secrets" .Values.secrets) }}
 {{- end }}
 
+{{- /* No runAsUser: the image has one, and OpenShift allows only its own. */ -}}
 {{- define "keyvault-csi-sync.podSecurityContext" -}}
 runAsNonRoot: true
-runAsUser: 65534
-runAsGroup: 65534
 seccompProfile:
   type: RuntimeDefault
 {{- end }}
