@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
@@ -36,6 +37,24 @@ func TestEachKeyIsThereOnce(t *testing.T) {
 	}
 }
 
+// The driver is on no node without a kubelet that mounts: the pods of a DaemonSet would wait there for ever, and an upgrade with them.
+func TestNodesOfTheDriver(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, _ string, s set) {
+		terms := s.pod.Affinity.NodeAffinity.Required.Terms
+		if len(terms) != 1 {
+			t.Fatalf("%d terms", len(terms))
+		}
+		for key, value := range map[string]string{"type": "virtual-kubelet", "eks.amazonaws.com/compute-type": "fargate"} {
+			if !slices.ContainsFunc(terms[0].Expressions, func(e expression) bool {
+				return e.Key == key && e.Operator == "NotIn" && slices.Equal(e.Values, []string{value})
+			}) {
+				t.Errorf("nodes with %s=%s are not left out: %+v", key, value, terms[0])
+			}
+		}
+	})
+}
+
 // The pod of helm test has no right of its own, and on OpenShift a user of its namespace.
 func TestUserOfHelmTest(t *testing.T) {
 	t.Parallel()
@@ -56,4 +75,19 @@ func TestUserOfHelmTest(t *testing.T) {
 			}
 		}
 	})
+}
+
+type affinity struct {
+	NodeAffinity struct {
+		Required struct {
+			Terms []struct {
+				Expressions []expression `yaml:"matchExpressions"`
+			} `yaml:"nodeSelectorTerms"`
+		} `yaml:"requiredDuringSchedulingIgnoredDuringExecution"`
+	} `yaml:"nodeAffinity"`
+}
+
+type expression struct {
+	Key, Operator string
+	Values        []string
 }

@@ -57,6 +57,7 @@ type podSpec struct {
 	HostPID                      bool   `yaml:"hostPID"`
 	HostIPC                      bool   `yaml:"hostIPC"`
 	InitContainers               []any  `yaml:"initContainers"`
+	Affinity                     affinity
 	Containers                   []container
 	Volumes                      []struct {
 		Name      string
