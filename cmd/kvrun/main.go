@@ -30,6 +30,8 @@ const (
 	settle = 500 * time.Millisecond
 	// again is how long kvrun waits after a read that failed: the cause may be one of the moment, such as a node without open files.
 	again = 10 * time.Second
+	// pollEvery is how often kvrun looks for changes that the kernel does not report.
+	pollEvery = 30 * time.Second
 	// grace is the time from SIGTERM to SIGKILL. It is the kubelet's default.
 	grace = 30 * time.Second
 )
@@ -84,10 +86,15 @@ func supervise(all files, p *program, onChange action, stderr io.Writer) (exitCo
 	if err != nil {
 		return 0, err
 	}
-	set, err := all.read() // after the watch has begun, so that no change is missed
+	seen, err := all.current() // after the watch has begun, so that no change is missed
 	if err != nil {
 		return 0, err
 	}
+	set, err := all.read()
+	if err != nil {
+		return 0, err
+	}
+	go all.poll(seen, time.Tick(pollEvery), changes)
 	received, err := becomeInit()
 	if err != nil {
 		return 0, err

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,7 +16,7 @@ import (
 // no longer be watched.
 //
 // The inotify watch is on the folder, whose inode is the same for every mount of the volume. So it also works on a read-only mount.
-func watch(volumes []string) (<-chan error, error) {
+func watch(volumes []string) (chan error, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("start to watch: %w", explain(err))
@@ -51,6 +53,17 @@ func watch(volumes []string) (<-chan error, error) {
 		}
 	}()
 	return changes, nil
+}
+
+// poll reports at each tick whether a volume has another set than the one seen before. A container in a virtual machine, as of Kata
+// Containers, gets no events of a volume of its node.
+func (all files) poll(seen []string, ticks <-chan time.Time, changes chan<- error) {
+	for range ticks {
+		if now, err := all.current(); err == nil && !slices.Equal(now, seen) {
+			seen = now
+			changes <- nil
+		}
+	}
 }
 
 // event is the used part of a struct inotify_event.
