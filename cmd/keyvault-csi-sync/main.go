@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -87,8 +88,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return check(ctx, o, client, stdout)
 	}
 	changed := make(chan struct{}, 1)
-	if err := fileset.Watch(ctx, changed, o.volume, filepath.Dir(o.configFile)); err != nil {
+	switch err := fileset.Watch(ctx, changed, o.volume, filepath.Dir(o.configFile)); {
+	case errors.Is(err, fs.ErrNotExist): // a wrong flag
 		return err
+	case err != nil:
+		log.Warn("a change of the files is seen up to 30 seconds later", "error", err.Error())
 	}
 	s := syncer.New(syncer.Options{
 		Name: o.name, Volume: o.volume, API: client, Log: log, Changed: changed,

@@ -2,7 +2,9 @@ package fileset
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -12,12 +14,12 @@ import (
 func Watch(ctx context.Context, changed chan<- struct{}, volumes ...string) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("inotify: %w", err)
+		return explain(err)
 	}
 	for _, volume := range volumes {
 		if err := watcher.Add(volume); err != nil {
 			_ = watcher.Close()
-			return fmt.Errorf("inotify: %s: %w", volume, err)
+			return fmt.Errorf("%s: %w", volume, explain(err))
 		}
 	}
 	go func() {
@@ -46,4 +48,15 @@ func Watch(ctx context.Context, changed chan<- struct{}, volumes ...string) erro
 		}
 	}()
 	return nil
+}
+
+// explain names the limit of the node that an error of inotify is about.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, syscall.EMFILE):
+		return fmt.Errorf("inotify: %w; the node's limit fs.inotify.max_user_instances may be reached", err)
+	case errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("inotify: %w; the node's limit fs.inotify.max_user_watches is reached", err)
+	}
+	return fmt.Errorf("inotify: %w", err)
 }
