@@ -82,9 +82,10 @@ func supervise(all files, p *program, onChange action, stderr io.Writer) (exitCo
 				"or use --on-change=none", f.path, dataLink)
 		}
 	}
-	changes, err := watch(all.volumes())
-	if err != nil {
-		return 0, err
+	log := func(line string) { fmt.Fprintln(stderr, "kvrun:", line) }
+	changes := make(chan error)
+	if err := watch(all.volumes(), changes); err != nil {
+		log(fmt.Sprintf("%v; changes are seen up to %v later", err, pollEvery))
 	}
 	seen, err := all.current() // after the watch has begun, so that no change is missed
 	if err != nil {
@@ -104,7 +105,7 @@ func supervise(all files, p *program, onChange action, stderr io.Writer) (exitCo
 		read:     all.read,
 		onChange: onChange,
 		after:    time.After,
-		log:      func(line string) { fmt.Fprintln(stderr, "kvrun:", line) },
+		log:      log,
 	}
 	return s.run(set, received, changes)
 }

@@ -1,7 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -36,4 +42,32 @@ func TestPoll(t *testing.T) {
 	replace(t, volume, "..2", map[string]string{"a.env": "A='2'\n"})
 	look(2)
 	close(ticks)
+}
+
+// A node can be out of inotify instances, which are counted by user. The program starts then, too.
+func TestWithoutInotify(t *testing.T) {
+	t.Parallel()
+	const inside = "KVRUN_WITHOUT_INOTIFY"
+	if os.Getenv(inside) == "" {
+		again := exec.Command(os.Args[0], "-test.run=^TestWithoutInotify$", "-test.v") //nolint:gosec // G204, G702: this program
+		again.Env = append(os.Environ(), inside+"=1")
+		again.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:  syscall.CLONE_NEWUSER,
+			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
+		}
+		if out, err := again.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	if err := os.WriteFile("/proc/sys/user/max_inotify_instances", []byte("0"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	volume := t.TempDir()
+	replace(t, volume, "..0", map[string]string{"a.env": "A='7'\n"})
+	var said bytes.Buffer
+	code, err := run([]string{"--env-file", filepath.Join(volume, "a.env"), "--on-change=restart", "--", "/bin/sh", "-c", "exit $A"}, nil, io.Discard, &said)
+	if code != 7 || err != nil || !strings.Contains(said.String(), "fs.inotify.max_user_instances") {
+		t.Errorf("exit code %d, %v\n%s", code, err, &said)
+	}
 }

@@ -12,25 +12,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watch returns a channel that receives nil for each time that one of the volumes may have been replaced, and an error for a volume that can
-// no longer be watched.
+// watch sends nil for each time that one of the volumes may have been replaced, and an error for a volume that can no longer be watched.
 //
 // The inotify watch is on the folder, whose inode is the same for every mount of the volume. So it also works on a read-only mount.
-func watch(volumes []string) (chan error, error) {
+func watch(volumes []string, changes chan<- error) error {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
-		return nil, fmt.Errorf("start to watch: %w", explain(err))
+		return fmt.Errorf("start to watch: %w", explain(err))
 	}
 	byWatch := map[int32]string{}
 	for _, volume := range volumes {
 		// A rename onto ..data is IN_MOVED_TO; IN_CREATE is for a link that was removed and made again.
 		wd, err := unix.InotifyAddWatch(fd, volume, unix.IN_MOVED_TO|unix.IN_CREATE|unix.IN_ONLYDIR)
 		if err != nil {
-			return nil, fmt.Errorf("watch %s: %w", volume, explain(err))
+			_ = unix.Close(fd)
+			return fmt.Errorf("watch %s: %w", volume, explain(err))
 		}
 		byWatch[int32(wd)] = volume //nolint:gosec // G115: the kernel's type is int32
 	}
-	changes := make(chan error)
 	go func() {
 		events := os.NewFile(uintptr(fd), "inotify")
 		buffer := make([]byte, 64<<10)
@@ -52,7 +51,7 @@ func watch(volumes []string) (chan error, error) {
 			}
 		}
 	}()
-	return changes, nil
+	return nil
 }
 
 // poll reports at each tick whether a volume has another set than the one seen before. A container in a virtual machine, as of Kata
