@@ -238,6 +238,19 @@ func TestEventsOfAnotherNamespace(t *testing.T) {
 	}
 }
 
+// After ten errors of a pod that differ, the kubelet puts words of its own before the next ones.
+func TestCombinedEvents(t *testing.T) {
+	t.Parallel()
+	f := newShop(t)
+	for _, e := range f.events {
+		e["message"] = "(combined from similar events): " + e["message"].(string)
+	}
+	code, stdout, stderr := kube(t, f.start(t), "status")
+	if diff := cmp.Diff(shopRows(), rows(stdout)); diff != "" || code != 1 || stderr != "" {
+		t.Errorf("exit %d, stderr %q, stdout (-want +got):\n%s", code, stderr, diff)
+	}
+}
+
 // A pod that ends or has ended has no volumes for the driver to see.
 func TestStatusOfPodsThatEnd(t *testing.T) {
 	t.Parallel()

@@ -131,7 +131,8 @@ func (e Event) Time() (last time.Time) {
 
 // FailedMount returns the name of the volume that could not be mounted, and why; empty if the event is about something else.
 func (e Event) FailedMount() (volume, why string) {
-	rest, found := strings.CutPrefix(e.Message, "MountVolume.SetUp failed for volume ")
+	message := strings.TrimPrefix(e.Message, "(combined from similar events): ") // as of client-go
+	rest, found := strings.CutPrefix(message, "MountVolume.SetUp failed for volume ")
 	if !found {
 		return "", ""
 	}
