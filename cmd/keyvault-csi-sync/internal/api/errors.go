@@ -99,6 +99,8 @@ func explain(verb string, err error) error {
 	case admission.MatchString(message):
 		found := admission.FindStringSubmatch(message)
 		return refused("AdmissionDenied", "the admission policy or webhook %q denies it; its own log says why", found[1]+found[2])
+	case s.Code == http.StatusForbidden && strings.Contains(message, "cannot set an ownerRef on a resource you can't delete"):
+		return refused("Forbidden", "only who may delete it may remove its owners in this cluster, as on OpenShift; give the Role the verb delete for it")
 	case s.Code == http.StatusForbidden:
 		return refused("Forbidden", "the service account may not %s it; name it in the resourceNames of the Role", verb)
 	case s.Code == http.StatusUnprocessableEntity:

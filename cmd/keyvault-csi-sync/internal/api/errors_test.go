@@ -4,9 +4,24 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"strings"
 	"syscall"
 	"testing"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
+
+// OpenShift runs the admission plugin OwnerReferencesPermissionEnforcement, for which the right to patch is not enough.
+func TestProtectedOwners(t *testing.T) {
+	t.Parallel()
+	err := explain("patch", apierrors.NewForbidden(schema.GroupResource{Resource: "secrets"}, "db-login",
+		errors.New("cannot set an ownerRef on a resource you can't delete: , <nil>")))
+	refused, ok := errors.AsType[*RefusedError](err)
+	if !ok || refused.Reason != "Forbidden" || !strings.Contains(err.Error(), "give the Role the verb delete for it") {
+		t.Errorf("%v", err)
+	}
+}
 
 // The same failure of two connections has one text, or it would be logged again for each.
 func TestUnreachable(t *testing.T) {
