@@ -139,31 +139,6 @@ func (m *migration) patchOfPod(w *workload) (patch *object) {
 // buildAdvice ends with the command that gives the manifests as they are applied.
 const buildAdvice = "give what is applied: kustomize build . | kvcsi migrate -f -"
 
-// patchOf returns the Kustomization that patches a class.
-func (m *migration) patchOf(c *class) *object {
-	for _, o := range m.kustomizations {
-		inText := false
-		visit(o.node, func(_ []string, node *yaml.Node) bool {
-			inText = inText || node.Kind == yaml.ScalarNode && classInText.MatchString(node.Value) && strings.Contains(node.Value, c.name)
-			return true
-		})
-		if inText {
-			return o
-		}
-		for _, list := range []string{"patches", "patchesJson6902"} {
-			patches, _ := items(get(o.node, list))
-			for _, patch := range patches {
-				target := get(patch, "target")
-				name := text1(get(target, "name"))
-				if text1(get(target, "kind")) == storeKind && (name == "" || name == c.name) {
-					return o
-				}
-			}
-		}
-	}
-	return nil
-}
-
 // planClass turns one volume into one of this driver.
 func (m *migration) planClass(p *plan, v podVolume, csi *yaml.Node, c *class) {
 	if list := get(c.node, "spec", "secretObjects"); list != nil && list.Kind != yaml.SequenceNode && list.ShortTag() != "!!null" {

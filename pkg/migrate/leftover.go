@@ -37,6 +37,9 @@ var storeInText = regexp.MustCompile(`driver"?\s*:\s*["']?secrets-store\.csi\.k8
 // classInText finds a class, or a patch of one, in a text.
 var classInText = regexp.MustCompile(`kind"?\s*:\s*["']?SecretProviderClass\b`)
 
+// volumePatchInText finds an operation of a JSON patch that gives a volume another class.
+var volumePatchInText = regexp.MustCompile(`path"?\s*:\s*["']?[^\s"']*/` + attributeClass + `\b`)
+
 // lastApplied is an annotation in which kubectl keeps the manifest of the last apply. It goes with the next one.
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
@@ -83,6 +86,8 @@ func leftover(keys []string, node *yaml.Node) string {
 		switch {
 		case storeInText.MatchString(node.Value):
 			return "a volume of the Secrets Store CSI Driver is in this text"
+		case volumePatchInText.MatchString(node.Value):
+			return "a patch of the class of a volume is in this text"
 		case classInText.MatchString(node.Value):
 			return "a " + storeKind + " is in this text"
 		case node.Value == storeKind && last(keys) == "kind" && slices.Contains(keys, "target"):
@@ -106,11 +111,11 @@ func leftover(keys []string, node *yaml.Node) string {
 	return ""
 }
 
-// isClassPatch reports whether a mapping is an operation of a JSON patch (RFC 6902) on the parameters of a class.
+// isClassPatch reports whether a mapping is an operation of a JSON patch (RFC 6902) on the parameters of a class, or on the class of a volume.
 func isClassPatch(node *yaml.Node) bool {
 	path := text1(get(node, "path"))
 	return node.Kind == yaml.MappingNode && get(node, "op") != nil &&
-		(strings.HasPrefix(path, "/spec/parameters") || strings.HasPrefix(path, "/spec/secretObjects"))
+		(strings.HasPrefix(path, "/spec/parameters") || strings.HasPrefix(path, "/spec/secretObjects") || strings.HasSuffix(path, "/"+attributeClass))
 }
 
 // ownerIn returns a function that finds the object of a node in a document; for a file without objects it is the file.

@@ -158,7 +158,8 @@ func (m *migration) collect() {
 			m.collectPatches(s, document)
 			if root := resolve(document.Content[0]); text1(get(root, "kind")) == "" {
 				m.collectSecretRefs(s, nil, root)
-				if strings.HasPrefix(path.Base(s.file.Name), "kustomization.y") { // its kind may be left out
+				// The kind of a Kustomization may be left out, and its replacements may be a file of their own.
+				if strings.HasPrefix(path.Base(s.file.Name), "kustomization.y") || hasReplacements(root) {
 					m.kustomizations = append(m.kustomizations, &object{stream: s, node: root, document: document, kind: "Kustomization"})
 				}
 			}

@@ -3,10 +3,50 @@ package migrate
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
+
+// classPatchInText finds an operation of a JSON patch of a class. Its target need not name the kind.
+var classPatchInText = regexp.MustCompile(`path"?\s*:\s*["']?/spec/(parameters|secretObjects)\b`)
+
+// patchOf returns the Kustomization, or the file of it, that changes a class: by a patch, or by a replacement.
+func (m *migration) patchOf(c *class) (patch *object) {
+	for _, o := range m.kustomizations {
+		visit(o.node, func(keys []string, node *yaml.Node) bool {
+			selected := func(target *yaml.Node) bool {
+				kind := text1(get(target, "kind"))
+				return kind != "" && selects(kind, storeKind) && selects(text1(get(target, "name")), c.name)
+			}
+			target := get(node, "target")
+			switch {
+			case node.Kind == yaml.ScalarNode && classInText.MatchString(node.Value) && strings.Contains(node.Value, c.name),
+				selected(target), selected(get(node, "select")),
+				get(target, "kind") == nil && classPatchInText.MatchString(text1(get(node, "patch"))) && selects(text1(get(target, "name")), c.name):
+				patch = o
+			}
+			return patch == nil
+		})
+		if patch != nil {
+			return patch
+		}
+	}
+	return nil
+}
+
+// hasReplacements reports whether a document without a kind is a file of replacements of a Kustomization.
+func hasReplacements(root *yaml.Node) bool {
+	list, _ := items(root)
+	return slices.ContainsFunc(append(list, root), func(node *yaml.Node) bool { return get(node, "targets") != nil })
+}
+
+// selects reports whether a field of a target, a regular expression, selects a value. An empty one selects all.
+func selects(pattern, value string) bool {
+	matched, err := regexp.MatchString("^(?:"+pattern+")$", value)
+	return pattern == "" || matched || err != nil
+}
 
 // containerPatch is a patch of init containers, of kustomize, Flux or Argo CD.
 type containerPatch struct {
@@ -30,6 +70,7 @@ func (m *migration) collectPatches(s *stream, document *yaml.Node) {
 		case last(keys) == lastApplied:
 			return false
 		case node.Kind == yaml.ScalarNode && jsonPatchInText.MatchString(node.Value):
+		case slices.Contains(keys, "fieldPaths") && strings.Contains(node.Value, initContainers): // of a replacement
 		case node.Kind == yaml.ScalarNode && mergePatchInText.MatchString(node.Value):
 			p.text = node.Value
 		case get(node, "op") != nil && strings.Contains(text1(get(node, "path")), "/"+initContainers):
