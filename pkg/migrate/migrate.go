@@ -175,6 +175,9 @@ func (m *migration) collect() {
 		case o.kind == "Kustomization" || o.kind == "Component":
 			m.kustomizations = append(m.kustomizations, o)
 		default:
+			if o.kind == "Application" || o.kind == "ApplicationSet" { // of Argo CD: they may have patches
+				m.kustomizations = append(m.kustomizations, o)
+			}
 			m.workloads = append(m.workloads, workloadsOf(o)...)
 		}
 	}
