@@ -20,7 +20,7 @@ func TestWithoutInotify(t *testing.T) {
 		runWithoutInotify(t)
 		return
 	}
-	again := exec.Command(os.Args[0], "-test.run=^TestWithoutInotify$", "-test.v") //nolint:gosec // G204, G702: this program
+	again := exec.Command(os.Args[0], "-test.run=^TestWithoutInotify$", "-test.v")
 	again.Env = append(os.Environ(), inside+"=1")
 	again.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER,

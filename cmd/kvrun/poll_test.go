@@ -49,7 +49,7 @@ func TestWithoutInotify(t *testing.T) {
 	t.Parallel()
 	const inside = "KVRUN_WITHOUT_INOTIFY"
 	if os.Getenv(inside) == "" {
-		again := exec.Command(os.Args[0], "-test.run=^TestWithoutInotify$", "-test.v") //nolint:gosec // G204, G702: this program
+		again := exec.Command(os.Args[0], "-test.run=^TestWithoutInotify$", "-test.v")
 		again.Env = append(os.Environ(), inside+"=1")
 		again.SysProcAttr = &syscall.SysProcAttr{
 			Cloneflags:  syscall.CLONE_NEWUSER,
