@@ -52,14 +52,8 @@ func (r *classReader) planSync(m *migration, s *settings) {
 		r.plan.problem(r.at, "the name of the %s is too long to add %s to it as it stands; give what is applied: helm template . | kvcsi migrate -f -", c, syncSuffix)
 		return
 	}
-	for _, other := range m.classes {
-		if other != c && other.sync != nil && other.syncName() == c.syncName() && other.sameNamespace(c.object) {
-			r.plan.problem(r.at, "the keyvault-csi-sync of the %s in line %d of %s has the name that the one of the %s gets, %s; write a shorter name",
-				other, other.node.Line, other.stream.file.Name, c, printable(c.syncName()))
-			return
-		}
-	}
 	secrets, used := r.syncSecrets()
+	r.collisions(m)
 	if r.plan.blocked {
 		return
 	}
@@ -75,6 +69,26 @@ func (r *classReader) planSync(m *migration, s *settings) {
 	}
 	own.set(volume.AttributeObjects, strings.Join(inBlock(objects), "\n")+"\n")
 	c.sync = &syncer{settings: own, whole: s, secrets: secrets}
+}
+
+// collisions reports what the keyvault-csi-sync of another class has already: its name, or one of its Secrets.
+func (r *classReader) collisions(m *migration) {
+	c := r.class
+	for _, other := range m.classes {
+		if other.sync == nil || !other.sameNamespace(c.object) {
+			continue
+		}
+		if other.syncName() == c.syncName() {
+			r.plan.problem(r.at, "the keyvault-csi-sync of the %s in line %d of %s has the name that the one of the %s gets, %s; write a shorter name",
+				other, other.node.Line, other.stream.file.Name, c, printable(c.syncName()))
+		}
+		for _, name := range c.syncs() {
+			if slices.Contains(other.syncs(), name) {
+				r.plan.problem(r.at, "the %s makes the Secret %s as well as the %s, and each keyvault-csi-sync would take it from the other; write it in one class only",
+					other, quote(printable(name)), c)
+			}
+		}
+	}
 }
 
 // withoutMode returns a copy of an object of the class without its mode, which may keep keyvault-csi-sync from its own file: it is not root.
