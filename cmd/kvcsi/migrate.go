@@ -60,19 +60,20 @@ func runMigrate(_ context.Context, c command) (exitCode int, err error) {
 	if err != nil {
 		return exitError, err
 	}
-	if err := writeResult(files, result.Files, *diff, *write, c.stdout); err != nil {
-		return exitError, err
-	}
+	failure := writeResult(files, result.Files, *diff, *write, c.stdout) // the report is about the files that it has written, too
 	for _, finding := range result.Findings {
 		if finding.Level > migrate.Note {
 			exitCode = exitIncomplete
 		}
 	}
+	if failure != nil {
+		exitCode = exitError
+	}
 	if *report == "json" {
-		return exitCode, reportJSON(result, c.stderr)
+		return exitCode, errors.Join(reportJSON(result, c.stderr), failure)
 	}
 	reportText(c.flags.Name(), result, c.stderr)
-	return exitCode, nil
+	return exitCode, failure
 }
 
 // writeResult prints the new manifests or the changes, or writes the files.

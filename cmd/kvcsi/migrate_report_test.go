@@ -2,12 +2,27 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// An error of the output does not hide the report: with --write some files are changed already, and the next run finds nothing in them.
+func TestReportInSpiteOfAnError(t *testing.T) {
+	t.Parallel()
+	var report strings.Builder
+	code := run(t.Context(), "kvcsi", []string{"migrate", "-f", "-"}, strings.NewReader(agentManifest), fullDisk{}, &report)
+	if got := report.String(); code != exitError || !strings.Contains(got, "-:6: note: Pod web: identity managed") || !strings.HasSuffix(got, "kvcsi migrate: no space left on device\n") {
+		t.Errorf("exit %d\n%s", code, got)
+	}
+}
 
 // The report tells what was read, what became of each workload, and why one stays. A template of Helm does not stop a folder.
 func TestMigrateReport(t *testing.T) {
