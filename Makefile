@@ -170,15 +170,12 @@ e2e: build ## Run the tests on a real kubelet (root; the first run builds Kubern
 e2e-images: build ## Pack the images of the end-to-end tests and of the quickstart, without docker or a registry
 	@test/e2e/images
 
-# VM_ONLY='6.12-arm64 6.1-amd64-tmpfs' runs only those. The rest is skipped where it has passed on this commit.
+# VM_ONLY='6.12-arm64 6.1-amd64-tmpfs' runs only those; then test/vm/table write adds them to the tables of the documents, which a run of
+# all does itself. Without VM_ONLY a suite is skipped where it has passed on this commit.
 VM_ONLY ?=
 .PHONY: vm
 vm: ## Run the suites on kernels of Debian, amd64 and arm64, in emulated machines (needs qemu; VM_ONLY=6.12-arm64)
 	@test/vm/run $(VM_ONLY)
-
-.PHONY: vm-table
-vm-table: ## Write what make vm has found into test/vm/results.md, docs/install.md and docs/reliability.md
-	@test/vm/table write
 
 # SOAK_TIME=10m is shorter. SOAK_OUT is the folder of the report and its plots.
 SOAK_TIME ?= 60m
