@@ -249,18 +249,25 @@ sbom: build $(SUPPLY) ## Write dist/*.cdx.json, the bill of materials of each bi
 reproducible: ## Build twice under different circumstances and compare (two builds without a cache: minutes)
 	@test/supply reproducible $(VERSION)
 
-# What the workflow of a release runs, in this order; RELEASE.md.
+# The steps of the workflow of a release, in this order; RELEASE.md. tools builds the programs that the others need (the first run builds
+# cosign, which takes minutes) and prints their folder. The files of the release VERSION are in dist/release.
+STEPS    := tools build publish verify
 REGISTRY ?= ghcr.io/keyvault-csi
-.PHONY: release-tools release-build release-publish release-verify print-tools
-release-tools: $(RELEASE) ## Build the tools of a release (the first run builds cosign, which takes minutes)
-release-build: $(RELEASE) ## Make all files of the release VERSION in dist/release
-	@TOOLS=$(TOOLS) tools/release/run build $(VERSION) dist/release
-release-publish: $(RELEASE) ## Push and sign what is in dist/release (REGISTRY)
-	@TOOLS=$(TOOLS) tools/release/run publish dist/release $(REGISTRY)
-release-verify: $(RELEASE) ## Check what is published against dist/release (REGISTRY)
-	@TOOLS=$(TOOLS) tools/release/run verify dist/release $(REGISTRY)
-print-tools:
+# Before the tools are built.
+ifneq ($(filter release,$(MAKECMDGOALS)),)
+ifneq ($(words $(STEP)) $(filter-out $(STEPS),$(STEP)),1 )
+$(error make release needs one STEP of: $(STEPS))
+endif
+endif
+.PHONY: release
+release: $(RELEASE) ## Make a release, push and sign it at REGISTRY, verify it: STEP=tools, build, publish, verify (RELEASE.md)
+ifeq ($(STEP),tools)
 	@echo $(TOOLS)
+else ifeq ($(STEP),build)
+	@TOOLS=$(TOOLS) tools/release/run build $(VERSION) dist/release
+else
+	@TOOLS=$(TOOLS) tools/release/run $(STEP) dist/release $(REGISTRY)
+endif
 
 .PHONY: release-dry-run
 release-dry-run: $(RELEASE) ## Rehearse a release without the network: build twice, publish, sign, verify (dist/release)

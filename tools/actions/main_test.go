@@ -83,13 +83,13 @@ jobs:
           persist-credentials: false
           fetch-depth: 0
       - run: git merge-base --is-ancestor HEAD origin/main
-      - run: make release
+      - run: make release STEP=publish
 `
 
 // TestRelease: what a tag starts first makes sure that the tag is on main.
 func TestRelease(t *testing.T) {
 	t.Parallel()
-	const step, next = "      - run: git merge-base --is-ancestor HEAD origin/main\n", "      - run: make release\n"
+	const step, next = "      - run: git merge-base --is-ancestor HEAD origin/main\n", "      - run: make release STEP=publish\n"
 	for name, test := range map[string]struct {
 		change *strings.Replacer
 		ok     bool
