@@ -41,8 +41,11 @@ export HELM = $(TOOLS)/helm
 export HELM4 = $(TOOLS)/helm4
 export HELM_DOCS = $(TOOLS)/helm-docs
 HUGO     = $(TOOLS)/hugo
-SUPPLY   = $(addprefix $(TOOLS)/,govulncheck go-licenses sbom)
-RELEASE  = $(SUPPLY) $(HELM) $(addprefix $(TOOLS)/,cosign crane image krew validate-krew-manifest)
+RELEASE  = $(HELM) $(addprefix $(TOOLS)/,go-licenses sbom cosign crane image krew validate-krew-manifest)
+
+# $(call chosen,TARGET,VARIABLE,ALL): those of ALL that the variable names; all if it names none. Another word ends make before it
+# builds a tool for TARGET.
+chosen = $(if $(and $(filter $1,$(MAKECMDGOALS)),$(filter-out $3,$($2))),$(error $2 of make $1 names some of: $3))$(or $(filter $($2),$3),$3)
 
 ##@ Develop
 
@@ -228,26 +231,21 @@ image: ## Build the images of the driver, kvrun and keyvault-csi-sync from sourc
 	test/image kvrun $(KVRUN_IMAGE) $(VERSION)
 	test/image keyvault-csi-sync $(SYNC_IMAGE) $(VERSION)
 
-# GOVULNDB names a mirror of the vulnerability database; without it, and without a way to https://vuln.go.dev, it is skipped.
-.PHONY: vuln
-vuln: $(SUPPLY) ## Look for known vulnerabilities in the code that the binaries call (network, or GOVULNDB=file:///...)
-	@TOOLS=$(TOOLS) test/supply vuln
-
-.PHONY: licenses
-licenses: $(SUPPLY) ## Check the licenses of all that is linked, and each THIRD_PARTY_NOTICES
-	@TOOLS=$(TOOLS) test/supply licenses
+# SUPPLY='vuln licenses' runs only those. vuln looks for known vulnerabilities in the code that the binaries call: GOVULNDB names a mirror
+# of the database; without it, and without a way to https://vuln.go.dev, vuln is skipped. licenses are those of all that is linked, and each
+# THIRD_PARTY_NOTICES. sbom writes dist/*.cdx.json, the bill of materials of each binary. reproducible builds twice without a cache, which
+# takes minutes.
+CHECKS = $(call chosen,supply,SUPPLY,vuln licenses sbom reproducible)
+tools_of_vuln     = govulncheck
+tools_of_licenses = go-licenses
+tools_of_sbom     = go-licenses sbom
+.PHONY: supply
+supply: $(if $(filter sbom,$(CHECKS)),build) $(addprefix $(TOOLS)/,$(sort $(foreach check,$(CHECKS),$(tools_of_$(check))))) ## Check vulnerabilities, licenses, bills of materials, reproducible builds; SUPPLY='vuln licenses': these
+	@for check in $(CHECKS); do TOOLS=$(TOOLS) test/supply $$check $(VERSION); done
 
 .PHONY: notices
-notices: $(SUPPLY) ## Write each THIRD_PARTY_NOTICES, the licenses of all that is linked
+notices: $(TOOLS)/go-licenses ## Write each THIRD_PARTY_NOTICES, the licenses of all that is linked
 	@TOOLS=$(TOOLS) test/supply notices
-
-.PHONY: sbom
-sbom: build $(SUPPLY) ## Write dist/*.cdx.json, the bill of materials of each binary, and compare it with the binary
-	@TOOLS=$(TOOLS) test/supply sbom $(VERSION)
-
-.PHONY: reproducible
-reproducible: ## Build twice under different circumstances and compare (two builds without a cache: minutes)
-	@test/supply reproducible $(VERSION)
 
 # The steps of the workflow of a release, in this order; RELEASE.md. tools builds the programs that the others need (the first run builds
 # cosign, which takes minutes) and prints their folder. The files of the release VERSION are in dist/release.
