@@ -71,13 +71,27 @@ build-fips: ## Build the programs with Go's FIPS 140-3 module into bin/fips (doc
 demo: build ## Show one volume's life on this machine: no cluster, no Azure
 	@bin/kvcsi demo $(DEMO_ARGS)
 
-.PHONY: manifests
-manifests: $(HELM) $(HELM_DOCS) ## Make what is checked in beside the chart: its README, its snapshots, deploy/
-	test/chart write
-
+# GENERATE='chart proto' makes only those. chart: the READMEs and the snapshots of the charts, deploy/. proto: the code of the provider's
+# protocol, from its .proto file. notices: each THIRD_PARTY_NOTICES, the licenses of all that is linked. recording: docs/demo.svg, of a run
+# of make demo; its programs are built after the code has been made.
+PARTS = $(call chosen,generate,GENERATE,chart proto notices recording)
+tools_of_chart   = helm helm-docs
+tools_of_notices = go-licenses
 .PHONY: generate
-generate: ## Make the code of the provider's protocol from its .proto file (the first run takes minutes)
+generate: $(addprefix $(TOOLS)/,$(foreach part,$(PARTS),$(tools_of_$(part)))) ## Make what is checked in and made from something else; GENERATE='chart proto notices recording': some
+ifneq ($(filter chart,$(PARTS)),)
+	test/chart write
+endif
+ifneq ($(filter proto,$(PARTS)),)
 	test/proto write
+endif
+ifneq ($(filter notices,$(PARTS)),)
+	TOOLS=$(TOOLS) test/supply notices
+endif
+ifneq ($(filter recording,$(PARTS)),)
+	@$(MAKE) -s build
+	go run ./test/recording
+endif
 
 .PHONY: tidy
 tidy: ## Format the code and tidy the modules
@@ -215,10 +229,6 @@ site: $(HUGO) ## Build the site of the documentation in dist/site and check its 
 	@tools/site/build $(HUGO) $(CURDIR)/dist/site
 	@mkdir -p dist && go run -C tools/site ./check links -repository $(CURDIR) $(CURDIR)/dist/site >dist/site-links.txt; tail -n 1 dist/site-links.txt
 
-.PHONY: recording
-recording: build ## Draw docs/demo.svg, the recording of make demo in the README, from a run
-	@go run ./test/recording
-
 .PHONY: site-check
 site-check: site ## Look at each page of the site with chromium, at 390 and 1280 px, light and dark; screenshots go to dist/site-shots
 	@go run -C tools/site ./check browser -shots $(CURDIR)/dist/site-shots $(CURDIR)/dist/site
@@ -242,10 +252,6 @@ tools_of_sbom     = go-licenses sbom
 .PHONY: supply
 supply: $(if $(filter sbom,$(CHECKS)),build) $(addprefix $(TOOLS)/,$(sort $(foreach check,$(CHECKS),$(tools_of_$(check))))) ## Check vulnerabilities, licenses, bills of materials, reproducible builds; SUPPLY='vuln licenses': these
 	@for check in $(CHECKS); do TOOLS=$(TOOLS) test/supply $$check $(VERSION); done
-
-.PHONY: notices
-notices: $(TOOLS)/go-licenses ## Write each THIRD_PARTY_NOTICES, the licenses of all that is linked
-	@TOOLS=$(TOOLS) test/supply notices
 
 # The steps of the workflow of a release, in this order; RELEASE.md. tools builds the programs that the others need (the first run builds
 # cosign, which takes minutes) and prints their folder. The files of the release VERSION are in dist/release.

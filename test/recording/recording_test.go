@@ -33,7 +33,7 @@ func TestThePictureShowsTheDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(shape(live), shape(lines(string(committed)))); diff != "" {
-		t.Errorf("%s (-demo +picture):\n%s\nmake recording draws it again", picture, diff)
+		t.Errorf("%s (-demo +picture):\n%s\nmake generate GENERATE=recording draws it again", picture, diff)
 	}
 }
 
