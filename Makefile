@@ -224,14 +224,15 @@ fleet: ## Simulate fleets of up to 20,000 nodes at one vault, in virtual time; t
 ##@ Document
 
 # The pages are those of docs/README.md. It opens as a file (dist/site/index.html) or from any web server, at any path.
+# The first run builds hugo, which takes minutes. SHOTS=1 then looks at each page with chromium, at 390 and 1280 px, light and dark; the
+# screenshots go to dist/site-shots.
 .PHONY: site
-site: $(HUGO) ## Build the site of the documentation in dist/site and check its links (the first run builds hugo, which takes minutes)
+site: $(HUGO) ## Build the documentation as a site in dist/site and check its links; SHOTS=1 also looks at it with chromium
 	@tools/site/build $(HUGO) $(CURDIR)/dist/site
 	@mkdir -p dist && go run -C tools/site ./check links -repository $(CURDIR) $(CURDIR)/dist/site >dist/site-links.txt; tail -n 1 dist/site-links.txt
-
-.PHONY: site-check
-site-check: site ## Look at each page of the site with chromium, at 390 and 1280 px, light and dark; screenshots go to dist/site-shots
+ifneq ($(SHOTS),)
 	@go run -C tools/site ./check browser -shots $(CURDIR)/dist/site-shots $(CURDIR)/dist/site
+endif
 
 ##@ Release
 
