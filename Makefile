@@ -20,10 +20,20 @@ export GOWORK := off
 # The binaries are static, so that they run on a scratch image, and hold no path of the machine that built them.
 # The version is stamped; asking git again (-buildvcs) would only fail where the clone belongs to somebody else.
 BUILD = CGO_ENABLED=0 go build -C $$from -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
+# FIPS=1 links Go's FIPS 140-3 module: the newest one of this Go release that has a certificate. It is for build alone, because the other
+# targets use the programs in bin. kvrun has no cryptography.
+ifneq ($(FIPS),)
+ifneq ($(MAKECMDGOALS),build)
+$(error FIPS is for make build alone; make fips-test tests what it builds)
+endif
+export GOFIPS140 := certified
+BIN      ?= bin/fips
+PROGRAMS ?= keyvault-csi-driver kvcsi keyvault-csi-sync
+else
 BIN      ?= bin
 PROGRAMS ?= keyvault-csi-driver kvcsi kvrun keyvault-csi-sync
-# kvrun has no cryptography.
-FIPS_PROGRAMS ?= keyvault-csi-driver kvcsi keyvault-csi-sync
+endif
 
 # Modules beside the root one. Those with code of ours are in CODE too. test/sanity keeps csi-test out of the product's go.mod, and
 # cmd/keyvault-csi-sync and cmd/kvcsi keep client-go out of the driver's.
@@ -54,18 +64,12 @@ help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
-build: ## Build bin/keyvault-csi-driver, bin/kvcsi, bin/kvrun and bin/keyvault-csi-sync (static, stripped)
+build: ## Build all programs into bin, static and stripped; FIPS=1: into bin/fips, with Go's FIPS 140-3 module
 	@for program in $(PROGRAMS); do \
 		from=.; package=./cmd/$$program; \
 		if [ -e cmd/$$program/go.mod ]; then from=cmd/$$program; package=.; fi; \
 		$(BUILD) -o $(abspath $(BIN))/$$program $$package; \
 	done
-
-# GOFIPS140=certified links the newest cryptographic module of this Go release that has a certificate.
-.PHONY: build-fips
-build-fips: BIN := $(if $(filter bin,$(BIN)),bin/fips,$(BIN))
-build-fips: ## Build the programs with Go's FIPS 140-3 module into bin/fips (docs/fips.md)
-	@GOFIPS140=certified $(MAKE) -s build BIN=$(BIN) PROGRAMS='$(FIPS_PROGRAMS)'
 
 .PHONY: demo
 demo: build ## Show one volume's life on this machine: no cluster, no Azure
@@ -139,7 +143,8 @@ test: build bin/csi-sanity ## Run all tests; as root they run again as an ordina
 
 # In the strict mode too: what is left out there writes pfxProfile legacy, which the mode refuses.
 .PHONY: fips-test
-fips-test: build-fips ## Test the build with Go's FIPS 140-3 module, also with GODEBUG=fips140=only
+fips-test: ## Test the build with Go's FIPS 140-3 module, also with GODEBUG=fips140=only
+	@$(MAKE) -s build FIPS=1
 	@for mode in on only; do \
 		echo "FIPS mode $$mode"; \
 		export GOFIPS140=certified GODEBUG=fips140=$$mode KEYVAULT_CSI_BIN=$(CURDIR)/bin/fips; \
