@@ -1,4 +1,5 @@
 # GNU make. `make help` lists the targets; every one of them works from a fresh clone with Go alone unless it says more.
+# What they build is in bin, dist and .cache: rm -rf bin dist .cache
 
 SHELL       := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -130,10 +131,6 @@ lint: $(GOLANGCI) ## Run the linters (the first run builds golangci-lint, which 
 	done
 	@if command -v shellcheck >/dev/null; then shellcheck $(SCRIPTS); \
 	else echo 'shellcheck: skipped because it is not installed'; fi
-
-.PHONY: clean
-clean: ## Remove what the other targets build
-	rm -rf bin dist .cache
 
 ##@ Test
 
