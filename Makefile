@@ -65,7 +65,7 @@ help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: build
-build: ## Build all programs into bin, static and stripped; FIPS=1: into bin/fips, with Go's FIPS 140-3 module
+build: ## Build all programs into bin, static; FIPS=1: into bin/fips, with Go's FIPS module
 	@for program in $(PROGRAMS); do \
 		from=.; package=./cmd/$$program; \
 		if [ -e cmd/$$program/go.mod ]; then from=cmd/$$program; package=.; fi; \
@@ -77,13 +77,13 @@ demo: build ## Show one volume's life on this machine: no cluster, no Azure
 	@bin/kvcsi demo $(DEMO_ARGS)
 
 # GENERATE='chart proto' makes only those. chart: the READMEs and the snapshots of the charts, deploy/. proto: the code of the provider's
-# protocol, from its .proto file. notices: each THIRD_PARTY_NOTICES, the licenses of all that is linked. recording: docs/demo.svg, of a run
-# of make demo; its programs are built after the code has been made.
+# protocol, from its .proto file, which takes minutes the first time. notices: each THIRD_PARTY_NOTICES, the licenses of all that is linked.
+# recording: docs/demo.svg, of a run of make demo; its programs are built after the code has been made.
 PARTS = $(call chosen,generate,GENERATE,chart proto notices recording)
 tools_of_chart   = helm helm-docs
 tools_of_notices = go-licenses
 .PHONY: generate
-generate: $(addprefix $(TOOLS)/,$(foreach part,$(PARTS),$(tools_of_$(part)))) ## Make what is checked in and made from something else; GENERATE='chart proto notices recording': some
+generate: $(addprefix $(TOOLS)/,$(foreach part,$(PARTS),$(tools_of_$(part)))) ## Write what is generated: GENERATE='chart proto notices recording', or some of these
 ifneq ($(filter chart,$(PARTS)),)
 	test/chart write
 endif
@@ -105,7 +105,7 @@ tidy: ## Format the code and tidy the modules
 	@cd test/cluster/kubernetes && for other in [0-9]*.mod; do go mod tidy -modfile=$$other; done
 
 .PHONY: verify
-verify: $(HELM) $(HELM4) $(HELM_DOCS) $(TOOLS)/actions ## Check that nothing is left to format, tidy, generate or commit: gofmt, go vet, the modules, the chart, the workflows
+verify: $(HELM) $(HELM4) $(HELM_DOCS) $(TOOLS)/actions ## Check formats, modules, go vet, workflows, and that nothing is left to generate
 	@$(TOOLS)/actions
 	@test/chart check
 	@go run -C tools/dashboard . $(CURDIR)/charts/keyvault-csi/dashboards/keyvault-csi.json
@@ -152,16 +152,16 @@ fips-test: ## Test the build with Go's FIPS 140-3 module, also with GODEBUG=fips
 		echo "ok  	bin/fips/kvcsi demo"; \
 	done
 
-# The API server is that of the end-to-end tests.
+# The API server is that of the end-to-end tests. The first run builds it, which takes ten minutes.
 .PHONY: sync-test
-sync-test: build ## Test keyvault-csi-sync against a real API server (the first run builds Kubernetes, which takes ten minutes)
+sync-test: build ## Test keyvault-csi-sync with a real API server (the first run builds Kubernetes)
 	@RUNTIME=old test/cluster/build
 	@source test/cluster/settings && KEYVAULT_CSI_BIN=$(CURDIR)/bin KEYVAULT_CSI_KUBERNETES=$$BIN \
 		go -C cmd/keyvault-csi-sync test -count=1 -parallel 8 -timeout 30m ./test $(SYNC_TEST_ARGS)
 
 # The suites that have a long form import internal/suite.
 .PHONY: test-long
-test-long: build ## Run the long forms of the test suites, from which docs/reliability.md has its figures
+test-long: build ## Run the long forms of the suites, which give docs/reliability.md its figures
 	@test/run long
 
 .PHONY: fuzz
@@ -176,50 +176,50 @@ fuzz: ## Run each fuzz target for FUZZTIME (1m)
 
 # SANITY_ARGS are csi-sanity's: --ginkgo.v shows each spec, and why one is skipped.
 .PHONY: sanity
-sanity: build bin/csi-sanity ## Run the released csi-sanity against the daemon, the conformance tests of the CSI specification
+sanity: build bin/csi-sanity ## Run csi-sanity, the conformance tests of the CSI specification
 	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run -C test/sanity . $(SANITY_ARGS)
 
 # With KUBECONFIG, E2E_DRIVER_IMAGE and E2E_TEST_IMAGE it uses that cluster; without, one of its own, of
 # version KUBERNETES, on the container runtime RUNTIME: new, old or crun.
 .PHONY: e2e
-e2e: build ## Run the tests on a real kubelet (root; the first run builds Kubernetes, which takes ten minutes)
+e2e: build ## Test on a real kubelet (root; the first run builds Kubernetes: ten minutes)
 	test/e2e/run
 
 .PHONY: e2e-images
-e2e-images: build ## Pack the images of the end-to-end tests and of the quickstart, without docker or a registry
+e2e-images: build ## Pack the images of e2e and of the quickstart, without docker or a registry
 	@test/e2e/images
 
 # VM_ONLY='6.12-arm64 6.1-amd64-tmpfs' runs only those; then test/vm/table write adds them to the tables of the documents, which a run of
 # all does itself. Without VM_ONLY a suite is skipped where it has passed on this commit.
 VM_ONLY ?=
 .PHONY: vm
-vm: ## Run the suites on kernels of Debian, amd64 and arm64, in emulated machines (needs qemu; VM_ONLY=6.12-arm64)
+vm: ## Run the suites on other kernels and arm64, in qemu; VM_ONLY=6.12-arm64: only these
 	@test/vm/run $(VM_ONLY)
 
 # SOAK_TIME=10m is shorter. SOAK_OUT is the folder of the report and its plots.
 SOAK_TIME ?= 60m
 SOAK_OUT  ?= $(CURDIR)/dist/reliability
 .PHONY: soak
-soak: build ## Run the daemon for an hour (SOAK_TIME) with faults and kills; report and plots go to SOAK_OUT
+soak: build ## Run the daemon for an hour (SOAK_TIME) with faults and kills; report in SOAK_OUT
 	@KEYVAULT_CSI_SOAK_TIME=$(SOAK_TIME) KEYVAULT_CSI_SOAK_OUT=$(SOAK_OUT) test/run soak
 
 ##@ Measure
 
 # BENCH_ARGS: -quick takes about 30 seconds on a quiet machine; -only latency runs one section.
 .PHONY: bench
-bench: build ## Measure the daemon at its socket beside the bare system calls (3 to 5 minutes; BENCH_ARGS=-quick: 30 s)
+bench: build ## Measure the daemon at its socket (3 to 5 minutes; BENCH_ARGS=-quick: 30 s)
 	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/bench $(BENCH_ARGS)
 
 .PHONY: bench-plots
 bench-plots: build ## Measure and write the figures and plots of docs/performance.md
 	@KEYVAULT_CSI_BIN=$(CURDIR)/bin go run ./test/bench -svg docs/performance -doc docs/performance.md -fleets docs/performance.md $(BENCH_ARGS)
 
-# FLEET_OUT is a file that gets the rows of the table.
+# It takes minutes to an hour. FLEET_OUT is a file that gets the rows of the table.
 FLEET_OUT ?= $(CURDIR)/dist/fleet.md
 # FLEET_RUN='TestFleets/^1,000' runs one row: its name is that of the table, with _ for a space.
 FLEET_RUN ?= TestFleets
 .PHONY: fleet
-fleet: ## Simulate fleets of up to 20,000 nodes at one vault, in virtual time; the rows of the table go to FLEET_OUT (minutes)
+fleet: ## Simulate up to 20,000 nodes at one vault, in virtual time; the rows in FLEET_OUT
 	@mkdir -p $(dir $(FLEET_OUT)) && rm -f $(FLEET_OUT)
 	@KEYVAULT_CSI_FLEET_OUT=$(FLEET_OUT) go test -count=1 -v -timeout 4h -run '$(FLEET_RUN)' ./test/fleet
 
@@ -229,7 +229,7 @@ fleet: ## Simulate fleets of up to 20,000 nodes at one vault, in virtual time; t
 # The first run builds hugo, which takes minutes. SHOTS=1 then looks at each page with chromium, at 390 and 1280 px, light and dark; the
 # screenshots go to dist/site-shots.
 .PHONY: site
-site: $(HUGO) ## Build the documentation as a site in dist/site and check its links; SHOTS=1 also looks at it with chromium
+site: $(HUGO) ## Build the site of the documents, check its links; SHOTS=1: also with chromium
 	@tools/site/build $(HUGO) $(CURDIR)/dist/site
 	@mkdir -p dist && go run -C tools/site ./check links -repository $(CURDIR) $(CURDIR)/dist/site >dist/site-links.txt; tail -n 1 dist/site-links.txt
 ifneq ($(SHOTS),)
@@ -239,7 +239,7 @@ endif
 ##@ Release
 
 .PHONY: image
-image: ## Build the images of the driver, kvrun and keyvault-csi-sync from source with docker, podman or buildah (pulls the golang image)
+image: ## Build the images with docker, podman or buildah (pulls the golang image)
 	test/image keyvault-csi-driver $(IMAGE) $(VERSION)
 	test/image kvrun $(KVRUN_IMAGE) $(VERSION)
 	test/image keyvault-csi-sync $(SYNC_IMAGE) $(VERSION)
@@ -253,7 +253,7 @@ tools_of_vuln     = govulncheck
 tools_of_licenses = go-licenses
 tools_of_sbom     = go-licenses sbom
 .PHONY: supply
-supply: $(if $(filter sbom,$(CHECKS)),build) $(addprefix $(TOOLS)/,$(sort $(foreach check,$(CHECKS),$(tools_of_$(check))))) ## Check vulnerabilities, licenses, bills of materials, reproducible builds; SUPPLY='vuln licenses': these
+supply: $(if $(filter sbom,$(CHECKS)),build) $(addprefix $(TOOLS)/,$(sort $(foreach check,$(CHECKS),$(tools_of_$(check))))) ## Check vulnerabilities, licenses, SBOMs, reproducible builds; SUPPLY='vuln sbom'
 	@for check in $(CHECKS); do TOOLS=$(TOOLS) test/supply $$check $(VERSION); done
 
 # The steps of the workflow of a release, in this order; RELEASE.md. tools builds the programs that the others need (the first run builds
@@ -267,7 +267,7 @@ $(error make release needs one STEP of: $(STEPS))
 endif
 endif
 .PHONY: release
-release: $(RELEASE) ## Make a release, push and sign it at REGISTRY, verify it: STEP=tools, build, publish, verify (RELEASE.md)
+release: $(RELEASE) ## Do one STEP of a release: tools, build, publish, verify (VERSION, REGISTRY)
 ifeq ($(STEP),tools)
 	@echo $(TOOLS)
 else ifeq ($(STEP),build)
@@ -277,7 +277,7 @@ else
 endif
 
 .PHONY: release-dry-run
-release-dry-run: $(RELEASE) ## Rehearse a release without the network: build twice, publish, sign, verify (dist/release)
+release-dry-run: $(RELEASE) ## Rehearse a release without the network: build twice, publish, sign, verify
 	@TOOLS=$(TOOLS) tools/release/rehearse v0.0.0-rehearsal dist/release
 
 # What the targets need.
