@@ -3,6 +3,7 @@ package driver
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"time"
 
@@ -35,7 +36,7 @@ func (n *nodeServer) publish(ctx context.Context, r publishRequest) error {
 	if err != nil {
 		interval = n.config.Defaults.RotationInterval // Parse reports the error when the set is due
 	}
-	tolerance := max(minTolerance, 3*interval)
+	tolerance := max(minTolerance, 3*min(interval, math.MaxInt64/3))
 	if !state.Published {
 		return n.publishFirst(ctx, r, tolerance)
 	}

@@ -46,6 +46,7 @@ func TestRepublishByAge(t *testing.T) {
 		"long: due":                    {interval: "1h", age: time.Hour, fetches: 1},
 		"long: almost three intervals": {interval: "1h", age: 3*time.Hour - 1, fetches: 1},
 		"long: three intervals":        {interval: "1h", age: 3 * time.Hour, fetches: 1, code: codes.Unavailable},
+		"a century: due":               {interval: "876000h", age: 876000 * time.Hour, fetches: 1},
 		"never":                        {interval: "0", age: 1000 * time.Hour},
 		"never, from the future":       {interval: "0", age: -time.Hour},
 	} {
