@@ -77,7 +77,7 @@ func (m *migration) planAgents(p *plan) {
 	}
 	for _, c := range found {
 		if where := m.patchOfAgent(c); where != "" {
-			p.problem(c.node, "%s is patched at %s; %s", c, where, buildAdvice)
+			p.problem(c.node, "%s may be patched at %s; %s", c, where, buildAdvice)
 			return
 		}
 	}

@@ -57,12 +57,13 @@ type containerPatch struct {
 }
 
 var (
-	jsonPatchInText  = regexp.MustCompile(`path"?\s*:\s*["']?[^\s"']*/initContainers\b`)
+	jsonPatchInText  = regexp.MustCompile(`path"?\s*:\s*["']?/spec/([^\s"']*/)?(initContainers|volumes)(/\d|["'\s,}]|$)`)
+	jsonPatchPath    = regexp.MustCompile(`^/spec/(.*/)?(initContainers|volumes)(/\d|$)`)
 	mergePatchInText = regexp.MustCompile(`initContainers"?\s*:`)
 )
 
 // collectPatches finds the patches of init containers in a document: containers without an image, operations of JSON patches, and texts
-// with one of both.
+// with one of both. A JSON patch counts the init containers and the volumes, of which a migration removes some; what it appends needs no number.
 func (m *migration) collectPatches(s *stream, document *yaml.Node) {
 	visit(document.Content[0], func(keys []string, node *yaml.Node) bool {
 		p := containerPatch{where: fmt.Sprintf("%s:%d", s.file.Name, node.Line), node: node}
@@ -73,7 +74,7 @@ func (m *migration) collectPatches(s *stream, document *yaml.Node) {
 		case slices.Contains(keys, "fieldPaths") && strings.Contains(node.Value, initContainers): // of a replacement
 		case node.Kind == yaml.ScalarNode && mergePatchInText.MatchString(node.Value):
 			p.text = node.Value
-		case get(node, "op") != nil && strings.Contains(text1(get(node, "path")), "/"+initContainers):
+		case get(node, "op") != nil && jsonPatchPath.MatchString(text1(get(node, "path"))):
 		case len(keys) > 1 && keys[len(keys)-2] == initContainers && name != "" && get(node, "image") == nil &&
 			(get(node, "volumeMounts") == nil || !looksLikeAgent(node)):
 			p.name = name
