@@ -130,8 +130,7 @@ func (s *supervisor) look() {
 		return
 	}
 	s.failure = ""
-	switch {
-	case next.digest == s.current.digest:
+	if next.digest == s.current.digest {
 		return
 	}
 	s.current = next

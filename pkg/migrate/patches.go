@@ -15,7 +15,7 @@ var classPatchInText = regexp.MustCompile(`path"?\s*:\s*["']?/spec/(parameters|s
 // patchOf returns the Kustomization, or the file of it, that changes a class: by a patch, or by a replacement.
 func (m *migration) patchOf(c *class) (patch *object) {
 	for _, o := range m.kustomizations {
-		visit(o.node, func(keys []string, node *yaml.Node) bool {
+		visit(o.node, func(_ []string, node *yaml.Node) bool {
 			selected := func(target *yaml.Node) bool {
 				kind := text1(get(target, "kind"))
 				return kind != "" && selects(kind, storeKind) && selects(text1(get(target, "name")), c.name)

@@ -1,6 +1,7 @@
 package manifests_test
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"os"
@@ -20,19 +21,17 @@ func TestEachKeyIsThereOnce(t *testing.T) {
 		t.Fatalf("snapshots: %q, %v", files, err)
 	}
 	for _, name := range files {
-		file, err := os.Open(name)
+		text, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = file.Close() }()
-		documents := yaml.NewDecoder(file)
-		for {
+		documents := yaml.NewDecoder(bytes.NewReader(text))
+		for err == nil {
 			var document any
-			if err := documents.Decode(&document); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil { // one that has a key twice
-				t.Errorf("%s: %v", name, err)
-			}
+			err = documents.Decode(&document)
+		}
+		if !errors.Is(err, io.EOF) { // one that has a key twice
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -61,7 +60,10 @@ func TestUserOfHelmTest(t *testing.T) {
 	each(t, func(t *testing.T, name string, s set) {
 		for _, o := range s.objects {
 			var pod struct {
-				SecurityContext map[string]any `yaml:"securityContext"`
+				SecurityContext struct {
+					RunAsNonRoot bool   `yaml:"runAsNonRoot"`
+					RunAsUser    *int64 `yaml:"runAsUser"`
+				} `yaml:"securityContext"`
 			}
 			if o.Kind != "Pod" {
 				continue
@@ -69,9 +71,9 @@ func TestUserOfHelmTest(t *testing.T) {
 			if err := o.Spec.Decode(&pod); err != nil {
 				t.Fatal(err)
 			}
-			_, named := pod.SecurityContext["runAsUser"]
-			if pod.SecurityContext["runAsNonRoot"] != true || named == (name == "second-driver") {
-				t.Errorf("security context: %v", pod.SecurityContext)
+			named := pod.SecurityContext.RunAsUser != nil
+			if !pod.SecurityContext.RunAsNonRoot || named == (name == "second-driver") {
+				t.Errorf("security context: %+v", pod.SecurityContext)
 			}
 		}
 	})
