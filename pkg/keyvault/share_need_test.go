@@ -3,6 +3,7 @@ package keyvault_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -119,7 +120,7 @@ func TestAbsentObjectsWaitForTheirTurn(t *testing.T) {
 	})
 }
 
-func limitedClient(t *testing.T, vault *smallVault) *keyvault.Client {
+func limitedClient(t *testing.T, vault http.RoundTripper) *keyvault.Client {
 	t.Helper()
 	public, err := azure.CloudByName("AzurePublicCloud", "", "")
 	if err != nil {
@@ -136,10 +137,13 @@ func limitedClient(t *testing.T, vault *smallVault) *keyvault.Client {
 
 // volumeOf returns what fetches a volume as the kubelet does. The names of its objects begin with the prefix.
 func volumeOf(
-	t *testing.T, client *keyvault.Client, id, prefix string, objects int, version string, interval time.Duration,
+	t *testing.T, client *keyvault.Client, id, prefix string, objects int, version string, interval time.Duration, detection ...volume.ChangeDetection,
 ) func(refresh bool) (volume.Content, error) {
 	r := request(volume.Identity{Kind: volume.Managed}, nil)
 	r.Volume, r.RotationInterval, r.Limits = id, interval, volume.Limits{Files: 1000, Bytes: 1 << 20}
+	for _, d := range detection {
+		r.ChangeDetection = d
+	}
 	for i := range objects {
 		object := secret(fmt.Sprintf("%s-%d", prefix, i))
 		object.Version, object.Optional = version, prefix == "absent"

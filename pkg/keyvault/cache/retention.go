@@ -76,7 +76,11 @@ func (c *Cache[V]) Need(vault string) (rate float64) {
 	now := c.options.Now()
 	for key, e := range c.entries {
 		if key.Vault == vault && key.Version == "" && e.interval > 0 && younger(now.Sub(e.used), e.interval+CallTime) {
-			rate += 1 / e.interval.Seconds()
+			every := e.interval
+			if e.listed.After(e.read) { // it is not read while lists show that it is current
+				every = max(every, FullRead)
+			}
+			rate += 1 / every.Seconds()
 		}
 	}
 	return rate

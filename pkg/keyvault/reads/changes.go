@@ -80,9 +80,14 @@ func (f *Fetch) keepUnchanged(ctx context.Context, all []*candidate, names []str
 	for _, c := range all {
 		known, ok := cache.Result[*Value]{}, false
 		if c.entries == 1 && c.same && f.proven(c.request.Vault) {
-			known, ok = f.cache.Keep(f.cacheKey(c.read), f.demandOf(c.read), c.last, at)
+			demand := f.demandOf(c.read)
+			if demand.Limited { // as the list
+				demand.Since = time.Time{}
+			}
+			known, ok = f.cache.Keep(f.cacheKey(c.read), demand, c.last, at)
 		}
 		if !ok {
+			c.changed = c.entries > 0
 			left = append(left, c)
 			continue
 		}

@@ -21,6 +21,7 @@ type read struct {
 	names    []string      // of a list, or the versions of a history
 	stamps   []vault.Stamp // of a list, for each name
 	reserved bool          // the throttle of the vault has a turn for it
+	changed  bool          // a list shows that its last value is not current
 	outage   error         // why the value is the last known one
 	err      error
 }

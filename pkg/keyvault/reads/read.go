@@ -26,6 +26,12 @@ func (f *Fetch) demandOf(r *read) cache.Demand {
 	demand.Optional = r.optional
 	if s, limited := f.shares[r.request.Vault]; limited {
 		demand.Limited, demand.Late = true, s.late
+		if r.pages > 0 { // a list that goes on after its refresh is older than what that reads meanwhile
+			demand.Since = time.Time{}
+		}
+		if r.pages > 0 || r.changed {
+			demand.Late = 0
+		}
 	}
 	return demand
 }
@@ -35,7 +41,11 @@ func (f *Fetch) cached(ctx context.Context, reads []*read) (left []*read) {
 	for _, r := range reads {
 		known, ok := cache.Result[*Value]{}, false
 		if f.proven(r.request.Vault) {
-			known, ok = f.cache.Find(f.cacheKey(r), f.demandOf(r))
+			demand := f.demandOf(r)
+			if demand.Listed { // a list may show that it is current, and costs less than a few reads
+				demand.Late = 0
+			}
+			known, ok = f.cache.Find(f.cacheKey(r), demand)
 		}
 		if !ok || known.Failure != nil && !(r.optional && known.Failure.Absent) {
 			left = append(left, r)

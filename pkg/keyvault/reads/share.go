@@ -51,8 +51,9 @@ func (f *Fetch) oldestFirst(reads []*read) {
 	}
 	known := make(map[*read]time.Time, len(reads))
 	for _, r := range reads {
-		last, _ := f.cache.Late(f.cacheKey(r), f.demandOf(r))
-		known[r] = last.At
+		if last, _ := f.cache.Late(f.cacheKey(r), f.demandOf(r)); !r.changed {
+			known[r] = last.At
+		}
 	}
 	slices.SortStableFunc(reads, func(a, b *read) int { return known[a].Compare(known[b]) })
 }
