@@ -13,7 +13,7 @@
 //     ones, see [Demand.Late] and [Cache.Late]. [Demand.NotBefore] excludes older answers from all of these, and from
 //     the last known ones.
 //   - Failures: a failed fetch answers the next ones for two seconds after a refusal, and for 10 to 30 seconds after
-//     an outage. A refusal removes the value.
+//     an outage. A refusal removes the value. That an optional object is absent is known for as long as a value would be.
 //   - Retention: a value is dropped when it is older than the longest of [Options.MountMaxAge],
 //     [Options.LastKnownGood], the interval of the volumes that use it plus [CallTime], and [LateTime] while the vault
 //     limits the requests of the node. It is as young as the last list that shows it. A pinned version counts from its
