@@ -79,6 +79,7 @@ type Demand struct {
 
 	Limited bool          // the vault limits the requests of the node: values stay for LateTime
 	Late    time.Duration // a refresh also takes what is younger, although its interval is over
+	GoesOn  bool          // a fetch goes on when its callers have left: it takes longer than their calls
 
 	// NotBefore excludes all answers that were requested before, also of pinned versions and in an outage, and those whose
 	// time is in the future. Zero excludes none.

@@ -7,8 +7,12 @@ import (
 	"time"
 )
 
-// FetchTimeout bounds a fetch. The kubelet waits as long for a publish.
-const FetchTimeout = 2 * time.Minute
+// FetchTimeout bounds a fetch. The kubelet waits as long for a publish. LongTimeout bounds one that goes on without its callers,
+// see [Demand.GoesOn].
+const (
+	FetchTimeout = 2 * time.Minute
+	LongTimeout  = 10 * time.Minute
+)
 
 // ErrImpatient is the failure of a caller that prefers the last known value to a longer wait. The fetch continues.
 var ErrImpatient = errors.New("no answer in time for a caller that has the last known value")
@@ -33,7 +37,8 @@ type inflight[V Value] struct {
 	result Result[V] // valid once done is closed
 
 	cancel  context.CancelFunc
-	waiting int // guarded by Cache.mu
+	goesOn  bool // without callers
+	waiting int  // guarded by Cache.mu
 
 	mu      sync.Mutex
 	name    string
@@ -79,7 +84,7 @@ func (c *Cache[V]) Get(ctx context.Context, key Key, d Demand, patience time.Dur
 
 // Alone makes a fetch that is not shared and not stored. It waits like [Cache.Get].
 func (c *Cache[V]) Alone(ctx context.Context, fetch Fetch[V]) Result[V] {
-	own, f := c.newInflight(ctx)
+	own, f := c.newInflight(ctx, FetchTimeout)
 	go func() {
 		defer f.cancel()
 		f.result = fetch(own, f.waitFor)
@@ -88,14 +93,19 @@ func (c *Cache[V]) Alone(ctx context.Context, fetch Fetch[V]) Result[V] {
 	return c.await(ctx, Key{}, f, 0)
 }
 
-func (c *Cache[V]) newInflight(ctx context.Context) (context.Context, *inflight[V]) {
-	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), FetchTimeout) //nolint:gosec // G118: the fetch calls it
+func (c *Cache[V]) newInflight(ctx context.Context, timeout time.Duration) (context.Context, *inflight[V]) {
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout) //nolint:gosec // G118: the fetch calls it
 	return own, &inflight[V]{began: c.options.Now(), done: make(chan struct{}), moved: make(chan struct{}), cancel: cancel, waiting: 1}
 }
 
 // start begins a fetch. The caller holds c.mu.
 func (c *Cache[V]) start(ctx context.Context, key Key, d Demand, fetch Fetch[V]) *inflight[V] {
-	own, f := c.newInflight(ctx)
+	timeout := FetchTimeout
+	if d.GoesOn {
+		timeout = LongTimeout
+	}
+	own, f := c.newInflight(ctx, timeout)
+	f.goesOn = d.GoesOn
 	c.inflight[key] = f
 	go func() {
 		defer f.cancel()
@@ -115,11 +125,11 @@ func (c *Cache[V]) start(ctx context.Context, key Key, d Demand, fetch Fetch[V])
 	return f
 }
 
-// leave ends a fetch when its last caller leaves. The next caller starts another.
+// leave ends a fetch when its last caller leaves, unless it goes on. The next caller starts another.
 func (c *Cache[V]) leave(key Key, f *inflight[V]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.waiting--; f.waiting > 0 {
+	if f.waiting--; f.waiting > 0 || f.goesOn {
 		return
 	}
 	if c.inflight[key] == f {

@@ -26,6 +26,8 @@ func (f *Fetch) demandOf(r *read) cache.Demand {
 	demand.Optional = r.optional
 	if s, limited := f.shares[r.request.Vault]; limited {
 		demand.Limited, demand.Late = true, s.late
+		// A long list would begin anew at each call.
+		demand.GoesOn = r.pages == 0 && r.object().IsList()
 		if r.pages > 0 { // a list that goes on after its refresh is older than what that reads meanwhile
 			demand.Since = time.Time{}
 		}
@@ -94,7 +96,7 @@ func (f *Fetch) read(ctx context.Context, r *read) error {
 	}
 	ctx = f.requestContext(ctx, r)
 	patience := time.Duration(0)
-	if _, ok := f.lastKnown(r); ok {
+	if _, ok := f.lastKnown(r); ok || late && object.IsList() {
 		patience = azure.TryTimeout
 	}
 	result, outcome := f.get(ctx, r, patience)
@@ -104,7 +106,8 @@ func (f *Fetch) read(ctx context.Context, r *read) error {
 	defer func() { f.cache.Count(outcome) }()
 	if failure := result.Failure; failure != nil && !(r.optional && failure.Absent) {
 		err := f.explain(ctx, object, failure)
-		if answer, ok := errors.AsType[*azure.Answer](failure.Err); ok && late && answer.Status == http.StatusTooManyRequests {
+		answer, _ := errors.AsType[*azure.Answer](failure.Err)
+		if late && (answer != nil && answer.Status == http.StatusTooManyRequests || errors.Is(failure.Err, cache.ErrImpatient)) {
 			outcome = cache.Late
 			return f.accept(ctx, r, last)
 		}
