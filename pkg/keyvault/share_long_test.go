@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
@@ -39,5 +40,6 @@ func TestALongListAtAVaultThatThrottles(t *testing.T) {
 				t.Errorf("refresh %d: %d files, %v old: %v", i, len(content.Files), time.Since(content.Fetched), err)
 			}
 		}
+		<-time.After(cache.LongTimeout) // of a list that goes on
 	})
 }
