@@ -7,6 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Impatiently makes system calls end that wait for another process.
+func Impatiently(fn func() error) error { return impatiently(fn) }
+
 // OpenBelow opens a folder below the kubelet's root, and returns where that has led.
 func (s *Store) OpenBelow(folder string) (path string, err error) {
 	fd, path, err := openBelow(s.root.real, filepath.Join(s.root.path, folder))

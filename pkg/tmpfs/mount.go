@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -27,7 +26,7 @@ func (m *mounter) mount(ctx context.Context, t *target, options []string, fill f
 		return err
 	}
 	defer func() { _ = unix.Close(mnt) }()
-	if err := m.open(mnt, fill); err != nil {
+	if err := fill(&writableVolume{fd: mnt}); err != nil {
 		return err
 	}
 	err = whileBusy(ctx, func() error {
@@ -96,20 +95,10 @@ func (m *mounter) reconfigure(fd int, options ...string) error {
 	})
 }
 
-// writableVolume is a volume that can be written to until the function that got it returns.
+// writableVolume is a volume that can be written to until the function that got it returns. Where it is mounted, no call for it may be
+// repeated after EINTR, as package os does (see impatiently).
 type writableVolume struct {
-	*os.Root
 	fd int // of the root (O_PATH)
-}
-
-// open calls fn with the root of a writable mount.
-func (m *mounter) open(fd int, fn func(*writableVolume) error) error {
-	root, err := os.OpenRoot(procPath(fd))
-	if err != nil {
-		return wrap("open the root of the tmpfs", cause(err))
-	}
-	defer func() { _ = root.Close() }()
-	return fn(&writableVolume{Root: root, fd: fd})
 }
 
 // write makes the superblock at t writable, calls fn, and makes it read-only again. lockErr says why the latter failed. It writes through a
@@ -127,7 +116,7 @@ func (m *mounter) write(ctx context.Context, t *target, fn func(*writableVolume)
 		return nil, wrap("make the file system writable", err)
 	}
 	defer func() { lockErr = m.lock(ctx, clone) }()
-	return nil, m.open(clone, fn)
+	return nil, impatiently(func() error { return fn(&writableVolume{fd: clone}) })
 }
 
 // lock makes the superblock read-only.

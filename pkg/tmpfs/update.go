@@ -98,7 +98,7 @@ func (u *update) write(ctx context.Context) (err error) {
 		u.lockErr, err = u.mounter.write(ctx, u.at, func(w *writableVolume) error {
 			u.cleanUp(ctx, w, u.at.current)
 			u.budget.measure(u.at, 0)
-			return w.Chtimes(u.at.current, u.next.fetched, u.next.fetched)
+			return w.setTime(u.at.current, u.next.fetched)
 		})
 	}
 	if err == nil {
@@ -147,7 +147,7 @@ func (u *update) claim(ctx context.Context) (release func(), err error) {
 // install writes the next set beside the current one and makes it current. A failure before that is undone.
 func (u *update) install(ctx context.Context, w *writableVolume) error {
 	sets := u.cleanUp(ctx, w, u.at.current)
-	if _, err := repairMode(w.Root, ".", u.next.folder); err != nil {
+	if _, err := w.repairMode(".", u.next.folder); err != nil {
 		return err
 	}
 	if err := u.makeSpace(w, len(sets)); err != nil {
@@ -188,7 +188,7 @@ func (u *update) makeSpace(w *writableVolume, sets int) error {
 func (u *update) cleanUp(ctx context.Context, w *writableVolume, current string) []string {
 	sets, err := cleanUp(w.fd, u.used, current)
 	if err != nil {
-		klog.FromContext(ctx).Error(cause(err), "Old files of a volume could not be removed; the next refresh tries again", "target", u.at.path)
+		klog.FromContext(ctx).Error(whyInterrupted(cause(err)), "Old files of a volume could not be removed; the next refresh tries again", "target", u.at.path)
 	}
 	return sets
 }

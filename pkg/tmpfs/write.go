@@ -50,22 +50,22 @@ func (n *set) install(ctx context.Context, w *writableVolume, name string) error
 		return err
 	}
 	// Nothing is written into the folder after this, or its mtime would change.
-	if err := w.Chtimes(name, n.fetched, n.fetched); err != nil {
+	if err := w.setTime(name, n.fetched); err != nil {
 		return err
 	}
 	for _, top := range n.top {
-		if err := w.Symlink(path.Join(dataLink, top), top); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := w.symlink(path.Join(dataLink, top), top); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := w.Symlink(name, nextLink); err != nil {
+	if err := w.symlink(name, nextLink); err != nil {
 		return err
 	}
-	if err := w.Rename(nextLink, dataLink); err != nil {
-		return err
+	if err := unix.Renameat(w.fd, nextLink, w.fd, dataLink); err != nil {
+		return fileError("renameat", dataLink, err)
 	}
 	_ = w.setAttribute(".", []byte{1}) // without it, the digests of this volume are not used
 	return nil
@@ -73,7 +73,7 @@ func (n *set) install(ctx context.Context, w *writableVolume, name string) error
 
 // write makes the folders and files of the set. Modes are exact whatever the umask is.
 func (n *set) write(ctx context.Context, w *writableVolume, name string) error {
-	masked, err := makeFolder(w.Root, name, n.folder)
+	masked, err := w.makeFolder(name, n.folder)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (n *set) write(ctx context.Context, w *writableVolume, name string) error {
 		switch {
 		case e.path == n.folder.path:
 		case e.mode&unix.S_IFMT == unix.S_IFDIR:
-			_, err = makeFolder(w.Root, path.Join(name, e.path), e)
+			_, err = w.makeFolder(path.Join(name, e.path), e)
 		default:
 			// Where the umask took nothing from a folder, it takes no more from a file.
 			err = n.writeFile(w.fd, name, e, masked || e.perm()&^n.folder.perm() != 0)
@@ -97,35 +97,77 @@ func (n *set) write(ctx context.Context, w *writableVolume, name string) error {
 	return nil
 }
 
+// beneath lets no symbolic link lead anywhere.
+const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV
+
+// openFolder returns a descriptor (O_PATH).
+func (w *writableVolume) openFolder(name string) (fd int, err error) {
+	fd, err = unix.Openat2(w.fd, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath})
+	if err != nil {
+		return -1, fileError("openat", name, err)
+	}
+	return fd, nil
+}
+
 // makeFolder makes a folder. masked reports that the umask took something from its mode.
-func makeFolder(root *os.Root, name string, e entry) (masked bool, err error) {
-	if err := root.Mkdir(name, e.perm()); err != nil {
+func (w *writableVolume) makeFolder(name string, e entry) (masked bool, err error) {
+	parent, err := w.openFolder(path.Dir(name))
+	if err != nil {
 		return false, err
 	}
-	return repairMode(root, name, e)
+	defer func() { _ = unix.Close(parent) }()
+	if err := unix.Mkdirat(parent, path.Base(name), uint32(e.perm())); err != nil {
+		return false, fileError("mkdirat", name, err)
+	}
+	return w.repairMode(name, e)
 }
 
 // repairMode sets the mode of a folder only where it differs, by the umask or another process: without CAP_FSETID, chmod clears the inherited
 // set-group-id bit. The comparison after an update reports that.
-func repairMode(root *os.Root, name string, e entry) (repaired bool, err error) {
-	info, err := root.Lstat(name)
-	if err != nil || info.Mode()&(fs.ModePerm|fs.ModeSticky) == e.perm() {
+func (w *writableVolume) repairMode(name string, e entry) (repaired bool, err error) {
+	folder, err := w.openFolder(name)
+	if err != nil {
 		return false, err
 	}
-	mode := e.perm()
-	if e.mode&unix.S_ISGID != 0 {
-		mode |= fs.ModeSetgid
+	defer func() { _ = unix.Close(folder) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(folder, &st); err != nil {
+		return false, fileError("stat", name, err)
 	}
-	return true, root.Chmod(name, mode)
+	if st.Mode&0o1777 == uint32(e.perm()) {
+		return false, nil
+	}
+	if err := unix.Chmod(procPath(folder), e.mode&0o7777); err != nil {
+		return true, fileError("chmod", name, err)
+	}
+	return true, nil
+}
+
+// symlink makes a link in the root of the volume.
+func (w *writableVolume) symlink(to, name string) error {
+	if err := unix.Symlinkat(to, w.fd, name); err != nil {
+		return fileError("symlinkat", name, err)
+	}
+	return nil
+}
+
+// setTime sets the times of a set.
+func (w *writableVolume) setTime(set string, at time.Time) error {
+	ts, err := unix.TimeToTimespec(at)
+	if err == nil {
+		err = unix.UtimesNanoAt(w.fd, set, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err != nil {
+		return fileError("utimensat", set, err)
+	}
+	return nil
 }
 
 // writeFile makes a file of the set called name. If this process may not read it, its version is kept for later comparisons. A file
-// takes three system calls; with os.Root it takes eight, because package os tries to poll it.
+// takes three system calls; with package os it takes eight, because that tries to poll it.
 func (n *set) writeFile(root int, name string, e entry, chmod bool) error {
-	// As with os.Root, no symbolic link leads out of the volume.
 	file, err := unix.Openat2(root, name+"/"+e.path, &unix.OpenHow{
-		Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_CLOEXEC, Mode: uint64(e.perm()),
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+		Flags: unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_CLOEXEC, Mode: uint64(e.perm()), Resolve: beneath,
 	})
 	if err != nil {
 		return fileError("openat", e.path, err)
