@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,13 @@ func TestWithoutInotify(t *testing.T) {
 		Cloneflags:  syscall.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
 	}
-	if out, err := again.CombinedOutput(); err != nil {
+	out, err := again.CombinedOutput()
+	switch ended := new(exec.ExitError); {
+	case err != nil && !errors.As(err, &ended):
+		t.Skip("no user namespace can be had, in which nobody else needs inotify: ", err)
+	case strings.Contains(string(out), "--- SKIP"):
+		t.Skipf("the limit of inotify cannot be set: %s", out)
+	case err != nil:
 		t.Errorf("%v\n%s", err, out)
 	}
 }
@@ -50,16 +57,32 @@ func runWithoutInotify(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile("/proc/sys/user/max_inotify_instances", []byte("0"), 0o600); err != nil {
-		t.Fatal(err)
+		t.Skip(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	var log bytes.Buffer
+	log := endOn{text: "read the files", end: cancel}
 	err := run(ctx, []string{
 		"--namespace=shop", "--http-address=", "--volume=" + folder, "--config=" + filepath.Join(folder, "secrets.yaml"),
 		"--kubeconfig=" + filepath.Join(folder, "kubeconfig"),
 	}, &log, &log)
-	if err != nil || !strings.Contains(log.String(), "read the files") || !strings.Contains(log.String(), "fs.inotify.max_user_instances") {
-		t.Errorf("%v\n%s", err, &log)
+	if err != nil || !strings.Contains(log.String(), log.text) || !strings.Contains(log.String(), "fs.inotify.max_user_instances") {
+		t.Errorf("%v\n%s", err, log.String())
 	}
+}
+
+// endOn is a log that calls end when it has the text.
+type endOn struct {
+	bytes.Buffer
+
+	text string
+	end  func()
+}
+
+func (e *endOn) Write(line []byte) (int, error) {
+	n, err := e.Buffer.Write(line)
+	if strings.Contains(e.String(), e.text) {
+		e.end()
+	}
+	return n, err
 }

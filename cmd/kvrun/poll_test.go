@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -55,13 +56,19 @@ func TestWithoutInotify(t *testing.T) {
 			Cloneflags:  syscall.CLONE_NEWUSER,
 			UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}},
 		}
-		if out, err := again.CombinedOutput(); err != nil {
+		out, err := again.CombinedOutput()
+		switch ended := new(exec.ExitError); {
+		case err != nil && !errors.As(err, &ended):
+			t.Skip("no user namespace can be had, in which nobody else needs inotify: ", err)
+		case strings.Contains(string(out), "--- SKIP"):
+			t.Skipf("the limit of inotify cannot be set: %s", out)
+		case err != nil:
 			t.Errorf("%v\n%s", err, out)
 		}
 		return
 	}
 	if err := os.WriteFile("/proc/sys/user/max_inotify_instances", []byte("0"), 0o600); err != nil {
-		t.Fatal(err)
+		t.Skip(err)
 	}
 	volume := t.TempDir()
 	replace(t, volume, "..0", map[string]string{"a.env": "A='7'\n"})
