@@ -49,6 +49,9 @@ func (a *Answer) Has(codes ...string) bool {
 	})
 }
 
+// MessageBytes is the size of the message, which is most of the answer's.
+func (a *Answer) MessageBytes() int { return len(a.message) }
+
 // Mentions reports whether the message contains the words, which must be in lower case.
 func (a *Answer) Mentions(words string) bool {
 	return strings.Contains(strings.ToLower(a.message), words)

@@ -2,9 +2,11 @@ package keyvault_test
 
 import (
 	"crypto/x509"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 	"weak"
 
@@ -52,6 +54,44 @@ func TestAttributesAreNotRetained(t *testing.T) {
 		}
 	}
 	runtime.KeepAlive(w.client)
+}
+
+// What is counted for small objects is what they need, so that the limit of the cache is one of memory. Not parallel, because it
+// measures the memory of the process.
+func TestSmallObjectsAreCounted(t *testing.T) {
+	const objects = 1000
+	for name, tags := range map[string]map[string]string{"values": {}, "tagged": {"owner": "payments", "stage": "production"}, "absent": nil} {
+		t.Run(name, func(t *testing.T) {
+			w := newFixture(t, maxAge(time.Minute))
+			var all []volume.Object
+			for i := range objects {
+				o := secret(fmt.Sprintf("secret-%05d", i))
+				o.Optional = true
+				if all = append(all, o); tags != nil {
+					w.vault.SetSecret(o.Name, "a value of some bytes", devcloud.SecretOptions{Tags: tags})
+				}
+			}
+			w.fetch(w.asServicePrincipal(all...))
+			w.client.CloseIdleConnections()
+			counted, before := w.client.Cached(), heap()
+			w.later(time.Hour)
+			w.client.Tidy()
+			released := before - heap()
+			if w.client.Cached() > 0 || released > counted || released < counted/2 {
+				t.Errorf("%d bytes for each object were counted, and %d released", counted/objects, released/objects)
+			}
+			runtime.KeepAlive(all)
+		})
+	}
+}
+
+// heap is how much memory is used after a garbage collection. A sync.Pool keeps its content for one.
+func heap() int {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc) //nolint:gosec // G115: far less
 }
 
 // The credentials of a service principal are dropped after the read. Its login stays as long as others do.

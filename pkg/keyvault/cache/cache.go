@@ -24,8 +24,8 @@ const (
 	// the node.
 	LateTime = 2 * time.Hour
 
-	defaultBytes = 8 << 20 // 320 secrets of the size that Key Vault allows, 5,400 of 1 KiB, 700 certificates
-	entryBytes   = 512     // overhead of an entry, measured and rounded up
+	defaultBytes = 8 << 20 // 320 secrets of the size that Key Vault allows, 4,200 of 1 KiB, 670 certificates
+	entryBytes   = 640     // overhead of an entry, measured and rounded up
 	sweepPause   = time.Minute
 )
 
@@ -57,6 +57,7 @@ type Failure struct {
 	Asked   string // name of the service that was asked: "the vault"
 	Refused bool   // final until the configuration changes
 	Absent  bool   // refused because the object does not exist, is disabled, or is not issued yet
+	Bytes   int    // approximate size in memory
 }
 
 // Result is the value or the failure of a fetch.
@@ -255,10 +256,10 @@ func (c *Cache[V]) Store(key Key, d Demand, r Result[V]) {
 	now := c.options.Now()
 	e, ok := c.entries[key]
 	if !ok {
-		e = &entry[V]{key: key, bytes: entryBytes}
+		e = &entry[V]{key: key}
 		e.element = c.recent.PushFront(e)
 		c.entries[key] = e
-		c.bytes += e.bytes
+		c.count(e)
 	}
 	c.use(e, d, now)
 	if before := latest(e.read, e.tried); r.At.Before(before) && !before.After(now) {
@@ -267,7 +268,7 @@ func (c *Cache[V]) Store(key Key, d Demand, r Result[V]) {
 	e.failure, e.tried, e.paused = r.Failure, r.At, time.Time{}
 	switch {
 	case r.Failure == nil:
-		c.fill(e, r.Value)
+		e.value, e.absence = r.Value, nil
 		e.read, e.listed, e.tenant = r.At, r.At, r.Tenant
 		e.lag = c.options.Random()
 	case r.Failure.Refused:
@@ -279,6 +280,7 @@ func (c *Cache[V]) Store(key Key, d Demand, r Result[V]) {
 	default:
 		e.paused = now.Add(failedPause + time.Duration(c.options.Random()*float64(failedSpread)))
 	}
+	c.count(e)
 	if now.Sub(c.swept).Abs() >= sweepPause {
 		c.sweep(now)
 	}

@@ -93,18 +93,27 @@ func (c *Cache[V]) Size() int {
 	return c.bytes
 }
 
-// fill sets an entry's value and counts its bytes. The caller holds c.mu.
-func (c *Cache[V]) fill(e *entry[V], value V) {
-	e.value, e.absence = value, nil
-	c.bytes += entryBytes + value.Size() - e.bytes
-	e.bytes = entryBytes + value.Size()
+// count counts the bytes of an entry again. The caller holds c.mu.
+func (c *Cache[V]) count(e *entry[V]) {
+	bytes := entryBytes
+	if e.has() {
+		bytes += e.value.Size()
+	}
+	if e.failure != nil {
+		bytes += e.failure.Bytes
+	}
+	if e.absence != nil && e.absence != e.failure {
+		bytes += e.absence.Bytes
+	}
+	c.bytes += bytes - e.bytes
+	e.bytes = bytes
 }
 
 // clear removes an entry's value, or that there is none. The caller holds c.mu.
 func (c *Cache[V]) clear(e *entry[V]) {
 	var none V
-	c.bytes += entryBytes - e.bytes
-	e.value, e.absence, e.read, e.listed, e.bytes = none, nil, time.Time{}, time.Time{}, entryBytes
+	e.value, e.absence, e.read, e.listed = none, nil, time.Time{}, time.Time{}
+	c.count(e)
 }
 
 // drop removes an entry. The caller holds c.mu.

@@ -50,7 +50,18 @@ func (f *Fetch) loginFailure(l *login.Login, err error, tenant, vaultTenant stri
 			err = reason
 		}
 	}
-	return &cache.Failure{Err: &readError{err, tenant, vaultTenant}, Asked: loginService(f.Identity), Refused: azure.Refused(err)}
+	return newFailure(err, loginService(f.Identity), tenant, vaultTenant)
+}
+
+// failureBytes is the memory of a failure without the message of an answer, measured and rounded up.
+const failureBytes = 256
+
+func newFailure(err error, asked, tenant, vaultTenant string) *cache.Failure {
+	failure := &cache.Failure{Err: &readError{err, tenant, vaultTenant}, Asked: asked, Refused: azure.Refused(err), Bytes: failureBytes}
+	if answer, ok := errors.AsType[*azure.Answer](err); ok {
+		failure.Bytes += answer.MessageBytes()
+	}
+	return failure
 }
 
 // vaultFailure returns the failure of a request to a vault.
@@ -61,7 +72,7 @@ func (f *Fetch) vaultFailure(o volume.Object, err error, tenant, vaultTenant str
 			err = reason
 		}
 	}
-	failure := &cache.Failure{Err: &readError{err, tenant, vaultTenant}, Asked: theVault, Refused: azure.Refused(err)}
+	failure := newFailure(err, theVault, tenant, vaultTenant)
 	answer, answered := errors.AsType[*azure.Answer](err)
 	failure.Absent = answered && (answer.Absent() || answer.Disabled()) || errors.Is(err, vault.ErrPending)
 	return failure

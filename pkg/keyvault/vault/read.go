@@ -159,11 +159,22 @@ func (v *Vaults) key(ctx context.Context, credential azcore.TokenCredential, o v
 	}, nil
 }
 
+const (
+	// valueBytes is the memory of a value without its content, with the identifier that its version is a part of; tagsBytes is that
+	// of a map of up to eight tags. Both are measured and rounded up.
+	valueBytes, tagsBytes = 320, 352
+	// tagBytes is the memory of a tag without its text.
+	tagBytes = 32
+)
+
 // Size is the approximate size of the value in bytes.
 func (v *Value) Size() int {
-	n := len(v.Secret.Reveal()) + len(v.ContentType) + len(v.DER) + len(v.Version)
+	n := valueBytes + len(v.Secret.Reveal()) + len(v.ContentType) + len(v.DER)
+	if len(v.Tags) > 0 {
+		n += tagsBytes
+	}
 	for name, value := range v.Tags {
-		n += len(name) + len(value) + 64
+		n += len(name) + len(value) + tagBytes
 	}
 	if v.Key != nil {
 		n += len(v.Key.N) + len(v.Key.E) + len(v.Key.X) + len(v.Key.Y)
