@@ -34,6 +34,9 @@ type Answer struct {
 	challenged bool // it has a readable challenge
 }
 
+// ChallengeHeader is set in a vault's 401 by who has read its challenge, in the place of what the vault sent.
+const ChallengeHeader = "X-Keyvault-Csi-Challenge"
+
 // messageBytes is how much of a message is kept. Azure's have about 1 KB, and the cache may keep a refusal.
 const messageBytes = 4 << 10
 
@@ -204,7 +207,7 @@ func vaultAnswer(e *azcore.ResponseError) *Answer {
 	for c := &body.Error; c != nil; c = c.InnerError {
 		a.add(c.Code)
 	}
-	a.challenged = e.StatusCode == http.StatusUnauthorized && e.RawResponse.Header.Get("WWW-Authenticate") != ""
+	a.challenged = e.StatusCode == http.StatusUnauthorized && e.RawResponse.Header.Get(ChallengeHeader) != ""
 	a.add(akvCode.FindString(a.message))
 	if code := bracketCode.FindStringSubmatch(a.message); code != nil {
 		a.add(code[1])

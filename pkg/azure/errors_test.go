@@ -115,9 +115,9 @@ func TestAbsent(t *testing.T) {
 // A 401 without a body is a vault's if it has a readable challenge: those of 2016 had no body.
 func TestChallengesWithoutABody(t *testing.T) {
 	t.Parallel()
-	for challenge, foreign := range map[string]bool{`Bearer authorization="https://login.invalid/t"`: false, "": true} {
+	for challenge, foreign := range map[string]bool{"tenant": false, "claims": false, "": true} {
 		resp := &http.Response{
-			StatusCode: http.StatusUnauthorized, Body: http.NoBody, Header: http.Header{"Www-Authenticate": {challenge}},
+			StatusCode: http.StatusUnauthorized, Body: http.NoBody, Header: http.Header{ChallengeHeader: {challenge}},
 			Request: &http.Request{URL: &url.URL{}},
 		}
 		answer, ok := errors.AsType[*Answer](Reduce(runtime.NewResponseError(resp), nil))

@@ -80,11 +80,12 @@ func (f *Fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Ke
 
 // readFrom reads an object from its vault, a second time if the vault does not know the key of the token.
 func (f *Fetch) readFrom(ctx context.Context, l *login.Login, t target) (read *vault.Value, asked time.Time, err error) {
+	reader := f.vaults.Reader(t.Vault, l)
 	once := func() (*vault.Value, time.Time, error) {
 		if t.pages > 0 {
-			return f.vaults.Changes(ctx, l, t.Request, t.pages)
+			return reader.Changes(ctx, t.Request, t.pages)
 		}
-		return f.vaults.Read(ctx, l, t.object, f.Limits.Files)
+		return reader.Read(ctx, t.object, f.Limits.Files)
 	}
 	read, asked, err = once()
 	if answer, ok := errors.AsType[*azure.Answer](err); !ok || !answer.UnknownKey() {

@@ -84,19 +84,25 @@ func (v *Vaults) askChallenge(ctx context.Context, r Request) error {
 }
 
 // rewrite stores the tenant of a challenge, and replaces the challenge by a canonical one. It removes a malformed
-// header: the SDK panics on some, and without a header it just reports the 401.
-func (v *Vaults) rewrite(vault string, resp *http.Response) {
+// header: the SDK panics on some, and without a header it just reports the 401. It also removes that of a request with a
+// token, which the SDK would only send again with the same one.
+func (v *Vaults) rewrite(vault string, req *http.Request, resp *http.Response) {
 	header := resp.Header.Get("WWW-Authenticate")
 	resp.Header.Del("WWW-Authenticate")
+	resp.Header.Del(azure.ChallengeHeader)
 	if claims, ok := claimsChallenge(header); ok {
 		resp.Header.Set("WWW-Authenticate", claims)
+		resp.Header.Set(azure.ChallengeHeader, "claims")
 		return
 	}
 	tenant, err := parseChallenge(header, v.options.Cloud.VaultSuffix)
 	if err != nil {
 		return
 	}
-	resp.Header.Set("WWW-Authenticate", v.challenge(tenant))
+	resp.Header.Set(azure.ChallengeHeader, "tenant")
+	if req.Header.Get("Authorization") == "" {
+		resp.Header.Set("WWW-Authenticate", v.challenge(tenant))
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.of(vault).tenant = tenant

@@ -64,7 +64,7 @@ func FuzzChallenge(f *testing.F) {
 	f.Fuzz(func(t *testing.T, header string) {
 		v := newVaults(t, time.Now)
 		resp := &http.Response{StatusCode: http.StatusUnauthorized, Header: http.Header{"Www-Authenticate": {header}}}
-		v.rewrite(shop, resp)
+		v.rewrite(shop, &http.Request{}, resp)
 		tenant, known := v.Tenant(shop)
 		rewritten := resp.Header.Get("WWW-Authenticate")
 		switch {

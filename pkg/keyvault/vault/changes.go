@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
@@ -13,13 +12,13 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// MaxChangePages bounds [Vaults.Changes]. The pages are read one after another, and their names stay in memory.
+// MaxChangePages bounds [Reader.Changes]. The pages are read one after another, and their names stay in memory.
 const MaxChangePages = 100
 
 // maxChanges bounds the objects of a list: 25 on a page, as vaults send at most.
 const maxChanges = 25 * MaxChangePages
 
-// ChangesOf returns the request of [Vaults.Changes], and an object that stands for the list in errors.
+// ChangesOf returns the request of [Reader.Changes], and an object that stands for the list in errors.
 func ChangesOf(vault, api string) (Request, volume.Object) {
 	o := volume.Object{Kind: volume.KindSelection, Source: volume.AttributeChangeDetection, Vault: vault}
 	if api == Certificates {
@@ -30,14 +29,14 @@ func ChangesOf(vault, api string) (Request, volume.Object) {
 
 // Changes lists the enabled secrets, or all certificates, of a vault with their stamps. After so many pages, or 2,500 objects,
 // it gives up, see [Value.Long]. at is just before the first request. The error is reduced, see [azure.Reduce].
-func (v *Vaults) Changes(ctx context.Context, credential azcore.TokenCredential, r Request, pages int) (found *Value, at time.Time, err error) {
-	at = v.options.Now()
-	page, err := v.changePages(credential, r)
+func (r *Reader) Changes(ctx context.Context, request Request, pages int) (found *Value, at time.Time, err error) {
+	at = r.options.Now()
+	page, err := r.changePages(request)
 	if err != nil {
 		return nil, at, azure.ErrStrange
 	}
 	found = &Value{}
-	err = v.pages(ctx, r.Vault, func(ctx context.Context) (next *string, err error) {
+	err = r.pages(ctx, func(ctx context.Context) (next *string, err error) {
 		next, err = page(ctx, found)
 		if err != nil {
 			return next, err
@@ -53,10 +52,9 @@ func (v *Vaults) Changes(ctx context.Context, credential azcore.TokenCredential,
 }
 
 // changePages returns a function that reads one page into a value.
-func (v *Vaults) changePages(credential azcore.TokenCredential, r Request) (page func(context.Context, *Value) (*string, error), err error) {
-	options := v.clientOptions(r.Vault)
-	if r.Interface == Changes+Certificates {
-		client, err := azcertificates.NewClient(r.Vault, credential, &azcertificates.ClientOptions{ClientOptions: options})
+func (r *Reader) changePages(request Request) (page func(context.Context, *Value) (*string, error), err error) {
+	if request.Interface == Changes+Certificates {
+		client, err := r.certificates()
 		return func(ctx context.Context, to *Value) (*string, error) {
 			resp, err := client.NewListCertificatePropertiesPager(nil).NextPage(ctx)
 			for _, item := range resp.Value {
@@ -67,16 +65,16 @@ func (v *Vaults) changePages(credential azcore.TokenCredential, r Request) (page
 				if !ok {
 					return nil, azure.ErrStrange
 				}
-				to.add(name, listedStamp(r.Vault, item.ID, shownCertificate(item.Attributes, item.Tags, item.X509Thumbprint)))
+				to.add(name, listedStamp(r.vault, item.ID, shownCertificate(item.Attributes, item.Tags, item.X509Thumbprint)))
 			}
 			return resp.NextLink, err
 		}, err
 	}
-	client, err := azsecrets.NewClient(r.Vault, credential, &azsecrets.ClientOptions{ClientOptions: options})
+	client, err := r.secrets()
 	return func(ctx context.Context, to *Value) (*string, error) {
 		resp, err := client.NewListSecretPropertiesPager(nil).NextPage(ctx)
 		if err == nil {
-			err = to.addMatching(volume.Object{Vault: r.Vault, Selection: &volume.Selection{}}, resp.Value)
+			err = to.addMatching(volume.Object{Vault: r.vault, Selection: &volume.Selection{}}, resp.Value)
 		}
 		return resp.NextLink, err
 	}, err

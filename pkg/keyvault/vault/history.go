@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
@@ -29,13 +28,13 @@ const maxVersions = volume.MaxEntries + 1024
 
 // history returns the enabled versions of an object from its version on, the newest first. The vault lists them in no order
 // of time, so all pages are read.
-func (v *Vaults) history(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
-	page, err := v.versionPages(credential, o)
+func (r *Reader) history(ctx context.Context, o volume.Object) (*Value, error) {
+	page, err := r.versionPages(o)
 	if err != nil {
 		return nil, azure.ErrStrange
 	}
 	var all []version
-	err = v.pages(ctx, o.Vault, func(ctx context.Context) (next *string, err error) {
+	err = r.pages(ctx, func(ctx context.Context) (next *string, err error) {
 		versions, next, err := page(ctx)
 		if slices.ContainsFunc(versions, func(v version) bool { return v.id == "" }) {
 			return nil, azure.ErrStrange
@@ -87,13 +86,10 @@ type version struct {
 }
 
 // versionPages returns a function that reads one page of the versions of an object.
-func (v *Vaults) versionPages(credential azcore.TokenCredential, o volume.Object) (
-	page func(context.Context) ([]version, *string, error), err error,
-) {
-	options := v.clientOptions(o.Vault)
+func (r *Reader) versionPages(o volume.Object) (page func(context.Context) ([]version, *string, error), err error) {
 	switch o.Kind {
 	case volume.KindPublicCertificate:
-		client, err := azcertificates.NewClient(o.Vault, credential, &azcertificates.ClientOptions{ClientOptions: options})
+		client, err := r.certificates()
 		return func(ctx context.Context) ([]version, *string, error) {
 			resp, err := client.NewListCertificatePropertiesVersionsPager(o.Name, nil).NextPage(ctx)
 			return versions(resp.Value, func(c azcertificates.CertificateProperties) version {
@@ -102,7 +98,7 @@ func (v *Vaults) versionPages(credential azcore.TokenCredential, o volume.Object
 			}), resp.NextLink, err
 		}, err
 	case volume.KindKey:
-		client, err := azkeys.NewClient(o.Vault, credential, &azkeys.ClientOptions{ClientOptions: options})
+		client, err := r.keys()
 		return func(ctx context.Context) ([]version, *string, error) {
 			resp, err := client.NewListKeyPropertiesVersionsPager(o.Name, nil).NextPage(ctx)
 			return versions(resp.Value, func(k azkeys.KeyProperties) version {
@@ -111,7 +107,7 @@ func (v *Vaults) versionPages(credential azcore.TokenCredential, o volume.Object
 			}), resp.NextLink, err
 		}, err
 	default:
-		client, err := azsecrets.NewClient(o.Vault, credential, &azsecrets.ClientOptions{ClientOptions: options})
+		client, err := r.secrets()
 		return func(ctx context.Context) ([]version, *string, error) {
 			resp, err := client.NewListSecretPropertiesVersionsPager(o.Name, nil).NextPage(ctx)
 			return versions(resp.Value, func(s azsecrets.SecretProperties) version {

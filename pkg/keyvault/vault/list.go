@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
@@ -24,13 +23,13 @@ const maxPages = 1600
 var ErrLongList = &azure.Own{Err: errors.New("more secrets match than a volume may have files"), Transient: true}
 
 // list returns the names of the enabled secrets that match a selection, in the vault's order.
-func (v *Vaults) list(ctx context.Context, credential azcore.TokenCredential, o volume.Object, most int) (*Value, error) {
-	client, err := azsecrets.NewClient(o.Vault, credential, &azsecrets.ClientOptions{ClientOptions: v.clientOptions(o.Vault)})
+func (r *Reader) list(ctx context.Context, o volume.Object, most int) (*Value, error) {
+	client, err := r.secrets()
 	if err != nil {
 		return nil, azure.ErrStrange
 	}
 	found := &Value{}
-	err = v.pages(ctx, o.Vault, func(ctx context.Context) (next *string, err error) {
+	err = r.pages(ctx, func(ctx context.Context) (next *string, err error) {
 		resp, err := client.NewListSecretPropertiesPager(nil).NextPage(ctx)
 		if err == nil {
 			err = found.addMatching(o, resp.Value)
@@ -45,11 +44,11 @@ func (v *Vaults) list(ctx context.Context, credential azcore.TokenCredential, o 
 
 // pages calls read for each page of a list, in its context. A failed pager of the SDK repeats its error, so each page has a
 // pager of its own, and each is one call to the vault, so that a throttled list continues where it stopped.
-func (v *Vaults) pages(ctx context.Context, vault string, read func(context.Context) (next *string, err error)) error {
+func (r *Reader) pages(ctx context.Context, read func(context.Context) (next *string, err error)) error {
 	link := ""
 	for range maxPages {
 		var next *string // from the vault
-		err := v.do(ctx, vault, func(ctx context.Context) (err error) {
+		err := r.do(ctx, r.vault, func(ctx context.Context) (err error) {
 			next, err = read(context.WithValue(ctx, pageLink{}, link))
 			return err
 		})

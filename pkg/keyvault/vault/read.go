@@ -6,11 +6,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
-	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -43,27 +40,27 @@ var ErrNoValue = &azure.Own{Err: errors.New("the secret has no value")}
 // ErrPending is a certificate that was requested and not issued yet. A vault shows it without the certificate itself.
 var ErrPending = &azure.Own{Err: errors.New("the certificate is not issued yet")}
 
-// Read reads an object from a vault with a credential, as soon as the vault's throttle allows it. most bounds the
-// names of a list; 0 means no bound. at is just before the request. The error is reduced, see [azure.Reduce].
-func (v *Vaults) Read(ctx context.Context, credential azcore.TokenCredential, o volume.Object, most int) (value *Value, at time.Time, err error) {
-	at = v.options.Now()
+// Read reads an object of the vault, as soon as the vault's throttle allows it. most bounds the names of a list; 0 means no
+// bound. at is just before the request. The error is reduced, see [azure.Reduce].
+func (r *Reader) Read(ctx context.Context, o volume.Object, most int) (value *Value, at time.Time, err error) {
+	at = r.options.Now()
 	switch {
 	case o.History != nil:
-		value, err = v.history(ctx, credential, o)
+		value, err = r.history(ctx, o)
 		return value, at, err
 	case o.Kind == volume.KindSelection:
-		value, err = v.list(ctx, credential, o, most)
+		value, err = r.list(ctx, o, most)
 		return value, at, err
 	}
-	err = v.do(ctx, o.Vault, func(ctx context.Context) (err error) {
-		at = v.options.Now()
+	err = r.do(ctx, o.Vault, func(ctx context.Context) (err error) {
+		at = r.options.Now()
 		switch o.Kind {
 		case volume.KindPublicCertificate:
-			value, err = v.certificate(ctx, credential, o)
+			value, err = r.certificate(ctx, o)
 		case volume.KindKey:
-			value, err = v.key(ctx, credential, o)
+			value, err = r.key(ctx, o)
 		default:
-			value, err = v.secret(ctx, credential, o)
+			value, err = r.secret(ctx, o)
 		}
 		return err
 	})
@@ -79,8 +76,8 @@ func (v *Vaults) do(ctx context.Context, vault string, call func(context.Context
 	})
 }
 
-func (v *Vaults) secret(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
-	client, err := azsecrets.NewClient(o.Vault, credential, &azsecrets.ClientOptions{ClientOptions: v.clientOptions(o.Vault)})
+func (r *Reader) secret(ctx context.Context, o volume.Object) (*Value, error) {
+	client, err := r.secrets()
 	if err != nil {
 		return nil, err
 	}
@@ -116,8 +113,8 @@ func tagsOf(tags map[string]*string) map[string]string {
 	return all
 }
 
-func (v *Vaults) certificate(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
-	client, err := azcertificates.NewClient(o.Vault, credential, &azcertificates.ClientOptions{ClientOptions: v.clientOptions(o.Vault)})
+func (r *Reader) certificate(ctx context.Context, o volume.Object) (*Value, error) {
+	client, err := r.certificates()
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +136,8 @@ func (v *Vaults) certificate(ctx context.Context, credential azcore.TokenCredent
 	}, nil
 }
 
-func (v *Vaults) key(ctx context.Context, credential azcore.TokenCredential, o volume.Object) (*Value, error) {
-	client, err := azkeys.NewClient(o.Vault, credential, &azkeys.ClientOptions{ClientOptions: v.clientOptions(o.Vault)})
+func (r *Reader) key(ctx context.Context, o volume.Object) (*Value, error) {
+	client, err := r.keys()
 	if err != nil {
 		return nil, err
 	}

@@ -40,8 +40,9 @@ type Vaults struct {
 	metrics    metrics
 	challenges singleflight.Group
 
-	mu    sync.Mutex
-	known map[string]*state
+	mu      sync.Mutex
+	known   map[string]*state
+	readers map[readerOf]*Reader
 }
 
 // state is the state of one vault.
@@ -53,7 +54,7 @@ type state struct {
 
 // New makes a reader. It registers its metrics if r is not nil. It sends no request.
 func New(o Options, r prometheus.Registerer) (*Vaults, error) {
-	v := &Vaults{options: o, metrics: newMetrics(), known: map[string]*state{}}
+	v := &Vaults{options: o, metrics: newMetrics(), known: map[string]*state{}, readers: map[readerOf]*Reader{}}
 	return v, v.metrics.register(r)
 }
 
@@ -96,10 +97,11 @@ func (v *Vaults) Tenant(vault string) (tenant string, known bool) {
 	return "", false
 }
 
-// Tidy drops the state of vaults that were not used recently.
+// Tidy drops the readers, and the state of vaults that were not used recently.
 func (v *Vaults) Tidy() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	clear(v.readers)
 	now := v.options.Now()
 	for vault, s := range v.known {
 		idle := now.Sub(s.used)
@@ -153,6 +155,6 @@ func (s *sender) Do(req *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
-	s.vaults.rewrite(s.vault, resp)
+	s.vaults.rewrite(s.vault, req, resp)
 	return resp, nil
 }

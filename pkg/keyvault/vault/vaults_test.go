@@ -2,6 +2,8 @@ package vault
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -9,7 +11,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
+	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -118,6 +124,59 @@ func TestNoTokenLeavesItsVault(t *testing.T) {
 		}
 		if (asked > before) != sent || (err == nil) != sent {
 			t.Errorf("%s: sent %t, %v; want %t", url, asked > before, err, sent)
+		}
+	}
+}
+
+// namedCredential is a credential whose token is its name.
+type namedCredential struct{ name string }
+
+func (c *namedCredential) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: c.name, ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+// A reader is kept for its vault and its credential only, until Tidy, and not more of them than the bound.
+func TestReaders(t *testing.T) {
+	t.Parallel()
+	v := newVaults(t, time.Now)
+	web, worker := &namedCredential{"web"}, &namedCredential{"worker"}
+	first := v.Reader(shop, web)
+	if v.Reader(shop, web) != first {
+		t.Error("made again")
+	}
+	if v.Reader(shop, worker) == first || v.Reader("https://other.vault.azure.net", web) == first {
+		t.Error("shared by two credentials, or by two vaults")
+	}
+	v.Tidy()
+	if v.Reader(shop, web) == first {
+		t.Error("kept after Tidy")
+	}
+	for i := range maxReaders {
+		v.Reader(fmt.Sprintf("https://v%d.vault.azure.net", i), web)
+	}
+	if len(v.readers) > maxReaders {
+		t.Errorf("%d readers are kept", len(v.readers))
+	}
+}
+
+// A vault gets a token that it refuses once for each read, also from a reader that was used before. The refusal counts as the
+// vault's own, because it has a challenge.
+func TestARefusedTokenIsSentOnce(t *testing.T) {
+	t.Parallel()
+	v := newVaults(t, time.Now)
+	v.of(shop).tenant = "contoso"
+	var tokens []string
+	challenge := http.Header{"Www-Authenticate": {`Bearer authorization="https://login.microsoftonline.com/contoso", resource="https://vault.azure.net"`}}
+	v.answers(http.StatusUnauthorized, challenge, func(req *http.Request) { tokens = append(tokens, req.Header.Get("Authorization")) })
+	reader := v.Reader(shop, &namedCredential{"web"})
+	for read := 1; read <= 3; read++ {
+		_, _, err := reader.Read(t.Context(), volume.Object{Kind: volume.KindSecret, Vault: shop, Name: "a"}, 0)
+		answer, ok := errors.AsType[*azure.Answer](err)
+		if !ok || answer.Foreign() {
+			t.Errorf("read %d: %v", read, err)
+		}
+		if len(tokens) != read || tokens[read-1] != "Bearer web" {
+			t.Errorf("read %d: %q were sent", read, tokens)
 		}
 	}
 }
