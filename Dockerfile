@@ -64,7 +64,7 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 # Empty, as some builders leave them, they mean the builder's own.
-RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -tags grpcnotrace -trimpath -buildvcs=false \
     -ldflags "-s -w -X main.version=$VERSION" -o /built/ ./cmd/keyvault-csi-driver ./cmd/kvrun
 
 FROM kvrun-base AS kvrun

@@ -19,8 +19,9 @@ SYNC_TEST_ARGS ?=
 export GOWORK := off
 
 # The binaries are static, so that they run on a scratch image, and hold no path of the machine that built them.
-# The version is stamped; asking git again (-buildvcs) would only fail where the clone belongs to somebody else.
-BUILD = CGO_ENABLED=0 go build -C $$from -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+# The version is stamped; asking git again (-buildvcs) would only fail where the clone belongs to somebody else. grpcnotrace leaves
+# out gRPC's pages for debugging: their templates call methods by name, so the linker would keep each method of each type.
+BUILD = CGO_ENABLED=0 go build -C $$from -tags grpcnotrace -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
 # FIPS=1 links Go's FIPS 140-3 module: the newest one of this Go release that has a certificate. It is for build alone, because the other
 # targets use the programs in bin. kvrun has no cryptography.

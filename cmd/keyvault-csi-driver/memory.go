@@ -23,7 +23,7 @@ const (
 	// CPU. The runtime itself keeps twice what it once needed, for minutes.
 	minReturned = 1 << 20
 
-	// heapLimit is the soft limit of the Go runtime: with the 20 MiB of the program it stays below 64 MiB. The volumes are
+	// heapLimit is the soft limit of the Go runtime: with the 16 MiB of the program it stays below 64 MiB. The volumes are
 	// charged to the same limit of the container, so the runtime gets at most one part in heapShare of it.
 	heapLimit, heapShare = 40 << 20, 4
 	// heapPerByte is added for each byte that --max-volume-bytes is above its default: two of the largest volumes may be

@@ -1,9 +1,12 @@
 package daemon_test
 
 import (
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"os/exec"
+	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -122,5 +125,22 @@ func TestVolumeOfOneMebibyte(t *testing.T) {
 	const want = "the volume's content is over the limit of 1048576 bytes (--max-volume-bytes); ask for fewer or smaller objects"
 	if status.Code(err) != codes.ResourceExhausted || status.Convert(err).Message() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// With gRPC's pages for debugging the linker keeps each method of each type: 3.6 MB of the program, which are in memory too. They are
+// left out by a tag, which a build could lose without a sign.
+func TestTheProgramHasNoDebuggingPages(t *testing.T) {
+	t.Parallel()
+	binary, err := node.DaemonBinary(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := buildinfo.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (debug.BuildSetting{Key: "-tags", Value: "grpcnotrace"}); !slices.Contains(info.Settings, want) {
+		t.Errorf("%s was built with %v, and not with %v", binary, info.Settings, want)
 	}
 }

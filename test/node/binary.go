@@ -47,7 +47,7 @@ func (b *build) get(ctx context.Context, name string) (string, error) {
 	path := filepath.Join(module, "bin", "test", name)
 	// Test binaries that run at the same time may all build it. None of them may start half of one.
 	own := fmt.Sprintf("%s-%d", path, os.Getpid())
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", own, ".") //nolint:gosec // fixed
+	command := exec.CommandContext(ctx, "go", "build", "-tags", "grpcnotrace", "-trimpath", "-ldflags", "-s -w", "-o", own, ".") //nolint:gosec // fixed
 	// Some programs are modules of their own.
 	command.Dir = filepath.Join(module, "cmd", name)
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
