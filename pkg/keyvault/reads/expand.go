@@ -50,6 +50,7 @@ func (f *Fetch) Expand(ctx context.Context) (objects []volume.Object, err error)
 		if err := f.Hold(ctx, int64(len(names))*objectBytes); err != nil {
 			return nil, err
 		}
+		objects = slices.Grow(objects, len(names))
 		for i, name := range names {
 			if object.History != nil {
 				objects = append(objects, object.History.Each(i, name))
