@@ -30,7 +30,7 @@ func TestMain(m *testing.M) { os.Exit(mountns.Main(node.Networked{M: m})) }
 
 // TestFaults is the whole matrix, with one daemon for each setup of the table.
 func TestFaults(t *testing.T) {
-	rounds := suite.Rounds(1, 3)
+	rounds := suite.Rounds(1, 2)
 	var cells atomic.Int64
 	var slowest slowest
 	var group errgroup.Group // and not t.Parallel: they mostly wait
