@@ -89,7 +89,7 @@ func heap() int {
 	runtime.GC()
 	runtime.GC()
 	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc) //nolint:gosec // G115: far less
+	return int(m.HeapAlloc)
 }
 
 // collected waits until the garbage collector has found nothing that refers to the bytes. The goroutine of a read, which refers to

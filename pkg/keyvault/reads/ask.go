@@ -44,19 +44,20 @@ func (f *Fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Ke
 	}
 	tenant := cmp.Or(f.Identity.TenantID, vaultTenant)
 	for retried := false; ; retried = true {
+		var token azcore.AccessToken
 		l, err := f.logins.Of(f.Request, tenant)
 		held := err == nil && l.HoldsToken()
 		if err == nil {
 			if !l.Ready(ctx) {
 				waitFor(loginService(f.Identity), l.Throttle())
 			}
-			err = f.logIn(ctx, l)
+			token, err = f.logIn(ctx, l)
 		}
 		if err != nil {
 			return f.loginRefused(at, f.loginFailure(l, err, tenant, vaultTenant), tenant)
 		}
 		waitFor(theVault, f.vaults.Throttle(o.Vault))
-		read, asked, err := f.readFrom(ctx, l, t)
+		read, asked, err := f.readFrom(ctx, l, token, t)
 		if err == nil {
 			return cache.Result[*Value]{Value: f.valueOf(key, read), At: asked, Tenant: tenant}
 		}
@@ -79,8 +80,10 @@ func (f *Fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Ke
 }
 
 // readFrom reads an object from its vault, a second time if the vault does not know the key of the token.
-func (f *Fetch) readFrom(ctx context.Context, l *login.Login, t target) (read *vault.Value, asked time.Time, err error) {
-	reader := f.vaults.Reader(t.Vault, l)
+func (f *Fetch) readFrom(ctx context.Context, l *login.Login, token azcore.AccessToken, t target) (
+	read *vault.Value, asked time.Time, err error,
+) {
+	reader := f.vaults.Reader(t.Vault, l, token)
 	once := func() (*vault.Value, time.Time, error) {
 		if t.pages > 0 {
 			return reader.Changes(ctx, t.Request, t.pages)
@@ -119,23 +122,19 @@ func (f *Fetch) revoke(match func(key cache.Key, tenant string) bool) {
 
 // logIn waits for a token of the identity that the policy has permitted. The SDK's clients would request the token
 // themselves, but they ignore ctx while they wait.
-func (f *Fetch) logIn(ctx context.Context, l *login.Login) error {
+func (f *Fetch) logIn(ctx context.Context, l *login.Login) (azcore.AccessToken, error) {
 	if err := l.Prove(ctx); err != nil {
-		return err
+		return azcore.AccessToken{}, err
 	}
-	if err := token(ctx, l); err != nil {
-		return err
+	token, err := l.GetToken(ctx, policy.TokenRequestOptions{})
+	if err != nil {
+		return azcore.AccessToken{}, err
 	}
 	principal, known := l.Principal()
 	if f.principal != nil && known && principal != *f.principal {
-		return login.ErrAnotherAnswers
+		return azcore.AccessToken{}, login.ErrAnotherAnswers
 	}
-	return nil
-}
-
-func token(ctx context.Context, c azcore.TokenCredential) error {
-	_, err := c.GetToken(ctx, policy.TokenRequestOptions{})
-	return err
+	return token, nil
 }
 
 // valueOf reuses the decoded certificate of an unchanged value.

@@ -6,6 +6,8 @@ import (
 	"time"
 	"unique"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/login"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -60,7 +62,7 @@ func (f *Fetch) CheckPolicy(ctx context.Context) error {
 		l, err := f.logins.Of(f.Request, "")
 		if err == nil {
 			if _, known := l.Principal(); !known {
-				err = token(ctx, l)
+				_, err = l.GetToken(ctx, policy.TokenRequestOptions{})
 			}
 		}
 		if err != nil {

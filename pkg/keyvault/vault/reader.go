@@ -1,9 +1,11 @@
 package vault
 
 import (
+	"context"
 	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azcertificates"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"
@@ -12,8 +14,7 @@ import (
 // maxReaders bounds the readers that are kept, of some 4 KB each.
 const maxReaders = 256
 
-// Reader reads from one vault with one credential. It is safe for concurrent use. Its SDK clients keep the credential's token,
-// so it is never shared by two credentials.
+// Reader reads from one vault with one token. It is safe for concurrent use.
 type Reader struct {
 	*Vaults
 	vault        string
@@ -22,27 +23,42 @@ type Reader struct {
 	keys         func() (*azkeys.Client, error)
 }
 
-// readerOf is the credential, which must be a pointer, and the vault of a reader.
+// readerOf is what a reader is for. The credential must be a pointer.
 type readerOf struct {
-	credential azcore.TokenCredential
-	vault      string
+	credential   azcore.TokenCredential
+	vault, token string
 }
 
-// Reader returns the reader of a vault with a credential. It is kept until [Vaults.Tidy]: the SDK needs a quarter of the CPU time
-// of a read to make a client. It sends no request.
-func (v *Vaults) Reader(vault string, credential azcore.TokenCredential) *Reader {
+// Reader returns the reader of a vault with a token of a credential. The credential itself is asked only for a token with the
+// claims that the vault requires. A reader is kept until [Vaults.Tidy]: the SDK needs a quarter of the CPU time of a read to make
+// a client. It sends no request.
+func (v *Vaults) Reader(vault string, credential azcore.TokenCredential, token azcore.AccessToken) *Reader {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	of := readerOf{credential, vault}
+	of := readerOf{credential, vault, token.Token}
 	r, ok := v.readers[of]
 	if !ok {
 		if len(v.readers) >= maxReaders {
 			clear(v.readers)
 		}
-		r = v.newReader(vault, credential)
+		r = v.newReader(vault, tokenCredential{credential, token})
 		v.readers[of] = r
 	}
 	return r
+}
+
+// tokenCredential binds the SDK's clients to a token, so that they send no other than the caller has checked.
+type tokenCredential struct {
+	azcore.TokenCredential
+	token azcore.AccessToken
+}
+
+// GetToken implements azcore.TokenCredential.
+func (c tokenCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	if o.Claims != "" {
+		return c.TokenCredential.GetToken(ctx, o)
+	}
+	return c.token, nil
 }
 
 func (v *Vaults) newReader(vault string, credential azcore.TokenCredential) *Reader {

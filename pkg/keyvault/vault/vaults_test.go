@@ -128,31 +128,35 @@ func TestNoTokenLeavesItsVault(t *testing.T) {
 	}
 }
 
-// namedCredential is a credential whose token is its name.
-type namedCredential struct{ name string }
+// noCredential is a credential that must not be asked.
+type noCredential struct{ name string }
 
-func (c *namedCredential) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	return azcore.AccessToken{Token: c.name, ExpiresOn: time.Now().Add(time.Hour)}, nil
+func (c *noCredential) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{}, errors.New("the credential was asked")
 }
 
-// A reader is kept for its vault and its credential only, until Tidy, and not more of them than the bound.
+// A reader is kept for its vault, its credential and its token only, until Tidy, and not more of them than the bound.
 func TestReaders(t *testing.T) {
 	t.Parallel()
 	v := newVaults(t, time.Now)
-	web, worker := &namedCredential{"web"}, &namedCredential{"worker"}
-	first := v.Reader(shop, web)
-	if v.Reader(shop, web) != first {
+	web, worker := &noCredential{"web"}, &noCredential{"worker"}
+	one, two := azcore.AccessToken{Token: "one"}, azcore.AccessToken{Token: "two"}
+	first := v.Reader(shop, web, one)
+	if v.Reader(shop, web, one) != first {
 		t.Error("made again")
 	}
-	if v.Reader(shop, worker) == first || v.Reader("https://other.vault.azure.net", web) == first {
+	if v.Reader(shop, worker, one) == first || v.Reader("https://other.vault.azure.net", web, one) == first {
 		t.Error("shared by two credentials, or by two vaults")
 	}
+	if v.Reader(shop, web, two) == first {
+		t.Error("kept for another token of the credential")
+	}
 	v.Tidy()
-	if v.Reader(shop, web) == first {
+	if v.Reader(shop, web, one) == first {
 		t.Error("kept after Tidy")
 	}
 	for i := range maxReaders {
-		v.Reader(fmt.Sprintf("https://v%d.vault.azure.net", i), web)
+		v.Reader(fmt.Sprintf("https://v%d.vault.azure.net", i), web, one)
 	}
 	if len(v.readers) > maxReaders {
 		t.Errorf("%d readers are kept", len(v.readers))
@@ -168,7 +172,7 @@ func TestARefusedTokenIsSentOnce(t *testing.T) {
 	var tokens []string
 	challenge := http.Header{"Www-Authenticate": {`Bearer authorization="https://login.microsoftonline.com/contoso", resource="https://vault.azure.net"`}}
 	v.answers(http.StatusUnauthorized, challenge, func(req *http.Request) { tokens = append(tokens, req.Header.Get("Authorization")) })
-	reader := v.Reader(shop, &namedCredential{"web"})
+	reader := v.Reader(shop, &noCredential{"web"}, azcore.AccessToken{Token: "web", ExpiresOn: time.Now().Add(time.Hour)})
 	for read := 1; read <= 3; read++ {
 		_, _, err := reader.Read(t.Context(), volume.Object{Kind: volume.KindSecret, Vault: shop, Name: "a"}, 0)
 		answer, ok := errors.AsType[*azure.Answer](err)
