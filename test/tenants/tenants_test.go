@@ -27,10 +27,10 @@ func TestMain(m *testing.M) { os.Exit(mountns.Main(m)) }
 const (
 	// mostRSS is the allowed memory of the process, without tmpfs.
 	mostRSS = 64 << 20
-	// mostRatio is how many times as long the good tenant's publishes may take with the others (p99).
-	mostRatio = 3
-	// windows is how often that is measured. The least ratio is judged: what else runs on the machine can only add to it.
-	windows = 3
+	// mostRatio is how many times as long the good tenant's publishes may take with the others (p99). It is far above what the
+	// processors alone cause, 2 to 5 times on two of them: a publish that waits for another tenant's takes seconds, a hundred
+	// times as long.
+	mostRatio = 20
 	// chartLimit is the memory limit of the chart.
 	chartLimit = 512 << 20
 	// latency is that of each vault.
@@ -42,15 +42,16 @@ type form struct {
 	secrets      int // in the vault that is larger than a volume
 	certificates int // in the vault with certificates
 	volumes      int // of each hostile tenant
-	measured     int // publishes of the good tenant, alone and with the others
+	alone        int // publishes of the good tenant alone
+	together     int // and with the others
 	rotated      int // rotations of the good tenant
 	pace         int // of the hostile tenants' kubelet, as a multiple of a real kubelet's
 }
 
 func TestHostileTenants(t *testing.T) {
-	f := form{secrets: 4_000, certificates: 20, volumes: 12, measured: 100, rotated: 5, pace: 10}
+	f := form{secrets: 4_000, certificates: 20, volumes: 12, alone: 100, together: 100, rotated: 5, pace: 10}
 	if suite.Long() {
-		f = form{secrets: 16_000, certificates: 250, volumes: 30, measured: 800, rotated: 30, pace: 1}
+		f = form{secrets: 16_000, certificates: 250, volumes: 30, alone: 800, together: 2400, rotated: 30, pace: 1}
 	}
 	n := node.New(t, node.Options{Flags: []string{"--mount-max-age=0"}, Env: []string{fmt.Sprint("MEMORY_LIMIT=", chartLimit)}})
 	limitMemory(t, n)
@@ -64,23 +65,15 @@ func TestHostileTenants(t *testing.T) {
 		a.fill(h)
 		tenants[h] = a
 	}
-	good.measure(t, f.measured) // warms up
-	alone := good.measure(t, f.measured)
+	good.measure(t, f.alone) // warms up
+	alone := good.measure(t, f.alone)
 
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	for h, attack := range tenants {
 		running.Go(func() { h.run(ctx, attack) })
 	}
-	together := good.measure(t, f.measured)
-	for range windows - 1 {
-		if !suite.Long() { // the short form does not judge it
-			break
-		}
-		if again := good.measure(t, f.measured); again.p99 < together.p99 {
-			together = again
-		}
-	}
+	together := good.measure(t, f.together)
 	good.rotate(t, f.rotated)
 	stop()
 	running.Wait()
