@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -103,10 +104,11 @@ func refusedByProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.R
 }
 
 // Retries returns few and short retries, so that an error is reported within the kubelet's timeout of a publish.
-// Longer waits are left to the [Throttle]. longest is the longest pause between two attempts.
-func Retries(longest time.Duration) policy.RetryOptions {
+// Longer waits are left to the [Throttle]. longest is the longest pause between two attempts, and try the time of one; 0 means
+// TryTimeout.
+func Retries(longest, try time.Duration) policy.RetryOptions {
 	return policy.RetryOptions{
-		MaxRetries: 2, TryTimeout: TryTimeout, RetryDelay: RetryDelay, MaxRetryDelay: longest,
+		MaxRetries: 2, TryTimeout: cmp.Or(try, TryTimeout), RetryDelay: RetryDelay, MaxRetryDelay: longest,
 		ShouldRetry: func(resp *http.Response, err error) bool {
 			return err != nil || retriable(resp.StatusCode) && !Throttles(resp) // final errors have the type final
 		},

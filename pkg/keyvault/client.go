@@ -31,6 +31,9 @@ type Options struct {
 	RootCAs *x509.CertPool
 	// APIVersion of the vaults' interface, such as "7.4", for clouds with older versions. Empty means the SDK's.
 	APIVersion string
+	// TryTimeout is the time of one attempt of a request, after which it is sent again; 0 means [azure.TryTimeout]. It is for
+	// tests that count requests, which must not depend on how fast the machine is.
+	TryTimeout time.Duration
 	// ClusterFile is the path of azure.json, the configuration of Kubernetes' Azure cloud provider. Identity cluster
 	// logs in with it. Empty means that there is none.
 	ClusterFile string
@@ -112,13 +115,13 @@ func New(o Options) (*Client, error) {
 // connect makes the parts that register metrics.
 func (c *Client) connect(o Options) (err error) {
 	c.vaults, err = vault.New(vault.Options{
-		Cloud: o.Cloud, APIVersion: o.APIVersion, Sender: c.sender, Memory: azure.NewMemory(), Now: o.Now, After: o.After, Random: o.Random,
+		Cloud: o.Cloud, APIVersion: o.APIVersion, TryTimeout: o.TryTimeout, Sender: c.sender, Memory: azure.NewMemory(), Now: o.Now, After: o.After, Random: o.Random,
 	}, o.Metrics)
 	if err != nil {
 		return err
 	}
 	c.logins, err = login.New(login.Options{
-		Cloud: o.Cloud, Sender: c.sender, Metadata: c.metadata, Credential: o.Credential,
+		Cloud: o.Cloud, Sender: c.sender, Metadata: c.metadata, TryTimeout: o.TryTimeout, Credential: o.Credential,
 		ClusterFile: o.ClusterFile, ReadFile: o.ReadFile, ParseCertificate: c.decoders.ClientCertificate, Now: o.Now, After: o.After, Random: o.Random,
 		Logger: o.Logger,
 	}, o.Metrics)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/azure"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
@@ -102,7 +103,7 @@ func (w *fixture) newClient(change ...func(*keyvault.Options)) *keyvault.Client 
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	options := keyvault.Options{Cloud: public, RootCAs: roots, Proxy: http.ProxyURL(proxy), Now: w.now}
+	options := keyvault.Options{Cloud: public, RootCAs: roots, Proxy: http.ProxyURL(proxy), Now: w.now, TryTimeout: suite.Patience}
 	for _, f := range change {
 		f(&options)
 	}
@@ -141,17 +142,6 @@ func (w *fixture) inject(f devcloud.Fault) (stop func()) {
 	}
 	w.t.Cleanup(stop)
 	return stop
-}
-
-// fetchAgain repeats a fetch, as the kubelet does, if a busy machine has not answered within azure.TryTimeout.
-func (w *fixture) fetchAgain(r volume.Request) (content volume.Content, attempts int, err error) {
-	for attempts = 1; ; attempts++ {
-		content, err = w.client.Fetch(w.t.Context(), r)
-		if err == nil || !strings.Contains(err.Error(), ": timed out;") {
-			return content, attempts, err
-		}
-		<-time.After(10 * time.Millisecond)
-	}
 }
 
 // asServicePrincipal is a request for objects of the vault by the first identity.

@@ -95,7 +95,7 @@ func (w *fixture) onceEach(actors []actor) {
 	var running sync.WaitGroup
 	for _, a := range actors {
 		running.Go(func() {
-			content, _, err := w.fetchAgain(a.request())
+			content, err := w.client.Fetch(w.t.Context(), a.request())
 			switch {
 			case a.reads == "" && err != nil:
 				w.judgeError(a, err)

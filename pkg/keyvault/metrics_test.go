@@ -38,21 +38,6 @@ func scrape(t *testing.T, registry *prometheus.Registry) []string {
 	return lines
 }
 
-// unanswered counts the requests to vaults that got no answer.
-func unanswered(t *testing.T, registry *prometheus.Registry) (sum int) {
-	t.Helper()
-	for _, line := range scrape(t, registry) {
-		var n int
-		if _, value, found := strings.Cut(line, "} "); found && strings.Contains(line, `code="none"`) {
-			if _, err := fmt.Sscan(value, &n); err != nil {
-				t.Fatalf("%s: %v", line, err)
-			}
-		}
-		sum += n
-	}
-	return sum
-}
-
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()

@@ -31,7 +31,7 @@ func (l *Logins) newCredential(tenant string, r volume.Request) (azcore.TokenCre
 			ActiveDirectoryAuthorityHost: l.options.Cloud.AuthorityHost + "/",
 			Services:                     map[cloud.ServiceName]cloud.ServiceConfiguration{},
 		},
-		Retry:     azure.Retries(azure.TryTimeout / 2),
+		Retry:     azure.Retries(azure.TryTimeout/2, l.options.TryTimeout),
 		Telemetry: policy.TelemetryOptions{ApplicationID: azure.ApplicationID},
 		Transport: &authoritySender{Sender: l.options.Sender, host: l.host},
 	}

@@ -43,6 +43,7 @@ type Options struct {
 	Cloud            azure.Cloud
 	Sender           *azure.Sender          // to Entra ID
 	Metadata         *azure.Sender          // to the node's metadata service
+	TryTimeout       time.Duration          // of one attempt of a request to Entra ID; 0 means azure.TryTimeout
 	Credential       azcore.TokenCredential // replaces the login of every request; usually nil
 	ClusterFile      string
 	ReadFile         func(name string) ([]byte, error)

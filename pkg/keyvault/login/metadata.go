@@ -44,7 +44,7 @@ var ErrAnotherAnswers = &azure.Own{Err: errors.New("another identity answers tha
 type metadataService struct{ pipeline runtime.Pipeline }
 
 func newMetadataService(s *azure.Sender) *metadataService {
-	retry := azure.Retries(MetadataDial)
+	retry := azure.Retries(MetadataDial, 0)
 	retry.MaxRetries = 3
 	usual := retry.ShouldRetry
 	retry.ShouldRetry = func(resp *http.Response, err error) bool {

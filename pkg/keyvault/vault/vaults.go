@@ -26,7 +26,8 @@ const (
 // Options of [New].
 type Options struct {
 	Cloud      azure.Cloud
-	APIVersion string // of the vaults' interface; empty means the SDK's
+	APIVersion string        // of the vaults' interface; empty means the SDK's
+	TryTimeout time.Duration // of one attempt of a request; 0 means azure.TryTimeout
 	Sender     *azure.Sender
 	Memory     *azure.Memory
 	Now        func() time.Time
@@ -122,7 +123,7 @@ func (v *Vaults) Release(vaults []string) { v.metrics.release(vaults) }
 func (v *Vaults) clientOptions(vault string) policy.ClientOptions {
 	return policy.ClientOptions{
 		APIVersion:      v.options.APIVersion,
-		Retry:           azure.Retries(maxRetryDelay),
+		Retry:           azure.Retries(maxRetryDelay, v.options.TryTimeout),
 		Telemetry:       policy.TelemetryOptions{ApplicationID: azure.ApplicationID},
 		PerCallPolicies: []policy.Policy{pageAt{vault}},
 		Transport:       &sender{vaults: v, vault: vault},
