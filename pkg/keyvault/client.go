@@ -115,7 +115,8 @@ func New(o Options) (*Client, error) {
 // connect makes the parts that register metrics.
 func (c *Client) connect(o Options) (err error) {
 	c.vaults, err = vault.New(vault.Options{
-		Cloud: o.Cloud, APIVersion: o.APIVersion, TryTimeout: o.TryTimeout, Sender: c.sender, Memory: azure.NewMemory(), Now: o.Now, After: o.After, Random: o.Random,
+		Cloud: o.Cloud, APIVersion: o.APIVersion, TryTimeout: o.TryTimeout, Sender: c.sender, Memory: azure.NewMemory(),
+		Now: o.Now, After: o.After, Random: o.Random,
 	}, o.Metrics)
 	if err != nil {
 		return err
