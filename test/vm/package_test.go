@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -71,7 +72,12 @@ func packageWith(t *testing.T, get, cache string) func(folder, line string) *exe
 	t.Helper()
 	programs := t.TempDir()
 	for program, text := range map[string]string{"apt-get": get, "apt-cache": cache} {
-		if err := os.WriteFile(filepath.Join(programs, program), []byte("#!/usr/bin/env bash\n"+text+"\n"), 0o755); err != nil {
+		// While a process that another test starts here has the descriptor, until its execve, the script cannot be executed: "text
+		// file busy" (https://go.dev/issue/22315).
+		syscall.ForkLock.RLock()
+		err := os.WriteFile(filepath.Join(programs, program), []byte("#!/usr/bin/env bash\n"+text+"\n"), 0o755)
+		syscall.ForkLock.RUnlock()
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -96,7 +97,12 @@ func newRepository(t *testing.T) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(folder, "tools", "release", name), text, 0o755); err != nil {
+		// While a process that another test starts here has the descriptor, until its execve, the script cannot be executed: "text
+		// file busy" (https://go.dev/issue/22315).
+		syscall.ForkLock.RLock()
+		err = os.WriteFile(filepath.Join(folder, "tools", "release", name), text, 0o755)
+		syscall.ForkLock.RUnlock()
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
