@@ -9,6 +9,6 @@
 //   - hints.go: what to do about a refusal. https://learn.microsoft.com/azure/key-vault/general/rest-error-codes
 //   - metrics.go: the requests, by vault.
 //
-// The package does not know how a token is obtained (callers pass a credential), how a value is used, or what a cache
+// The package does not know how a token is obtained (callers pass a credential with its token), how a value is used, or what a cache
 // keeps.
 package vault
