@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -383,19 +384,59 @@ type timeLeft struct {
 
 func (c timeLeft) Deadline() (time.Time, bool) { return time.Now().Add(c.left), true }
 
-// A caller whose deadline ends while the authority throttles gets the throttling as the reason.
+// expiring is a context whose deadline passes when the test says so.
+type expiring struct {
+	timeLeft
+	done chan struct{}
+}
+
+func (c expiring) Done() <-chan struct{} { return c.done }
+
+func (c expiring) Err() error {
+	select {
+	case <-c.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// A caller whose deadline ends while logins are throttled gets the throttling as the reason.
 func TestTimeoutWhileLoginsAreThrottled(t *testing.T) {
 	t.Parallel()
-	const text = `secrets[0]: secret "a" of https://shop.vault.azure.net as servicePrincipal ` + clientID +
+	const left = 15 * time.Second
+	entraID := `secrets[0]: secret "a" of https://shop.vault.azure.net as servicePrincipal ` + clientID +
 		": Entra ID answered HTTP 429 too_many_requests, AADSTS90055: logins are throttled; tried again later"
-	for _, pause := range []time.Duration{0, 20 * time.Second} {
-		w := newFixture(t)
-		w.inject(devcloud.Fault{Service: devcloud.ServiceLogin, Path: "/" + tenantID + "/oauth2", Action: devcloud.Throttle, RetryAfter: pause})
-		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
-		_, err := w.client.Fetch(ctx, w.asServicePrincipal(secret("a")))
-		cancel()
-		if !errors.Is(err, volume.ErrUnavailable) || err.Error() != text {
-			t.Errorf("Retry-After %v: %v, want %s", pause, err, text)
+	node := asManaged + ": the node's metadata service answered HTTP 429 too_many_requests: the metadata service is throttled; tried again later"
+	for _, test := range []struct {
+		service devcloud.Service
+		path    string
+		pause   time.Duration
+		text    string
+	}{
+		{devcloud.ServiceLogin, "/" + tenantID + "/oauth2", 0, entraID},
+		{devcloud.ServiceLogin, "/" + tenantID + "/oauth2", left + 5*time.Second, entraID},
+		{devcloud.ServiceIMDS, "", 0, node},
+	} {
+		w := newVM(t)
+		w.run()
+		r := w.asServicePrincipal(secret("a"))
+		if test.service == devcloud.ServiceIMDS {
+			r = managed(byNone)
+		}
+		w.inject(devcloud.Fault{Service: test.service, Path: test.path, Action: devcloud.Throttle, RetryAfter: test.pause})
+		ctx := expiring{timeLeft{t.Context(), left}, make(chan struct{})}
+		failed := make(chan error, 1)
+		go func() {
+			_, err := w.client.Fetch(ctx, r)
+			failed <- err
+		}()
+		if test.pause < left { // otherwise it is not waited for
+			suite.Eventually(t, "two refusals", func() bool { return w.Count(devcloud.CountKey{Service: test.service, Status: http.StatusTooManyRequests}) > 1 })
+			close(ctx.done)
+		}
+		if err := <-failed; !errors.Is(err, volume.ErrUnavailable) || err.Error() != test.text {
+			t.Errorf("%s, Retry-After %v: %v, want %s", test.service, test.pause, err, test.text)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func TestExpiries(t *testing.T) {
 	w.vault.SetSecret("password", "planted", devcloud.SecretOptions{})
 	certificate := func(name string, days int) time.Time {
 		t.Helper()
-		made, err := w.vault.SetCertificate(name, devcloud.CertificateOptions{NotAfter: w.began.Add(time.Duration(days) * 24 * time.Hour)})
+		made, err := w.vault.SetCertificate(name, devcloud.CertificateOptions{KeyType: devcloud.P256, NotAfter: w.began.Add(time.Duration(days) * 24 * time.Hour)})
 		w.must(err)
 		return made.Leaf.NotAfter
 	}

@@ -176,9 +176,6 @@ func TestManagedRefusals(t *testing.T) {
 		{"it fails", byResource, func(w *fixture) {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Fail, Status: 500})
 		}, volume.ErrUnavailable, asManaged + " " + resourceID + ": the node's metadata service answered HTTP 500 temporarily_unavailable: the metadata service fails; tried again later"},
-		{"it is throttled", byNone, func(w *fixture) {
-			w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Throttle})
-		}, volume.ErrUnavailable, asManaged + ": the node's metadata service answered HTTP 429 too_many_requests: the metadata service is throttled; tried again later"},
 		{"nonsense", byNone, func(w *fixture) {
 			w.inject(devcloud.Fault{Service: devcloud.ServiceIMDS, Action: devcloud.Malformed})
 		}, volume.ErrUnavailable, asManaged + ": the node's metadata service gave a strange answer, it cannot be understood; check what answers under its name"},
