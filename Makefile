@@ -136,7 +136,7 @@ lint: $(GOLANGCI) ## Run the linters (the first run builds golangci-lint, which 
 ##@ Test
 
 .PHONY: test
-test: build bin/csi-sanity ## Run all tests; as root they run again as an ordinary user
+test: build bin/csi-sanity ## Run all tests; as root many run again as an ordinary user
 	@test/run
 
 # In the strict mode too: what is left out there writes pfxProfile legacy, which the mode refuses.
