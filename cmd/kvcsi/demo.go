@@ -65,10 +65,8 @@ func runDemo(ctx context.Context, c command) (exitCode int, err error) {
 func findDriver() string {
 	const name = "keyvault-csi-driver"
 	self, _ := os.Executable()
-	if path, err := exec.LookPath(filepath.Join(filepath.Dir(self), name)); err == nil {
-		return path
-	}
-	return name
+	path, _ := exec.LookPath(filepath.Join(filepath.Dir(self), name))
+	return cmp.Or(path, name)
 }
 
 // demo is one run.

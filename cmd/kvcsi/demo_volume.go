@@ -60,11 +60,8 @@ func (d *demo) publish(ctx context.Context) (map[string]any, error) {
 func (d *demo) look(context.Context) (map[string]any, error) {
 	target := d.kubelet.Target(d.volume)
 	mounts, err := kubelet.Mounts(target)
-	if err != nil {
-		return nil, err
-	}
 	if len(mounts) != 1 || mounts[0].Type != "tmpfs" || !strings.HasPrefix(strings.Join(mounts[0].Options, ","), "ro,nosuid,nodev,noexec") {
-		return nil, fmt.Errorf("the target is not one read-only tmpfs but: %+v", mounts)
+		return nil, errors.Join(err, fmt.Errorf("the target is not one read-only tmpfs but: %+v", mounts))
 	}
 	m := mounts[0]
 	d.say("\n4. Volume     in memory and read-only, as the mount table has it; its files as a container sees them\n\n     %s on %s (%s; %s)\n\n",
@@ -148,10 +145,8 @@ func (d *demo) rotate(ctx context.Context) (map[string]any, error) {
 	after, _ := os.Readlink(filepath.Join(target, "..data"))
 	content, err := os.ReadFile(filepath.Join(target, "secrets/db-password")) //nolint:gosec // G304: our own volume
 	switch {
-	case err != nil:
-		return nil, err
-	case string(content) != value:
-		return nil, errors.New("after the rotation the pod still reads the old db-password")
+	case err != nil || string(content) != value:
+		return nil, errors.Join(err, errors.New("after the rotation the pod still reads the old db-password"))
 	case before == after:
 		return nil, errors.New("the data folder was changed in place instead of replaced")
 	}

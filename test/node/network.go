@@ -1,10 +1,15 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"net"
 	"os"
 	"runtime"
+	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,4 +124,24 @@ func loopback(name string, address [4]byte) error {
 		return fmt.Errorf("switch %s on: %w", name, err)
 	}
 	return nil
+}
+
+// FreeAddress is an address of the loopback interface on which nobody listens now. Its port is below those that Linux gives to
+// outgoing connections (net.ipv4.ip_local_port_range), one of which could take it while the daemon restarts.
+func FreeAddress(ctx context.Context) (string, error) {
+	const first, after = 10_000, 32_768
+	var config net.ListenConfig
+	var l net.Listener
+	var err error
+	for range 100 {
+		port := strconv.Itoa(first + rand.IntN(after-first)) //nolint:gosec // G404: any number
+		l, err = config.Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+		if errors.Is(err, syscall.EADDRNOTAVAIL) { // without IPv4
+			l, err = config.Listen(ctx, "tcp", net.JoinHostPort("::1", port))
+		}
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
+	}
+	return "", err
 }
