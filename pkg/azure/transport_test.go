@@ -107,7 +107,13 @@ func TestAClosedThrottleSendsNothing(t *testing.T) {
 	t.Parallel()
 	asked := 0
 	s, url := newServer(t, func(http.ResponseWriter, *http.Request) { asked++ })
-	throttle := NewThrottle(Vault, 2, time.Now, time.After, nil)
+	now := time.Now() // stands still until the throttle waits
+	throttle := NewThrottle(Vault, 2, func() time.Time { return now }, func(d time.Duration) <-chan time.Time {
+		now = now.Add(d)
+		over := make(chan time.Time, 1)
+		over <- now
+		return over
+	}, nil)
 	calls, sent := 0, true
 	err := throttle.Do(t.Context(), time.Minute, func(ctx context.Context) error {
 		if calls++; calls == 1 { // another request was refused
