@@ -432,7 +432,9 @@ func TestTimeoutWhileLoginsAreThrottled(t *testing.T) {
 			failed <- err
 		}()
 		if test.pause < left { // otherwise it is not waited for
-			suite.Eventually(t, "two refusals", func() bool { return w.Count(devcloud.CountKey{Service: test.service, Status: http.StatusTooManyRequests}) > 1 })
+			suite.Eventually(t, "two refusals", func() bool {
+				return w.Count(devcloud.CountKey{Service: test.service, Status: http.StatusTooManyRequests}) > 1
+			})
 			close(ctx.done)
 		}
 		if err := <-failed; !errors.Is(err, volume.ErrUnavailable) || err.Error() != test.text {
