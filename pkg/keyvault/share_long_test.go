@@ -2,9 +2,13 @@ package keyvault_test
 
 import (
 	"context"
+	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
+	"weak"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/cache"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -41,5 +45,36 @@ func TestALongListAtAVaultThatThrottles(t *testing.T) {
 			}
 		}
 		<-time.After(cache.LongTimeout) // of a list that goes on
+	})
+}
+
+// A list that goes on does not hold the objects of its request: their memory is counted no longer.
+func TestAListThatGoesOnHoldsNoObjects(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		vault := &smallListed{smallVault: &smallVault{allowed: 5}, objects: 1000}
+		client := limitedClient(t, vault)
+		fetch := func(timeout time.Duration) weak.Pointer[byte] {
+			path := strings.Repeat("a", 200)
+			named := secret("same-1")
+			named.Outputs[0].Path = path
+			r := request(volume.Identity{Kind: volume.Managed}, []volume.Object{selection(volume.Selection{Prefix: "same-12"}), named})
+			r.Limits = volume.Limits{Files: 1000, Bytes: 1 << 20}
+			ctx, cancel := context.WithTimeout(t.Context(), timeout)
+			defer cancel()
+			if _, err := client.Fetch(ctx, r); err == nil {
+				t.Error("the list has ended")
+			}
+			return weak.Make(unsafe.StringData(path))
+		}
+		fetch(time.Minute) // the vault throttles from now on
+		collected(t, "the objects of a list that goes on", fetch(10*time.Second))
+		before := vault.read()
+		<-time.After(time.Minute)
+		if after := vault.read(); after == before {
+			t.Error("the list does not go on")
+		}
+		<-time.After(cache.LongTimeout)
+		runtime.KeepAlive(client)
 	})
 }

@@ -80,7 +80,10 @@ type Demand struct {
 
 	Limited bool          // the vault limits the requests of the node: values stay for LateTime
 	Late    time.Duration // a refresh also takes what is younger, although its interval is over
-	GoesOn  bool          // a fetch goes on when its callers have left: it takes longer than their calls
+
+	// GoesOnFor is the namespace on whose account a fetch goes on when its callers have left, because it takes longer than their calls.
+	// Empty: it ends with its last caller.
+	GoesOnFor string
 
 	// NotBefore excludes all answers that were requested before, also of pinned versions and in an outage, and those whose
 	// time is in the future. Zero excludes none.
@@ -97,6 +100,7 @@ type Cache[V Value] struct {
 	recent   *list.List // of *entry, most recently used first
 	bytes    int
 	inflight map[Key]*inflight[V]
+	goingOn  goingOn
 	swept    time.Time
 }
 
@@ -141,7 +145,7 @@ func New[V Value](o Options, r prometheus.Registerer) (*Cache[V], error) {
 	}
 	c := &Cache[V]{
 		options: o, metrics: newMetrics(),
-		entries: map[Key]*entry[V]{}, recent: list.New(), inflight: map[Key]*inflight[V]{},
+		entries: map[Key]*entry[V]{}, recent: list.New(), inflight: map[Key]*inflight[V]{}, goingOn: goingOn{},
 	}
 	return c, c.metrics.register(r, c.Size)
 }

@@ -8,11 +8,15 @@ import (
 )
 
 // FetchTimeout bounds a fetch. The kubelet waits as long for a publish. LongTimeout bounds one that goes on without its callers,
-// see [Demand.GoesOn].
+// see [Demand.GoesOnFor].
 const (
 	FetchTimeout = 2 * time.Minute
 	LongTimeout  = 10 * time.Minute
 )
+
+// maxGoingOn bounds the fetches of an owner that go on without callers. Nothing else does: what limits a publish is given back when its
+// call ends, and a volume may have a timeout of milliseconds. Their requests wait in the same line as those of others.
+const maxGoingOn = 16
 
 // ErrImpatient is the failure of a caller that prefers the last known value to a longer wait. The fetch continues.
 var ErrImpatient = errors.New("no answer in time for a caller that has the last known value")
@@ -37,8 +41,8 @@ type inflight[V Value] struct {
 	result Result[V] // valid once done is closed
 
 	cancel  context.CancelFunc
-	goesOn  bool // without callers
-	waiting int  // guarded by Cache.mu
+	owner   string // see Demand.GoesOnFor
+	waiting int    // guarded by Cache.mu; it goes on without callers if this is 0 and Cache.inflight has it
 
 	mu      sync.Mutex
 	name    string
@@ -67,6 +71,9 @@ func (c *Cache[V]) Get(ctx context.Context, key Key, d Demand, patience time.Dur
 	joined = joined && !f.began.Before(d.NotBefore) // its request may have been sent before
 	switch {
 	case joined:
+		if f.waiting == 0 {
+			c.goingOn.remove(f.owner)
+		}
 		f.waiting++
 	case ctx.Err() != nil:
 		c.mu.Unlock()
@@ -101,11 +108,15 @@ func (c *Cache[V]) newInflight(ctx context.Context, timeout time.Duration) (cont
 // start begins a fetch. The caller holds c.mu.
 func (c *Cache[V]) start(ctx context.Context, key Key, d Demand, fetch Fetch[V]) *inflight[V] {
 	timeout := FetchTimeout
-	if d.GoesOn {
+	if d.GoesOnFor != "" {
 		timeout = LongTimeout
 	}
+	if older, ok := c.inflight[key]; ok && older.waiting == 0 {
+		c.goingOn.remove(older.owner)
+		older.cancel()
+	}
 	own, f := c.newInflight(ctx, timeout)
-	f.goesOn = d.GoesOn
+	f.owner = d.GoesOnFor
 	c.inflight[key] = f
 	go func() {
 		defer f.cancel()
@@ -118,6 +129,9 @@ func (c *Cache[V]) start(ctx context.Context, key Key, d Demand, fetch Fetch[V])
 		defer c.mu.Unlock()
 		if c.inflight[key] == f {
 			delete(c.inflight, key)
+			if f.waiting == 0 {
+				c.goingOn.remove(f.owner)
+			}
 		}
 		f.result = r
 		close(f.done)
@@ -129,13 +143,34 @@ func (c *Cache[V]) start(ctx context.Context, key Key, d Demand, fetch Fetch[V])
 func (c *Cache[V]) leave(key Key, f *inflight[V]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if f.waiting--; f.waiting > 0 || f.goesOn {
+	if f.waiting--; f.waiting > 0 {
 		return
 	}
 	if c.inflight[key] == f {
+		if c.goingOn.add(f.owner) {
+			return
+		}
 		delete(c.inflight, key)
 	}
 	f.cancel()
+}
+
+// goingOn counts the fetches without callers by owner.
+type goingOn map[string]int
+
+// add counts one more, and reports whether it may go on.
+func (g goingOn) add(owner string) bool {
+	if owner == "" || g[owner] == maxGoingOn {
+		return false
+	}
+	g[owner]++
+	return true
+}
+
+func (g goingOn) remove(owner string) {
+	if g[owner]--; g[owner] == 0 {
+		delete(g, owner)
+	}
 }
 
 func (c *Cache[V]) await(ctx context.Context, key Key, f *inflight[V], patience time.Duration) Result[V] {

@@ -27,7 +27,9 @@ func (f *Fetch) demandOf(r *read) cache.Demand {
 	if s, limited := f.shares[r.request.Vault]; limited {
 		demand.Limited, demand.Late = true, s.late
 		// A long list would begin anew at each call.
-		demand.GoesOn = r.pages == 0 && r.object().IsList()
+		if r.pages == 0 && r.object().IsList() {
+			demand.GoesOnFor = f.Pod.Namespace
+		}
 		if r.pages > 0 { // a list that goes on after its refresh is older than what that reads meanwhile
 			demand.Since = time.Time{}
 		}
@@ -120,11 +122,12 @@ func (f *Fetch) read(ctx context.Context, r *read) error {
 	return f.accept(ctx, r, result)
 }
 
-// shared is f without what only its caller needs. Others may wait for a read of f after the caller has given up: then nothing may hold
-// the files that the caller has made, which are not counted any more.
+// shared is f without what only its caller needs. A read of f may go on after the caller has given up: then nothing may hold the request's
+// objects and the files that the caller has made, which are not counted any more.
 func (f *Fetch) shared() *Fetch {
 	s := *f
 	s.lists, s.reads, s.take = nil, nil, nil
+	s.Objects, s.Manifests, s.Folders, s.Memory, s.Permit = nil, nil, nil, nil, nil
 	return &s
 }
 
