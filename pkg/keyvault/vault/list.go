@@ -91,7 +91,8 @@ func matches(s *volume.Selection, name string, tags map[string]*string) bool {
 }
 
 // identifier returns the name and the version in an identifier such as https://v.vault.azure.net/secrets/NAME/VERSION.
-// Everything that a vault shows has one, so that an answer without is of something else.
+// Everything that a vault shows has one, so that an answer without is of something else. The results are copies, so that what keeps them
+// does not keep the identifier, which may be as long as an answer.
 func identifier[ID ~string](id *ID, api string) (name, version string, ok bool) {
 	if id == nil {
 		return "", "", false
@@ -102,7 +103,7 @@ func identifier[ID ~string](id *ID, api string) (name, version string, ok bool) 
 	}
 	name, found := strings.CutPrefix(u.Path, "/"+api+"/")
 	name, version, _ = strings.Cut(name, "/")
-	return name, version, found && volume.ValidName(name)
+	return strings.Clone(name), strings.Clone(version), found && volume.ValidName(name)
 }
 
 // pageAt is the policy of the SDK's clients that reads one page of a list. The SDK's pager always begins with the first

@@ -100,15 +100,17 @@ func (r *Reader) secret(ctx context.Context, o volume.Object) (*Value, error) {
 	}, nil
 }
 
+// tagsOf returns the tags with a value; nil if there are none.
 func tagsOf(tags map[string]*string) map[string]string {
-	if len(tags) == 0 {
-		return nil
-	}
-	all := make(map[string]string, len(tags))
+	var all map[string]string // not as large as tags, which may be full of null
 	for name, tag := range tags {
-		if tag != nil {
-			all[name] = *tag
+		if tag == nil {
+			continue
 		}
+		if all == nil {
+			all = map[string]string{}
+		}
+		all[name] = *tag
 	}
 	return all
 }
@@ -157,16 +159,16 @@ func (r *Reader) key(ctx context.Context, o volume.Object) (*Value, error) {
 }
 
 const (
-	// valueBytes is the memory of a value without its content, with the identifier that its version is a part of; tagsBytes is that
-	// of a map of up to eight tags. Both are measured and rounded up.
-	valueBytes, tagsBytes = 320, 352
+	// valueBytes is the memory of a value without its content, tagsBytes that of a map of up to eight tags. Both are measured and
+	// rounded up.
+	valueBytes, tagsBytes = 288, 352
 	// tagBytes is the memory of a tag without its text.
 	tagBytes = 32
 )
 
 // Size is the approximate size of the value in bytes.
 func (v *Value) Size() int {
-	n := valueBytes + len(v.Secret.Reveal()) + len(v.ContentType) + len(v.DER)
+	n := valueBytes + len(v.Secret.Reveal()) + len(v.Version) + len(v.ContentType) + len(v.DER)
 	if len(v.Tags) > 0 {
 		n += tagsBytes
 	}
@@ -174,7 +176,7 @@ func (v *Value) Size() int {
 		n += len(name) + len(value) + tagBytes
 	}
 	if v.Key != nil {
-		n += len(v.Key.N) + len(v.Key.E) + len(v.Key.X) + len(v.Key.Y)
+		n += len(deref(v.Key.Kty)) + len(deref(v.Key.Crv)) + len(v.Key.N) + len(v.Key.E) + len(v.Key.X) + len(v.Key.Y)
 	}
 	for _, name := range v.Names {
 		n += len(name) + 16
