@@ -321,6 +321,33 @@ func TestARefusedTokenIsRenewed(t *testing.T) {
 	}
 }
 
+// A vault that has moved to another tenant is read with a token of that one, unless the pod names a tenant.
+func TestAVaultThatMovesToAnotherTenant(t *testing.T) {
+	t.Parallel()
+	for tenant, moves := range map[string]string{
+		"":       "",
+		tenantID: "; set tenantID to that one or leave it out",
+	} {
+		w := newFixture(t)
+		r := w.asServicePrincipal(secret("a"))
+		r.Identity.TenantID = tenant
+		w.vault.SetSecret("a", "before", devcloud.SecretOptions{})
+		w.fetch(r)
+		w.RemoveVault(w.vault)
+		w.must(w.AddIdentity(devcloud.Identity{Tenant: otherTenantID, ClientID: clientID, Secrets: []devcloud.ClientSecret{{Value: clientSecret}}}))
+		moved := w.addVault("shop", otherTenantID)
+		moved.Grant(clientID)
+		moved.SetSecret("a", "after", devcloud.SecretOptions{})
+		content, err := w.client.Fetch(t.Context(), r)
+		if moves == "" && (err != nil || string(content.Files[0].Data.Reveal()) != "after") {
+			t.Errorf("without tenantID: %v", err)
+		}
+		if moves != "" && (!errors.Is(err, volume.ErrUnauthenticated) || !strings.HasSuffix(err.Error(), "tenant "+otherTenantID+moves)) {
+			t.Errorf("with tenantID: %v", err)
+		}
+	}
+}
+
 // A vault that sends Retry-After is asked again within the caller's deadline.
 func TestRetryAfterIsHonoured(t *testing.T) {
 	t.Parallel()

@@ -122,12 +122,12 @@ func (l *Login) HoldsToken() bool {
 	return l.token.Token != ""
 }
 
-// Reject records that a vault has refused the token. The next [Logins.Of] makes a new login, because the SDK's
-// credential would return the old token again. The proofs of the pods stay.
-func (l *Login) Reject() {
+// Reject records that a vault has refused a token, unless it was renewed meanwhile. The next [Logins.Of] makes a new login, because the
+// SDK's credential would return the old token again. The proofs of the pods stay.
+func (l *Login) Reject(token string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rejected = true
+	l.rejected = l.rejected || l.token.Token == token
 }
 
 // unusable reports whether a new login is needed.

@@ -136,7 +136,8 @@ func TestLoginsAreBounded(t *testing.T) {
 	}
 }
 
-// The login after a rejected one requests a new token, and keeps the proofs and the throttle.
+// The login after a rejected one requests a new token, and keeps the proofs and the throttle. A token that was renewed meanwhile rejects
+// nothing.
 func TestReject(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t, Options{})
@@ -144,7 +145,12 @@ func TestReject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before.Reject()
+	before.token.Token = "renewed"
+	before.Reject("sent")
+	if same, err := l.Of(workload("1"), "contoso"); err != nil || same != before {
+		t.Errorf("a login whose token was renewed is replaced: %v", err)
+	}
+	before.Reject("renewed")
 	after, err := l.Of(workload("1"), "contoso")
 	if err != nil || after == before || after.proofs != before.proofs || after.throttle != before.throttle || after.HoldsToken() {
 		t.Errorf("the same login %t, the same proofs %t and throttle %t: %v",

@@ -66,9 +66,9 @@ func (f *Fetch) ask(ctx context.Context, waitFor waitFor, t target, key cache.Ke
 		case answered && answer.IsLogin(): // the vault has revoked the token, so the SDK requested another
 			return f.loginRefused(at, f.loginFailure(l, err, tenant, vaultTenant), tenant)
 		case answered && answer.Status == http.StatusUnauthorized && !answer.Unavailable():
-			l.Reject()
+			l.Reject(token.Token)
 			if now, ok := f.vaults.Tenant(o.Vault); ok {
-				vaultTenant = now
+				vaultTenant, tenant = now, cmp.Or(f.Identity.TenantID, now)
 			}
 			if held && !retried {
 				continue

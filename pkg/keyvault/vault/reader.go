@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -29,9 +30,9 @@ type readerOf struct {
 	vault, token string
 }
 
-// Reader returns the reader of a vault with a token of a credential. The credential itself is asked only for a token with the
-// claims that the vault requires. A reader is kept until [Vaults.Tidy]: the SDK needs a quarter of the CPU time of a read to make
-// a client. It sends no request.
+// Reader returns the reader of a vault with a token of a credential. The credential itself, which keeps its principal, is asked for a token
+// with the claims that the vault requires, and for the next one when the token is about to end. A reader is kept until [Vaults.Tidy]: the
+// SDK needs a quarter of the CPU time of a read to make a client. It sends no request.
 func (v *Vaults) Reader(vault string, credential azcore.TokenCredential, token azcore.AccessToken) *Reader {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -41,21 +42,25 @@ func (v *Vaults) Reader(vault string, credential azcore.TokenCredential, token a
 		if len(v.readers) >= maxReaders {
 			clear(v.readers)
 		}
-		r = v.newReader(vault, tokenCredential{credential, token})
+		r = v.newReader(vault, tokenCredential{credential, token, v.options.Now})
 		v.readers[of] = r
 	}
 	return r
 }
 
-// tokenCredential binds the SDK's clients to a token, so that they send no other than the caller has checked.
+// lastUse is the remaining life of a token from which the credential is asked for the next one, for a list or a wait that takes longer.
+const lastUse = 30 * time.Second
+
+// tokenCredential binds the SDK's clients to a token, so that they send no other than the caller has checked, as long as it lives.
 type tokenCredential struct {
 	azcore.TokenCredential
 	token azcore.AccessToken
+	now   func() time.Time
 }
 
 // GetToken implements azcore.TokenCredential.
 func (c tokenCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	if o.Claims != "" {
+	if o.Claims != "" || c.token.ExpiresOn.Sub(c.now()) <= lastUse {
 		return c.TokenCredential.GetToken(ctx, o)
 	}
 	return c.token, nil
