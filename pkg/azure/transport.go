@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
@@ -26,6 +27,8 @@ const (
 	maxIdleConns = 64
 	// idleConns keeps connections between two republishes, which are 60 to 90 seconds apart.
 	idleConns = 5 * time.Minute
+	// keepConns is how long connections are reused without asking DNS again.
+	keepConns = 5 * time.Minute
 	// TryTimeout bounds one attempt, so that there is time for another if a server does not answer.
 	TryTimeout = 10 * time.Second
 	// RetryDelay is how long the SDK waits before its second attempt.
@@ -48,6 +51,20 @@ type Sender struct {
 	Log  klog.Logger
 	// Plain allows http, for the metadata service only.
 	Plain bool
+
+	mu     sync.Mutex
+	closed time.Time // when the idle connections were closed for the last time
+}
+
+// Tidy closes the idle connections every five minutes, so that the next request asks DNS again. Otherwise a connection that is used at each
+// refresh would live as long as the process, and still go to the public address of a vault that has got a private endpoint.
+func (s *Sender) Tidy(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now.Sub(s.closed) >= keepConns {
+		s.closed = now
+		s.HTTP.CloseIdleConnections()
+	}
 }
 
 // NewSender makes a sender for https. proxy chooses the proxy of a request; nil means none. roots are the trusted

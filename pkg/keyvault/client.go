@@ -152,6 +152,7 @@ func (c *Client) Tidy() (bytes int) {
 	c.vaults.Tidy()
 	c.volumes.Tidy(c.now())
 	c.reads.Tidy()
+	c.sender.Tidy(c.now())
 	return c.cache.Tidy()
 }
 
