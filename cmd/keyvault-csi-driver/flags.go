@@ -182,10 +182,13 @@ const containerFileLabel = "system_u:object_r:container_file_t:s0"
 // selinuxLabel is user:role:type or user:role:type:range. None of its characters can end a mount option.
 var selinuxLabel = regexp.MustCompile(`^[0-9A-Za-z_.-]+(:[0-9A-Za-z_.-]+){2}(:[0-9A-Za-z_.,:-]+)?$`)
 
-// defaultSELinuxLabel is empty where SELinux is off, because the kernel then refuses the mount option. The folder is in
-// every sysfs if SELinux is on, also where selinuxfs is not mounted.
+// defaultSELinuxLabel is empty where SELinux is off, or has no policy, because the kernel then refuses the mount option. The folder is
+// in every sysfs if SELinux is on, also where selinuxfs is not mounted, and also where no policy is loaded, as after SELINUX=disabled in
+// /etc/selinux/config. Processes have the context "kernel" then; one of a policy is user:role:type.
 func defaultSELinuxLabel() string {
-	if _, err := os.Stat("/sys/fs/selinux"); err != nil {
+	_, err := os.Stat("/sys/fs/selinux")
+	context, _ := os.ReadFile("/proc/thread-self/attr/current")
+	if err != nil || strings.TrimRight(string(context), "\x00\n") == "kernel" {
 		return ""
 	}
 	return containerFileLabel

@@ -81,6 +81,9 @@ func (s *Store) mount(ctx context.Context, t *target, group *uint32, next *set) 
 		s.remember(t, record{locked: true, verified: true, digest: next.digest, unreadable: next.unreadable})
 		s.budget.set(t, volumeUsage{total: total, set: charge})
 	}
+	if s.label != "" && errors.Is(err, unix.EINVAL) {
+		err = fmt.Errorf("%w; if SELinux is off on this node, or its policy does not know %s, set another --selinux-label", err, s.label)
+	}
 	return err
 }
 

@@ -153,9 +153,12 @@ func TestSELinuxLabelIsNeverDropped(t *testing.T) {
 	if exists("/sys/fs/selinux/enforce") {
 		t.Skip("needs a kernel without SELinux, which refuses the option")
 	}
-	f := newFixture(t, tmpfs.Options{SELinuxLabel: "system_u:object_r:container_file_t:s0:c1,c2"})
-	if _, err := f.Publish(t.Context(), f.mount(), content("a", "1")); !errors.Is(err, unix.EINVAL) {
-		t.Errorf("error %v, want EINVAL", err)
+	const label = "system_u:object_r:container_file_t:s0:c1,c2"
+	f := newFixture(t, tmpfs.Options{SELinuxLabel: label})
+	_, err := f.Publish(t.Context(), f.mount(), content("a", "1"))
+	hint := "invalid argument; if SELinux is off on this node, or its policy does not know " + label + ", set another --selinux-label"
+	if !errors.Is(err, unix.EINVAL) || !strings.HasSuffix(err.Error(), hint) {
+		t.Errorf("error %v\nwant EINVAL and %s", err, hint)
 	}
 	if exists(f.target) {
 		t.Error("the target is left")
