@@ -104,7 +104,7 @@ func TestAdmissionPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	renamed := strings.NewReplacer("kubernetes.io/metadata.name: shop", "kubernetes.io/metadata.name: "+n.name,
-		"system:serviceaccount:shop:shop", "system:serviceaccount:"+n.name+":sync", "shop-shop", n.name).Replace(string(text))
+		"system:serviceaccount:shop:shop", "system:serviceaccount:"+n.name+":sync", "shop.shop", n.name).Replace(string(text))
 	plural := map[any]string{
 		"ValidatingAdmissionPolicy": "validatingadmissionpolicies", "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
 	}
