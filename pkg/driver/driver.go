@@ -92,7 +92,7 @@ type Driver struct {
 
 	registration atomic.Pointer[string] // why the kubelet refused last, on one line; empty if it did not; nil until it has called
 	offering     atomic.Bool            // the registration socket must be there
-	grace        time.Duration
+	patience     patience
 	after        func(time.Duration) <-chan time.Time
 }
 
@@ -141,5 +141,5 @@ func New(c Config) (*Driver, error) {
 	if node.metrics, err = newMetrics(c.Version, node, c.Registry); err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
-	return &Driver{config: c, socket: filepath.Clean(socket), node: node, grace: grace, after: time.After}, nil
+	return &Driver{config: c, socket: filepath.Clean(socket), node: node, patience: defaultPatience(), after: time.After}, nil
 }

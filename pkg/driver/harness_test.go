@@ -19,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
 
+	"github.com/keyvault-csi/keyvault-csi/internal/suite"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
@@ -120,6 +121,7 @@ func (h *harness) start(t testing.TB) {
 		}
 	}
 	h.driver.node.now, h.driver.node.pipeline.now = h.fakes.clock, h.fakes.clock
+	h.driver.patience = patience{suite.Patience, suite.Patience, suite.Patience}
 	if h.after != nil {
 		h.driver.after = h.after
 	}

@@ -69,7 +69,7 @@ func (s *registrationServer) offer(ctx context.Context) error {
 	registerapi.RegisterRegistrationServer(server, s)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
-	defer drain(server, registrationGrace)
+	defer drain(server, patience{grace: registrationGrace, cancel: s.driver.patience.cancel})
 	s.driver.offering.Store(true)
 	defer s.driver.offering.Store(false)
 

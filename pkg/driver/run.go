@@ -26,11 +26,19 @@ const (
 	streamWorkers, window = 4, 64 << 10
 
 	connectTimeout = 10 * time.Second // for the HTTP/2 handshake
-	probeTimeout   = 5 * time.Second
-	// After Run was told to stop, calls may go on for grace, and then they are canceled and may take cancelGrace to end. The
-	// kubelet gives a pod 30 seconds.
-	grace, cancelGrace = 20 * time.Second, 3 * time.Second
 )
+
+// patience is how long a driver waits for others.
+type patience struct {
+	probe time.Duration // of its own sockets
+	// After Run was told to stop, calls may go on for grace, and then they are canceled and may take cancel to end. The kubelet gives
+	// a pod 30 seconds.
+	grace, cancel time.Duration
+}
+
+func defaultPatience() patience {
+	return patience{probe: 5 * time.Second, grace: 20 * time.Second, cancel: 3 * time.Second}
+}
 
 // listeners are the open addresses of a driver.
 type listeners struct {
@@ -126,7 +134,7 @@ func (d *Driver) serve(ctx context.Context, open listeners) error {
 	registration.Wait()
 	var drained sync.WaitGroup
 	for _, server := range servers {
-		drained.Go(func() { drain(server, d.grace) })
+		drained.Go(func() { drain(server, d.patience) })
 	}
 	drained.Wait()
 	_ = httpServer.Close()
@@ -162,23 +170,23 @@ func newServer(streams uint32, interceptor grpc.UnaryServerInterceptor) *grpc.Se
 
 // drain stops a server: new calls are refused at once, those that run are canceled after the grace. A call that ignores that
 // is left behind: the process ends, and the store can be interrupted anywhere.
-func drain(server *grpc.Server, grace time.Duration) {
+func drain(server *grpc.Server, p patience) {
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
-		defer time.AfterFunc(grace, server.Stop).Stop()
+		defer time.AfterFunc(p.grace, server.Stop).Stop()
 		server.GracefulStop()
 	}()
 	select {
 	case <-drained:
-	case <-time.After(grace + cancelGrace):
+	case <-time.After(p.grace + p.cancel):
 	}
 }
 
 // probe asks the driver's own sockets over new connections, as the kubelet does. So it also fails if a socket file was
 // removed, which a restart repairs. It does not repair what another program has put there.
 func (d *Driver) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.patience.probe)
 	defer cancel()
 
 	err := withConn(d.socket, func(conn *grpc.ClientConn) error {

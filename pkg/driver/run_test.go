@@ -66,7 +66,7 @@ func TestStopCancelsCallsAfterTheGrace(t *testing.T) {
 	}
 	h := newHarness(t, f)
 	h.start(t)
-	h.driver.grace = time.Millisecond
+	h.driver.patience.grace = time.Millisecond
 	published := make(chan error)
 	go func() { published <- h.publish(t) }()
 	<-inside
