@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestConnectionsAreReused sends waves of 100 concurrent requests, as when many objects are due together. No wave opens more
@@ -55,5 +56,31 @@ func TestConnectionsAreReused(t *testing.T) {
 				t.Errorf("%d connections for 5 waves of %d requests, want at most %d", n, wave, 2*ConnsPerHost)
 			}
 		})
+	}
+}
+
+// idle counts how often the idle connections are closed.
+type idle struct {
+	http.RoundTripper
+	closed int
+}
+
+func (i *idle) CloseIdleConnections() { i.closed++ }
+
+// Connections are closed every five minutes, also if they are used all the time, so that DNS is asked again: a vault may have got a private
+// endpoint.
+func TestIdleConnectionsAreClosed(t *testing.T) {
+	t.Parallel()
+	transport := &idle{}
+	s := &Sender{HTTP: &http.Client{Transport: transport}}
+	now := time.Now()
+	for i, step := range []struct {
+		later  time.Duration
+		closed int
+	}{{0, 1}, {2 * time.Minute, 1}, {2 * time.Minute, 1}, {time.Minute, 2}, {4 * time.Minute, 2}, {time.Minute, 3}} {
+		now = now.Add(step.later)
+		if s.Tidy(now); transport.closed != step.closed {
+			t.Errorf("step %d: closed %d times, want %d", i, transport.closed, step.closed)
+		}
 	}
 }

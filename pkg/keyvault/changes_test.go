@@ -193,7 +193,7 @@ func TestALargeVault(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newTimedFixture(t, patience(nil))
+			w := newTimedFixture(t)
 			objects := w.set(test.wanted, "wanted")
 			w.set(test.others, "other")
 			r := lists(w.asServicePrincipal(objects...))

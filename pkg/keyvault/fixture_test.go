@@ -59,10 +59,11 @@ func newFixture(t testing.TB, change ...func(*keyvault.Options)) *fixture {
 	return new(fixture).start(t, devcloud.Options{}, change)
 }
 
-// newTimedFixture is newFixture with a cloud whose clock is that of the client, and tokens that do not expire in the test.
+// newTimedFixture is newFixture with a cloud whose clock is that of the client, tokens that do not expire in the test, and all time for lists.
 func newTimedFixture(t testing.TB, change ...func(*keyvault.Options)) *fixture {
 	t.Helper()
 	w := new(fixture)
+	change = append([]func(*keyvault.Options){patience(nil)}, change...)
 	return w.start(t, devcloud.Options{Now: w.now, TokenLife: 1000 * time.Hour}, change)
 }
 
