@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// startTimeout bounds the start of a driver.
-const startTimeout = 30 * time.Second
+// startTimeout bounds the start of a driver. One that has ended is noticed at once.
+const startTimeout = 5 * time.Minute
 
 // ErrExited is returned by [Dial] for a driver that has ended before it answered.
 var ErrExited = errors.New("the driver has ended")

@@ -142,46 +142,46 @@ func (l *leaks) conditions(t *testing.T, v kubelet.Volume) {
 	l.add("conditions", fmt.Sprintf("%s %v", prototext.Format(health), err))
 }
 
-func quick(names string, pairs ...string) kubelet.Volume {
-	return workload(append([]string{"secrets", names, "timeout", "2s"}, pairs...)...)
+func fromVault(names string, pairs ...string) kubelet.Volume {
+	return workload(append([]string{"secrets", names}, pairs...)...)
 }
 
 func principal(secret map[string]string) kubelet.Volume {
-	v := quick("db-password", "clientID", "")
+	v := fromVault("db-password", "clientID", "")
 	v.Secret = secret
 	return v
 }
 
 func (l *leaks) succeed(t *testing.T) {
 	t.Helper()
-	l.try(t, quick("db-password"))
-	l.try(t, quick("", "objects", "- {certificate: web, pfx: f, pfxPassword: {secret: db-password}}\n- {manifest: versions.json, tags: true}"))
+	l.try(t, fromVault("db-password"))
+	l.try(t, fromVault("", "objects", "- {certificate: web, pfx: f, pfxPassword: {secret: db-password}}\n- {manifest: versions.json, tags: true}"))
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret}))
-	old := quick("db-password")
+	old := fromVault("db-password")
 	old.TokenInContext = true
 	l.try(t, old)
 }
 
 func (l *leaks) failByRequest(t *testing.T) {
 	t.Helper()
-	l.try(t, quick("db-password;no-such"))
-	l.try(t, quick("", "objects", "- {secret: db-password, encoding: hex}"))
-	l.try(t, quick("", "objects", "- {secret: db-password, field: /a/b}"))
-	l.try(t, quick("", "objects", "- {env: a, from: [{secret: json-quote, name: UID}]}"))
-	l.try(t, quick("", "objects", "- {env: a, from: [{secret: json-quote}, {secrets: {prefix: db}}]}"))
-	l.try(t, quick("", "objects", "- {secret: json-quote, fields: {a: /a/b, b: /a}}"))
-	l.try(t, quick("", "objects", "- {certificate: pfx}\n- {certificate: pem}"))
-	l.try(t, quick(plantedControl+"-missing"))
-	l.try(t, quick("db-password", "objects", plantedValue+": ["))
-	l.try(t, quick("", "objects", "- {certificate: web, pfx: f, pfxPassword: {secret: two-lines}}"))
-	l.try(t, quick("", "objects", "- {certificate: pfx, pfx: f, pfxPassword: {secret: db-password}}"))
-	l.try(t, quick("", "objects", "- {certificate: web, pfx: f, pfxPassword: {secret: pfx-password, vault: no-such-vault}}"))
-	l.try(t, quick("db-password", "clientID", "99999999-0000-0000-0000-000000000000"))
+	l.try(t, fromVault("db-password;no-such"))
+	l.try(t, fromVault("", "objects", "- {secret: db-password, encoding: hex}"))
+	l.try(t, fromVault("", "objects", "- {secret: db-password, field: /a/b}"))
+	l.try(t, fromVault("", "objects", "- {env: a, from: [{secret: json-quote, name: UID}]}"))
+	l.try(t, fromVault("", "objects", "- {env: a, from: [{secret: json-quote}, {secrets: {prefix: db}}]}"))
+	l.try(t, fromVault("", "objects", "- {secret: json-quote, fields: {a: /a/b, b: /a}}"))
+	l.try(t, fromVault("", "objects", "- {certificate: pfx}\n- {certificate: pem}"))
+	l.try(t, fromVault(plantedControl+"-missing"))
+	l.try(t, fromVault("db-password", "objects", plantedValue+": ["))
+	l.try(t, fromVault("", "objects", "- {certificate: web, pfx: f, pfxPassword: {secret: two-lines}}"))
+	l.try(t, fromVault("", "objects", "- {certificate: pfx, pfx: f, pfxPassword: {secret: db-password}}"))
+	l.try(t, fromVault("", "objects", "- {certificate: web, pfx: f, pfxPassword: {secret: pfx-password, vault: no-such-vault}}"))
+	l.try(t, fromVault("db-password", "clientID", "99999999-0000-0000-0000-000000000000"))
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": plantedWrong}))
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": node.PrincipalSecret, "clientcertificate": plantedWrong}))
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientcertificate": plantedWrong, "clientcertificatepassword": plantedWrong}))
 	l.try(t, principal(map[string]string{"clientid": node.PrincipalID, "clientcertificate": damagedPEM(plantedWrong)}))
-	stranger := quick("db-password")
+	stranger := fromVault("db-password")
 	stranger.ServiceAccount = "stranger" // without a federated credential
 	l.try(t, stranger)
 }
@@ -241,7 +241,7 @@ func vaultError(message string) string {
 func (l *leaks) failByCloud(t *testing.T) {
 	t.Helper()
 	for i, f := range []devcloud.Fault{
-		{Action: devcloud.Throttle, Service: devcloud.ServiceVault, RetryAfter: time.Second},
+		{Action: devcloud.Throttle, Service: devcloud.ServiceVault, RetryAfter: time.Hour},
 		{Action: devcloud.Fail, Service: devcloud.ServiceVault, Status: 500},
 		{Action: devcloud.Cut, Service: devcloud.ServiceVault, After: 40},
 		{Action: devcloud.Malformed, Service: devcloud.ServiceVault, Text: `{"value":"` + plantedValue + `"`},
@@ -268,9 +268,12 @@ func (l *leaks) failByCloud(t *testing.T) {
 		}
 		vault.Grant(node.WorkloadID)
 		vault.SetSecret("db-password", plantedValue, devcloud.SecretOptions{})
-		v := quick("db-password")
+		v := fromVault("db-password")
 		if f.Service == devcloud.ServiceLogin {
 			v = principal(map[string]string{"clientid": node.PrincipalID, "clientsecret": plantedWrong + name})
+		}
+		if f.Action == devcloud.Hang {
+			v = node.With(v, "timeout", "2s")
 		}
 		clear, err := l.Cloud.Inject(f)
 		if err != nil {
@@ -284,7 +287,7 @@ func (l *leaks) failByCloud(t *testing.T) {
 // failByFiles makes the files of the operator invalid.
 func (l *leaks) failByFiles(t *testing.T) {
 	t.Helper()
-	cluster := quick("db-password", "clientID", "", "identity", "cluster")
+	cluster := fromVault("db-password", "clientID", "", "identity", "cluster")
 	l.try(t, cluster) // its secret is wrong
 	for _, login := range []string{clusterLogin(plantedCluster)[:90], `{"aadClientSecret": {"x": "` + plantedCluster + `"}}`, plantedCluster, `["` + plantedCluster + `"]`} {
 		replace(t, l.login, login)
@@ -292,7 +295,7 @@ func (l *leaks) failByFiles(t *testing.T) {
 	}
 	for _, policy := range []string{clusterLogin(plantedPolicy), plantedPolicy, "rules: " + plantedPolicy, "rules: [" + plantedPolicy, "- " + plantedPolicy} {
 		replace(t, l.policy, policy)
-		l.try(t, quick("db-password"))
+		l.try(t, fromVault("db-password"))
 	}
 	replace(t, l.policy, goodPolicy)
 	l.add("answers", "policy and login "+plantedControl)
@@ -344,7 +347,7 @@ func (l *leaks) failToStart(t *testing.T) {
 // failInAnOutage has a volume whose refreshes fail, and one that starts with the last known values.
 func (l *leaks) failInAnOutage(t *testing.T) {
 	t.Helper()
-	before, during := quick("db-password"), quick("db-password")
+	before, during := fromVault("db-password"), fromVault("db-password")
 	before.Name, during.Name = "before", "during"
 	l.Node.MustPublish(t, before)
 	stop, err := l.Cloud.Inject(devcloud.Fault{Service: devcloud.ServiceVault, Action: devcloud.Fail, Status: 503})

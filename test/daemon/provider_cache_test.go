@@ -157,11 +157,14 @@ func TestProviderHangsForOneNamespace(t *testing.T) {
 		class.Namespace = "other"
 		request := n.MustMountRequest(t, class)
 		hanging.Go(func() {
-			_, _ = client.Mount(ctx, request)
+			_, err := client.Mount(ctx, request)
+			for err != nil && strings.Contains(err.Error(), "timed out") { // the third attempt at the vault
+				_, err = client.Mount(ctx, request)
+			}
 			ended.Add(1)
 		})
 	}
-	if err := n.Cloud.Wait(t.Context(), devcloud.CountKey{Service: devcloud.ServiceVault}, 2); err != nil { // the first of them has arrived
+	if err := n.Cloud.Wait(t.Context(), devcloud.CountKey{Host: "slow.vault.azure.net", Service: devcloud.ServiceVault}, 1); err != nil { // the first of them has arrived
 		t.Fatal(err)
 	}
 	for _, name := range []string{"api", "jobs"} {

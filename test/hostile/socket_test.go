@@ -156,8 +156,8 @@ func TestConnections(t *testing.T) {
 		}
 		s.checkAlive(t)
 	}
-	// Otherwise the test would prove nothing.
-	suite.Eventually(t, "most connections are held", func() bool { return s.footprint(t).Descriptors >= s.before.Descriptors+3*each })
+	// Otherwise the test would prove nothing. gRPC may have closed those without a handshake already.
+	suite.Eventually(t, "most connections are held", func() bool { return s.footprint(t).Descriptors >= s.before.Descriptors+2*each })
 	s.inputs += len(held)
 	if suite.Long() { // gRPC has a timeout for the handshake
 		suite.Eventually(t, "connections without a handshake are closed", func() bool {

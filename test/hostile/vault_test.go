@@ -109,7 +109,7 @@ func TestValues(t *testing.T) {
 		})
 	}
 	s.Vault.SetSecret("of-2-megabytes", strings.Repeat(marker, 200_000), devcloud.SecretOptions{})
-	s.attack(t, node.Volume("value", "objects", "- secret: of-2-megabytes", "timeout", "10s"), codes.Unavailable, "objects[0]: *")
+	s.attack(t, node.Volume("value", "objects", "- secret: of-2-megabytes"), codes.Unavailable, "objects[0]: *")
 	for _, encoding := range []string{"hex", "base64"} {
 		s.Vault.SetSecret("no-"+encoding, marker+"~", devcloud.SecretOptions{})
 		s.attack(t, node.Volume("value", "objects", "- {secret: no-"+encoding+", encoding: "+encoding+"}"), codes.FailedPrecondition, "objects[0]: *")
@@ -164,7 +164,7 @@ func TestAnswers(t *testing.T) {
 			}
 			defer clear()
 			s.Vault.SetSecret("answer-"+name, marker, devcloud.SecretOptions{})
-			v := node.Volume("answer", "objects", "- secret: answer-"+name, "timeout", "8s")
+			v := node.Volume("answer", "objects", "- secret: answer-"+name)
 			if name == "token" { // needs a new login
 				v.Attributes["identity"] = "servicePrincipal"
 				delete(v.Attributes, "clientID")

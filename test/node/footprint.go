@@ -1,13 +1,17 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -129,4 +133,30 @@ func number(text, prefix string) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("no line %q", prefix)
+}
+
+// Get fetches a page of the daemon's HTTP endpoint, such as "/metrics". It tries again once if the daemon ends the connection, which it does
+// if the request takes five seconds to come.
+func (n *Node) Get(ctx context.Context, path string) (code int, body string, err error) {
+	if code, body, err = n.get(ctx, path); errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		code, body, err = n.get(ctx, path)
+	}
+	return code, body, err
+}
+
+func (n *Node) get(ctx context.Context, path string) (code int, body string, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.HTTP+path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	// A connection that is kept would be a descriptor and goroutines of the daemon.
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(response.Body)
+	return response.StatusCode, b.String(), err
 }

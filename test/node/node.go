@@ -6,13 +6,11 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -273,22 +271,4 @@ func (n *Node) Output() string {
 		return err.Error()
 	}
 	return string(text)
-}
-
-// Get fetches a page of the daemon's HTTP endpoint, such as "/metrics".
-func (n *Node) Get(ctx context.Context, path string) (code int, body string, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, n.HTTP+path, nil)
-	if err != nil {
-		return 0, "", err
-	}
-	// A connection that is kept would be a descriptor and goroutines of the daemon.
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return 0, "", err
-	}
-	defer func() { _ = response.Body.Close() }()
-	var b bytes.Buffer
-	_, err = b.ReadFrom(response.Body)
-	return response.StatusCode, b.String(), err
 }

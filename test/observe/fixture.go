@@ -85,7 +85,7 @@ func (s *Fixture) next(prefix string) string {
 
 // The attribute timeout of a call that must succeed on a busy machine too, and of a call that must fail soon.
 const (
-	patient   = "20s"
+	patient   = "110s"
 	impatient = "700ms"
 )
 
