@@ -38,6 +38,7 @@ func TestFetchesThatGoOnAreBounded(t *testing.T) {
 			}
 		}
 		pass(10 * time.Minute) // the last was shop0
+		synctest.Wait()
 		if len(c.inflight) != 0 || len(c.goingOn) != 0 {
 			t.Errorf("%d fetches are left, counted as %v", len(c.inflight), c.goingOn)
 		}
@@ -58,6 +59,7 @@ func TestAFetchThatGoesOnIsReplaced(t *testing.T) {
 		_, _ = c.Get(ctx, latestKey, Demand{GoesOnFor: "shop"}, 0, older.fetch)
 		newer := &slowFetch{takes: time.Second}
 		result, _ := c.Get(t.Context(), latestKey, Demand{GoesOnFor: "shop", NotBefore: time.Now()}, 0, newer.fetch)
+		synctest.Wait()
 		if result.Value != "v" || newer.count != 1 || !errors.Is(older.ended, context.Canceled) || len(c.goingOn) != 0 {
 			t.Errorf("%+v of %d fetches; the older ended with %v, counted %v", result, newer.count, older.ended, c.goingOn)
 		}
