@@ -126,6 +126,10 @@ func New(c Config) (*Driver, error) {
 	if c.KubeletCSISocket == "" {
 		c.KubeletCSISocket = filepath.Join(c.KubeletRoot, "plugins", c.Name, "csi.sock")
 	}
+	if c.RegistrationSocket != "" && len(c.KubeletCSISocket) > maxSocketPath {
+		// The kubelet could not connect, and only its own log would say so.
+		return nil, fmt.Errorf("the kubelet's CSI socket %q is longer than %d bytes; use a shorter name of the driver", c.KubeletCSISocket, maxSocketPath)
+	}
 	node := &nodeServer{
 		config:       c,
 		root:         strings.TrimSuffix(filepath.Clean(c.KubeletRoot), "/") + "/",

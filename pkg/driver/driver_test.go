@@ -26,10 +26,14 @@ func TestNewChecksItsConfig(t *testing.T) {
 		"long registration":     {func(c *Config) { c.RegistrationSocket = long }, `the registration socket "` + long + `" is longer than 107 bytes`},
 		"no kubelet root":       {func(c *Config) { c.KubeletRoot = "" }, `the kubelet's root "" is not an absolute path`},
 		"relative kubelet CSI":  {func(c *Config) { c.KubeletCSISocket = "x" }, `the kubelet's CSI socket "x" is not an absolute path`},
-		"no policy":             {func(c *Config) { c.Policy = nil }, required},
-		"no fetcher":            {func(c *Config) { c.Fetcher = nil }, required},
-		"no store":              {func(c *Config) { c.Store = nil }, required},
-		"no registry":           {func(c *Config) { c.Registry = nil }, required},
+		"long kubelet CSI": {
+			func(c *Config) { c.KubeletRoot, c.RegistrationSocket = long[:90], "/reg.sock" },
+			`the kubelet's CSI socket "` + long[:90] + `/plugins/keyvault-csi.io/csi.sock" is longer than 107 bytes; use a shorter name of the driver`,
+		},
+		"no policy":   {func(c *Config) { c.Policy = nil }, required},
+		"no fetcher":  {func(c *Config) { c.Fetcher = nil }, required},
+		"no store":    {func(c *Config) { c.Store = nil }, required},
+		"no registry": {func(c *Config) { c.Registry = nil }, required},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
