@@ -136,11 +136,8 @@ func find(raw []byte, targets []target) {
 			found[token], twice[token] = member, again
 		}
 	}
-	switch raw[0] {
-	case '{':
+	if raw[0] == '{' || raw[0] == '[' {
 		members(raw, visit)
-	case '[':
-		elements(raw, visit)
 	}
 	for token, targets := range wanted {
 		member, ok := found[token]
@@ -181,42 +178,24 @@ func missing(first byte, t target, token string) error {
 	}
 }
 
-// members calls visit for the members of a JSON object.
+// members calls visit for the members of a JSON object, or the elements of an array with their indices, as parts of raw.
 func members(raw []byte, visit func(string, []byte)) {
 	decoder := json.NewDecoder(bytes.NewReader(raw))
-	_, _ = decoder.Token() // {; raw is valid
-	for decoder.More() {
-		name, err := decoder.Token()
-		if err != nil {
-			return
-		}
-		member, err := next(decoder, raw)
-		if err != nil {
-			return
-		}
-		visit(name.(string), member)
-	}
-}
-
-// elements calls visit for the elements of a JSON array, with their indices.
-func elements(raw []byte, visit func(string, []byte)) {
-	decoder := json.NewDecoder(bytes.NewReader(raw))
-	_, _ = decoder.Token()
+	_, _ = decoder.Token() // the bracket; raw is valid
 	for i := 0; decoder.More(); i++ {
-		element, err := next(decoder, raw)
-		if err != nil {
+		name := ""
+		if raw[0] == '[' {
+			name = strconv.Itoa(i)
+		} else if token, err := decoder.Token(); err == nil {
+			name = token.(string)
+		}
+		var value json.RawMessage
+		if decoder.Decode(&value) != nil {
 			return
 		}
-		visit(strconv.Itoa(i), element)
+		end := int(decoder.InputOffset())
+		visit(name, raw[end-len(value):end])
 	}
-}
-
-// next returns the next value of a decoder of raw, as a part of raw.
-func next(decoder *json.Decoder, raw []byte) ([]byte, error) {
-	var value json.RawMessage
-	err := decoder.Decode(&value)
-	end := int(decoder.InputOffset())
-	return raw[end-len(value) : end], err
 }
 
 // errSurrogate is a string that has no form in UTF-8.
