@@ -14,7 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/keyvault-csi/keyvault-csi/cmd/kvcsi/internal/cluster"
-	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/reads"
 	"github.com/keyvault-csi/keyvault-csi/pkg/migrate"
 	"github.com/keyvault-csi/keyvault-csi/pkg/policy"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
@@ -87,7 +87,7 @@ func (a *asked) explainPod(ctx context.Context, p cluster.Pod) (exitCode int, er
 				Name: p.Metadata.Name, Namespace: p.Metadata.Namespace, UID: p.Metadata.UID, ServiceAccount: p.Spec.ServiceAccountName,
 			}
 			showRequest(v, p.Spec.SecurityContext.FSGroup != nil, a.stdout)
-			showPlan(keyvault.Plan(v.Request), a)
+			showPlan(reads.Plan(v.Request), a)
 			if !a.showPolicy(rules, v.Request) {
 				exitCode = exitError
 			}
@@ -124,7 +124,7 @@ func volumesOf(p cluster.Pod, driver string, defaults volume.Defaults, readWrite
 }
 
 // showPlan prints the requests to the vaults.
-func showPlan(plan []keyvault.Planned, a *asked) {
+func showPlan(plan []reads.Planned, a *asked) {
 	fmt.Fprintf(a.stdout, "  requests  %s, if nothing of it is in the driver's memory\n", count(len(plan), "request"))
 	table := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	for _, p := range plan {

@@ -136,7 +136,7 @@ func (c *Client) connect(o Options) (err error) {
 		return err
 	}
 	c.reads = reads.New(reads.Options{
-		Cloud: o.Cloud, Vaults: c.vaults, Logins: c.logins, Cache: c.cache, LastKnownGood: o.LastKnownGood,
+		Cloud: o.Cloud, Vaults: c.vaults, Logins: c.logins, Cache: c.cache,
 		Now: o.Now, After: o.After, Random: o.Random, Logger: o.Logger,
 	})
 	if o.Metrics == nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
-	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault"
+	"github.com/keyvault-csi/keyvault-csi/pkg/keyvault/reads"
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
@@ -43,7 +43,7 @@ func TestPlan(t *testing.T) {
 	}
 	var got []planned
 	var urls []string
-	for _, p := range keyvault.Plan(r) {
+	for _, p := range reads.Plan(r) {
 		got = append(got, planned{p.URL, p.List, p.Optional, p.Objects})
 		urls = append(urls, p.URL)
 	}

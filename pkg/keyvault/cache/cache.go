@@ -58,6 +58,9 @@ type Failure struct {
 	Refused bool   // final until the configuration changes
 	Absent  bool   // refused because the object does not exist, is disabled, or is not issued yet
 	Bytes   int    // approximate size in memory
+
+	Tenant      string // that issued the token; empty if there is none
+	VaultTenant string // that the vault's challenge names; empty while unknown
 }
 
 // Result is the value or the failure of a fetch.

@@ -1,9 +1,8 @@
 package login
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -155,7 +154,7 @@ func (s *authoritySender) Do(req *http.Request) (*http.Response, error) {
 	req.URL.Host, req.Host = s.host, ""
 	tenant := strings.TrimSuffix(strings.TrimPrefix(req.URL.Path, "/"), "/v2.0"+question)
 	if isEntra(s.host) && guid.MatchString(tenant) {
-		return s.endpoints(tenant).response(req), nil
+		return s.endpoints(req, tenant), nil
 	}
 	return s.Sender.Do(req)
 }
@@ -169,26 +168,16 @@ func isEntra(host string) bool {
 	return host == "login.microsoftonline.com" || host == "login.microsoftonline.us"
 }
 
-// endpoints is the part of Entra ID's answer that the SDK reads.
+// endpoints returns the part of Entra ID's answer that the SDK reads. Neither the host nor the tenant, a GUID, needs escapes.
 // https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc#fetch-the-openid-configuration-document
-type endpoints struct {
-	Authorization string `json:"authorization_endpoint"`
-	Token         string `json:"token_endpoint"`
-	Issuer        string `json:"issuer"`
-}
-
-func (s *authoritySender) endpoints(tenant string) endpoints {
+func (s *authoritySender) endpoints(req *http.Request, tenant string) *http.Response {
 	root := "https://" + s.host + "/" + tenant
-	return endpoints{root + "/oauth2/v2.0/authorize", root + "/oauth2/v2.0/token", root + "/v2.0"}
-}
-
-func (e endpoints) response(req *http.Request) *http.Response {
-	body, _ := json.Marshal(e) // strings cannot fail
+	body := fmt.Sprintf(`{"authorization_endpoint":"%[1]s/oauth2/v2.0/authorize","token_endpoint":"%[1]s/oauth2/v2.0/token","issuer":"%[1]s/v2.0"}`, root)
 	return &http.Response{
 		Status: "200 OK", StatusCode: http.StatusOK,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:  http.Header{"Content-Type": {"application/json"}},
-		Body:    io.NopCloser(bytes.NewReader(body)),
+		Body:    io.NopCloser(strings.NewReader(body)),
 		Request: req,
 	}
 }

@@ -15,36 +15,34 @@ import (
 
 // Options of [New].
 type Options struct {
-	Cloud         azure.Cloud
-	Vaults        *vault.Vaults
-	Logins        *login.Logins
-	Cache         *cache.Cache[*Value]
-	Now           func() time.Time
-	After         func(time.Duration) <-chan time.Time // timer of that clock
-	Random        func() float64                       // in [0, 1), to keep nodes apart
-	LastKnownGood time.Duration                        // maximum age of a value for a first mount while the vault cannot be reached; 0 means never
-	Logger        klog.Logger                          // has a line for each list that is refused or not worth it
+	Cloud  azure.Cloud
+	Vaults *vault.Vaults
+	Logins *login.Logins
+	Cache  *cache.Cache[*Value]
+	Now    func() time.Time
+	After  func(time.Duration) <-chan time.Time // timer of that clock
+	Random func() float64                       // in [0, 1), to keep nodes apart
+	Logger klog.Logger                          // has a line for each list that is refused or not worth it
 }
 
 // Client reads for all volumes of a node. It is safe for concurrent use.
 type Client struct {
-	cloud         azure.Cloud
-	vaults        *vault.Vaults
-	logins        *login.Logins
-	cache         *cache.Cache[*Value]
-	unlisted      *unlisted
-	now           func() time.Time
-	after         func(time.Duration) <-chan time.Time
-	random        func() float64
-	logger        klog.Logger
-	lastKnownGood time.Duration
+	cloud    azure.Cloud
+	vaults   *vault.Vaults
+	logins   *login.Logins
+	cache    *cache.Cache[*Value]
+	unlisted *unlisted
+	now      func() time.Time
+	after    func(time.Duration) <-chan time.Time
+	random   func() float64
+	logger   klog.Logger
 }
 
 // New makes a client. It sends no request.
 func New(o Options) *Client {
 	return &Client{
 		cloud: o.Cloud, vaults: o.Vaults, logins: o.Logins, cache: o.Cache, unlisted: newUnlisted(),
-		now: o.Now, after: o.After, random: o.Random, logger: o.Logger, lastKnownGood: o.LastKnownGood,
+		now: o.Now, after: o.After, random: o.Random, logger: o.Logger,
 	}
 }
 

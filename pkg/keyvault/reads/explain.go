@@ -25,24 +25,6 @@ func loginService(id volume.Identity) string {
 	return "Entra ID"
 }
 
-// readError is why a read failed, with the tenants that its hint needs. Callers that share a read explain it each for
-// their own object.
-type readError struct {
-	error
-	tenant      string // that issued the token
-	vaultTenant string // that the vault's challenge names; empty while unknown
-}
-
-// Unwrap returns the reduced error.
-func (e *readError) Unwrap() error { return e.error }
-
-func vaultTenantOf(f *cache.Failure) string {
-	if e, ok := errors.AsType[*readError](f.Err); ok {
-		return e.vaultTenant
-	}
-	return ""
-}
-
 // loginFailure returns the failure of a login; l is nil if there is none.
 func (f *Fetch) loginFailure(l *login.Login, err error, tenant, vaultTenant string) *cache.Failure {
 	if l != nil && errors.Is(err, context.DeadlineExceeded) {
@@ -57,7 +39,9 @@ func (f *Fetch) loginFailure(l *login.Login, err error, tenant, vaultTenant stri
 const failureBytes = 256
 
 func newFailure(err error, asked, tenant, vaultTenant string) *cache.Failure {
-	failure := &cache.Failure{Err: &readError{err, tenant, vaultTenant}, Asked: asked, Refused: azure.Refused(err), Bytes: failureBytes}
+	failure := &cache.Failure{
+		Err: err, Asked: asked, Refused: azure.Refused(err), Bytes: failureBytes, Tenant: tenant, VaultTenant: vaultTenant,
+	}
 	if answer, ok := errors.AsType[*azure.Answer](err); ok {
 		failure.Bytes += answer.MessageBytes()
 	}
@@ -101,12 +85,10 @@ func (f *Fetch) explain(ctx context.Context, o volume.Object, failure *cache.Fai
 	var (
 		err         = failure.Err
 		about       = f.subject(o)
-		tenants     = &readError{}
 		answer      *azure.Answer
 		unreached   *azure.Unreached
 		certificate certificate.Unusable
 	)
-	errors.As(err, &tenants)
 	switch {
 	case errors.Is(err, cache.ErrImpatient):
 		err = azure.NewUnreached(hostOf(o.Vault), context.DeadlineExceeded)
@@ -116,13 +98,13 @@ func (f *Fetch) explain(ctx context.Context, o volume.Object, failure *cache.Fai
 	switch {
 	case errors.As(err, &answer) && answer.IsLogin():
 		refused := login.Refused{
-			Answer: answer, Identity: f.Identity, Cloud: f.cloud.Name, Tenant: tenants.tenant, VaultTenant: tenants.vaultTenant,
+			Answer: answer, Identity: f.Identity, Cloud: f.cloud.Name, Tenant: failure.Tenant, VaultTenant: failure.VaultTenant,
 		}
 		return volume.Errorf(refused.Sentinel(), "%s: %s answered %v: %s", about, loginService(f.Identity), answer, refused.Hint())
 	case errors.As(err, &answer):
 		refused := vault.Refused{
 			Answer: answer, Object: o, FromClass: f.FromClass, Managed: login.KindOf(f.Identity) == login.ByMetadata,
-			Tenant: tenants.tenant, VaultTenant: tenants.vaultTenant,
+			Tenant: failure.Tenant, VaultTenant: failure.VaultTenant,
 		}
 		return volume.Errorf(refused.Sentinel(), "%s: %v: %s", about, answer, refused.Hint())
 	case ctx.Err() != nil:

@@ -150,7 +150,7 @@ func (f *Fetch) get(ctx context.Context, r *read, patience time.Duration) (cache
 // lastKnown returns the value for a first mount while the vault cannot be reached. There is none for a pod that has
 // not proven itself, whichever service cannot be reached.
 func (f *Fetch) lastKnown(r *read) (cache.Result[*Value], bool) {
-	if f.Refresh || f.lastKnownGood == 0 || !f.proven(r.request.Vault) {
+	if f.Refresh || !f.proven(r.request.Vault) {
 		return cache.Result[*Value]{}, false
 	}
 	return f.cache.LastKnown(f.cacheKey(r), f.demandOf(r))
@@ -172,7 +172,7 @@ func (f *Fetch) proven(vault string) bool { return f.logins.Proven(f.Owner, f.te
 // the failure of a vault that does not name its tenant is stored for all.
 func (f *Fetch) prove(ctx context.Context, r *read) *cache.Failure {
 	key := f.cacheKey(r)
-	if known := f.cache.Paused(key); known != nil && vaultTenantOf(known) == "" {
+	if known := f.cache.Paused(key); known != nil && known.VaultTenant == "" {
 		return known
 	}
 	return f.cache.Alone(ctx, func(ctx context.Context, waitFor waitFor) (result cache.Result[*Value]) {
