@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// A node can be out of inotify instances: they are counted by user, and many pods have uid 65534. Then the files are read now and then.
+// A node can be out of inotify instances: they are counted by user, and many pods have uid 65534. Then the files are read periodically.
 func TestWithoutInotify(t *testing.T) {
 	t.Parallel()
 	const inside = "KEYVAULT_CSI_SYNC_WITHOUT_INOTIFY"

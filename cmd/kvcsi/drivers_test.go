@@ -82,7 +82,7 @@ func TestTwoDriversOfANode(t *testing.T) {
 	}
 }
 
-// A pod on a node without a driver is explained with the settings of another node, which is said.
+// A pod on a node without a driver is explained with the settings of another node, and a line says so.
 func TestExplainWithTheDriverOfAnotherNode(t *testing.T) {
 	t.Parallel()
 	for pod, why := range map[string]string{

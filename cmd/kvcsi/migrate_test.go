@@ -228,7 +228,7 @@ func TestMigrateClassAlone(t *testing.T) {
 	if code != exitOK || out != class+"---\n"+migrated || !strings.Contains(err, "class.yaml:1: note: SecretProviderClass c: stays, but its pods in these files do not use it any more") {
 		t.Errorf("%d %s %s", code, cmp.Diff(class+"---\n"+migrated, out), err)
 	}
-	// Without a pod that uses it, it goes as well: the pods were migrated before.
+	// A class that no pod uses is removed as well: its pods were migrated before.
 	code, out, err = migrateCommand(t, class+"---\n"+migrated, "--remove-classes", "-f", "-")
 	if code != exitOK || strings.TrimPrefix(out, "---\n") != migrated || !strings.Contains(err, "-:1: note: SecretProviderClass c: is gone") {
 		t.Errorf("%d %s %s", code, cmp.Diff(migrated, out), err)

@@ -117,7 +117,7 @@ func TestRenderFetchNotes(t *testing.T) {
 	}
 }
 
-// What a manifest would say is shown.
+// The versions that a manifest of the volume would have are shown.
 func TestRenderFetchVersions(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 27, 15, 0, 0, 0, time.FixedZone("CET", 3600))

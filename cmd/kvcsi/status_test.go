@@ -74,7 +74,7 @@ func TestStatusOfAllNamespaces(t *testing.T) {
 	}
 }
 
-// Each missing right costs a part of the answer, and is said once.
+// Without a right a part of the answer is missing, and one line names the right.
 func TestStatusWithFewRights(t *testing.T) {
 	t.Parallel()
 	const forbidden = `forbidden: %s "%s" is forbidden: User "jane" cannot %s resource "%s" in API group "" in the namespace "%s"`

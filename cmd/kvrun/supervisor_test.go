@@ -208,7 +208,7 @@ func play(t *testing.T, onChange action, steps []string) []string {
 		close(r.did)
 	}()
 	for _, step := range steps {
-		synctest.Wait() // until the step before has all its consequences
+		synctest.Wait() // until the supervisor has handled the step before
 		r.do(step)
 	}
 	var did []string

@@ -58,7 +58,7 @@ func TestLevels(t *testing.T) {
 			},
 			[]cgroup.Level{{Limit: 512 * mib, Used: 20 * mib}, {Limit: 512 * mib, Used: 400 * mib}},
 		},
-		"v2, other pods have nearly all that pods may have": { // which is for the kubelet to see to
+		"v2, other pods have nearly all that pods may have": { // the kubelet enforces this limit, so it is not a limit of the driver
 			"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0f5e4ed4_6d5d_4e5b_8f3e_3d0f0e9f0a11.slice/cri-containerd-0123.scope\n", v2Host,
 			map[string]string{
 				pods + "/" + pod + "/cri-containerd-0123.scope/memory.max":     "536870912\n",

@@ -45,7 +45,7 @@ func unhex(t *testing.T, digits string) []byte {
 	return b
 }
 
-// A key that is none is refused, not indexed.
+// A key of an invalid length is refused, and does not cause a panic.
 func TestNoKey(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 129} {

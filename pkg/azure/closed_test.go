@@ -24,8 +24,8 @@ func isThrottled(t *testing.T, what string, err error) {
 	}
 }
 
-// A throttling answer is the reason as soon as its header has arrived, even if its body breaks. No caller waits longer than
-// its patience.
+// A throttling answer closes the throttle as soon as its header has arrived. It becomes the reason of State when its body
+// was read or breaks. No caller waits longer than its patience.
 func TestTheReasonOfAClosedThrottle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -83,7 +83,7 @@ func TestAbsent(t *testing.T) {
 		"gzip":                       {compressed(absent), "gzip", true},
 		"gzip that is not announced": {compressed(absent), "", false},
 		"announced, and not gzip":    {absent, "gzip", false},
-		"another encoding":           {absent, "br", true}, // the body shows that it is none
+		"another encoding":           {absent, "br", true}, // the body is valid JSON, so it is not encoded
 		"cut":                        {absent[:60], "", false},
 		"a page":                     {"<html>404</html>", "", false},
 		"a page in gzip":             {compressed("<html>404</html>"), "gzip", false},

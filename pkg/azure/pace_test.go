@@ -17,8 +17,8 @@ type member struct {
 	good   int
 }
 
-// fleet simulates nodes at a vault that allows a number of requests in each window of ten seconds, and returns the answers that each node had
-// in the last part of the time, and which part of all requests was refused then.
+// fleet simulates nodes at a vault that allows a number of requests in each window of ten seconds, and returns for the last part of the
+// time the answers that each node had, which part of the limit was used, and which part of all requests was refused.
 func fleet(nodes, allowed int, length, last time.Duration) (good []int, used, refused float64) {
 	random := rand.New(rand.NewPCG(1, 2))
 	members := make([]member, nodes)

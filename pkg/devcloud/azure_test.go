@@ -11,8 +11,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/devcloud"
 )
 
-// The facts of this file are from recorded answers of Key Vault, Entra ID and the metadata service. A sentence in a
-// text is quoted from one.
+// What the tests of this file expect was recorded from Key Vault, Entra ID and the metadata service. Sentences in the
+// texts are quotes.
 
 // answers reads from a vault as its identity does.
 func answers(t *testing.T, cloud *devcloud.Cloud, vault *devcloud.Vault) func(path string) (int, http.Header, string) {

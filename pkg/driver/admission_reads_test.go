@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// A vault that hangs holds only its own reads of a namespace, and all vaults together no more than the namespace's: each
-// read has a connection.
+// A vault that hangs takes only as many reads of a namespace as one vault may have, and all vaults together take only as
+// many as the namespace may have: each read has a connection.
 func TestReadsAreBounded(t *testing.T) {
 	t.Parallel()
 	a := newAdmission()

@@ -206,7 +206,7 @@ func TestLastKnownFilesAreReported(t *testing.T) {
 			states(1, 0)
 		}
 		f.fetch = nil
-		wantStatus(t, h.publish(t), codes.OK, "") // of age, as the last known value was
+		wantStatus(t, h.publish(t), codes.OK, "") // refreshes at any age, because the set was made in an outage
 		if got := health(); got != "" {
 			t.Errorf("after a refresh that worked the health is %q", got)
 		}

@@ -131,7 +131,8 @@ func TestMetricsAreWellNamed(t *testing.T) {
 	}
 }
 
-// A client that does not read its answer keeps the answer in memory, and not the handler: that has 700 KB for gzip alone.
+// A client that does not read its answer occupies the memory of the answer, but not that of the handler, which uses 700
+// KB for gzip alone.
 func TestMetricsAreMadeBeforeTheyAreSent(t *testing.T) {
 	t.Parallel()
 	h := startDriver(t, newFakes())

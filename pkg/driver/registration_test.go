@@ -210,7 +210,8 @@ func TestRefusedRegistrationIsOfferedAgain(t *testing.T) {
 	}
 }
 
-// The kubelet accepts the driver by itself just when the pause ends. A new socket would have it take the driver away first.
+// The kubelet accepts the driver by itself just when the pause ends. With a new socket the kubelet would first remove the
+// driver.
 func TestRegisteredWhenThePauseEnds(t *testing.T) {
 	t.Parallel()
 	h := newHarness(t, newFakes(), withRegistration)

@@ -137,7 +137,7 @@ func TestRepublishToleratesAnyFailure(t *testing.T) {
 	}
 }
 
-// Instead of a bad interval the driver's own counts: the request is not parsed before the set is due.
+// The driver's own interval applies instead of an invalid one: the request is not parsed before the set is due.
 func TestRepublishWithBadInterval(t *testing.T) {
 	t.Parallel()
 	f := newFakes()

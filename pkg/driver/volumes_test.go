@@ -33,7 +33,7 @@ func (h *harness) volumes(t *testing.T) volumesPage {
 	return page
 }
 
-// Each volume has its age, its health, and the ends of its certificates, from its first publish to its removal.
+// Each volume has its age, its health, and the expiry times of its certificates, from its first publish to its removal.
 func TestVolumesAreListed(t *testing.T) {
 	t.Parallel()
 	f := newFakes()

@@ -10,8 +10,8 @@ import (
 	"github.com/keyvault-csi/keyvault-csi/pkg/volume"
 )
 
-// An optional object that was absent does not prevent a first mount while the vault cannot be reached. As a value, that it is
-// absent can be too old for that. A volume that requires the object is not mounted.
+// An optional object that was absent does not prevent a first mount while the vault cannot be reached. Like a value, the
+// absence can be too old for that. A volume that requires the object is not mounted.
 func TestLastKnownAbsence(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t, func(o *keyvault.Options) { o.LastKnownGood = time.Hour })

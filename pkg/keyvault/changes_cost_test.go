@@ -51,7 +51,7 @@ func TestAListOfManyNames(t *testing.T) {
 	}
 }
 
-// The log says why nothing is listed once for each reason: also that the right to list is there, and the list is not worth it.
+// The log has one line for each new reason not to list: the right to list is missing, or the list has too many pages.
 func TestTheReasonForNoListChanges(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer

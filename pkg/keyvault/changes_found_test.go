@@ -174,8 +174,8 @@ func (w *fixture) pem() []byte {
 
 const oldVersion = "0123456789abcdef0123456789abcdef"
 
-// Two changes in one second leave the same times in the list. A read that is not later than that second by far is not relied
-// on: the next refresh reads again.
+// Two changes in one second leave the same times in the list. The driver relies only on a read that is at least a minute
+// later than the change: otherwise the next refresh reads again.
 func TestTwoChangesInASecond(t *testing.T) {
 	t.Parallel()
 	for _, late := range []time.Duration{0, 500 * time.Millisecond, time.Second, 59 * time.Second, time.Minute, 2 * time.Minute} {
@@ -188,7 +188,8 @@ func TestTwoChangesInASecond(t *testing.T) {
 		w.fetch(first("volume", r))
 		w.vault.SetSecret("s00003", "second", devcloud.SecretOptions{Created: created})
 		files, c := w.refreshed("volume", r)
-		// From a minute on no vault sets the same time again; the dev cloud is made to here, to show that the list is relied on.
+		// After a minute no vault sets the same time again. The dev cloud does it here, to show that the driver relies on the
+		// list.
 		want, reads := "second", cost{1, 1}
 		if late >= time.Minute {
 			want, reads = "first", cost{1, 0}

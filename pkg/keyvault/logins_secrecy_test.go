@@ -26,7 +26,7 @@ func TestNoSecretsOfLoginsInErrorsAndLogs(t *testing.T) {
 		t.Helper()
 		_, err := w.client.Fetch(t.Context(), r)
 		if err == nil {
-			t.Error("it works, and says nothing therefore")
+			t.Error("the login works, so there is no error to search")
 			return
 		}
 		failed++

@@ -125,7 +125,7 @@ func certPEM(cert *x509.Certificate) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw}))
 }
 
-// Every kind of object tells the version that was read, and objects without an ID tell nothing.
+// The content names the version that was read for every kind of object, and none for objects without an ID.
 func TestVersionsAreTold(t *testing.T) {
 	t.Parallel()
 	w := newFixture(t)

@@ -73,9 +73,8 @@ func TestTwice(t *testing.T) {
 	}
 }
 
-// Every line of the result that was in the input is in the same order there, and no comment outside of what was
-// replaced is lost.
-func TestNothingElseChanges(t *testing.T) {
+// The lines of a result end all with CRLF, or none does.
+func TestLineEnds(t *testing.T) {
 	t.Parallel()
 	for _, file := range manifests(t) {
 		result, err := migrate.Migrate([]migrate.File{file}, migrate.Options{})
@@ -153,7 +152,6 @@ func TestLeavesAlone(t *testing.T) {
 		"tag":               {"emptyDir: {}", "emptyDir: !!map {}", "it has an anchor, an alias or a tag"},
 		"comment in flow":   {"  volumes:\n  - name: secrets\n    emptyDir: {}", "  volumes: [{name: secrets, emptyDir: { #\n }}]", "there may be a comment between brackets"},
 		"subPathExpr":       {"image: example.com/app", "volumeMounts: [{name: secrets, mountPath: /s, subPathExpr: $(X)}]", "by subPathExpr"},
-		"elsewhere":         {"image: example.com/app", "volumeMounts: [{name: secrets, mountPath: /s}, {name: secrets, mountPath: /t, subPath: ..data}]", ""},
 		"no such volume":    {"- name: secrets\n    emptyDir: {}", "- name: other\n    emptyDir: {}", `the volume "secrets" of init container "fetch" is not among the pod's volumes`},
 		"name of a star":    {"value: /secrets}", "value: /secrets}\n    - {name: SECRETS_KEYS, value: \" * \"}", `asks for a secret of the name "*"`},
 		"relative folder":   {"value: /secrets}", "value: secrets}", "has no SECRETS_FOLDER with an absolute path"},
@@ -164,9 +162,6 @@ func TestLeavesAlone(t *testing.T) {
 			t.Parallel()
 			text := strings.Replace(agentPod, row.old, row.with, 1)
 			out, findings := one(t, text)
-			if row.want == "" {
-				return
-			}
 			if out != text {
 				t.Errorf("changed:\n%s", out)
 			}
@@ -307,7 +302,7 @@ func TestFindingsHoldNoSecret(t *testing.T) {
 	}
 }
 
-// FuzzMigrate: no input makes it panic, a file without an agent is not changed, and a second run accepts the result.
+// FuzzMigrate: no input makes it panic, a file without an agent is not changed, and Volumes can read the result.
 func FuzzMigrate(f *testing.F) {
 	for _, file := range manifests(f) {
 		f.Add(file.Data)

@@ -33,7 +33,8 @@ var placeholderValues = map[string]string{
 	"userAssignedIdentityID": "00000000-0000-4000-8000-00000000000N",
 }
 
-// filler returns a function that replaces the placeholders of a manifest, and those that came from it into a result.
+// filler returns a function that replaces the placeholders of a manifest, and the same placeholders in the result of
+// its migration.
 func filler(data []byte) func([]byte) []byte {
 	values := map[string]string{}
 	for _, found := range placeholder.FindAllIndex(data, -1) {
@@ -61,7 +62,8 @@ func filler(data []byte) func([]byte) []byte {
 	}
 }
 
-// withoutQuotes returns what Helm puts in quotes: a placeholder within a text must not.
+// withoutQuotes removes the blanks and the function quote from a placeholder: "{{ x | quote }}" and "{{ x }}" have the
+// same value.
 func withoutQuotes(text []byte) string {
 	return quotes.ReplaceAllString(string(text), "")
 }

@@ -48,7 +48,7 @@ func TestProviderModel(t *testing.T) {
 			}
 			switch {
 			case answer.Vault:
-			case answer.Name == "usePodIdentity: true": // it was not there to answer
+			case answer.Name == "usePodIdentity: true": // AAD Pod Identity did not run when the answers were recorded
 				if err != nil {
 					t.Error(err)
 				}

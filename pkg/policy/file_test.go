@@ -139,8 +139,9 @@ func reportTo(reports *[]string) func(error, bool) {
 	}
 }
 
-// TestReloadUnderLoad swaps the file as a ConfigMap is swapped, broken contents between, while requests run. Each swap
-// has a number; a request that began after swap n and ended before swap n+1 must be answered by the rules of n.
+// TestReloadUnderLoad swaps the file as a ConfigMap is swapped while requests run. Some of the contents are invalid.
+// Each swap has a number; a request that began after swap n and ended before swap n+1 must be answered by the rules of
+// n.
 func TestReloadUnderLoad(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -204,7 +205,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		state.Store(int64(number) * 4)
 		switch number % 3 {
 		case 0:
-			put(number, "rules: [{") // what held still holds
+			put(number, "rules: [{") // the last good rules stay in force
 		case 1:
 			put(number, closed)
 			phase = 2
@@ -213,7 +214,7 @@ func TestReloadUnderLoad(t *testing.T) {
 			phase = 1
 		}
 		state.Store(int64(number)*4 + phase)
-		for seen := judged.Load(); judged.Load() < seen+4 && !t.Failed(); { // let the askers ask
+		for seen := judged.Load(); judged.Load() < seen+4 && !t.Failed(); { // wait until requests were checked against these rules
 		}
 	}
 	close(stop)

@@ -16,7 +16,7 @@ import (
 )
 
 // The root of a container may take a delegation of a folder, also where it cannot write. Then every change in the folder waits for it. The
-// refresh of this volume ends soon, with an error that says so, so that it does not keep from others what it holds.
+// refresh of this volume ends soon, with an error that says so, so that other volumes do not wait long for what it holds.
 func TestDelegatedFolder(t *testing.T) {
 	t.Parallel()
 	later := content("a", "1", "b/c", "2")

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Impatiently makes system calls end that wait for another process.
+// Impatiently ends system calls of fn that wait for another process.
 func Impatiently(fn func() error) error { return impatiently(fn) }
 
 // OpenBelow opens a folder below the kubelet's root, and returns where that has led.

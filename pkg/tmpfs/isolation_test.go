@@ -121,7 +121,7 @@ func TestReaderNeverSeesATornSet(t *testing.T) {
 		}
 	})
 	for i := range suite.Rounds(50, 200) {
-		// A reader that is slow to close the folder of a removed set keeps the volume writable for so long.
+		// A reader that is slow to close the folder of a removed set keeps the volume writable until then.
 		if o, err := f.Publish(t.Context(), f.mount(), numbered(i+1)); err != nil || o.Tampered != "" {
 			t.Errorf("round %d: %v, tampered with: %s", i, err, o.Tampered)
 		}

@@ -36,7 +36,7 @@ func mountTmpfs(t testing.TB, path string) {
 	}
 }
 
-// bind makes a bind mount of what, with links resolved, at where, which is made.
+// bind creates where and mounts what there, as a bind mount. Links in what are resolved.
 func bind(t testing.TB, what, where string) {
 	t.Helper()
 	info, err := os.Stat(what)

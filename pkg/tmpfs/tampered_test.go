@@ -215,8 +215,8 @@ func TestDeepSetBesideASubPath(t *testing.T) {
 	}
 }
 
-// A container of the user that owns the files may take a lease on one, also where it cannot write. Then nobody else can open the file at
-// once. That keeps no new set away, and the file counts as open.
+// A container of the user that owns the files may take a lease on one, also where it cannot write. Then nobody else can open the file
+// without waiting. The next set is written all the same, and the file counts as open.
 func TestLeasedFile(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, tmpfs.Options{})

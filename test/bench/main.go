@@ -4,7 +4,7 @@
 // docs/performance.md describes the output.
 //
 // The sections are the functions in [sections]; a new one is a function that prints a table. A new row of the latencies is one element of
-// [latencyRows]. The [goals] are printed at the end. A missed goal is not an error.
+// [latencyRows]. The [goalNames] are printed at the end with their results. A missed goal is not an error.
 package main
 
 import (

@@ -123,9 +123,9 @@ func certificate() content {
 // pod is a pod with one volume. Its requests are prepared before the measurement: signing the token and making the folders is work of the
 // API server and the kubelet.
 type pod struct {
-	driver  csi.NodeClient
-	request *csi.NodePublishVolumeRequest
-	unwish  *csi.NodeUnpublishVolumeRequest
+	driver           csi.NodeClient
+	request          *csi.NodePublishVolumeRequest
+	unpublishRequest *csi.NodeUnpublishVolumeRequest
 }
 
 // podName is a pod name for a row.
@@ -149,7 +149,7 @@ func newPodOf(ctx context.Context, n *node.Node, a account, name string, c conte
 	if err := os.MkdirAll(filepath.Dir(target), 0o750); err != nil {
 		return nil, err
 	}
-	return &pod{driver: n.Driver, request: request, unwish: &csi.NodeUnpublishVolumeRequest{VolumeId: v.ID(), TargetPath: target}}, nil
+	return &pod{driver: n.Driver, request: request, unpublishRequest: &csi.NodeUnpublishVolumeRequest{VolumeId: v.ID(), TargetPath: target}}, nil
 }
 
 // newProvenPod is a pod that has logged in to Entra ID before its calls are measured, with another volume that stays. The login of a new
@@ -193,7 +193,7 @@ func (p *pod) publish(ctx context.Context) error {
 }
 
 func (p *pod) unpublish(ctx context.Context) error {
-	if _, err := p.driver.NodeUnpublishVolume(ctx, p.unwish); err != nil {
+	if _, err := p.driver.NodeUnpublishVolume(ctx, p.unpublishRequest); err != nil {
 		return fmt.Errorf("unpublish: %w", err)
 	}
 	return nil

@@ -124,7 +124,8 @@ func burst(t *testing.T, n *node.Node) (burstPods []*pod) {
 	return burstPods
 }
 
-// On a slow machine the daemon ends a call whose vault is slow for other large volumes, or has no memory for it in its time.
+// On a slow machine the daemon may end a call with a slow vault, so that other large volumes get its memory, or may have no
+// memory for a call until its timeout.
 const (
 	endedForOthers = "other large volumes waited for it"
 	waitedForOther = "waiting for memory of the driver that other volumes hold"

@@ -77,7 +77,7 @@ func TestKilledBeforeEverySystemCall(t *testing.T) {
 	}
 	quit(t, n)
 	before.nothingLeft(t, n)
-	logVerdict(t, "kill -9: %d kills, each before another system call by which volumes are made, changed and removed; every volume whole or absent, and healed by the next call", total)
+	logVerdict(t, "kill -9: %d kills, each before another system call by which volumes are made, changed and removed; every volume whole or absent, and repaired by the next call", total)
 }
 
 // killAtEach returns the system calls of the operation, and how often it killed the daemon.

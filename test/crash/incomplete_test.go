@@ -80,7 +80,7 @@ func TestMountedButNotPublished(t *testing.T) {
 		unpublish(t, n, p)
 	}
 	n.AwaitRest(t, before)
-	logVerdict(t, "mounted but not published: %d kinds of a mount without a set, none answered with OK, each healed by the next publish", len(states))
+	logVerdict(t, "mounted but not published: %d kinds of a mount without a set, none answered with OK, each repaired by the next publish", len(states))
 }
 
 func stats(t *testing.T, n *node.Node, p *pod) error {

@@ -175,9 +175,9 @@ func (s *killRun) report(seed uint64) {
 	c := &s.tally
 	logVerdict(s.t, "kill -9: %d kills, %d calls in flight (%d first publishes, %d swaps, %d refreshes, %d unpublishes; at most %d at once), %d calls answered OK; seed %d",
 		s.kills, c.calls, c.inFlight[publishing], c.inFlight[swapping], c.inFlight[refreshing], c.inFlight[removing], c.most, s.answered.Load(), seed)
-	logVerdict(s.t, "kill -9: %d kills met first publishes, %d swaps, %d refreshes, %d unpublishes, %d none",
+	logVerdict(s.t, "kill -9: %d kills interrupted first publishes, %d swaps, %d refreshes, %d unpublishes, %d no call",
 		c.kills[publishing], c.kills[swapping], c.kills[refreshing], c.kills[removing], c.idle)
-	logVerdict(s.t, "kill -9: after a kill %d targets were whole, %d absent, %d bare folders, none half made; inside a swap it was for %d with a set too many, %d with links ahead or behind, %d with half a ..data; none torn, none lost, nothing left",
+	logVerdict(s.t, "kill -9: after a kill %d targets were whole, %d absent, %d bare folders, none half made; after kills in a swap %d volumes had one set more, %d had links of another set, %d had a temporary ..data; no set mixed, no volume lost, nothing left at the end",
 		c.whole, c.absent, c.folders, c.oldSets, c.dangling, c.halfLinks)
 }
 

@@ -90,7 +90,7 @@ type finding struct {
 
 func (f finding) tidy() bool { return f.oldSets == 0 && f.dangling == 0 && !f.halfLink }
 
-// look reads the state of the pod's target. An error describes a state that must never be.
+// look reads the state of the pod's target. An error describes a state that must never occur.
 func (p *pod) look(n *node.Node) (f finding, err error) {
 	target := n.Target(p.Volume)
 	mounts, err := kubelet.Mounts(target)

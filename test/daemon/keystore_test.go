@@ -157,8 +157,8 @@ func TestPublicCertificateAlone(t *testing.T) {
 	}
 }
 
-// TestManifest: a manifest says which versions a volume holds. Its time is that of the first fetch of this content, so that a refresh wakes
-// nobody, also after a restart. Another version of the same value is other content.
+// TestManifest: a manifest says which versions a volume holds. Its time is that of the first fetch of this content, so that readers see no
+// change after a refresh or a restart. Another version of the same value is other content.
 func TestManifest(t *testing.T) {
 	t.Parallel()
 	n := node.New(t, node.Options{})

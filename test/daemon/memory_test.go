@@ -129,7 +129,7 @@ func TestVolumeOfOneMebibyte(t *testing.T) {
 }
 
 // With gRPC's pages for debugging the linker keeps each method of each type: 3.6 MB of the program, which are in memory too. They are
-// left out by a tag, which a build could lose without a sign.
+// left out by a build tag. A build without the tag would not fail.
 func TestTheProgramHasNoDebuggingPages(t *testing.T) {
 	t.Parallel()
 	binary, err := node.DaemonBinary(t.Context())

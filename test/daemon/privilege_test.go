@@ -377,7 +377,7 @@ func TestNoCore(t *testing.T) {
 		_ = cat.Process.Signal(syscall.SIGABRT)
 		_ = cat.Wait()
 		if err != nil || !cat.ProcessState.Sys().(syscall.WaitStatus).CoreDump() {
-			t.Skipf("on this machine no process dumps its core, so that the daemon does not says little: %v", err)
+			t.Skipf("on this machine no process dumps its core, so this test proves little: %v", err)
 		}
 	})
 }

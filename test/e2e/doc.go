@@ -11,6 +11,7 @@
 //	E2E_KUBELET_ROOT  the kubelet's folder on the nodes, if it is not /var/lib/kubelet
 //	E2E_RUNTIME       new, if the nodes must have a runtime that knows user namespaces and recursively read-only mounts; otherwise
 //	                  tests of what the runtime does not announce skip
+//	SYNC_FREQUENCY    the kubelet's syncFrequency, if it is not 1m
 //	E2E_LONG          a hundred Kubernetes Secrets rotate for ten minutes
 //
 // kubectl and helm must be on the PATH. Everything else goes through the API server, also the view of the node, by a privileged pod. The dev

@@ -22,7 +22,8 @@ func (p *pod) self(ctx context.Context) (s self, err error) {
 	return s, err
 }
 
-// has returns an error unless the process has the variables of the document with this value, the one of the manifest, and no second of a name.
+// has returns an error unless the process has the variables of the document with this value and the variable of the manifest, each name
+// once.
 func (s self) has(value string) error {
 	want := []string{"DB_USER=" + value, "DB_PASSWORD=" + value + secondLine, "OTHER=of the manifest"}
 	got := slices.DeleteFunc(slices.Clone(s.Environment), func(entry string) bool {

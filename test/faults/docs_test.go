@@ -77,7 +77,7 @@ func TestTheTable(t *testing.T) {
 		}
 		seen[f.name] = true
 		if f.healed == (f.says != "") || f.healed != (f.code == codes.OK) || f.advice == "" {
-			t.Errorf("%s: needs either tolerated or a code and a text, and an advice", f.name)
+			t.Errorf("%s: needs either healed or a code and a text, and an advice", f.name)
 		}
 	}
 }

@@ -1,9 +1,9 @@
 // Package faults_test tests the daemon with everything that can fail between a node and its vaults.
 //
 // It runs the daemon that users get, as a process, with its socket, real mounts and a dev cloud with injected faults. Each fault of the
-// table checkDuring each of five calls of the kubelet. The daemon's promises:
+// table is present during each of five calls of the kubelet. The daemon's promises:
 //
-//   - A first publish fails with the code and the exact text of the table, within the volume's timeout, and remove nothing behind.
+//   - A first publish fails with the code and the exact text of the table, within the volume's timeout, and leaves nothing behind.
 //   - A refresh of a young set answers OK, of an old set Unavailable. Both leave the files unchanged, byte for byte, and report the
 //     reason in the volume's health.
 //   - When the fault is over the next call succeeds, without a restart of the daemon.

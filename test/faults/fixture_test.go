@@ -105,7 +105,7 @@ func start(t *testing.T, o node.Options) *fixture {
 
 func launch(t *testing.T, o node.Options) *fixture {
 	t.Helper()
-	// Without a cache every first publish asks the vault, and checkDuring the fault.
+	// Without a cache every first publish asks the vault, and so gets the fault.
 	o.Flags = append(o.Flags, "--mount-max-age=0")
 	n := node.New(t, o)
 	fx := &fixture{Node: n, atOnce: 10}

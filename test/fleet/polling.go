@@ -58,7 +58,7 @@ func (s Scenario) Poll() *Report {
 	return r
 }
 
-// poll is a volume of a polling driver, as a time since the beginning of the simulation.
+// poll is a volume of a polling driver. Its times count from the beginning of the simulation.
 type poll struct {
 	node, read, retried int
 	at, asked, wait     time.Duration // of the next request; of the first call; the next pause of the kubelet

@@ -35,7 +35,7 @@ func (s Scenario) vault(began time.Time) *Vault {
 	return &Vault{Began: began, RetryAfter: !s.NoRetryAfter, Others: s.Others, Limit: s.Limit, Subscription: s.Subscription}
 }
 
-// down reports whether a node is cut off at that time from the start: each third is in the zone.
+// down reports whether a node is cut off at a time after the start. Every third node is in the zone that fails.
 func (s Scenario) down(node int, at time.Duration) bool {
 	return s.Outage > 0 && node%3 == 0 && at >= s.Outage && at < s.Outage+s.OutageOf
 }

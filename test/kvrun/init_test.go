@@ -101,7 +101,7 @@ func TestOrphans(t *testing.T) {
 	}
 }
 
-// TestKilled: the program does not outlive a kvrun that is killed and not the first process.
+// TestKilled: the program ends when kvrun is killed, also if kvrun is not the first process.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t, map[string]string{"app.env": "A='1'\n"})

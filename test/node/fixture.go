@@ -68,7 +68,7 @@ func (n *Node) MustUnpublish(t testing.TB, v kubelet.Volume) {
 	}
 }
 
-// Age makes a published volume look as if it had been fetched so long ago.
+// Age makes a published volume look as if it had been fetched that long ago.
 func (n *Node) Age(t testing.TB, v kubelet.Volume, by time.Duration) {
 	t.Helper()
 	// EBUSY: the test holds removed files of the volume open.

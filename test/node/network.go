@@ -88,7 +88,7 @@ func (Networked) addresses() error {
 	return loopback("lo:0", [4]byte{169, 254, 169, 254})
 }
 
-// addressOfIPv6 brings the loopback interface up, by which the kernel gives it 127.0.0.1 and ::1, and takes the first away.
+// addressOfIPv6 brings the loopback interface up. The kernel then gives it 127.0.0.1 and ::1; addressOfIPv6 removes the first.
 func (Networked) addressOfIPv6() error {
 	const disabled = "/proc/sys/net/ipv6/conf/lo/disable_ipv6" // a new namespace may have it from the machine
 	if off, err := os.ReadFile(disabled); err != nil || off[0] != '0' {

@@ -37,8 +37,8 @@ func Class(name string, pairs ...string) kubelet.Volume {
 	}, pairs...)
 }
 
-// MountRequest is the call of the Secrets Store CSI Driver for a volume with these parameters: the first one, or with the versions that
-// the volume has a poll.
+// MountRequest is the call of the Secrets Store CSI Driver for a volume with these parameters. Without current it is the first call;
+// with the versions that the volume has it is a poll.
 func (n *Node) MountRequest(ctx context.Context, class kubelet.Volume, current ...*v1alpha1.ObjectVersion) (*v1alpha1.MountRequest, error) {
 	publish, err := n.Request(ctx, class)
 	if err != nil {

@@ -150,7 +150,7 @@ func (s *Fixture) breakUntil(ctx context.Context, pods func(context.Context, *Fi
 	return fmt.Errorf("the answers %q never come: %w", answers, ctx.Err())
 }
 
-// republish makes the kubelet's next call for the pods that stay, with sets of that age, or with 0 of their real age. It returns the
+// republish makes the kubelet's next call for the pods that stay, with sets of that age; 0 means their real age. It returns the
 // number of failed calls. (The driver detects a set that becomes younger as a change by others.)
 func (s *Fixture) republish(ctx context.Context, age time.Duration, timeout string) (failed int, err error) {
 	var failures atomic.Int32

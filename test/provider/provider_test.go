@@ -60,8 +60,8 @@ type class struct {
 	pod        kubelet.Volume    // only the fields about the token
 
 	want    answer // of the provider; the zero value: it fails
-	instead answer // of this driver, if that is another answer; any refusal is
-	why     string // instead
+	instead answer // of this driver, if it differs from want; a refusal always differs
+	why     string // why it differs; needed where the provider answers with files
 }
 
 // storeDriver makes the calls of the Secrets Store CSI Driver on a node.

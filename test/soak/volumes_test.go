@@ -22,7 +22,7 @@ const (
 // fullVaults have certificates.
 var fullVaults = []string{node.VaultName, "pay", "edge"} //nolint:gochecknoglobals // a constant
 
-// volumeSpec is a kind of volume: its attributes, and the source of its files.
+// spec is a kind of volume: its attributes, and the source of its files.
 type spec struct {
 	name       string
 	attributes func(vault string) map[string]string

@@ -38,7 +38,7 @@ func TestPackage(t *testing.T) {
 			command := packageWith(t, test.get, test.cache)(t.TempDir(), test.line)
 			var out, errs strings.Builder
 			command.Stdout, command.Stderr = &out, &errs
-			_ = command.Run() // its code is compared
+			_ = command.Run() // the exit code is compared below
 			if code := command.ProcessState.ExitCode(); code != test.code || errs.String() != test.err {
 				t.Errorf("exit code %d, want %d\n%s\nwant\n%s", code, test.code, errs.String(), test.err)
 			}

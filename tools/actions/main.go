@@ -38,8 +38,8 @@ func main() {
 	fmt.Printf("actions: %d workflows pass actionlint and our rules\n", len(files))
 }
 
-// findShellcheck returns the program with which actionlint checks scripts; without it, actionlint leaves them out and does not say so. Where a
-// developer runs this, a line does; in continuous integration it is an error.
+// findShellcheck returns the program with which actionlint checks scripts; without it, actionlint leaves them out and does not say so. Then
+// findShellcheck writes a line that says so; in continuous integration it returns an error.
 func findShellcheck(look func(name string) (string, error), ci bool, out io.Writer) (path string, err error) {
 	const text = "shellcheck is not installed, which checks the scripts of the workflows (apt-get install shellcheck)"
 	path, err = look("shellcheck")

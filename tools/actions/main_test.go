@@ -127,7 +127,7 @@ func checkText(t *testing.T, workflow string) (problems int, out string) {
 	return problems, text.String()
 }
 
-// TestShellcheck: what is left out is said, and is an error in continuous integration.
+// TestShellcheck: without shellcheck a line says that scripts are not checked; in continuous integration that is an error.
 func TestShellcheck(t *testing.T) {
 	t.Parallel()
 	const text = "shellcheck is not installed, which checks the scripts of the workflows (apt-get install shellcheck)"

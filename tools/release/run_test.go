@@ -1,4 +1,4 @@
-// Package release tests the scripts of a release that make release-dry-run does not show to fail.
+// Package release tests the failures of the release scripts that make release-dry-run does not show.
 package release
 
 import (

@@ -182,7 +182,7 @@ func TestQuota(t *testing.T) {
 	quotas := "/api/v1/namespaces/" + n.name + "/resourcequotas"
 	quota := object{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": object{"name": "q"}, "spec": object{"hard": object{"count/secrets": "0"}}}
 	n.admin(t, http.MethodPost, quotas, quota, nil)
-	// No controller counts here.
+	// No controller runs here that would set the status of the quota.
 	quota["status"] = object{"hard": object{"count/secrets": "0"}, "used": object{"count/secrets": "0"}}
 	n.admin(t, http.MethodPut, quotas+"/q/status", quota, nil)
 	p := n.runOne(t)

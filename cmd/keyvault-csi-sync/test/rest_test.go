@@ -82,7 +82,8 @@ func TestNoRequestsAtRest(t *testing.T) {
 	p.awaitMetric(t, `keyvault_csi_sync_secrets{state="synced"} 1`)
 	n.await(t, "db", holds("key", "of-the-vault"))
 	before := link.quiet(t)
-	// The loop beats at 30 s. HTTP/2 has a ping each 30 s, of a hundred bytes with TLS; a request of ours has more than three hundred.
+	// The loop runs every 30 s. HTTP/2 has a ping each 30 s, of a hundred bytes with TLS; a request of ours has more than three
+	// hundred.
 	ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second)
 	defer cancel()
 	<-ctx.Done()

@@ -154,7 +154,7 @@ func TestDueAfterAList(t *testing.T) {
 	}
 }
 
-// Only what volumes that list refresh counts, and as often.
+// Rotating counts only values that volumes refresh by listing, at least as often as the interval.
 func TestRotating(t *testing.T) {
 	t.Parallel()
 	cache, clock := newCache(t, Options{})

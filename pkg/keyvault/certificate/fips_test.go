@@ -64,7 +64,7 @@ func TestFIPSReads(t *testing.T) {
 	}
 }
 
-// What the driver writes itself can be read in FIPS mode, but for the profile that is 3DES.
+// What the driver writes itself can be read in FIPS mode, except the legacy profile, which uses 3DES.
 func TestFIPSWrites(t *testing.T) {
 	t.Parallel()
 	if !fipsOnly(t) {

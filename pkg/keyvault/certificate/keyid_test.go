@@ -73,7 +73,7 @@ func TestKeyIDOrder(t *testing.T) {
 func TestKeyIDOrderWhereTheProviderFails(t *testing.T) {
 	t.Parallel()
 	certs := issue(t, "LIR", "")
-	maps.Copy(certs, issue(t, "MC", "C")) // a root that names itself is no circle
+	maps.Copy(certs, issue(t, "MC", "C")) // a root that names itself as its authority is not a loop
 	checkOrder(t, certs, "CM", volume.ChainOrderKeyID, "MC")
 
 	circle := issue(t, "LIR", "I")

@@ -258,7 +258,8 @@ func TestPassword(t *testing.T) {
 	}
 }
 
-// The bytes stay the same over versions of the driver and of the encoder: others would rotate every keystore at an upgrade.
+// The bytes stay the same over versions of the driver and of the encoder: different bytes would rotate every keystore at an
+// upgrade.
 func TestProtectIsTheSameAsEver(t *testing.T) {
 	t.Parallel()
 	for profile, want := range map[volume.PFXProfile]string{

@@ -205,7 +205,8 @@ func TestAPasswordBeforeAndAfter(t *testing.T) {
 	}
 }
 
-// An optional object that is absent has no files, and is told as absent only where all are told.
+// An optional object that is absent has no files. It is among the versions, as absent, only if the request asks for all
+// versions.
 func TestAbsentObjects(t *testing.T) {
 	t.Parallel()
 	for _, all := range []bool{false, true} {

@@ -136,8 +136,8 @@ func TestLoginsAreBounded(t *testing.T) {
 	}
 }
 
-// The login after a rejected one requests a new token, and keeps the proofs and the throttle. A token that was renewed meanwhile rejects
-// nothing.
+// The login after a rejected one requests a new token, and keeps the proofs and the throttle. The rejection of a token that was renewed
+// meanwhile has no effect.
 func TestReject(t *testing.T) {
 	t.Parallel()
 	l := newLogins(t, Options{})

@@ -74,7 +74,7 @@ func TestProofsWaitForAThrottlingAuthority(t *testing.T) {
 		case third-second < 5*time.Second || third-second > 6*time.Second:
 			t.Errorf("asked %v after the second refusal, want 5s as after one request", third-second)
 		case asked[azure.ConnsPerHost+2] == third:
-			t.Error("not one alone goes first")
+			t.Error("the first request after the pause is not sent alone")
 		case asked[len(asked)-1]-third > time.Second:
 			t.Errorf("the last was asked %v after that", asked[len(asked)-1]-third)
 		}

@@ -194,7 +194,8 @@ func TestTheFirstErrorOfTheObjects(t *testing.T) {
 	}
 }
 
-// A selection becomes the objects that there are, optional ones, as far as the limits of the volume allow it.
+// A selection becomes one optional object for each secret that it matches. More objects than the limits of the volume
+// allow are an error.
 func TestExpand(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, &vaultOf{secrets: map[string]string{"app-1": "1", "app-2": "2", "other": "3"}}, func() time.Time { return began })
@@ -253,8 +254,8 @@ func TestAges(t *testing.T) {
 	}
 }
 
-// A read that goes on for others after the caller that began it has given up does not hold what that caller has made of its values, nor its
-// objects: they are not counted any more.
+// A read can go on for others after its first caller has given up. Then it keeps neither the files nor the objects of that caller in
+// memory, because these are not counted any more.
 func TestAReadForOthersHoldsNothingOfItsFirstCaller(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

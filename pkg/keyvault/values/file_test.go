@@ -266,7 +266,7 @@ func TestEnvRandom(t *testing.T) {
 	}
 }
 
-// FuzzFile: what is written is read back, in all formats, between two neighbours that stay what they are.
+// FuzzFile: what is written is read back, in all formats, and the entries before and after it do not change.
 func FuzzFile(f *testing.F) {
 	for _, value := range awkward() {
 		if len(value) < 100 {

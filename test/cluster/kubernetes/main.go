@@ -1,6 +1,6 @@
-// Kubernetes is etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet and kubectl in one static binary.
-// It is what it is called as (a symlink's name), or what its first argument names. One binary for all links and is kept
-// on disk once; they share most of their packages.
+// Kubernetes is etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet and kubectl in one static binary. The name
+// by which it is called (that of a symlink) or its first argument selects the component. One binary is linked and kept on disk
+// once for all components, because they share most of their packages.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Pause is the process that a pod's sandbox is made of. It waits for the end.
+// Pause is the process of a pod's sandbox. It waits until it is stopped.
 package main
 
 import (

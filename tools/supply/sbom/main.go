@@ -132,8 +132,8 @@ func serial(hash [sha256.Size]byte) string {
 	return fmt.Sprintf("urn:uuid:%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
 }
 
-// readLicenses gives the license of each module. What it reads knows packages; a module has the one of its shortest path,
-// and a package with a license of its own, which a few modules have copied in, is told in the notices.
+// readLicenses gives the license of each module. The file lists packages. A module has the license of its package with the
+// shortest path. A package with a license of its own, as a few modules contain, is only in the notices.
 func readLicenses(file string) (map[string]string, error) {
 	licenses := map[string]string{}
 	if file == "" {

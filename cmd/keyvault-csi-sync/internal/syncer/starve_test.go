@@ -23,7 +23,7 @@ func (s oneAway) Get(ctx context.Context, name string) (*secret.Secret, error) {
 	return s.server.Get(ctx, name)
 }
 
-// A Secret that the API server cannot read keeps none of the others, wherever it stands in the list.
+// A Secret that the API server cannot read delays none of the others, wherever it is in the list.
 func TestOneThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"a", "b", "c"} {

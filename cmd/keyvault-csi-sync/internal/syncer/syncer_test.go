@@ -157,7 +157,7 @@ func startOn(t *testing.T, s *server, at syncer.API, config string) *syncer.Sync
 	return loop
 }
 
-// pass lets the time pass second by second, and returns after which of them the server was asked again.
+// pass lets the time pass second by second, and returns the seconds after which the server was asked again.
 func pass(s *server, seconds int) (asked []int) {
 	synctest.Wait()
 	before, _ := s.count()
@@ -260,7 +260,7 @@ func TestWatchGoesOn(t *testing.T) {
 	}
 }
 
-// What changes at the API server is no reason to read the files and the configuration again; time is.
+// The files and the configuration are read again at intervals, and not for each change at the API server.
 func TestReadsTheConfigurationOnTheBeat(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
