@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -93,13 +92,9 @@ func explain(err error, doing, target string) error {
 	if err == nil {
 		return nil
 	}
-	inFile := true
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
+	e, inFile := errors.AsType[*fs.PathError](err)
+	if inFile {
 		err = fmt.Errorf("%s: %w", e.Op, e.Err)
-	} else if e, ok := errors.AsType[*os.LinkError](err); ok {
-		err = fmt.Errorf("%s: %w", e.Op, e.Err)
-	} else {
-		inFile = false
 	}
 	if inFile && errors.Is(err, unix.ENOSPC) {
 		return volume.Errorf(volume.ErrTooLarge, "%s %q: no room is left in its tmpfs, though the content is within the limits: "+

@@ -103,10 +103,7 @@ const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_N
 // openFolder returns a descriptor (O_PATH).
 func (w *writableVolume) openFolder(name string) (fd int, err error) {
 	fd, err = unix.Openat2(w.fd, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath})
-	if err != nil {
-		return -1, fileError("openat", name, err)
-	}
-	return fd, nil
+	return fd, fileError("openat", name, err)
 }
 
 // makeFolder makes a folder. masked reports that the umask took something from its mode.
@@ -137,18 +134,12 @@ func (w *writableVolume) repairMode(name string, e entry) (repaired bool, err er
 	if st.Mode&0o1777 == uint32(e.perm()) {
 		return false, nil
 	}
-	if err := unix.Chmod(procPath(folder), e.mode&0o7777); err != nil {
-		return true, fileError("chmod", name, err)
-	}
-	return true, nil
+	return true, fileError("chmod", name, unix.Chmod(procPath(folder), e.mode&0o7777))
 }
 
 // symlink makes a link in the root of the volume.
 func (w *writableVolume) symlink(to, name string) error {
-	if err := unix.Symlinkat(to, w.fd, name); err != nil {
-		return fileError("symlinkat", name, err)
-	}
-	return nil
+	return fileError("symlinkat", name, unix.Symlinkat(to, w.fd, name))
 }
 
 // setTime sets the times of a set.
@@ -157,10 +148,7 @@ func (w *writableVolume) setTime(set string, at time.Time) error {
 	if err == nil {
 		err = unix.UtimesNanoAt(w.fd, set, []unix.Timespec{ts, ts}, unix.AT_SYMLINK_NOFOLLOW)
 	}
-	if err != nil {
-		return fileError("utimensat", set, err)
-	}
-	return nil
+	return fileError("utimensat", set, err)
 }
 
 // writeFile makes a file of the set called name. If this process may not read it, its version is kept for later comparisons. A file
@@ -195,8 +183,13 @@ func (n *set) writeFile(root int, name string, e entry, chmod bool) error {
 	return nil
 }
 
-// fileError is an error of a file in the tmpfs, as package os has them (see explain).
-func fileError(op, name string, err error) error { return &os.PathError{Op: op, Path: name, Err: err} }
+// fileError is an error of a file in the tmpfs, as package os has them (see explain), or nil.
+func fileError(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.PathError{Op: op, Path: name, Err: err}
+}
 
 // attribute is an extended attribute that only a process with CAP_SYS_ADMIN in the initial user namespace can set, change or see (xattr(7)).
 // On a set it holds the fingerprint, so that a new process can distinguish a change by a container from an old value. On the root of a
@@ -211,17 +204,12 @@ func (w *writableVolume) setAttribute(name string, value []byte) error {
 	return fileError("setxattr", name, err)
 }
 
-// isMarked reports whether the root of a volume has the attribute.
-func isMarked(root int) bool {
-	var one [1]byte
-	n, err := unix.Lgetxattr(procPath(root)+"/.", attribute, one[:])
-	return err == nil && n == len(one)
-}
-
 // readDigest returns the fingerprint that is stored with a set: the zero fingerprint, which no set has, if only the root has the attribute.
 func readDigest(root int, set string) (digest fingerprint, stored bool) {
 	if n, err := unix.Lgetxattr(procPath(root)+"/"+set, attribute, digest[:]); err != nil || n != len(digest) {
 		digest = fingerprint{}
 	}
-	return digest, isMarked(root)
+	var mark [1]byte
+	n, err := unix.Lgetxattr(procPath(root)+"/.", attribute, mark[:])
+	return digest, err == nil && n == len(mark)
 }
