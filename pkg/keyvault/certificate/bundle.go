@@ -191,20 +191,17 @@ const suchAs = "such as one on P-256K or with explicit EC parameters; use pem"
 // the content, so that the same certificate gives the same bytes. Different bytes would look like a rotation at each
 // refresh. Random salts would not protect anything, because the password is empty.
 func (b *Bundle) encodePFX(order volume.ChainOrder) ([]byte, error) {
-	m, err := b.material(order)
+	m, err := b.material(order, "keyvault-csi pfx")
 	if err != nil {
 		return nil, err
 	}
-	random, err := hkdf.Key(sha256.New, m.seed, nil, "keyvault-csi pfx", saltBytes)
-	if err != nil {
-		return nil, err
-	}
-	return m.encode(pkcs12.Modern2023.WithRand(bytes.NewReader(random)), "")
+	return m.encode(pkcs12.Modern2023, "")
 }
 
 // encode calls the encoder. It names the key by the SHA-1 of its certificate, which protects nothing, and so is allowed in FIPS
 // mode. The rest of Modern2023 is AES, and PBKDF2 and HMAC with SHA-256.
 func (m material) encode(encoder *pkcs12.Encoder, password string) (der []byte, err error) {
+	encoder = encoder.WithRand(bytes.NewReader(m.random))
 	fips140.WithoutEnforcement(func() { der, err = encoder.Encode(m.key, m.certs[0], m.certs[1:], password) })
 	return der, err
 }
@@ -214,12 +211,12 @@ const saltBytes = 1024
 
 // material is what a PKCS#12 file is made of.
 type material struct {
-	key   any
-	certs []*x509.Certificate
-	seed  []byte // a hash of all of it
+	key    any
+	certs  []*x509.Certificate
+	random []byte // for the salts: derived from all of it, and from what the file is for
 }
 
-func (b *Bundle) material(order volume.ChainOrder) (m material, err error) {
+func (b *Bundle) material(order volume.ChainOrder, use string) (m material, err error) {
 	seed := sha256.New()
 	for _, der := range b.ordered(order) {
 		seed.Write(der)
@@ -229,8 +226,8 @@ func (b *Bundle) material(order volume.ChainOrder) (m material, err error) {
 		return m, errors.New("has a key of a kind that cannot be written as PKCS#12, " + suchAs)
 	}
 	seed.Write(b.key.Bytes)
-	m.seed = seed.Sum(nil)
-	return m, nil
+	m.random, err = hkdf.Key(sha256.New, seed.Sum(nil), nil, use, saltBytes)
+	return m, err
 }
 
 // encode writes PEM with 64 columns and a final newline (RFC 7468), as OpenSSL does.

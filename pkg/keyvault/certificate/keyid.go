@@ -8,17 +8,10 @@ import (
 // fileOrder returns the indices of the certificates in the order of the file. leaf is the position from which the leaf was
 // moved to the front.
 func fileOrder(certs []certificate, leaf int) (order []int) {
-	for i := range certs {
-		switch {
-		case i < leaf:
-			order = append(order, i+1)
-		case i == leaf:
-			order = append(order, 0)
-		default:
-			order = append(order, i)
-		}
+	for i := 1; i < len(certs); i++ {
+		order = append(order, i)
 	}
-	return order
+	return slices.Insert(order, leaf, 0)
 }
 
 // byKeyID orders certificates as the Azure provider of the Secrets Store CSI Driver does: from the first that is the

@@ -1,9 +1,7 @@
 package certificate
 
 import (
-	"bytes"
 	"crypto/fips140"
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -114,11 +112,7 @@ func (b *Bundle) encodeProtected(order volume.ChainOrder, p Protection) ([]byte,
 	case p.Profile == volume.PFXLegacy && fips140.Enforced():
 		return nil, errFIPSLegacy
 	}
-	m, err := b.material(order)
-	if err != nil {
-		return nil, err
-	}
-	random, err := hkdf.Key(sha256.New, m.seed, nil, "keyvault-csi pfx with password "+string(p.Profile)+" "+p.Alias, saltBytes)
+	m, err := b.material(order, "keyvault-csi pfx with password "+string(p.Profile)+" "+p.Alias)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +121,7 @@ func (b *Bundle) encodeProtected(order volume.ChainOrder, p Protection) ([]byte,
 		// Not LegacyRC2: OpenSSL 3 cannot read its RC2 with 40 bits, and Java has read 3DES as long.
 		encoder = pkcs12.LegacyDES
 	}
-	der, err := m.encode(encoder.WithIterations(pfxIterations).WithRand(bytes.NewReader(random)), string(p.Password.Reveal()))
+	der, err := m.encode(encoder.WithIterations(pfxIterations), string(p.Password.Reveal()))
 	if err != nil {
 		return nil, errors.New("cannot be written as PKCS#12 with a password") // the error of the library could quote the password
 	}

@@ -73,7 +73,9 @@ func (s *Set) render(ctx context.Context, o volume.Object, v *Value, with extras
 		case volume.PartCertBlocks, volume.PartOtherBlocks:
 			data, err = s.blocks(ctx, o, v, output.Part, &done)
 		case volume.PartPublicKey:
-			data, err = publicKey(o, v)
+			if data, err = certificate.PublicKeyPEM(v.Key); err != nil {
+				err = volume.Errorf(volume.ErrPrecondition, "%s %v", label(o), err)
+			}
 		default:
 			data, err = s.certificatePart(ctx, o, v, output.Part, with.password, &done)
 		}
@@ -120,15 +122,6 @@ func (s *Set) bundle(ctx context.Context, v *Value) (*certificate.Bundle, error)
 		return certificate.FromDER(v.DER), nil
 	}
 	return s.decoders.Split(ctx, s.request.Pod.Namespace, v.Decoded, v.ContentType, v.Secret.Reveal())
-}
-
-// publicKey returns the PEM of a key.
-func publicKey(o volume.Object, v *Value) ([]byte, error) {
-	data, err := certificate.PublicKeyPEM(v.Key)
-	if err != nil {
-		return nil, volume.Errorf(volume.ErrPrecondition, "%s %v", label(o), err)
-	}
-	return data, nil
 }
 
 // pemOrValue returns the PEM of a certificate of PKCS#12, or else the value. As in the Azure provider of the Secrets Store
