@@ -260,7 +260,7 @@ func TestPassword(t *testing.T) {
 
 // The bytes stay the same over versions of the driver and of the encoder: different bytes would rotate every keystore at an
 // upgrade.
-func TestProtectIsTheSameAsEver(t *testing.T) {
+func TestFilesAreTheSameAsEver(t *testing.T) {
 	t.Parallel()
 	for profile, want := range map[volume.PFXProfile]string{
 		volume.PFXModern: "2ddf8618301213bcb4a26509d3f10bdf46b426501976cce5589acf6f02eb5f84",
@@ -270,5 +270,14 @@ func TestProtectIsTheSameAsEver(t *testing.T) {
 		if got := hex.EncodeToString(sum[:]); got != want {
 			t.Errorf("%s: the file has the hash %s, want %s", profile, got, want)
 		}
+	}
+	const want = "e801698b85e9d5e266d57d4b3d34b824709ada7651ab413ea8e1344d0933e6b4"
+	file, err := splitFile(t, "3des").Part(volume.PartPFX, volume.ChainOrderChain, volume.PKCS8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(file)
+	if got := hex.EncodeToString(sum[:]); got != want {
+		t.Errorf("without a password: the file has the hash %s, want %s", got, want)
 	}
 }
