@@ -182,9 +182,9 @@ const containerFileLabel = "system_u:object_r:container_file_t:s0"
 // selinuxLabel is user:role:type or user:role:type:range. None of its characters can end a mount option.
 var selinuxLabel = regexp.MustCompile(`^[0-9A-Za-z_.-]+(:[0-9A-Za-z_.-]+){2}(:[0-9A-Za-z_.,:-]+)?$`)
 
-// defaultSELinuxLabel is empty where SELinux is off, or has no policy, because the kernel then refuses the mount option. The folder is
-// in every sysfs if SELinux is on, also where selinuxfs is not mounted, and also where no policy is loaded, as after SELINUX=disabled in
-// /etc/selinux/config. Processes have the context "kernel" then; one of a policy is user:role:type.
+// defaultSELinuxLabel is empty if SELinux is off or has no policy, because the kernel then refuses the mount option. If SELinux is on,
+// the folder /sys/fs/selinux exists, even if selinuxfs is not mounted, and even if no policy is loaded (SELINUX=disabled in
+// /etc/selinux/config). Without a policy the context of processes is "kernel"; with one it is user:role:type.
 func defaultSELinuxLabel() string {
 	_, err := os.Stat("/sys/fs/selinux")
 	context, _ := os.ReadFile("/proc/thread-self/attr/current")

@@ -74,10 +74,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return d.driver.Run(klog.NewContext(ctx, logger))
 }
 
-// muteLibraries discards what libraries write without the logger if the environment asks for it: net/http shows every header
-// and body, with tokens and client secrets (GODEBUG=http2debug=2), and gRPC the proxy with its password
+// muteLibraries discards what libraries write without the logger if the environment asks for it: net/http writes every header and
+// body, with tokens and client secrets (GODEBUG=http2debug=2), and gRPC writes the address of the proxy with its password
 // (GRPC_GO_LOG_SEVERITY_LEVEL=info). The Azure SDK (AZURE_SDK_GO_LOGGING=all) leaves both out, but shows the body of every answer
-// that is not 2xx, which may be of anything. Only its requests, the heads of its answers and its retries remain.
+// that is not 2xx, which may contain anything. Only its requests, the heads of its answers and its retries remain.
 func muteLibraries() {
 	log.SetOutput(io.Discard)
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))

@@ -60,7 +60,7 @@ func (d daemon) tidy(ctx context.Context) {
 	}
 }
 
-// memory measures that of this process and its volumes.
+// memory measures the memory of this process and its volumes.
 type memory struct {
 	groups *cgroup.Memory
 	given  int64 // by the environment; 0: none
@@ -69,7 +69,7 @@ type memory struct {
 
 	mu   sync.Mutex
 	last tmpfs.Memory
-	read time.Time // when last was
+	read time.Time // when last was measured
 }
 
 func newMemory(maxVolumeBytes int64, logger logr.Logger) (*memory, error) {

@@ -59,7 +59,8 @@ type fileVersion struct {
 	changed  unix.Timespec
 }
 
-// settling is how old a change must be. Two writes within the precision of the file system's clock have one time.
+// settling is how old the last change must be before the content is used again. Two writes within the precision of the file
+// system's clock have the same time.
 const settling = 2 * time.Second
 
 func (f *changingFile) read() ([]byte, error) {

@@ -55,7 +55,7 @@ func main() {
 const memoryLimit = 8 << 20
 
 // boundMemory keeps the program small: it runs in each namespace that wants it, and a rotation of a hundred Secrets makes some megabytes of
-// garbage. GOGC and GOMEMLIMIT in the environment go first.
+// garbage. GOGC and GOMEMLIMIT in the environment take precedence.
 func boundMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25)

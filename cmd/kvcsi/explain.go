@@ -109,7 +109,7 @@ func volumesOf(p cluster.Pod, driver string, defaults volume.Defaults, readWrite
 		csi := *v.CSI
 		csi.Driver = migrate.DriverName // render knows this name only
 		if readWrite {
-			csi.ReadOnly = &readWrite // it does not count
+			csi.ReadOnly = &readWrite // the driver accepts the volume without it
 		}
 		all = append(all, object{"name": v.Name, "csi": csi})
 	}

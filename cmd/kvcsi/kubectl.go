@@ -71,7 +71,7 @@ func (k *kubeCommand) parse(text string) (exitCode int, err error) {
 // errInterrupted replaces an answer that is not complete because of Ctrl-C.
 var errInterrupted = errors.New("interrupted")
 
-// asked is what a cluster has said, and what it may not say.
+// asked is a command with its cluster, and what the answer lacks.
 type asked struct {
 	*cluster.Client
 	*kubeCommand
@@ -151,8 +151,8 @@ func (a *asked) pod(ctx context.Context, name string) (p cluster.Pod, err error)
 	return p, errors.New(text)
 }
 
-// nearest returns at most three names of pods that are like the name: the pods of a Deployment differ in what is generated. If none is,
-// it returns pods with a volume of the driver.
+// nearest returns at most three names of pods that are like the name: the names of the pods of a Deployment differ in the generated
+// part. If no name is like it, it returns pods with a volume of the driver.
 func nearest(name string, pods []cluster.Pod, driver string) (near []string) {
 	var names, ours []string
 	for _, p := range pods {

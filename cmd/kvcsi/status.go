@@ -166,8 +166,8 @@ func (a *asked) status(ctx context.Context, namespace string, pods []cluster.Pod
 	return volumes
 }
 
-// statusOf decides on the state of one volume. What the driver says counts more than an event, which may be of before. Without the events
-// nobody knows whether a volume that is not mounted has failed.
+// statusOf decides on the state of one volume. What the driver says counts more than an event, which may be older. Without the events it
+// is not known whether a volume that is not mounted has failed.
 func statusOf(p cluster.Pod, name string, node nodeAnswer, failures map[string]cluster.Event) volumeStatus {
 	v := volumeStatus{Namespace: p.Metadata.Namespace, Pod: p.Metadata.Name, Volume: name, Node: p.Spec.NodeName, now: node.now}
 	listed, seen := node.volumes[p.VolumeID(name)]

@@ -20,8 +20,8 @@ type nodeAnswer struct {
 	volumes  map[string]cluster.ListedVolume // by id
 }
 
-// atOnce bounds the drivers that are asked at the same time. One that has not answered after a tenth of its time counts no more, or a thousand
-// that hang would take half an hour.
+// atOnce bounds the drivers that are asked at the same time. A driver that has not answered after a tenth of the timeout is no longer
+// counted: otherwise a thousand drivers that hang would take half an hour.
 const atOnce = 16
 
 // askDrivers asks the drivers of the nodes of the pods.

@@ -134,7 +134,8 @@ func (all files) readFrom(folders []string) (set, error) {
 	return found, nil
 }
 
-// digest adds the names and contents of all files of a folder to a sum. What kvrun may not read, and so the program neither, does not count.
+// digest adds the names and contents of all files of a folder to a sum. A file that kvrun may not read does not count, because the program
+// may not read it either.
 func digest(sum hash.Hash, folder string) error {
 	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		var content []byte

@@ -28,7 +28,8 @@ const (
 const (
 	// settle is how long kvrun waits after a change, because the volumes of a pod change one after the other.
 	settle = 500 * time.Millisecond
-	// again is how long kvrun waits after a read that failed: the cause may be one of the moment, such as a node without open files.
+	// again is how long kvrun waits after a read that failed: the cause may be temporary, such as a node that has no more open files
+	// available.
 	again = 10 * time.Second
 	// pollEvery is how often kvrun looks for changes that the kernel does not report.
 	pollEvery = 30 * time.Second

@@ -45,7 +45,7 @@ func (p *program) replaceSelf(variables []envfile.Variable) error {
 }
 
 // start starts the program in a process group of its own, so that what it leaves behind can be killed. If kvrun is in the foreground of a
-// terminal, the group takes its place: it may read, and the keys that send signals send them to it.
+// terminal, the new group becomes the foreground group: it may read from the terminal, and gets the signals that keys send.
 func (p *program) start(variables []envfile.Variable) error {
 	path, env, err := p.prepare(variables)
 	if err != nil {

@@ -53,7 +53,7 @@ func becomeInit() (signals, error) {
 	return signals{forward, children}, nil
 }
 
-// supervisor runs a program until it ends by itself, or until an action ends it. It does nothing at the same time.
+// supervisor runs a program until it ends by itself, or until an action ends it. It does one thing at a time.
 type supervisor struct {
 	program  process
 	read     func() (set, error)
@@ -111,7 +111,7 @@ func (s *supervisor) forward(number syscall.Signal) {
 	switch number {
 	case unix.SIGTERM:
 		s.terminated = true
-	case unix.SIGINT, unix.SIGQUIT: // while the program runs they may be no end: Java prints its threads at SIGQUIT
+	case unix.SIGINT, unix.SIGQUIT: // they need not end the program: Java prints its threads at SIGQUIT
 		s.terminated = s.terminated || s.stopping
 	}
 	s.program.signal(number)
@@ -147,7 +147,7 @@ func (s *supervisor) look() {
 	}
 }
 
-// ended decides what follows the end of the program. It is over if kvrun ends, too.
+// ended decides what follows the end of the program. over is true if kvrun ends too.
 func (s *supervisor) ended(code int) (exitCode int, over bool, err error) {
 	if !s.stopping || s.terminated {
 		return code, true, nil

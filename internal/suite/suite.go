@@ -51,8 +51,8 @@ func Verdict(t testing.TB, format string, args ...any) {
 	t.Logf("verdict: %s", fmt.Sprintf(format, args...))
 }
 
-// Patience ends a test that would hang. It is for waits alone: no verdict may depend on it, because what a test waits for takes a small
-// part of it on however busy a machine.
+// Patience ends a test that would hang. It is for waiting only, and no verdict may depend on it: even on a busy machine, what a test
+// waits for takes a small part of this time.
 const Patience = 5 * time.Minute
 
 // Context is the context of the test, which also ends when the test hangs.

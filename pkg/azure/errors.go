@@ -34,7 +34,8 @@ type Answer struct {
 	challenged bool // it has a readable challenge
 }
 
-// ChallengeHeader is set in a vault's 401 by who has read its challenge, in the place of what the vault sent.
+// ChallengeHeader is set in a vault's 401 by the code that has read its challenge. A header of this name from the vault
+// itself is removed.
 const ChallengeHeader = "X-Keyvault-Csi-Challenge"
 
 // messageBytes is how much of a message is kept. Azure's have about 1 KB, and the cache may keep a refusal.
@@ -85,8 +86,8 @@ func (a *Answer) Absent() bool {
 	return a.Status == http.StatusNotFound && a.Service == Vault && !a.Foreign()
 }
 
-// UnknownKey reports whether a vault does not know the key that signed a token. This comes and goes with a good token,
-// while Entra ID changes its keys.
+// UnknownKey reports whether a vault does not know the key that signed a token. This happens now and then with a valid
+// token, while Entra ID changes its keys.
 func (a *Answer) UnknownKey() bool {
 	return a.Status == http.StatusUnauthorized && a.Service == Vault && a.Has("AKV10046")
 }

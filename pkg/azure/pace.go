@@ -27,7 +27,8 @@ const (
 	doubleAfter = 30 * time.Second
 	enough      = 4
 
-	// decrease is the part by which a refusal lowers the rate. A larger one makes unequal shares equal sooner, and equal ones less so.
+	// decrease is the part by which a refusal lowers the rate. A larger one makes unequal shares equal sooner, but makes equal shares
+	// vary more.
 	decrease = .12
 	// growth of the rate in a second. It is not a part of the rate, so that a small share grows faster than a large one. With decrease, it
 	// decides how many requests are refused: at a rate of 0.08, about growth / (decrease × 0.08²) = 1 %.

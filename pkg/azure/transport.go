@@ -127,7 +127,7 @@ func Retries(longest, try time.Duration) policy.RetryOptions {
 	return policy.RetryOptions{
 		MaxRetries: 2, TryTimeout: cmp.Or(try, TryTimeout), RetryDelay: RetryDelay, MaxRetryDelay: longest,
 		ShouldRetry: func(resp *http.Response, err error) bool {
-			return err != nil || retriable(resp.StatusCode) && !Throttles(resp) // final errors have the type final
+			return err != nil || retriable(resp.StatusCode) && !Throttles(resp) // errors after which the SDK must not retry have the type final
 		},
 	}
 }

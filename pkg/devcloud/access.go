@@ -79,7 +79,7 @@ func (v *Vault) SetPublicAccess(on bool) {
 	v.private = !on
 }
 
-// authorize checks the firewall and the caller's rights. The caller must hold c.mu.
+// authorize checks the public access, the firewall and the caller's rights. The caller must hold c.mu.
 func (v *Vault) authorize(who caller, op operation, address string) error {
 	if v.private {
 		return forbidden("ForbiddenByConnection", fmt.Sprintf("Public network access is disabled and request is not from a trusted "+

@@ -66,7 +66,7 @@ type Cloud struct {
 	minters     map[string]*Issuer // issuers that NewIssuer made, by URL
 	keyed       int                // how many issuers have been made, see signingKey
 
-	connections map[net.Conn]string // those of the TLS server, with the host that they are for
+	connections map[net.Conn]string // of all servers but the admin API's, with the host that they are for; empty without TLS
 }
 
 // Start starts a cloud. It serves until Close is called or ctx ends.

@@ -147,7 +147,7 @@ func encodeCertificate(cert *Certificate, opts *CertificateOptions) (string, err
 	}
 	var pfx []byte
 	var err error
-	fips140.WithoutEnforcement(func() { // what Azure does is not up to the mode of this process
+	fips140.WithoutEnforcement(func() { // Azure uses these algorithms whatever the FIPS mode of this process is
 		if opts.NotExportable {
 			pfx, err = encoder.EncodeTrustStore(certs, "")
 		} else {

@@ -22,7 +22,7 @@ type Issuer struct {
 	key   func() (*rsa.PrivateKey, error)
 }
 
-// keySet are the public keys of an issuer, by key id.
+// keySet holds the public keys of an issuer, by key id.
 type keySet map[string]func() (crypto.PublicKey, error)
 
 // NewIssuer adds an issuer with a key of its own. The url is only a name and never fetched. It replaces an issuer with

@@ -22,8 +22,8 @@ const (
 	queueBytes, ordinaryQueueBytes, ordinaryBytes = 256 << 10, 1 << 20, 8 << 10
 	// entryBytes is the memory of a parsed line, or part of a line, of a list; an object has one to three.
 	entryBytes = 512
-	// vaultReads bounds the reads of a namespace from one vault, which keeps no more if it hangs. namespaceReads is for all
-	// vaults together: a read that hangs holds a connection, some 45 KB.
+	// vaultReads bounds the concurrent reads of a namespace from one vault, so that a vault that hangs blocks no more than
+	// these. namespaceReads is for all vaults together: a read that hangs holds a connection, some 45 KB.
 	vaultReads, namespaceReads = 16, 64
 	// namespaceBytes bounds what the volumes of a namespace hold together. A larger volume needs a large slot. smallBytes is
 	// what the oldest publish of a namespace may always hold, so that small volumes need no large slot.

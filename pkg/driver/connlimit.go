@@ -12,9 +12,9 @@ import (
 // can reach the port, and a connection costs some 35 KiB.
 const maxConns = 256
 
-// connLimiter closes the oldest connection if there are too many, of the client that has the most. So no client can close the
-// connections of others, such as those of the kubelet's probes, which would then restart the driver. A limit that lets new
-// connections wait (netutil.LimitListener) would let one client keep out all others.
+// connLimiter closes a connection if there are too many: the oldest one of the client that has the most. So no client can
+// close the connections of others, such as those of the kubelet's probes, which would then restart the driver. A limit that
+// lets new connections wait (netutil.LimitListener) would let one client keep out all others.
 type connLimiter struct {
 	mu    sync.Mutex
 	conns []net.Conn // the oldest first

@@ -20,10 +20,10 @@
 //
 // A running pod is better served by secrets of five minutes ago than by an error, and the kubelet answers an error with more
 // calls. So on a target that holds a complete set, every failure of steps 4 to 7 answers OK while the set is younger than
-// three intervals and at least five minutes. It is logged once, counted, and reported by NodeGetVolumeHealth. An older set
-// answers Unavailable with the same text, which the kubelet shows as an event of the pod; the files stay. A set from the
-// future (the clock was set back) counts as old. A call that the kubelet has canceled, or that is past its deadline, is not
-// a failed refresh.
+// three intervals, or younger than five minutes if that is longer. It is logged once, counted, and reported by
+// NodeGetVolumeHealth. An older set answers Unavailable with the same text, which the kubelet shows as an event of the pod;
+// the files stay. A set from the future (the clock was set back) counts as old. A call that the kubelet has canceled, or
+// that is past its deadline, is not a failed refresh.
 //
 // # Logs
 //

@@ -36,7 +36,7 @@ type Policy interface {
 }
 
 // Store keeps one set of files at each target, a cleaned absolute path below [Config.KubeletRoot]. It is called for several
-// targets at the same time, but never for one.
+// targets at the same time, but for one target only one call runs at a time.
 type Store interface {
 	// Inspect returns the state of the target.
 	Inspect(ctx context.Context, target string) (volume.State, error)

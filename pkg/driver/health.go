@@ -34,8 +34,8 @@ func notRefreshed(message string, usable bool) volumeHealth {
 	return volumeHealth{reasonStale, oneLine(message)}
 }
 
-// logged reports whether the failure of a call was logged when it was new: that of a refresh, of which every volume of the node has one each
-// minute in an outage.
+// logged reports whether the failure of a call is the failure of a refresh that was logged before. In an outage every volume of the node
+// has one each minute.
 func (n *nodeServer) logged(req any, err error) bool {
 	publish, isPublish := req.(*csi.NodePublishVolumeRequest)
 	if !isPublish || err == nil {
@@ -76,7 +76,8 @@ func (n *nodeServer) inspect(ctx context.Context, volumeID string, outcome volum
 	return health
 }
 
-// NodeGetVolumeHealth reports a set that cannot be refreshed while its pod still uses it, or that has a gap in a chain.
+// NodeGetVolumeHealth reports what the last refresh of a volume has found: a failure, a set that another process had
+// changed, a file system that is not read-only, or a gap in a chain.
 func (n *nodeServer) NodeGetVolumeHealth(_ context.Context, req *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
 	if req.GetVolumeId() == "" || req.GetVolumePublishPath() != "" { // the path is optional
 		if _, err := n.usage(req.GetVolumeId(), "volume_publish_path", req.GetVolumePublishPath()); err != nil {

@@ -23,7 +23,7 @@ type publishRequest struct {
 
 	refresh bool      // a set is there
 	young   bool      // which is only due if the policy says so
-	fetched time.Time // when the oldest object of the set was
+	fetched time.Time // when the oldest object of the set was fetched
 }
 
 // publish is steps 3 to 7: it brings the set at the target up to date.

@@ -15,7 +15,7 @@ import (
 const (
 	// registrationGrace is for the kubelet's call in flight: its two methods answer at once.
 	registrationGrace = time.Second
-	// csiVersion is what the kubelet compares the major version of.
+	// csiVersion is the version of CSI that the kubelet is told. It compares only the major version.
 	csiVersion = "1.0.0"
 	// firstPause and longestPause bound the time between a refusal and a new registration socket. The kubelet itself tries
 	// again, within 122 s, only if it has refused the driver's name or versions. If it failed later, such as in NodeGetInfo

@@ -21,7 +21,7 @@ const onlyForwarded = "forbidden: the volumes are shown only through kubectl por
 type listedVolume struct {
 	ID      string     `json:"id"` // the kubelet's
 	Pod     listedPod  `json:"pod"`
-	Fetched *time.Time `json:"fetched,omitempty"` // when the oldest object of the set was; absent if that is not known
+	Fetched *time.Time `json:"fetched,omitempty"` // when the oldest object of the set was fetched; absent if that is not known
 	Reason  string     `json:"reason,omitempty"`  // of NodeGetVolumeHealth
 	Message string     `json:"message,omitempty"` // the same, one line
 

@@ -81,8 +81,8 @@ func (m *migration) planClasses(p *plan) {
 	}
 }
 
-// classOf returns the class of a volume, or nil after a problem. Of several classes of one name, none is taken: overlays and patches have
-// such, and the files do not show which one is applied.
+// classOf returns the class of a volume, or nil after a problem. If several classes have the name, it uses none: overlays and patches
+// repeat names, and the files do not show which class is applied.
 func (m *migration) classOf(p *plan, v podVolume) *class {
 	name := text1(get(v.node, "csi", "volumeAttributes", attributeClass))
 	var found []*class

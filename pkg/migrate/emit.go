@@ -40,7 +40,7 @@ func inFlow(node *yaml.Node, quoted bool) string {
 	return quote(node.Value)
 }
 
-// isPlain reports whether a text needs no quotes. In doubt it does.
+// isPlain reports whether a text needs no quotes. It returns false in doubt.
 func isPlain(s string) bool {
 	for i, c := range []byte(s) {
 		letter := c|0x20 >= 'a' && c|0x20 <= 'z'

@@ -40,7 +40,7 @@ var classInText = regexp.MustCompile(`kind"?\s*:\s*["']?SecretProviderClass\b`)
 // volumePatchInText finds an operation of a JSON patch that gives a volume another class.
 var volumePatchInText = regexp.MustCompile(`path"?\s*:\s*["']?[^\s"']*/` + attributeClass + `\b`)
 
-// lastApplied is an annotation in which kubectl keeps the manifest of the last apply. It goes with the next one.
+// lastApplied is an annotation in which kubectl keeps the manifest of the last apply. The next apply replaces it.
 const lastApplied = "kubectl.kubernetes.io/last-applied-configuration"
 
 // The ends of findings about what is not in the manifests as they are applied.
@@ -49,8 +49,8 @@ const (
 	renderAdvice  = "kvcsi changes pods and pod templates only; " + buildOrRender
 )
 
-// leftovers reports what the new documents of a file still have of the old tools and no finding has explained. This is the end of every
-// migration: whatever the planning did not understand is told here.
+// leftovers reports what the new documents of a file still have of the old tools and no finding has explained. This is the last step of
+// every migration: whatever the planning did not understand is reported here.
 func (m *migration) leftovers(s *stream, documents []*yaml.Node) {
 	for _, document := range documents {
 		owner := m.ownerIn(s, document)

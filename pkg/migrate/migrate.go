@@ -141,7 +141,7 @@ type migration struct {
 	findings        []Finding
 	migrated        int
 	outcomes        []Workload
-	explained       map[*yaml.Node]bool // volumes and containers of the other tools that are migrated, told, or not our concern
+	explained       map[*yaml.Node]bool // volumes and containers of the other tools that are migrated, reported, or not to be migrated
 	migratedVolumes map[*yaml.Node]bool // by their csi
 	named           bool                // the container of the options was found
 	logins          map[string]bool     // Secrets that were written or requested, by namespace and name
@@ -216,7 +216,7 @@ func (m *migration) migrate(w *workload) {
 	m.migrated++
 }
 
-// result tells what became of the workload.
+// result says what became of the workload.
 func (p *plan) result() Workload {
 	r := Workload{File: p.stream.file.Name, Line: p.node.Line, Object: p.String(), Moved: !p.blocked}
 	if p.blocked {

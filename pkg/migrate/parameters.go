@@ -177,7 +177,8 @@ func (r *classReader) identity(s *settings) {
 	}
 }
 
-// ignored reports what nothing has read: the provider does not read it either, so it had no effect, but somebody may have meant something.
+// ignored reports the entries that were not read. The provider does not read them either, so they had no effect, but their author may have
+// expected one.
 func (r *classReader) ignored() {
 	for _, name := range r.parameters.unread() {
 		f := r.parameters.entries[name]

@@ -216,7 +216,7 @@ func (m *migration) taken(c *class) *object {
 	return nil
 }
 
-// addSync adds the keyvault-csi-sync of each class, of which a pod was migrated, to the class's file.
+// addSync adds the keyvault-csi-sync of a class to the file of the class, if a pod of the class was migrated.
 func (m *migration) addSync() {
 	for _, c := range m.classes {
 		if c.sync == nil || c.carried == 0 {

@@ -8,7 +8,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// removedGroups are the releases of Kubernetes that removed an API group of the agent's time.
+// removedGroups has, for each API version that old manifests of the agent may have, the release of Kubernetes that
+// removed it.
 var removedGroups = map[string]string{
 	"extensions/v1beta1": "1.16", "apps/v1beta1": "1.16", "apps/v1beta2": "1.16", "batch/v2alpha1": "1.21", "batch/v1beta1": "1.25",
 }

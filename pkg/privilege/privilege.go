@@ -36,7 +36,7 @@ import (
 const kept = unix.CAP_SYS_ADMIN
 
 // usualMask is the umask of the daemon. A stricter one would reduce the modes of a volume's folders, and without CAP_FSETID
-// a chmod takes a folder its set-group-id bit.
+// a chmod clears the set-group-id bit of a folder.
 const usualMask = 0o022
 
 // Drop drops what the process does not need. If there was something to drop, it executes the program again, with the same

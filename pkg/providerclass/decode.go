@@ -121,8 +121,8 @@ func decodeEntry(node *yaml.Node) (e Entry) {
 	return e
 }
 
-// parse returns the pairs of the first YAML document; none if there is no document. Of several, the provider reads the first:
-// unknown is then what stands for the others.
+// parse returns the pairs of the first YAML document; none if there is no document. If there are several documents, the
+// provider reads the first; unknown then has secondDocument for the others.
 func parse(text string) (fields []field, unknown []string, problem string) {
 	if volume.TooManyNodes(text) {
 		return nil, nil, fmt.Sprintf("is too large, at most %d entries", volume.MaxEntries)

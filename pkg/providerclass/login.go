@@ -29,7 +29,7 @@ type Modes struct {
 // Login is the identity of a class, in attributes of this driver.
 type Login struct {
 	Conflict    bool   // more than one of the three modes is on
-	Unsupported string // the mode that this driver does not have; empty if it has
+	Unsupported string // the mode that is on and that this driver does not support; empty if there is none
 
 	Kind      volume.IdentityKind
 	Attribute string // of the id: clientID or resourceID

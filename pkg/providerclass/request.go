@@ -73,7 +73,7 @@ func (r *reader) tooLarge() {
 	}
 }
 
-// missing reports a parameter that is not there, and a name that was probably meant as it.
+// missing reports a parameter that is not there, and the misspelt name that was probably meant.
 func (r *reader) missing(name, remedy string) {
 	written := slices.Sorted(maps.Keys(r.parameters))
 	r.problem(name, "is missing%s%s", remedy, hint(name, written, Parameters()))

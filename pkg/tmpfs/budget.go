@@ -82,7 +82,7 @@ func (b *budget) claim(ctx context.Context, d demand, wait bool) (release func()
 		b.mu.Lock()
 		ended := b.ended
 		b.mu.Unlock()
-		m := b.memory() // may still count what a call frees that ends meanwhile
+		m := b.memory() // may still count the memory of a call that ends meanwhile
 		short, retry := b.tryClaim(m, d, ended)
 		if short == nil {
 			return func() { b.release(d) }, nil
@@ -209,7 +209,7 @@ func (s *Store) Budget() Budget {
 	return now
 }
 
-// err is the same line each time: in whole MiB, rounded up.
+// err is the same line each time: in whole MiB; the need and what is taken are rounded up, the limit is rounded down.
 func (s *shortage) err() error {
 	return volume.Errorf(volume.ErrTooLarge, "no memory is left for it on this node: it takes %d MiB, and %d of the driver's %d MiB are taken by mounted volumes, "+
 		"their refreshes and the driver itself; raise resources.limits.memory of the driver, or lower what pods of this node mount",

@@ -241,8 +241,8 @@ func openDir(parent int, name string) (*os.File, []fs.DirEntry, error) {
 }
 
 // vanished maps the errors of a file that was listed before and is gone, is of another type, or denies access to its owner. On a read-only
-// file system no other process can do that, so one is writing into it. EAGAIN is the lease of another process, which the root of a container may
-// take on a file that it can only read. It must not keep later sets away.
+// file system no other process can do that, so one is writing into it. EAGAIN is the lease of another process, which the root of a
+// container may take on a file that it can only read. It must not prevent later sets.
 func vanished(err error) error {
 	for _, errno := range []syscall.Errno{unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EACCES, unix.ENXIO} {
 		if errors.Is(err, errno) {

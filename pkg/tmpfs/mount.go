@@ -80,7 +80,7 @@ func configure(fs int, options []string) error {
 	return nil
 }
 
-// reconfigure changes options of the superblock, of them "ro" or "rw" first.
+// reconfigure changes options of the superblock. The first option is "ro" or "rw".
 func (m *mounter) reconfigure(fd int, options ...string) error {
 	return m.retry(options, func(options []string) error {
 		fs, err := unix.Fspick(fd, "", unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH)

@@ -128,8 +128,8 @@ func (n *set) keepable() map[string][]byte {
 	return paths
 }
 
-// keep takes over the bytes that a volume has for such files, if the set is then the one with that digest: the one that the
-// volume holds. It reports whether it has.
+// keep takes the bytes that the volume holds for such files into the set, if the set is then equal to the one that the
+// volume holds, which has that digest. It reports whether it did.
 func (n *set) keep(held map[string][]byte, digest fingerprint) bool {
 	if len(held) == 0 {
 		return false

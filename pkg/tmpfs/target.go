@@ -87,7 +87,8 @@ func find(root root, path string) (*target, error) {
 	return t, nil
 }
 
-// openBelow opens a folder and returns where symbolic links have led: EXDEV if that is outside of root, ELOOP if it is nowhere.
+// openBelow opens a folder and returns where symbolic links have led: EXDEV if that is outside of root, ELOOP if the links form
+// a loop.
 func openBelow(root, folder string) (fd int, path string, err error) {
 	fd, err = unix.Open(folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -31,7 +31,7 @@ func (p Problem) Attribute() string {
 	return attribute
 }
 
-// Problems are all errors in the attributes of a volume. By errors.Is it is [ErrInvalid].
+// Problems are all errors in the attributes of a volume. For errors.Is they are [ErrInvalid].
 type Problems []Problem
 
 // maxErrorText bounds the text of an error. It travels in HTTP/2 trailers, for which some gRPC implementations allow

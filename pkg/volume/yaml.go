@@ -78,8 +78,8 @@ func (p *parser) yamlError(attribute string, err error) {
 	p.problemAt(line, attribute, "is not YAML: %s", text)
 }
 
-// findReference returns the first anchor or alias. A list of files does not need them, and nothing must bound their
-// expansion when they are refused.
+// findReference returns the first anchor or alias. A list of files does not need them. As they are refused, no limit on
+// their expansion is needed.
 func findReference(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.AliasNode || node.Anchor != "" {
 		return node

@@ -58,9 +58,9 @@ func (f *inflight[V]) waitFor(name string, s Service) {
 	f.moved = make(chan struct{})
 }
 
-// Get answers from the cache, or with a fetch that it starts or joins. It returns when ctx ends, after patience if
-// that is not 0, or at once if the service is closed for longer than the caller's time. It starts no fetch if ctx has
-// ended.
+// Get answers from the cache, or with a fetch that it starts or joins. It returns when ctx ends, or at once if the
+// service is closed for longer than the caller's time. If patience is not 0, it returns after that time, or after half
+// of the caller's time if that is less. It starts no fetch if ctx has ended.
 func (c *Cache[V]) Get(ctx context.Context, key Key, d Demand, patience time.Duration, fetch Fetch[V]) (Result[V], Outcome) {
 	c.mu.Lock()
 	if r, ok := c.find(key, d); ok {

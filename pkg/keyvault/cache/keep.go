@@ -49,8 +49,8 @@ func (c *Cache[V]) Keep(key Key, d Demand, value V, at time.Time) (r Result[V], 
 	return r, ok && r.Failure == nil
 }
 
-// Rotating counts the matching objects that volumes with [Demand.Listed] refresh at least as often as every interval: those with
-// a value, without the pinned versions.
+// Rotating counts the matching objects that volumes with [Demand.Listed] refresh at least once in each interval. Objects without
+// a value and pinned versions do not count.
 func (c *Cache[V]) Rotating(interval time.Duration, match func(Key) bool) (count int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

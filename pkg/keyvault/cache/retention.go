@@ -68,8 +68,8 @@ func (c *Cache[V]) sweep(now time.Time) {
 	}
 }
 
-// Need returns how many requests a second refreshes would send to a vault, with one for each object in its interval. Not read
-// again are pinned versions, and objects of volumes that are gone or have no interval.
+// Need returns how many requests a second refreshes would send to a vault, with one for each object in its interval. Pinned
+// versions, and objects of volumes that are gone or have no interval, do not count: they are not read again.
 func (c *Cache[V]) Need(vault string) (rate float64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

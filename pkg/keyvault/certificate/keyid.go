@@ -18,7 +18,8 @@ func fileOrder(certs []certificate, leaf int) (order []int) {
 // authority of no other one, each is followed by its authority, which is found by key identifiers alone (RFC 5280, sections
 // 4.2.1.1 and 4.2.1.2). If these do not link all certificates, the provider keeps the order of the file.
 //
-// The provider fails where it finds no beginning, or a circle. Then ok is false.
+// The provider fails if a certificate cannot be parsed, if there is no beginning, or if there is a cycle. Then ok is
+// false.
 func byKeyID(certs []certificate, file []int) (order []int, ok bool) {
 	authority, isAuthority := make([]int, len(certs)), make([]bool, len(certs))
 	for _, i := range file {

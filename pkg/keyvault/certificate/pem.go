@@ -92,7 +92,7 @@ func readBlocks(content []byte) (found []*pem.Block, err error) {
 	return found, nil
 }
 
-// hasBoundary reports whether text outside of all blocks has what was a line BEGIN or END.
+// hasBoundary reports whether text outside of all blocks has the rest of a damaged line BEGIN or END.
 func hasBoundary(text string) bool {
 	return slices.ContainsFunc([]string{"-BEGIN ", "-END ", "BEGIN CERTIFICATE", "END CERTIFICATE"}, func(s string) bool {
 		return strings.Contains(text, s)

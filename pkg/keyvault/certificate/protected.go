@@ -34,8 +34,8 @@ const (
 	maxProtected = 2
 )
 
-// protectedFiles are the PKCS#12 files with a password that were made last. It does not keep passwords: a file is found by a
-// MAC of its password under a key of its own.
+// protectedFiles are the PKCS#12 files with a password that were made last. No password is kept: a file is found by a MAC of
+// its password, whose key is used for nothing else.
 type protectedFiles struct {
 	mu    sync.Mutex
 	key   []byte

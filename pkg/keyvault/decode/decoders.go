@@ -47,8 +47,8 @@ func New() *Decoders {
 	return &Decoders{node: semaphore.NewWeighted(int64(max(1, runtime.GOMAXPROCS(0)/2))), namespaces: map[string]*namespaceDecoder{}}
 }
 
-// Run does the work in a goroutine when there is a slot. The error is the one of work, that it was given up, that it is not
-// readable after a panic, or the error of ctx.
+// Run does the work in a goroutine when there is a slot. The error is that of work, errGivenUp, errUnreadable after a
+// panic, or that of ctx.
 func (d *Decoders) Run(ctx context.Context, namespace string, work func() error) error {
 	release, err := d.acquire(ctx, namespace)
 	if err != nil {

@@ -5,6 +5,6 @@
 //     certificates of logins.
 //   - certificate.go: a [Certificate] is decoded once for all callers, also if they have given up meanwhile.
 //
-// What the work is, package certificate knows. This package does not know where a certificate comes from, what becomes of its
+// Package certificate knows what the work is. This package does not know where a certificate comes from, what becomes of its
 // parts, or how a login uses it. Package azure only catches panics here, and has the errors that a login expects of a parser.
 package decode

@@ -125,7 +125,7 @@ func (s *Set) bundle(ctx context.Context, v *Value) (*certificate.Bundle, error)
 }
 
 // pemOrValue returns the PEM of a certificate of PKCS#12, or else the value. As in the Azure provider of the Secrets Store
-// CSI Driver, the encoding is of what is written: no PEM is base64 text or hexadecimal digits.
+// CSI Driver, the encoding applies to what is written, and PEM is neither base64 text nor hexadecimal digits.
 func (s *Set) pemOrValue(ctx context.Context, o volume.Object, v *Value, done *rendered) (data []byte, err error) {
 	if !v.Backs || !certificate.IsPFX(v.ContentType) {
 		return decodeValue(o, v)

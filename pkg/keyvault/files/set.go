@@ -32,7 +32,7 @@ type Value struct {
 	Size    int                 // approximate bytes in memory, with what is decoded
 }
 
-// Set are the files of one volume while they are made.
+// Set holds the files of one volume while they are made.
 type Set struct {
 	request   volume.Request
 	objects   []volume.Object        // of the request, with those that its lists have selected
@@ -84,9 +84,9 @@ func New(r volume.Request, objects []volume.Object, decoders *decode.Decoders) *
 	return s
 }
 
-// Add makes the files of the objects that need a value, and keeps only them: a certificate may be many times as large as the
-// file that a volume needs. The objects are elements of those of [New] in their order, or passwords of these. Those that are never
-// added are absent and have no files. Add is safe for concurrent use.
+// Add makes the files of the objects that need a value, and keeps only them: a certificate may be many times as large as the file
+// that a volume needs. The objects are some of those of [New], in the same order, or their passwords. Those that are never added
+// are absent and have no files. Add is safe for concurrent use.
 func (s *Set) Add(ctx context.Context, objects []*volume.Object, v Value) error {
 	from := &source{of: objects[0], version: v.Version, expires: v.Expires}
 	if err := s.describe(ctx, from, &v); err != nil {

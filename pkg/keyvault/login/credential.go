@@ -82,7 +82,7 @@ func (c *assertionCredential) GetToken(ctx context.Context, o policy.TokenReques
 // derivations are slow, and then drops the file, which may have 64 KiB.
 type certificateCredential struct {
 	mu         sync.Mutex
-	parse      certificateReader      // nil once the result is final:
+	parse      certificateReader      // nil once the result is final; then credential or unusable has the result
 	credential azcore.TokenCredential // either this
 	unusable   error                  // or this
 }

@@ -74,8 +74,8 @@ func (v *Volumes) Remove(id string) (before Volume, known bool) {
 	return before, known
 }
 
-// Begin returns when the first mount of a volume was first tried; zero if this is the first attempt. The next ones have
-// at least mountTime, and longer while a vault limits the requests of the node.
+// Begin returns when the first mount of a volume was first tried; zero if this is the first attempt. Later attempts
+// belong to the same first mount for mountTime, and for longer while a vault limits the requests of the node.
 func (v *Volumes) Begin(id string, now time.Time, atLeast time.Duration) time.Time {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -140,8 +140,8 @@ func (f *Fetch) list(ctx context.Context, of vault.Request, wanted []*candidate)
 	}
 }
 
-// pages returns how many pages of a list cost less than reading: fewer than the objects that volumes of this node look for in
-// it, as this identity and as often. 0 means that the list costs more.
+// pages returns how many pages a list may have so that it costs less than reading each object: fewer than the objects that
+// volumes of this node look for in it, with the same identity and at least as often. 0 means that the list costs more.
 func (f *Fetch) pages(of vault.Request, wanted int) int {
 	if wanted == 0 {
 		return 0

@@ -16,6 +16,7 @@
 //
 // Values go to [Take] as soon as they are read, and are not kept: only the cache keeps them (value.go).
 //
-// How a value stays fresh, package cache knows; how an identity logs in, login; what a request is, vault. This package does not
-// know what becomes of a value: no files, and of certificates only which contents are one, and that equal values share what is decoded.
+// Package cache knows how long a value is fresh, package login how an identity logs in, and package vault what a request is. This
+// package does not know what becomes of a value. It knows no files, and of certificates only which contents are certificates, and that
+// equal values share the decoded certificate.
 package reads

@@ -30,7 +30,7 @@ func (f *Fetch) demandOf(r *read) cache.Demand {
 		if r.pages == 0 && r.object().IsList() {
 			demand.GoesOnFor = f.Pod.Namespace
 		}
-		if r.pages > 0 { // a list that goes on after its refresh is older than what that reads meanwhile
+		if r.pages > 0 { // a list that goes on after its refresh is older than the values that were read meanwhile
 			demand.Since = time.Time{}
 		}
 		if r.pages > 0 || r.changed {
@@ -178,7 +178,7 @@ func (f *Fetch) prove(ctx context.Context, r *read) *cache.Failure {
 	return f.cache.Alone(ctx, func(ctx context.Context, waitFor waitFor) (result cache.Result[*Value]) {
 		ctx = login.WithProver(azure.WithNamespace(ctx, f.Pod.Namespace), f.Request)
 		began := f.now()
-		if _, known := f.vaults.Tenant(r.request.Vault); !known { // else the vault is not asked, and may throttle
+		if _, known := f.vaults.Tenant(r.request.Vault); !known { // otherwise the vault gets no request
 			waitFor(theVault, f.vaults.Throttle(r.request.Vault))
 		}
 		vaultTenant, err := f.vaults.Challenge(ctx, r.request)

@@ -18,7 +18,8 @@ const early = .75
 // refused together would come together again, and exceed the limit again.
 const shortestRefresh, longestRefresh = 10 * time.Second, 30 * time.Second
 
-// halfCall is half the mean time between two calls of the kubelet for a volume. An object is read at the call that is next to its time.
+// halfCall is half the mean time between two calls of the kubelet for a volume. An object is read at the call that is nearest to its
+// time.
 const halfCall = 37 * time.Second
 
 // share is what this node may ask of a vault that has refused requests with 429, see the pace of package azure.

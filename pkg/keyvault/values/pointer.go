@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// Field is what a JSON Pointer finds in a JSON value. It is a part of that value, and no copy: the fields of a few pointers, one
-// in the other, would be many times as large as the value.
+// Field is what a JSON Pointer finds in a JSON value. It is a part of that value and not a copy: if pointers lead to fields
+// within each other, copies would be many times as large as the value.
 type Field struct {
 	Err error // such as [ErrNoField] and [ErrTwice]; it says how far the pointer leads
 	raw []byte

@@ -84,8 +84,8 @@ func (v *Vaults) askChallenge(ctx context.Context, r Request) error {
 }
 
 // rewrite stores the tenant of a challenge, and replaces the challenge by a canonical one. It removes a malformed
-// header: the SDK panics on some, and without a header it just reports the 401. It also removes that of a request with a
-// token, which the SDK would only send again with the same one.
+// header: the SDK panics on some, and without a header it just reports the 401. It also removes the header if the
+// request had a token: the SDK would only send the request again with the same token.
 func (v *Vaults) rewrite(vault string, req *http.Request, resp *http.Response) {
 	header := resp.Header.Get("WWW-Authenticate")
 	resp.Header.Del("WWW-Authenticate")

@@ -80,7 +80,7 @@ func (r *Reader) changePages(request Request) (page func(context.Context, *Value
 	}, err
 }
 
-// add adds an object of a list. Its name is a substring of the vault's identifier.
+// add adds an object of a list with its stamp.
 func (v *Value) add(name string, stamp Stamp) {
 	v.Names, v.Stamps = append(v.Names, strings.Clone(name)), append(v.Stamps, stamp)
 }

@@ -20,7 +20,7 @@ import (
 // answers with an empty list for an object that does not exist.
 var ErrNoVersion = &azure.Own{Err: errors.New("the object or that version of it does not exist, or is disabled")}
 
-// ErrManyVersions is an object with so many versions that a history in the midst of them is not looked for.
+// ErrManyVersions is an object with so many versions that a history that begins at a given version is not searched.
 var ErrManyVersions = &azure.Own{Err: fmt.Errorf("the object has more than %d versions", maxVersions)}
 
 // maxVersions bounds the versions of an object in memory while the pages of its list are read.

@@ -53,7 +53,7 @@ type state struct {
 	used     time.Time
 }
 
-// New makes a reader. It registers its metrics if r is not nil. It sends no request.
+// New makes the Vaults of a cloud. It registers its metrics if r is not nil. It sends no request.
 func New(o Options, r prometheus.Registerer) (*Vaults, error) {
 	v := &Vaults{options: o, metrics: newMetrics(), known: map[string]*state{}, readers: map[readerOf]*Reader{}}
 	return v, v.metrics.register(r)

@@ -109,7 +109,7 @@ func explain(verb string, err error) error {
 	return refused("Refused", "%s secrets: the API server answers %d %s", verb, s.Code, s.Reason)
 }
 
-// conflict tells a field of somebody else from a Secret that has changed.
+// conflict distinguishes a field that somebody else has written from a Secret that has changed.
 func conflict(s v1.Status) error {
 	var e ConflictError
 	if s.Details != nil {

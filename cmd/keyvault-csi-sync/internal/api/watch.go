@@ -12,7 +12,8 @@ import (
 // ErrExpired is a watch that cannot go on at its resource version, because the API server has forgotten it.
 var ErrExpired = errors.New("the resource version of the watch is too old")
 
-// Change is what a watch saw of a Secret. Its zero value but for the name stands for a watch that begins: it may have missed changes.
+// Change is what a watch saw of a Secret. A Change with nothing but a name means that a watch begins, and that earlier changes may
+// have been missed.
 type Change struct {
 	Name            string
 	UID             string
@@ -22,9 +23,9 @@ type Change struct {
 	Bookmark bool
 }
 
-// Watch reports the changes of one Secret until the watch ends, which the API server lets it do after some time. With the resource version
-// of the last change or bookmark in since no change is missed in between. Without it the watch begins now. It gets only metadata. The right
-// to watch one name is enough for it.
+// Watch reports the changes of one Secret until the API server ends the watch, which it does after some time. If since is the resource
+// version of the last change or bookmark, no change in between is missed. If since is empty, the watch begins now. It gets only metadata.
+// The right to watch one name is enough for it.
 func (c *Client) Watch(ctx context.Context, name, since string, report func(Change)) error {
 	request := c.secrets(c.rest.Get()).Param("watch", "true").Param("allowWatchBookmarks", "true").
 		Param("fieldSelector", fields.OneTermEqualSelector("metadata.name", name).String()).

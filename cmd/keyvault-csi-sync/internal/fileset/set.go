@@ -96,7 +96,7 @@ func readOnce(volume string, paths []string, limit int64) (set Set, err error) {
 		}
 		set.files[path] = content
 	}
-	// The driver removes the folder after it has replaced it, so a file of the old version may have been gone.
+	// The driver removes the folder after it has replaced it, so a file of the old version may be missing.
 	if now, err := Version(volume); err != nil {
 		return Set{}, err
 	} else if now != set.Version {

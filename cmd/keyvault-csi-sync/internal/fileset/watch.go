@@ -9,8 +9,8 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Watch sends on changed whenever ..data of one of the volumes may have changed, until ctx ends. changed needs a capacity of one: a
-// change that is not read yet stands for all.
+// Watch sends on changed whenever ..data of one of the volumes may have changed, until ctx ends. changed needs a capacity of one:
+// an element that is not read yet stands for all later changes.
 func Watch(ctx context.Context, changed chan<- struct{}, volumes ...string) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {

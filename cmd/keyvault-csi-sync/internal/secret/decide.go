@@ -55,8 +55,8 @@ func (w Wanted) Decide(live *Secret, now time.Time) Decision {
 	return d
 }
 
-// older reports whether the Secret holds newer values, written by another pod during a change of nodes. Two pods would else
-// replace each other's values forever.
+// older reports whether w is older than the values in the Secret, which another pod has written while the pod moves to another
+// node. Otherwise the two pods would replace each other's values forever.
 func (w Wanted) older(live Secret, now time.Time) bool {
 	written, err := time.Parse(time.RFC3339Nano, live.Metadata.Annotations[VersionAnnotation])
 	return err == nil && written.After(w.Version) && written.Before(now.Add(furthest))

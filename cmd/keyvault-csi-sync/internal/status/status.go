@@ -18,7 +18,7 @@ const stuck = 5 * time.Minute
 // Handler serves /healthz, /readyz and /metrics.
 //
 // /healthz fails if the loop is stuck, and not if the API server is away: a restart would change nothing. /readyz fails until each Secret
-// was written once.
+// has held the values of the volume once since the start.
 func Handler(read func() syncer.Status, now func() time.Time, version string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {

@@ -16,7 +16,8 @@ const (
 	longestPause = 5 * time.Minute
 	// An API server that is away comes back by itself.
 	longestAway = 30 * time.Second
-	// The pause of a watch that has failed four times. Each watch ends now and then, and an API server that restarts is not worth a line.
+	// lasting is the pause of a watch that has failed four times. Fewer failures are not logged: every watch ends now and then, and an
+	// API server may restart.
 	lasting = 8 * time.Second
 	// calm is the time without interference after which a Secret counts as undisturbed.
 	calm = 10 * time.Minute

@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// An event that the API server does not take is tried again so often, which takes about five minutes: a Role that was applied together
-	// with the pod can take effect seconds after the first request. After so many failures in a row each further one drops its event, so
-	// that the requests end where the right is missing for good.
+	// eventAttempts is how often an event is sent that the API server does not accept. That takes about five minutes, because a Role that
+	// was applied together with the pod can take effect seconds after the first request. After so many failures in a row, each further
+	// failure drops an event, so that the requests end if the right is never granted.
 	eventAttempts = 12
 	// Kubernetes keeps events for an hour. An older one, which waited while the API server was away, explains nothing any more.
 	eventLifetime = time.Hour

@@ -110,7 +110,7 @@ func (s *Syncer) paths() (paths []string) {
 	return paths
 }
 
-// startWatches has a watch for each Secret, and ends the others.
+// startWatches starts a watch for each Secret that has none, and ends the watches of all others.
 func (s *Syncer) startWatches(ctx context.Context, running *sync.WaitGroup) {
 	for name, stop := range s.watches {
 		if s.entries[name] == nil {
@@ -177,8 +177,8 @@ func (s *Syncer) reportWatch(name, last string, err error) string {
 	return text
 }
 
-// watchFails reports once that the API server does not answer the watches, which have the same error for all Secrets. The empty text is the
-// end of that.
+// watchFails reports once that the API server does not answer the watches, which have the same error for all Secrets. An empty text means
+// that it answers again.
 //
 //go:noinline
 func (s *Syncer) watchFails(text string) {

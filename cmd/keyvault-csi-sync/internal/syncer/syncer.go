@@ -51,7 +51,7 @@ type Syncer struct {
 	Options
 
 	config  config.Config
-	loaded  bool   // a configuration was
+	loaded  bool   // a configuration has been loaded
 	text    string // of the configuration
 	broken  string // the error of the configuration that was reported last
 	missing string // the error of the volume that was reported last

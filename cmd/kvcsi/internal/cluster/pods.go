@@ -184,7 +184,7 @@ type Driver struct {
 const driverLabel = "app.kubernetes.io/component=csi-driver"
 
 // Drivers lists the pods of a driver by the label of the chart and the driver's name, in one namespace or in all. Everyone who may create
-// pods can copy both. The driver is privileged because of its mounts, and who may create privileged pods is the owner of the node anyway.
+// pods can copy both. The driver is privileged because of its mounts, and whoever may create privileged pods controls the node anyway.
 func (c *Client) Drivers(ctx context.Context, namespace, name string) ([]Driver, error) {
 	pods, err := c.Pods(ctx, namespace, driverLabel)
 	if err != nil {
